@@ -1,0 +1,48 @@
+"""What the tests share: quiet TensorFlow, the data beside the repository, tiny data sets that can be learned."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of data beside the repository; a test that needs it is skipped where it is missing."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("needs ../shared/data, which is not beside this checkout")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def stripes() -> tuple[np.ndarray, np.ndarray]:
+    """120 noisy 32x32 images of three classes: horizontal, vertical and diagonal stripes."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:32, :32]
+    patterns = [np.sin(y * 0.8), np.sin(x * 0.8), np.sin((x + y) * 0.6)]
+    labels = np.arange(120) % 3
+    images = np.stack([patterns[label] * 60 + 128 + rng.normal(0, 25, (32, 32)) for label in labels])
+    return np.repeat(images[..., None].clip(0, 255).astype("uint8"), 3, axis=-1), labels
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A weights file of VGG16 at a sixteenth of its width, random but always the same."""
+    import keras
+
+    from vggft import backbone
+
+    path = tmp_path_factory.mktemp("weights") / "tiny.npz"
+    keras.utils.set_random_seed(7)
+    weights = backbone.plain_weights(backbone.vgg("D", include_top=False, image_size=32, width=1 / 16))
+    weights["block1_conv1/kernel"] /= 64  # pixels are about +-128: features of a trained network are about 1
+    np.savez(path, **weights)
+    return path

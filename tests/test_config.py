@@ -1,0 +1,64 @@
+"""Configurations are checked when made and survive JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vggft import ConfigError, Head, Training
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "match"),
+    [
+        (Head, {"units": (0,)}, "Head.units"),
+        (Head, {"units": 2.5}, "Head.units"),
+        (Head, {"pooling": "mean"}, "'avg', 'max' or 'flatten'; got 'mean'"),
+        (Head, {"dropout": 1.0}, r"number in \[0, 1\); got 1.0"),
+        (Head, {"l2": -1}, "Head.l2"),
+        (Training, {"epochs": 0}, "integer >= 1 or None; got 0"),
+        (Training, {"batch_size": 3.5}, "Training.batch_size"),
+        (Training, {"learning_rate": math.nan}, "Training.learning_rate"),
+        (Training, {"optimizer": "lion"}, "'adam', 'adamw' or 'sgd'"),
+        (Training, {"block_decay": 0}, "Training.block_decay"),
+    ],
+)
+def test_impossible_values_are_refused_by_name(kind: type, fields: dict, match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        kind(**fields)
+
+
+@given(
+    st.builds(
+        Head,
+        units=st.lists(st.integers(1, 4096), max_size=3).map(tuple),
+        pooling=st.sampled_from(["avg", "max", "flatten"]),
+        dropout=st.floats(0, 0.99),
+        batch_norm=st.booleans(),
+        l2=st.floats(0, 1),
+    )
+)
+def test_json_round_trip(head: Head) -> None:
+    assert Head.from_dict(json.loads(json.dumps(head.to_dict()))) == head
+
+
+def test_unknown_fields_are_refused_not_dropped() -> None:
+    with pytest.raises(ConfigError, match="Head has no field wings"):
+        Head.from_dict({"wings": 2})
+
+
+def test_one_width_may_be_a_number() -> None:
+    assert Head(units=64).units == (64,)
+
+
+@given(st.integers(4, 10**6))
+def test_defaults_follow_the_number_of_images(num_images: int) -> None:
+    training = Training().resolve(num_images)
+    assert training == training.resolve(num_images)  # nothing is left open
+    assert None not in (training.epochs, training.fine_tune_epochs, training.batch_size, training.patience)
+    assert training.epochs <= Training().resolve(max(4, num_images // 2)).epochs
+    assert Training(epochs=7).resolve(num_images).epochs == 7

@@ -1,0 +1,326 @@
+"""The thread from images to a classifier: what is promised of it, on tiny networks."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import vggft
+from vggft import backbone, features, train
+from vggft.classifier import Description, build
+
+QUICK = vggft.Training(epochs=3, fine_tune_epochs=2, batch_size=16)
+
+
+def finetune(data: Any, weights: Path, **arguments: Any) -> vggft.Classifier:
+    settings = {"num_classes": 3, "backbone": weights, "image_size": 32, "training": QUICK, "verbose": 0}
+    return vggft.finetune(data, **(settings | arguments))
+
+
+@pytest.fixture(scope="module")
+def trained(
+    stripes: tuple, tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[vggft.Classifier, Path]:
+    """A classifier with blocks 4 and 5 unfrozen, and its run directory."""
+    run_dir = tmp_path_factory.mktemp("runs") / "run"
+    training = vggft.Training(epochs=30, fine_tune_epochs=8, batch_size=16, learning_rate=3e-3)
+    return finetune(stripes, tiny_weights, freeze="block3", test=0.25, training=training, run_dir=run_dir), run_dir
+
+
+def test_it_learns_and_judges_on_images_it_never_saw(trained: tuple) -> None:
+    classifier, run_dir = trained
+    assert classifier.evaluation.split == "test"
+    assert classifier.evaluation.to_dict()["accuracy"] >= 0.9
+    assert len(classifier.evaluation.labels) == 30
+    assert classifier.class_names == ("0", "1", "2")
+    phases = [row["phase"] for row in classifier.history]
+    assert phases[0] == "head" and phases[-1] == "blocks and head"
+    judged = json.loads((run_dir / "evaluation.json").read_text())
+    assert set(judged) == {"validation", "test"}
+
+
+def test_the_run_directory_says_what_made_it(trained: tuple) -> None:
+    _, run_dir = trained
+    files = {path.name for path in run_dir.iterdir()}
+    assert files == {
+        "config.json",
+        "environment.json",
+        "audit.json",
+        "history.csv",
+        "evaluation.json",
+        "classifier.keras",
+    }
+    config = json.loads((run_dir / "config.json").read_text())
+    assert config["frozen"] == ["block1", "block2", "block3"] and config["splits"] == {
+        "train": 72,
+        "validation": 18,
+        "test": 30,
+    }
+    assert len(config["data_fingerprint"]) == 64 and config["training"]["patience"]
+    with (run_dir / "history.csv").open() as file:
+        assert {"phase", "epoch", "loss", "val_loss", "val_accuracy"} <= set(next(csv.DictReader(file)))
+
+
+def test_saved_loaded_and_plain_keras_predict_what_was_evaluated(
+    trained: tuple, stripes: tuple, tmp_path: Path
+) -> None:
+    classifier, run_dir = trained
+    rows = [int(name[7:-1]) for name in classifier.evaluation.names]
+    pixels = stripes[0][rows]
+    judged = classifier.evaluation.probabilities
+    np.testing.assert_allclose(classifier.predict(pixels), judged, atol=1e-5)
+    again = vggft.load(run_dir / "classifier.keras")
+    np.testing.assert_allclose(again.predict(pixels), judged, atol=1e-5)
+    assert again.class_names == classifier.class_names
+    assert again.evaluation.to_dict() == classifier.evaluation.to_dict()
+
+    np.save(tmp_path / "pixels.npy", pixels.astype("float32"))
+    code = f"""
+import sys, keras, numpy as np
+model = keras.models.load_model({str(run_dir / "classifier.keras")!r})
+np.save({str(tmp_path / "out.npy")!r}, model.predict(np.load({str(tmp_path / "pixels.npy")!r}), verbose=0))
+assert "vggft" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, capture_output=True)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), judged, atol=1e-5)
+
+
+def test_the_graph_is_flat_and_made_of_stock_layers(trained: tuple) -> None:
+    model = trained[0].keras_model
+    assert not any(isinstance(layer, keras.Model) for layer in model.layers)
+    names = [layer.name for layer in model.layers]
+    assert {"block5_conv3", "avg_pool", "fc1", "logits", "predictions"} <= set(names)
+    assert all(type(layer).__module__.startswith("keras.") for layer in model.layers)
+
+
+@pytest.mark.parametrize("freeze", ["all", "block4", ("block1", "block4"), "none"])
+def test_what_is_frozen_does_not_move_and_what_is_not_does(freeze: Any, stripes: tuple, tiny_weights: Path) -> None:
+    classifier = finetune(stripes, tiny_weights, freeze=freeze)
+    before = np.load(tiny_weights)
+    for block in backbone.BLOCKS:
+        same = all(
+            np.array_equal(layer.kernel.numpy(), before[f"{layer.name}/kernel"])
+            for layer in backbone.block_layers(classifier.keras_model, block)
+            if layer.weights
+        )
+        best_epoch_is_in_phase_two = _fine_tuning_helped(classifier)
+        if block in backbone.frozen_blocks(freeze):
+            assert same, block
+        elif best_epoch_is_in_phase_two:
+            assert not same, block
+
+
+def _fine_tuning_helped(classifier: vggft.Classifier) -> bool:
+    losses = {
+        phase: [r["val_loss"] for r in classifier.history if r["phase"] == phase]
+        for phase in ("head", "blocks and head")
+    }
+    return bool(losses["blocks and head"]) and min(losses["blocks and head"]) < min(losses["head"])
+
+
+def test_cached_features_give_what_a_plain_fit_over_the_whole_network_gives(stripes: tuple, tiny_weights: Path) -> None:
+    """The same head weights, trained once behind frozen features and once by `fit` over everything with layers frozen."""
+    pixels, labels = stripes[0][:64], np.eye(3, dtype="float32")[stripes[1][:64]]
+    description = Description(
+        ("a", "b", "c"), 32, width=1 / 16, head=vggft.Head(units=(8,), dropout=0.0), frozen=backbone.BLOCKS
+    )
+
+    def network() -> keras.Model:
+        model = build(description, seed=3)
+        vggft.weights.load_pretrained(tiny_weights).assign(model)
+        backbone.set_frozen(model, backbone.BLOCKS)
+        return model
+
+    def fit(model: keras.Model, inputs: np.ndarray) -> None:
+        model.compile(
+            keras.optimizers.Adam(1e-3), keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=False
+        )
+        batches = train.Batches(train.Examples(inputs, labels, np.arange(64)), 16, seed=0)
+        model.fit(batches, epochs=5, shuffle=False, verbose=0)
+
+    cached, plain = network(), network()
+    cut = features.cut_layer(backbone.BLOCKS, "avg")
+    fit(features.between(cached, cut, "logits"), features.forward(features.between(cached, None, cut), pixels))
+    fit(features.between(plain, None, "logits"), pixels.astype("float32"))
+    before = network().predict(pixels, verbose=0)
+    assert np.abs(before - plain.predict(pixels, verbose=0)).max() > 1e-2  # it did learn
+    np.testing.assert_allclose(cached.predict(pixels, verbose=0), plain.predict(pixels, verbose=0), atol=1e-5)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(stripes: tuple, tiny_weights: Path) -> None:
+    runs = [finetune(stripes, tiny_weights, freeze="block4", seed=seed).keras_model.get_weights() for seed in (1, 1, 2)]
+    assert all(np.array_equal(a, b) for a, b in zip(runs[0], runs[1], strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(runs[0], runs[2], strict=True))
+
+
+KILLED = """
+import sys, numpy as np, vggft
+from vggft import train
+train.SECONDS_BETWEEN_POINTS = 0
+data, weights, run_dir = sys.argv[1:]
+arrays = np.load(data)
+vggft.finetune((arrays["images"], arrays["labels"]), 3, backbone=weights, image_size=32, freeze="block4", verbose=0,
+    training=vggft.Training(epochs=30, fine_tune_epochs=20, batch_size=16, patience=100), run_dir=run_dir, resume=True)
+"""
+
+
+def test_killed_is_not_lost(
+    stripes: tuple, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGKILL in each phase; the resumed run ends with the weights of one that was left alone."""
+    np.savez(tmp_path / "data.npz", images=stripes[0], labels=stripes[1])
+    run_dir = tmp_path / "killed"
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "data.npz"), str(tiny_weights), str(run_dir)]
+    for point in ("head", "blocks and head"):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while not (run_dir / "resume" / f"{point}.npz").exists():
+            assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be killed"
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    assert not (run_dir / "classifier.keras").exists()
+
+    settings: dict[str, Any] = {
+        "freeze": "block4",
+        "training": vggft.Training(epochs=30, fine_tune_epochs=20, batch_size=16, patience=100),
+    }
+    resumed = finetune(stripes, tiny_weights, run_dir=run_dir, resume=True, **settings)
+    alone = finetune(stripes, tiny_weights, **settings)
+    for a, b in zip(resumed.keras_model.get_weights(), alone.keras_model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert [row["epoch"] for row in resumed.history] == [row["epoch"] for row in alone.history]
+    again = finetune(stripes, tiny_weights, run_dir=run_dir, resume=True, **settings)  # finished: only opened
+    np.testing.assert_array_equal(again.keras_model.get_weights()[-1], alone.keras_model.get_weights()[-1])
+
+
+def test_a_file_that_could_run_code_is_not_run(trained: tuple, tmp_path: Path) -> None:
+    """`vggft.load` reads our JSON and weights only; what Keras's own configuration says is never built."""
+    _, run_dir = trained
+    path = tmp_path / "evil.keras"
+    with zipfile.ZipFile(run_dir / "classifier.keras") as source, zipfile.ZipFile(path, "w") as target:
+        for member in source.namelist():
+            content = source.read(member)
+            target.writestr(member, b'{"class_name": "Lambda", "module": "os"}' if member == "config.json" else content)
+    assert vggft.load(path).class_names == ("0", "1", "2")
+
+
+def test_damaged_and_foreign_files_are_refused(trained: tuple, tmp_path: Path) -> None:
+    _, run_dir = trained
+    whole = (run_dir / "classifier.keras").read_bytes()
+    (tmp_path / "cut.keras").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(vggft.ClassifierFileError, match=r"cut.keras cannot be read as a classifier"):
+        vggft.load(tmp_path / "cut.keras")
+    backbone.vgg("A", include_top=False, image_size=32, width=1 / 16).save(tmp_path / "plain.keras")
+    with pytest.raises(vggft.ClassifierFileError, match="vggft did not write it"):
+        vggft.load(tmp_path / "plain.keras")
+    with pytest.raises(vggft.ClassifierFileError, match="no classifier file"):
+        vggft.load(tmp_path / "none.keras")
+    with pytest.raises(vggft.ClassifierFileError, match=r"saved as a .keras file; got 'x.h5'"):
+        trained[0].save(tmp_path / "x.h5")
+
+
+def test_classify_says_it_in_words(trained: tuple, stripes: tuple, tmp_path: Path) -> None:
+    from PIL import Image
+
+    classifier = trained[0]
+    Image.fromarray(stripes[0][1]).resize((90, 60)).save(tmp_path / "picture.png")
+    one = classifier.classify(tmp_path / "picture.png")
+    assert one.label in classifier.class_names and f"{one.label} (" in str(one) and "%" in str(one)
+    several = classifier.classify([tmp_path / "picture.png", stripes[0][0]])
+    assert len(several) == 2 and several[0].labels == one.labels
+    assert abs(sum(one.probabilities) - 1) < 1e-5 and list(one.probabilities) == sorted(one.probabilities, reverse=True)
+
+
+def test_predict_takes_any_size_range_and_kind_and_names_what_it_cannot_read(
+    trained: tuple, stripes: tuple, tmp_path: Path
+) -> None:
+    classifier, pixels = trained[0], stripes[0][:4]
+    expected = classifier.predict(pixels)
+    assert expected.shape == (4, 3) and expected.dtype == np.float32
+    np.testing.assert_allclose(classifier.predict(pixels / 255.0), expected, atol=1e-5)
+    np.testing.assert_allclose(classifier.predict(pixels[2]), expected[2:3], atol=1e-5)
+    np.testing.assert_allclose(classifier.predict(pixels, batch_size=3), expected, atol=1e-5)
+    assert classifier.predict(np.repeat(np.repeat(pixels, 2, 1), 2, 2)).shape == (4, 3)
+    (tmp_path / "a.jpg").write_text("hello")
+    with pytest.raises(vggft.DataError, match=r"(?s)a.jpg.*missing.png"):
+        classifier.predict([tmp_path / "a.jpg", tmp_path / "missing.png"])
+
+
+def test_evaluate_judges_new_data(trained: tuple, stripes: tuple) -> None:
+    found = trained[0].evaluate((stripes[0][:30], stripes[1][:30]))
+    probabilities = trained[0].predict(stripes[0][:30])
+    assert found["accuracy"] == pytest.approx((probabilities.argmax(1) == stripes[1][:30]).mean())
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        vggft.Head(units=()),
+        vggft.Head(units=(16, 8), pooling="max", activation="gelu", batch_norm=True, l2=1e-4),
+        vggft.Head(units=(8,), pooling="flatten", dropout=0.0),
+    ],
+)
+def test_every_head_trains_saves_and_loads(
+    head: vggft.Head, stripes: tuple, tiny_weights: Path, tmp_path: Path
+) -> None:
+    classifier = finetune(stripes, tiny_weights, head=head, run_dir=tmp_path / "run")
+    dense = [layer.units for layer in classifier.keras_model.layers if isinstance(layer, keras.layers.Dense)]
+    assert dense == [*head.units, 3]
+    again = vggft.load(tmp_path / "run" / "classifier.keras")
+    np.testing.assert_allclose(again.predict(stripes[0][:5]), classifier.predict(stripes[0][:5]), atol=1e-6)
+    assert again.description.head == head
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        {"optimizer": "sgd", "learning_rate": 0.002},
+        {"optimizer": "adamw", "weight_decay": 0.01},
+        {"schedule": "constant", "label_smoothing": 0.1, "class_weight": "balanced"},
+    ],
+)
+def test_every_way_of_training_runs(training: dict, stripes: tuple, tiny_weights: Path) -> None:
+    settings = vggft.Training(**{"epochs": 3, "fine_tune_epochs": 2, "batch_size": 16, **training})
+    classifier = finetune(stripes, tiny_weights, training=settings, freeze="block4")
+    assert all(np.isfinite(row["loss"]) for row in classifier.history)
+
+
+def test_blocks_nearer_to_the_input_learn_slower(stripes: tuple) -> None:
+    optimizer = train.make_optimizer(
+        vggft.Training(optimizer="sgd", schedule="constant"), 0.1, 10, {"block1": 0.0, "block2": 0.5, "block3": 1.0}
+    )
+    model = backbone.vgg("A", include_top=False, image_size=32, width=1 / 16)
+    variables = [model.get_layer(f"block{n}_conv1").bias for n in (1, 2, 3)]
+    optimizer.build(variables)
+    optimizer.apply([keras.ops.ones_like(v) for v in variables])
+    steps = [float(-v.numpy()[0]) for v in variables]
+    assert steps[0] == 0 and steps[1] == pytest.approx(steps[2] / 2) and steps[2] > 0
+
+
+def test_multi_label_runs_end_to_end(stripes: tuple, tiny_weights: Path, tmp_path: Path) -> None:
+    images, labels = stripes
+    several = np.stack([labels == 0, labels != 2], axis=1).astype(int)
+    classifier = finetune((images, several), tiny_weights, num_classes=2, test=0.2, run_dir=tmp_path / "run")
+    assert classifier.evaluation.multi_label
+    probabilities = vggft.load(tmp_path / "run" / "classifier.keras").predict(images[:4])
+    assert ((probabilities >= 0) & (probabilities <= 1)).all() and not np.allclose(probabilities.sum(1), 1, atol=1e-2)
+    assert set(classifier.classify(images[0]).present) <= {"0", "1"}
+
+
+def test_silence(stripes: tuple, tiny_weights: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    capfd.readouterr()
+    finetune(stripes, tiny_weights)
+    assert capfd.readouterr() == ("", "")

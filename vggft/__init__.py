@@ -1,0 +1,72 @@
+"""Fine-tune VGG16 on your own images: frozen blocks are computed once, and the result is judged honestly.
+
+    import vggft
+    classifier = vggft.finetune("flowers/", num_classes=10)
+
+Names are loaded on first use, so that `import vggft` is quick; TensorFlow comes with the first function that needs it.
+"""
+
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# TensorFlow reads these when it is first imported. Without oneDNN, which it leaves off on processors that lack AVX-512,
+# convolutions take about twice as long; below level 2 it logs what no user can act on.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+if TYPE_CHECKING:
+    from .api import finetune as finetune
+    from .api import vgg as vgg
+    from .api import vgg16 as vgg16
+    from .audit import Audit as Audit
+    from .audit import audit as audit
+    from .classifier import Classification as Classification
+    from .classifier import Classifier as Classifier
+    from .classifier import load as load
+    from .config import Head as Head
+    from .config import Training as Training
+    from .errors import ClassifierFileError as ClassifierFileError
+    from .errors import ConfigError as ConfigError
+    from .errors import DataError as DataError
+    from .errors import FreezeError as FreezeError
+    from .errors import RunError as RunError
+    from .errors import VggftError as VggftError
+    from .errors import WeightsError as WeightsError
+    from .evaluate import Evaluation as Evaluation
+    from .weights import PRESETS as PRESETS
+
+_HOMES = {
+    "api": ("finetune", "vgg", "vgg16"),
+    "audit": ("Audit", "audit"),
+    "classifier": ("Classification", "Classifier", "load"),
+    "config": ("Head", "Training"),
+    "errors": (
+        "ClassifierFileError",
+        "ConfigError",
+        "DataError",
+        "FreezeError",
+        "RunError",
+        "VggftError",
+        "WeightsError",
+    ),
+    "evaluate": ("Evaluation",),
+    "weights": ("PRESETS",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'vggft' has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+    globals()[name] = value  # a name like `audit` is also a module's: the function is what users mean
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,321 @@
+"""Preprocessing, backbone, head and class names as one: predict, classify, evaluate, save, load."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from . import images
+from .backbone import BLOCKS, add_blocks, check_architecture, draw, preprocess
+from .config import Head
+from .dataset import open_dataset, scan
+from .errors import ClassifierFileError, DataError
+from .evaluate import Evaluation, evaluate
+from .features import forward
+from .head import add_head
+from .progress import Narrator
+from .run import versions, whole_file
+
+MEMBER = "vggft.json"  # our part of the .keras file, beside Keras's own
+EVALUATION_MEMBER = "vggft_evaluation.npz"
+
+
+@dataclass(frozen=True)
+class Description:
+    """All that rebuilds a classifier but its weights, and what a person may want to know of it."""
+
+    class_names: tuple[str, ...]
+    image_size: int
+    column: str = "D"
+    width: float = 1.0
+    head: Head = Head()
+    multi_label: bool = False
+    thresholds: tuple[float, ...] | None = None  # multi-label: a label counts as present from here
+    backbone: str = "vgg16_imagenet"
+    frozen: tuple[str, ...] = BLOCKS
+    resize: str = images.RESIZE_RULE
+    versions: Mapping[str, str] = dataclasses.field(default_factory=versions)
+    format: int = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return fields | {"head": self.head.to_dict()}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Description:
+        """The inverse of `to_dict` after a trip through JSON; members of a later version are left aside."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in fields.items() if key in known
+        }
+        return cls(**values | {"head": Head.from_dict(fields["head"])})
+
+
+def build(description: Description, seed: int = 0) -> keras.Model:
+    """The classifier's network, one flat graph: (B, S, S, 3) RGB 0..255 -> (B, num_classes) probabilities."""
+    check_architecture(description.column, description.image_size, description.width)
+    inputs = keras.Input((description.image_size, description.image_size, 3), name="image")
+    x = add_blocks(preprocess(inputs), description.column, description.width)
+    outputs = add_head(
+        x, description.head, len(description.class_names), multi_label=description.multi_label, seed=seed
+    )
+    return keras.Model(inputs, outputs, name="vggft_classifier")
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What a classifier says of one image, most probable label first; `str` puts it in words."""
+
+    labels: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    present: tuple[str, ...]  # the label; with several labels to an image, those above their thresholds
+
+    @property
+    def label(self) -> str:
+        """The most probable label."""
+        return self.labels[0]
+
+    def __str__(self) -> str:
+        pairs = [f"{label} ({p:.1%})" for label, p in zip(self.labels, self.probabilities, strict=True)]
+        return ", ".join(pairs[:3])
+
+
+class Classifier:
+    """A fine-tuned classifier. `vggft.finetune`, `vggft.search` and `vggft.load` make it.
+
+    Args:
+        keras_model: plain `keras.Model`, (B, S, S, 3) RGB 0..255 -> (B, num_classes) float32 probabilities.
+        description: class names, image size and architecture.
+        evaluation: how it did on images that it was not fitted on.
+        history: one row an epoch.
+    """
+
+    def __init__(
+        self,
+        keras_model: keras.Model,
+        description: Description,
+        evaluation: Evaluation | None = None,
+        history: Sequence[Mapping[str, Any]] = (),
+    ):
+        self.keras_model = keras_model
+        self.description = description
+        self.evaluation = evaluation
+        self.history = history
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """In the order of the output's columns."""
+        return self.description.class_names
+
+    def __repr__(self) -> str:
+        d = self.description
+        judged = (
+            "" if self.evaluation is None else f", {self.evaluation.split} accuracy {self.evaluation['accuracy']:.3f}"
+        )
+        return f"<Classifier of {len(d.class_names)} classes at {d.image_size} px on {d.backbone}{judged}>"
+
+    def predict(self, pictures: Any, batch_size: int = 32, verbose: int = 0) -> np.ndarray:
+        """Probabilities for images.
+
+        Args:
+            pictures: a file, an array (H, W, 3), or several: a list of files or arrays, or an array (N, H, W, 3).
+                Arrays are RGB in 0..255 (uint8 or float) or 0..1 (float). Any size; files are turned upright.
+            batch_size: images at once.
+            verbose: 1 draws a progress bar.
+
+        Returns:
+            (N, num_classes) float32: rows that sum to one, or with several labels to an image, one probability each.
+
+        Raises:
+            DataError: naming every image that cannot be read.
+        """
+        pixels = read_pictures(pictures, self.description.image_size)
+        with Narrator(verbose).bar("predict", len(pixels)) as advance:
+            return forward(self.keras_model, pixels, batch_size, advance)
+
+    def classify(self, picture: Any) -> Classification | list[Classification]:
+        """Labels with probabilities, in words; for one picture one `Classification`, for several a list.
+
+        Args:
+            picture: as for `predict`.
+        """
+        found = [self._describe(row) for row in self.predict(picture)]
+        return found[0] if _is_one(picture) else found
+
+    def _describe(self, probabilities: np.ndarray) -> Classification:
+        order = np.argsort(-probabilities, kind="stable")
+        labels = tuple(self.class_names[i] for i in order)
+        present = labels[:1]
+        if self.description.multi_label:
+            thresholds = self.description.thresholds or (0.5,) * len(labels)
+            present = tuple(self.class_names[i] for i in order if probabilities[i] >= thresholds[i])
+        return Classification(labels, tuple(float(probabilities[i]) for i in order), present)
+
+    def evaluate(self, dataset: Any, *, split: str = "test", batch_size: int = 32, verbose: int = 0) -> Evaluation:
+        """Judge the classifier on labelled images.
+
+        Args:
+            dataset: any kind of dataset with labels among `class_names`; of one that is already split, the part `split`.
+            split: what to call it, and which part to take.
+
+        Raises:
+            DataError: images that cannot be read or labels that the classifier does not know, all at once.
+        """
+        parts = open_dataset(dataset, class_names=self.class_names)
+        data = parts.get("all") or parts.get(split)
+        if data is None:
+            raise DataError(f"The dataset has no part {split!r}; it has {', '.join(parts)}.")
+        size = self.description.image_size
+        pixels = np.empty((len(data), size, size, 3), data.pixel_dtype(size))
+        narrator = Narrator(verbose)
+        with narrator.bar("read", len(data)) as advance:
+            problems = scan(data, size, pixels, advance).problems
+        if problems:
+            raise DataError.listing("Some images cannot be evaluated", problems.values())
+        with narrator.bar("predict", len(data)) as advance:
+            probabilities = forward(self.keras_model, pixels, batch_size, advance)
+        return evaluate(
+            data.labels,
+            probabilities,
+            self.class_names,
+            split=split,
+            multi_label=self.description.multi_label,
+            names=data.names,
+            thresholds=None if self.description.thresholds is None else np.array(self.description.thresholds),
+        )
+
+    def draw(self, path: str | os.PathLike[str]) -> Path:
+        """A picture of the network with shapes, by `keras.utils.plot_model`."""
+        return draw(self.keras_model, path)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Save as one `.keras` file, which plain `keras.models.load_model` opens too.
+
+        The file is written aside, opened again by plain Keras, and renamed only if both give the same predictions.
+
+        Raises:
+            ClassifierFileError: a name that does not end in `.keras`, or a file that does not predict the same.
+        """
+        path = Path(path)
+        if path.suffix != ".keras":
+            raise ClassifierFileError(f"A classifier is saved as a .keras file; got {path.name!r}.")
+        size = self.description.image_size
+        probe = np.random.default_rng(0).integers(0, 256, (2, size, size, 3)).astype("float32")
+        with whole_file(path) as aside:
+            self.keras_model.save(aside)
+            content = self.description.to_dict()
+            with zipfile.ZipFile(aside, "a") as archive:
+                if self.evaluation is not None:
+                    content["evaluation"] = self.evaluation.to_dict()
+                    archive.writestr(EVALUATION_MEMBER, _pack_evaluation(self.evaluation))
+                content["history"] = list(self.history)
+                archive.writestr(MEMBER, json.dumps(content, indent=2, ensure_ascii=False))
+            again = keras.models.load_model(aside, compile=False)
+            before, after = self.keras_model.predict_on_batch(probe), again.predict_on_batch(probe)
+            if not np.allclose(before, after, atol=1e-6):
+                raise ClassifierFileError(
+                    f"{path} was not written: read back, its probabilities differ by up to {np.abs(before - after).max():.2g}."
+                )
+        return path
+
+
+def load(path: str | os.PathLike[str]) -> Classifier:
+    """Open a classifier that `Classifier.save` wrote.
+
+    The network is rebuilt from our JSON in the file and only weights are read from it: no code in a file is ever run.
+
+    Raises:
+        ClassifierFileError: no such file, damaged, or a `.keras` file that vggft did not write.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ClassifierFileError(f"There is no classifier file {path}.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if MEMBER not in archive.namelist():
+                raise ClassifierFileError(
+                    f"{path} is a .keras file, but vggft did not write it (it holds no {MEMBER}). "
+                    "keras.models.load_model may open it."
+                )
+            content = json.loads(archive.read(MEMBER))
+            weights = archive.read("model.weights.h5")
+            judged = archive.read(EVALUATION_MEMBER) if EVALUATION_MEMBER in archive.namelist() else None
+        description = Description.from_dict(content)
+        model = build(description)
+        with tempfile.TemporaryDirectory() as directory:
+            (Path(directory) / "model.weights.h5").write_bytes(weights)
+            model.load_weights(Path(directory) / "model.weights.h5")
+    except ClassifierFileError:
+        raise
+    except Exception as error:  # whatever a damaged zip, JSON or HDF5 raises
+        raise ClassifierFileError(
+            f"{path} cannot be read as a classifier ({error}). This usually occurs when a copy broke off."
+        ) from error
+    evaluation = None if judged is None else _unpack_evaluation(judged, description)
+    return Classifier(model, description, evaluation, content.get("history", ()))
+
+
+def read_pictures(pictures: Any, image_size: int) -> np.ndarray:
+    """Whatever `predict` takes, as one (N, S, S, 3) array in 0..255."""
+    if _is_one(pictures):
+        pictures = pictures[None] if isinstance(pictures, np.ndarray) else [pictures]
+    if hasattr(pictures, "ndim") or hasattr(pictures, "__array_interface__"):
+        return images.to_pixels(np.asarray(pictures), image_size)
+    rows, problems = [], []
+    for i, picture in enumerate(pictures):
+        try:
+            if isinstance(picture, np.ndarray):
+                rows.append(images.to_pixels(picture[None], image_size, f"images[{i}]")[0])
+            else:
+                rows.append(images.read_image(picture, image_size).pixels)
+        except DataError as error:
+            problems.append(str(error))
+    if problems:
+        raise DataError.listing("Some images cannot be read", problems)
+    if not rows:
+        raise DataError("There are no images to predict: got an empty list.")
+    return np.stack(rows)
+
+
+def _is_one(pictures: Any) -> bool:
+    """Whether it is one picture: a file, a PIL image, or an array without a batch axis."""
+    if isinstance(pictures, np.ndarray):
+        return pictures.ndim == 3 and pictures.shape[-1] in (1, 3, 4)
+    return isinstance(pictures, (str, os.PathLike, bytes)) or hasattr(pictures, "getbands") or hasattr(pictures, "read")
+
+
+def _pack_evaluation(evaluation: Evaluation) -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(
+        file,
+        split=np.array(evaluation.split),
+        labels=evaluation.labels,
+        probabilities=evaluation.probabilities,
+        names=np.array(evaluation.names, dtype=str),
+    )
+    return file.getvalue()
+
+
+def _unpack_evaluation(packed: bytes, description: Description) -> Evaluation:
+    with np.load(io.BytesIO(packed), allow_pickle=False) as stored:
+        return evaluate(
+            stored["labels"],
+            stored["probabilities"],
+            description.class_names,
+            split=str(stored["split"]),
+            multi_label=description.multi_label,
+            names=tuple(stored["names"].tolist()),
+            thresholds=None if description.thresholds is None else np.array(description.thresholds),
+        )

@@ -1,0 +1,299 @@
+"""The command line: the verbs of the library, `vggft audit|finetune|evaluate|predict|draw|demo`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import os
+import sys
+import tempfile
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import __version__
+from .config import Head, Training
+from .errors import ConfigError, VggftError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Fine-tune VGG16 on your own images. Start with `vggft demo`, then `vggft audit FOLDER`, "
+    "then `vggft finetune FOLDER --num-classes N`.",
+)
+
+
+class OnBadImage(StrEnum):
+    """What to do with an image that cannot be read."""
+
+    stop = "raise"
+    skip = "skip"
+
+
+Data = Annotated[str, typer.Argument(help="A folder of class folders, or a CSV file of paths and labels.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        typer.echo(f"vggft {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def audit(
+    data: Data,
+    num_classes: Annotated[int | None, typer.Option(help="How many classes there should be.")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """What is in the data, and what is wrong with it, before any training.
+
+    Lists unreadable files, wrong extensions, duplicates, small classes and more. Exits with 1 if there are errors.
+    """
+    from .audit import audit as run_audit
+
+    found = run_audit(data, num_classes, verbose=0 if quiet or as_json else 1)
+    typer.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False) if as_json else str(found))
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def finetune(
+    data: Data,
+    num_classes: Annotated[int, typer.Option(help="How many classes there are; checked against the data.")],
+    validation: Annotated[str, typer.Option(help="A fraction of what is not test, or a dataset.")] = "0.2",
+    test: Annotated[str | None, typer.Option(help="A fraction of all images, or a dataset; touched once.")] = None,
+    backbone: Annotated[str, typer.Option(help="vgg16_imagenet, vgg16_mini, or a weights file.")] = "vgg16_imagenet",
+    freeze: Annotated[
+        str, typer.Option(help="all, none, block3 (through block 3), or blocks with commas: block1,block4.")
+    ] = "all",
+    units: Annotated[
+        str, typer.Option(help="Widths of the head's layers, as 256 or 512,128; '' is a linear probe.")
+    ] = "256",
+    pooling: Annotated[str, typer.Option(help="avg, max or flatten.")] = "avg",
+    dropout: Annotated[float, typer.Option(help="In the head.")] = 0.5,
+    epochs: Annotated[int | None, typer.Option(help="For the head; by default from the number of images.")] = None,
+    fine_tune_epochs: Annotated[int | None, typer.Option(help="For unfrozen blocks and head.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
+    learning_rate: Annotated[float, typer.Option(help="Peak, for the head.")] = 1e-3,
+    image_size: Annotated[int | None, typer.Option(help="Pixels a side; by default the backbone's own.")] = None,
+    on_bad_image: Annotated[
+        OnBadImage, typer.Option(help="Stop and list them all, or leave them out.")
+    ] = OnBadImage.stop,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="A new directory for all results; by default runs/<data>-<number>.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --run-dir.")] = False,
+    seed: Annotated[int, typer.Option(help="Of splits, weights and order.")] = 0,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a classifier on your images and judge it.
+
+    Frozen blocks are computed once; the head is trained on that. With blocks unfrozen (--freeze block3), they then
+    learn together with the head.
+    """
+    head = Head(units=_integers(units), pooling=pooling, dropout=dropout)  # type: ignore[arg-type]
+    training = Training(
+        epochs=epochs, fine_tune_epochs=fine_tune_epochs, batch_size=batch_size, learning_rate=learning_rate
+    )
+    run_dir = run_dir or _next_run(Path(data).stem)
+    _import_quietly()
+    from .api import finetune as run_finetune
+
+    classifier = run_finetune(
+        data,
+        num_classes,
+        validation=_fraction(validation),
+        test=_fraction(test),
+        backbone=backbone,
+        freeze=tuple(freeze.split(",")) if "," in freeze else freeze,
+        head=head,
+        training=training,
+        image_size=image_size,
+        on_bad_image=on_bad_image.value,  # type: ignore[arg-type]
+        run_dir=run_dir,
+        resume=resume,
+        seed=seed,
+        verbose=0 if quiet or as_json else 1,
+    )
+    _print_evaluation(classifier.evaluation, as_json, {"classifier": str(run_dir / "classifier.keras")})
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A classifier, as runs/flowers-1/classifier.keras.")],
+    data: Data,
+    split: Annotated[str, typer.Option(help="Which part of the data, if it is split, and what to call it.")] = "test",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Judge a classifier on labelled images."""
+    _import_quietly()
+    from .classifier import load
+
+    found = load(model).evaluate(data, split=split, verbose=0 if quiet or as_json else 1)
+    _print_evaluation(found, as_json, {})
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A classifier, as runs/flowers-1/classifier.keras.")],
+    pictures: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write a CSV file instead of printing.")] = None,
+    top: Annotated[int, typer.Option(help="How many labels to print for each image.")] = 3,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the output file.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Classify images: labels with probabilities, or a CSV file with one row an image."""
+    if output and output.exists() and not force:
+        raise ConfigError(f"{output} exists already; --force overwrites it.")
+    from .images import IMAGE_SUFFIXES
+    from .run import whole_file
+
+    files = []
+    for given in pictures:
+        inside = (
+            sorted(p for p in given.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES) if given.is_dir() else [given]
+        )
+        if not inside:
+            raise ConfigError(f"There are no images in the folder {given}.")
+        files += inside
+    _import_quietly()
+    from .classifier import load
+
+    classifier = load(model)
+    probabilities = classifier.predict(files, verbose=0 if quiet else 1)
+    if output is None:
+        for file, row in zip(files, probabilities, strict=True):
+            order = (-row).argsort()[:top]
+            typer.echo(f"{file}: " + ", ".join(f"{classifier.class_names[i]} ({row[i]:.1%})" for i in order))
+        return
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "label", "probability", *classifier.class_names])
+    for file, row in zip(files, probabilities, strict=True):
+        best = int(row.argmax())
+        writer.writerow([file, classifier.class_names[best], f"{row[best]:.6f}", *(f"{p:.6f}" for p in row)])
+    with whole_file(output) as aside:
+        aside.write_text(text.getvalue(), encoding="utf-8")
+    typer.echo(f"{len(files)} predictions are in {output}")
+
+
+@app.command()
+def draw(
+    output: Annotated[Path, typer.Argument(help="The picture to write, as vgg16.png.")],
+    model: Annotated[Path | None, typer.Option(help="A classifier; by default the paper's network.")] = None,
+    column: Annotated[str, typer.Option(help="Of Table 1: A, A-LRN, B, C, D or E.")] = "D",
+) -> None:
+    """Draw a network with the shapes of its layers (needs graphviz)."""
+    _import_quietly()
+    from . import backbone
+    from .classifier import load
+
+    network = backbone.vgg(column) if model is None else load(model).keras_model
+    typer.echo(f"The picture is {backbone.draw(network, output)}")
+
+
+@app.command()
+def demo(
+    run_dir: Annotated[Path | None, typer.Option(help="A new directory for all results.")] = None,
+    seed: Annotated[int, typer.Option(help="Of splits, weights and order.")] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """See it work in under a minute, with no network: handwritten digits on the backbone that ships with vggft."""
+    _import_quietly()
+    import numpy as np
+    from sklearn.datasets import load_digits
+
+    from .api import finetune as run_finetune
+
+    run_dir = run_dir or _next_run("demo")
+    digits = load_digits()
+    # 8x8 pictures of 17 greys: each pixel becomes a 4x4 square, for a network that starts at 32 px
+    pictures = np.kron(digits.images * (255 / 16), np.ones((1, 4, 4))).astype("uint8")
+    classifier = run_finetune(
+        (np.repeat(pictures[..., None], 3, axis=-1), digits.target),
+        num_classes=10,
+        test=0.2,
+        backbone="vgg16_mini",
+        freeze="block3",
+        training=Training(epochs=20, fine_tune_epochs=8),
+        image_size=32,
+        run_dir=run_dir,
+        seed=seed,
+        verbose=0 if quiet else 1,
+    )
+    typer.echo(str(classifier.evaluation))
+    typer.echo(f"\nThe classifier is {run_dir / 'classifier.keras'}")
+
+
+def _integers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise ConfigError(f"--units must be widths with commas between, as 512,128; got {text!r}.") from None
+
+
+def _fraction(text: str | None) -> float | str | None:
+    """A number if it is one, else the path of a dataset."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
+
+
+def _next_run(name: str) -> Path:
+    """The first of runs/NAME-1, runs/NAME-2, ... that is not there yet."""
+    return next(path for n in itertools.count(1) if not (path := Path("runs") / f"{name}-{n}").exists())
+
+
+def _print_evaluation(evaluation: Any, as_json: bool, more: dict[str, str]) -> None:
+    if as_json:
+        typer.echo(json.dumps({**(evaluation.to_dict() if evaluation else {}), **more}, ensure_ascii=False))
+        return
+    typer.echo(str(evaluation))
+    for name, value in more.items():
+        typer.echo(f"\nThe {name} is {value}")
+
+
+def _import_quietly() -> None:
+    """Import TensorFlow without the lines that its C++ side prints before any log level holds.
+
+    They go to file descriptor 2, so it is turned aside for the import; if the import fails, they are shown.
+    """
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = os.environ.get("VGGFT_TF_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as aside:
+        os.dup2(aside.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()
+        except BaseException:
+            aside.seek(0)
+            os.write(kept, aside.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def main() -> None:
+    """The entry point: errors that we raise on purpose are printed as sentences, not as tracebacks."""
+    try:
+        app()
+    except VggftError as error:
+        typer.secho(f"Error: {error}", fg="red", err=True)
+        sys.exit(2)

@@ -1,0 +1,325 @@
+"""Judging a classifier: NumPy arrays in, scikit-learn's metrics out; imports no TensorFlow.
+
+`METRICS` is the one table of what is measured: an `Evaluation` holds every row that applies, `score` computes just one.
+What the images do not define (the ROC AUC of a class without images, say) is None, never 0 or NaN. A macro average is
+over the classes for which its score is defined; `Evaluation.notes` says which classes that leaves out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, astuple, dataclass, field
+from functools import cached_property
+from textwrap import shorten
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from rich.cells import cell_len, set_cell_size
+from sklearn import metrics as sk
+
+from .errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+Array = NDArray[Any]
+_MAX_ROWS, _MAX_MATRIX, _MAX_PAIRS, _MAX_NOTE = 30, 12, 5, 300  # what still reads well in a terminal
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """One class against the rest, scores in 0..1: None where it has no images (ROC AUC also where it has them all)."""
+
+    name: str
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    roc_auc: float | None
+    average_precision: float | None
+    support: int  # images of the class
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation:
+    """What a classifier said of one split, and all that follows from it. Made, and checked, by `evaluate`."""
+
+    split: str
+    class_names: tuple[str, ...]
+    labels: Array  # (N,) int64 class indices; (N, C) int8 0/1 when multi-label
+    probabilities: Array  # (N, C) float32, 0..1
+    multi_label: bool = False
+    names: tuple[str, ...] = ()  # what each image is called (its file), or empty
+    thresholds: Array | None = None  # (C,) float64 when multi-label: a label is predicted from its threshold upwards
+
+    @cached_property
+    def metrics(self) -> dict[str, float | None]:
+        """Every row of `METRICS` that applies; None where the images do not define it."""
+        rows = {name: row for name, row in METRICS.items() if row.applies(self.multi_label, len(self.class_names))}
+        return {name: _defined(row.compute(self)) for name, row in rows.items()}
+
+    @cached_property
+    def per_class(self) -> tuple[ClassScores, ...]:
+        """One for each class, in the order of `class_names`."""
+        scores = np.vstack([self._precision_recall_f1, self._roc_auc, self._average_precision]).T
+        rows = zip(self.class_names, scores, self._support.tolist(), strict=True)
+        return tuple(ClassScores(name, *map(_defined, row), support) for name, row, support in rows)  # type: ignore[arg-type, call-arg]
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """Which classes the macro averages leave out, and why."""
+        split, total = self.split, len(self.labels)
+        absent, full = ([row.name for row in self.per_class if row.support == n] for n in (0, total))
+        notes = [f"no {split} images of {', '.join(absent)}: left out of macro averages"] if absent else []
+        scores = "ROC AUC" if self.multi_label else "ROC AUC and MCC"
+        return (*notes, *([f"all {split} images are of {', '.join(full)}: {scores} undefined"] if full else []))
+
+    @cached_property
+    def predictions(self) -> Array:
+        """(N,) int64 likeliest class (the first of equals); multi-label: (N, C) int8 0/1, by the thresholds."""
+        if self.thresholds is None:
+            return self.probabilities.argmax(axis=1)
+        return (self.probabilities >= self.thresholds.astype(np.float32)).astype(np.int8)  # as float32: 0.7 meets 0.7
+
+    @cached_property
+    def confusion_matrix(self) -> Array:
+        """(C, C) int64 images, true class by predicted class; multi-label: (C, 2, 2), each [[tn, fp], [fn, tp]]."""
+        compute = sk.multilabel_confusion_matrix if self.multi_label else sk.confusion_matrix
+        return np.asarray(compute(self.labels, self.predictions, labels=self._sk_labels))
+
+    def most_confused(self, limit: int = _MAX_PAIRS) -> list[tuple[str, str, int]]:
+        """(true class, predicted class, images), most images first; nothing when multi-label."""
+        if self.multi_label:
+            return []
+        wrong = self.confusion_matrix - np.diag(self.confusion_matrix.diagonal())
+        pairs = [divmod(int(i), len(wrong)) for i in np.argsort(-wrong, axis=None, kind="stable")[:limit]]
+        return [(self.class_names[a], self.class_names[b], int(wrong[a, b])) for a, b in pairs if wrong[a, b]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for `json.dumps(..., allow_nan=False)`: the metrics at the top level; nothing about single images."""
+        about = {"split": self.split, "num_images": len(self.labels), "multi_label": self.multi_label}
+        about |= {"class_names": list(self.class_names), "notes": list(self.notes)}
+        about |= {"thresholds": None if self.thresholds is None else self.thresholds.tolist()}
+        per_class = [asdict(scores) for scores in self.per_class]
+        return {**about, **self.metrics, "per_class": per_class, "confusion_matrix": self.confusion_matrix.tolist()}
+
+    def __getitem__(self, metric: str) -> float | None:
+        if metric not in self.metrics:
+            raise KeyError(f"{metric!r} is not measured here; expected one of {', '.join(self.metrics)}")
+        return self.metrics[metric]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.metrics)
+
+    def __repr__(self) -> str:
+        headline = "average_precision" if self.multi_label else "accuracy"
+        images, classes = f"image{'s' * (len(self.labels) > 1)}", f"class{'es' * (len(self.class_names) > 1)}"
+        counts = f"{len(self.labels)} {images}, {len(self.class_names)} {classes}"
+        return f"{self.split[:1].upper()}{self.split[1:]}: {headline} {_number(self[headline])} ({counts})"
+
+    def __str__(self) -> str:
+        blocks = ["\n".join([repr(self), *(shorten(f"Note: {note}", _MAX_NOTE) for note in self.notes)])]
+        blocks.append(_table([[name, _number(value)] for name, value in self.metrics.items()]))
+        rows, num_classes = list(self.per_class), len(self.class_names)
+        if num_classes > _MAX_ROWS:
+            blocks.append(f"The {_MAX_ROWS} of {num_classes} classes with the lowest F1, worst first:")
+            rows = sorted(rows, key=lambda row: 2.0 if row.f1 is None else row.f1)[:_MAX_ROWS]
+        cells = [[row.name, *map(_number, astuple(row)[1:-1]), str(row.support)] for row in rows]
+        blocks.append(_table([["class", "precision", "recall", "f1", "roc_auc", "avg_precision", "images"], *cells]))
+        if pairs := self.most_confused():
+            blocks.append("\n".join(["Most confused:", *(f"  {a} -> {b}: {images}" for a, b, images in pairs)]))
+        if num_classes <= _MAX_MATRIX:
+            columns = ["tn", "fp", "fn", "tp"] if self.multi_label else [str(i + 1) for i in range(num_classes)]
+            matrix = self.confusion_matrix.reshape(num_classes, -1).astype(str).tolist()
+            cells = [[f"{i + 1:>2} {name}", *matrix[i]] for i, name in enumerate(self.class_names)]
+            what = "right and wrong, absent and present" if self.multi_label else "rows: true, columns: predicted"
+            blocks.append(f"Confusion matrix ({what}):\n{_table([['', *columns], *cells])}")
+        return "\n\n".join(blocks)
+
+    @property
+    def _sk_labels(self) -> Sequence[int]:  # every class, present or not; to scikit-learn one 0/1 column is two classes
+        num_classes = self.probabilities.shape[1]
+        return [1] if num_classes == 1 else range(num_classes)
+
+    @cached_property
+    def _support(self) -> Array:  # (C,) int64
+        num_classes = self.probabilities.shape[1]
+        return self.labels.sum(axis=0) if self.multi_label else np.bincount(self.labels, minlength=num_classes)
+
+    @cached_property
+    def _precision_recall_f1(self) -> Array:  # (3, C), NaN without images; 0 with images but never predicted
+        labels = self._sk_labels
+        scores = sk.precision_recall_fscore_support(self.labels, self.predictions, labels=labels, zero_division=0.0)
+        return np.where(self._support > 0, np.stack(scores[:3]), np.nan)
+
+    @cached_property
+    def _roc_auc(self) -> Array:  # (C,)
+        return self._one_vs_rest(sk.roc_auc_score, (self._support > 0) & (self._support < len(self.labels)))
+
+    @cached_property
+    def _average_precision(self) -> Array:  # (C,)
+        return self._one_vs_rest(sk.average_precision_score, self._support > 0)
+
+    def _one_vs_rest(self, compute: Callable[..., float], where: Array) -> Array:
+        scores = np.full(where.shape, np.nan)
+        for c in np.flatnonzero(where):
+            truth = self.labels[:, c] if self.multi_label else self.labels == c
+            scores[c] = compute(truth, self.probabilities[:, c])
+        return scores
+
+    def _top(self, k: int) -> float:
+        # scikit-learn's breaks ties towards the last class, argmax towards the first: its top 2 can be below top 1.
+        likeliest = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :k]
+        return float((likeliest == self.labels[:, None]).any(axis=1).mean())
+
+    def _log_loss(self) -> float:
+        if self.multi_label:
+            return float(sk.log_loss(self.labels.ravel(), self.probabilities.ravel(), labels=[0, 1]))
+        rows = self.probabilities / self.probabilities.sum(axis=1, keepdims=True)  # it warns unless they sum to 1
+        return float(sk.log_loss(self.labels, rows, labels=self._sk_labels))
+
+    def _mcc(self) -> float:  # with one true class it is 0/0, which scikit-learn calls 0 even where all are right
+        several = np.count_nonzero(self._support) > 1
+        return float(sk.matthews_corrcoef(self.labels, self.predictions)) if several else np.nan
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A row of `METRICS`. `multi_label`: True, for multi-label only; False, for single-label only; None, for both."""
+
+    direction: Literal["max", "min"]
+    multi_label: bool | None
+    description: str
+    compute: Callable[[Evaluation], ArrayLike] = field(repr=False)  # a number, or one for each class; NaN: undefined
+    min_classes: int = 1
+
+    def applies(self, multi_label: bool, num_classes: int) -> bool:
+        return self.multi_label in (None, multi_label) and num_classes >= self.min_classes
+
+
+# fmt: off
+METRICS: dict[str, Metric] = {
+    "accuracy": Metric("max", None, "images that are all right", lambda e: sk.accuracy_score(e.labels, e.predictions)),
+    "balanced_accuracy": Metric("max", False, "mean recall", lambda e: e._precision_recall_f1[1]),
+    "top_2_accuracy": Metric("max", False, "images whose class is among the 2 likeliest", lambda e: e._top(2), 3),
+    "top_3_accuracy": Metric("max", False, "images whose class is among the 3 likeliest", lambda e: e._top(3), 4),
+    "top_5_accuracy": Metric("max", False, "images whose class is among the 5 likeliest", lambda e: e._top(5), 6),
+    "log_loss": Metric("min", None, "mean cross-entropy in nats (multi-label: binary)", Evaluation._log_loss),
+    "roc_auc": Metric("max", None, "mean ROC AUC, each class against the rest", lambda e: e._roc_auc),
+    "average_precision": Metric("max", None, "mean average precision", lambda e: e._average_precision),
+    "mcc": Metric("max", False, "Matthews correlation coefficient", Evaluation._mcc),
+    "macro_f1": Metric("max", None, "mean F1", lambda e: e._precision_recall_f1[2]),
+    "weighted_f1": Metric("max", False, "mean F1, weighted by the images of each class", lambda e: sk.f1_score(
+        e.labels, e.predictions, average="weighted", zero_division=0.0)),
+    "micro_f1": Metric("max", True, "F1 of all (image, label) decisions together", lambda e: sk.f1_score(
+        e.labels.ravel(), e.predictions.ravel(), zero_division=np.nan)),
+    "hamming_loss": Metric("min", True, "wrong (image, label) decisions", lambda e: (e.labels != e.predictions).mean()),
+}
+# fmt: on
+
+
+def evaluate(
+    labels: ArrayLike, probabilities: ArrayLike, class_names: Iterable[str], *, split: str = "test",
+    multi_label: bool = False, names: Iterable[object] = (), thresholds: ArrayLike | None = None,
+) -> Evaluation:  # fmt: skip
+    """Judge the probabilities that a classifier gave to N images of C classes.
+
+    labels: (N,) integers 0..C-1, C >= 2; when `multi_label`, (N, C) of 0/1, C >= 1. probabilities: (N, C) in 0..1, kept
+    as float32; each row sums to 1 within 1e-3 unless `multi_label`. names: none, or N. thresholds: multi-label only,
+    one or (C,), 0.5 by default. Metrics are as scikit-learn's user guide defines them (section "Metrics and scoring");
+    ROC AUC and average precision are one against the rest, macro, for two classes too; log loss clips at float32's
+    epsilon. Raises DataError for the first two arguments, with all that is wrong in them, ConfigError for the others.
+
+    >>> evaluation = evaluate([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], ["cat", "dog"])
+    >>> evaluation
+    Test: accuracy 0.667 (3 images, 2 classes)
+    >>> evaluation["balanced_accuracy"], evaluation.most_confused()
+    (0.75, [('dog', 'cat', 1)])
+    """
+    evaluation = _checked(labels, probabilities, class_names, split, multi_label, names, thresholds)
+    _ = evaluation.metrics, evaluation.per_class  # computed here, once
+    return evaluation
+
+
+def score(
+    metric: str, labels: ArrayLike, probabilities: ArrayLike, multi_label: bool = False,
+    thresholds: ArrayLike | None = None,
+) -> float:  # fmt: skip
+    """Just one of `METRICS`, of arrays as in `evaluate` and equal to what that gives, at the cost of that one.
+
+    Raises ConfigError if no such metric applies; DataError also where the labels do not define it, since a search
+    cannot use an objective that is not a number.
+
+    >>> score("accuracy", [0, 1], [[0.9, 0.1], [0.8, 0.2]])
+    0.5
+    """
+    evaluation = _checked(labels, probabilities, None, "given", multi_label, (), thresholds)
+    known = [name for name, row in METRICS.items() if row.applies(multi_label, len(evaluation.class_names))]
+    if metric not in known:
+        raise ConfigError(f"metric: expected one of {', '.join(known)}; received {metric!r}")
+    if (value := _defined(METRICS[metric].compute(evaluation))) is None:
+        raise DataError(f"{metric} is undefined: {'; '.join(evaluation.notes) or 'too few classes have images'}")
+    return value
+
+
+def _checked(
+    labels: ArrayLike, probabilities: ArrayLike, class_names: Iterable[object] | None, split: str,
+    multi_label: bool, names: Iterable[object], thresholds: ArrayLike | None,
+) -> Evaluation:  # fmt: skip
+    try:
+        with np.errstate(over="ignore"):  # what is too large for float32 is reported below
+            truth, p = np.asarray(labels), np.asarray(probabilities).astype(np.float32)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{split}: expected labels and probabilities that are arrays; received: {error}") from error
+    fewest, wanted, other = (1, "(N, C) 0/1", "class indices") if multi_label else (2, "(N,) class indices", "one-hot")
+    columns, shape = p.shape[1] if p.ndim == 2 else 0, p.shape if multi_label else p.shape[:1]
+    if not p.size or columns < fewest or truth.shape != shape or truth.dtype.kind not in "biuf":
+        raise DataError(
+            f"{split}: expected labels {wanted} and probabilities (N, C), N >= 1, C >= {fewest}; received labels"
+            f" {truth.shape} {truth.dtype} and probabilities {p.shape}. This usually occurs when the labels are {other}"
+            " or class names, or when labels and probabilities are not of the same images"
+        )
+    classes = tuple(map(str, range(columns) if class_names is None else class_names))
+    if not len(classes) == len(set(classes)) == columns:
+        raise ConfigError(f"class_names: expected {columns} different names, in column order; received {classes}")
+    if len(files := tuple(map(str, names))) not in (0, len(p)):
+        raise ConfigError(f"names: expected none, or one for each of {len(p)} images; received {len(files)}")
+    cuts = np.asarray(0.5 if thresholds is None else thresholds, dtype=np.float64)
+    allowed = cuts.shape in ((), (columns,)) and bool(((cuts >= 0) & (cuts <= 1)).all())
+    if not allowed or (thresholds is not None and not multi_label):
+        raise ConfigError(f"thresholds: expected one or {columns} in 0..1, if multi_label; received {cuts.tolist()}")
+
+    valid, finite, inside = range(2 if multi_label else columns), np.isfinite(p), (p >= -1e-6) & (p <= 1 + 1e-6)
+    sums = np.where(inside, p, 0).sum(axis=1, dtype=np.float64)
+    off = inside.all(axis=1) & (abs(sums - 1) > 1e-3) & (not multi_label)
+    problems = []
+    for bad, values, expected, cause in (
+        (~np.isin(truth, valid), truth, f"whole labels in 0..{valid[-1]}", "labels of another list of classes"),
+        (~finite, p, "finite probabilities", "training that diverged: lower the learning rate"),
+        (finite & ~inside, p, "probabilities in 0..1", "logits: apply the softmax or sigmoid first"),
+        (off, sums, "probabilities that sum to 1 for each image", "sigmoids of a multi-label classifier"),
+    ):
+        if bad.any():
+            first, images = np.argwhere(bad)[0], bad.reshape(len(p), -1).any(axis=1).sum()
+            where = files[first[0]] if files else f"image {first[0]}"
+            received = f"{values[tuple(first)]} for {where} (in all {images} of {len(p)} images)"
+            problems.append(f"{split}: expected {expected}; received {received}; the usual cause is {cause}")
+    if problems:
+        raise DataError("\n".join(problems))
+    truth, cuts = truth.astype(np.int8 if multi_label else np.int64), np.broadcast_to(cuts, columns).copy()
+    return Evaluation(split, classes, truth, p.clip(0, 1), multi_label, files, cuts if multi_label else None)
+
+
+def _defined(scores: ArrayLike) -> float | None:
+    """The mean of those that are defined: macro over classes, or the one number itself."""
+    known = [score for score in np.ravel(scores).tolist() if not np.isnan(score)]
+    return float(np.mean(known)) if known else None
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _table(rows: list[list[str]]) -> str:
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]  # terminal cells: CJK names take two
+    lines = [["", set_cell_size(row[0], widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows]
+    return "\n".join(map("  ".join, lines))

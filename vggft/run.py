@@ -1,0 +1,143 @@
+"""The run directory: configuration, seeds, versions, results; files that appear whole, and resume points."""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import RunError
+
+PACKAGES = ("vggft", "tensorflow", "keras", "keras-tuner", "scikit-learn", "numpy", "pillow")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A place to write beside `path`, renamed to it at the end: the file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{os.getpid()}-{path.name}")  # keeps the suffix, which Keras looks at
+    try:
+        yield aside
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def versions() -> dict[str, str]:
+    """What is installed here, for a result to be repeated by."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+class RunDirectory:
+    """All that one run leaves: `config.json`, `environment.json`, `audit.json`, `history.csv`, `evaluation.json`,
+    `classifier.keras`, and while it goes on `resume/`.
+
+    Args:
+        path: a new or empty directory; None keeps nothing.
+        config: the resolved configuration as JSON-ready values.
+        resume: go on in a directory which holds an earlier run of the same configuration.
+
+    Raises:
+        RunError: the directory holds other files, or a run of another configuration (the differences are named).
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None, config: Mapping[str, Any], resume: bool = False):
+        self.path = None if path is None else Path(path)
+        if self.path is None:
+            if resume:
+                raise RunError("resume=True needs the run_dir of the run to go on with; got run_dir=None.")
+            return
+        if self.path.is_file():
+            raise RunError(f"run_dir must be a directory; {self.path} is a file.")
+        config = json.loads(json.dumps(config))
+        if self.path.exists() and any(self.path.iterdir()):
+            self._check_reuse(self.path, config, resume)
+        else:
+            self.write_json("config.json", config)
+            environment = {"versions": versions(), "command": sys.argv, "started": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+            self.write_json("environment.json", environment)
+
+    @staticmethod
+    def _check_reuse(path: Path, config: Mapping[str, Any], resume: bool) -> None:
+        if not resume:
+            raise RunError(
+                f"run_dir {path} is not empty, and a run never overwrites another. "
+                "Name a new directory, or pass resume=True (--resume) to go on with the run in it."
+            )
+        if not (path / "config.json").exists():
+            raise RunError(f"run_dir {path} has files but no config.json, so it is not a run of vggft to resume.")
+        earlier = json.loads((path / "config.json").read_text())
+        differing = sorted(key for key in {*earlier, *config} if earlier.get(key) != config.get(key))
+        if differing:
+            changes = "; ".join(f"{key} was {earlier.get(key)!r}, is {config.get(key)!r}" for key in differing)
+            raise RunError(f"run_dir {path} holds a run of another configuration, which cannot be resumed: {changes}.")
+
+    @property
+    def classifier_path(self) -> Path | None:
+        """Where the finished classifier is or will be."""
+        return None if self.path is None else self.path / "classifier.keras"
+
+    @property
+    def finished(self) -> bool:
+        """Whether a classifier is there; it is the last file that a run writes."""
+        return self.classifier_path is not None and self.classifier_path.exists()
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a file of the run, whole or not at all."""
+        if self.path is not None:
+            with whole_file(self.path / name) as aside:
+                aside.write_text(text, encoding="utf-8")
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a value as indented JSON."""
+        self.write_text(name, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write rows as CSV; the columns are all keys in order of first appearance."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        self.write_text(name, text.getvalue())
+
+    # Resume points are named groups of arrays with a note in JSON; one replaces the last of its name.
+
+    def save_point(self, name: str, arrays: Sequence[np.ndarray], note: Mapping[str, Any]) -> None:
+        """Keep where a phase stands."""
+        if self.path is not None:
+            with whole_file(self.path / "resume" / f"{name}.npz") as aside:
+                named: dict[str, Any] = {f"a{i}": array for i, array in enumerate(arrays)}
+                np.savez(aside, note=np.array(json.dumps(note)), **named)
+
+    def load_point(self, name: str) -> tuple[list[np.ndarray], dict[str, Any]] | None:
+        """What `save_point` kept under the name, or None."""
+        if self.path is None or not (file := self.path / "resume" / f"{name}.npz").exists():
+            return None
+        with np.load(file, allow_pickle=False) as stored:
+            return [stored[f"a{i}"] for i in range(len(stored.files) - 1)], json.loads(str(stored["note"]))
+
+    def drop_points(self) -> None:
+        """Delete the resume points of a finished run."""
+        if self.path is not None and (points := self.path / "resume").exists():
+            for file in points.iterdir():
+                file.unlink()
+            points.rmdir()

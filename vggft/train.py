@@ -1,0 +1,302 @@
+"""The fit: the head on frozen features, then blocks and head together; schedules, early stopping, resume points."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from sklearn.utils.class_weight import compute_class_weight
+
+from .backbone import BLOCKS, block_digests, check_movement
+from .config import Training
+from .features import between, forward
+from .head import POOLING_LAYERS
+from .progress import Narrator
+from .run import RunDirectory
+
+SECONDS_BETWEEN_POINTS = 10.0
+
+OPTIMIZERS = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW, "sgd": keras.optimizers.SGD}
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows of arrays to learn from or to be judged on; the arrays may be memory-mapped and larger than memory.
+
+    Args:
+        inputs: (N, ...) features or pixels.
+        targets: (N, num_classes) float32, one-hot or multi-hot.
+        rows: which of the N.
+    """
+
+    inputs: np.ndarray
+    targets: np.ndarray
+    rows: np.ndarray
+
+
+class Batches(keras.utils.PyDataset):
+    """Examples batch by batch; with a seed, in an order that follows from (seed, epoch) alone, so that it can resume."""
+
+    def __init__(
+        self,
+        examples: Examples,
+        batch_size: int,
+        seed: int | None = None,
+        epoch: int = 0,
+        class_weight: np.ndarray | None = None,
+    ):
+        super().__init__()
+        self.examples, self.batch_size, self.seed, self.epoch = examples, batch_size, seed, epoch
+        self.class_weight = class_weight
+        self._order()
+
+    def _order(self) -> None:
+        rows = self.examples.rows
+        self.rows = rows if self.seed is None else np.random.default_rng((self.seed, self.epoch)).permutation(rows)
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
+        rows = self.rows[index * self.batch_size : (index + 1) * self.batch_size]
+        batch = self.examples.inputs[rows], self.examples.targets[rows]
+        return batch if self.class_weight is None else (*batch, batch[1] @ self.class_weight)
+
+    def on_epoch_end(self) -> None:
+        self.epoch += 1
+        self._order()
+
+
+def make_optimizer(training: Training, learning_rate: float, steps: int, rates: dict[str, float]) -> Any:
+    """An optimizer whose learning rate follows the schedule and is multiplied for each block by `rates`."""
+    base = OPTIMIZERS[training.optimizer]
+
+    rate_of: dict[int, float] = {}
+
+    class Discriminative(base):  # type: ignore[misc, valid-type]
+        """Keras has one learning rate for all variables; blocks nearer to the input should learn slower."""
+
+        def build(self, variables: list[Any]) -> None:
+            super().build(variables)
+            for variable in variables:  # a step is given Keras's variable or, under TensorFlow, the one inside it
+                rate = rates.get(variable.path.split("_")[0], 1.0)
+                rate_of.update({id(variable): rate, id(variable.value): rate})
+
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+            super().update_step(gradient, variable, learning_rate * rate_of[id(variable)])
+
+    schedule: Any = learning_rate
+    if training.schedule == "cosine":
+        warmup = max(1, steps // 20)
+        schedule = keras.optimizers.schedules.CosineDecay(
+            0.0, max(1, steps - warmup), warmup_target=learning_rate, warmup_steps=warmup
+        )
+    options: dict[str, Any] = {"momentum": 0.9, "nesterov": True} if training.optimizer == "sgd" else {}
+    return Discriminative(schedule, weight_decay=training.weight_decay or None, **options)
+
+
+class Keeper(keras.callbacks.EarlyStopping):
+    """Early stopping that keeps the history, survives a kill, and can start from weights that are already good."""
+
+    def __init__(self, phase: str, patience: int, run: RunDirectory, at_end: Callable[[], None], best: float | None):
+        super().__init__(monitor="val_loss", mode="min", patience=patience, restore_best_weights=True)
+        self.phase, self.run, self.at_end, self.start = phase, run, at_end, best
+        self.rows: list[dict[str, Any]] = []
+        self.first_epoch, self.done = 0, False
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        super().on_train_begin(logs)
+        if self.start is not None:
+            self.best, self.best_epoch, self.best_weights = self.start, -1, self.model.get_weights()
+        self.saved = time.monotonic()
+        if self._point is not None:
+            arrays, note = self._point
+            self.wait, self.best, self.best_epoch = note["wait"], note["best"], note["best_epoch"]
+            self.best_weights = arrays[self._split :]
+
+    def resume(self, variables: list[Any]) -> None:
+        """Take up the resume point of this phase, if there is one; `variables` are of model and optimizer."""
+        self._variables, self._split = variables, len(variables)
+        self._point = self.run.load_point(self.phase)
+        if self._point is not None:
+            arrays, note = self._point
+            for variable, array in zip(variables, arrays, strict=False):
+                variable.assign(array)
+            self.rows, self.first_epoch, self.done = note["history"], note["epoch"] + 1, note["done"]
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.started = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        super().on_epoch_end(epoch, logs)
+        values = {key: float(value) for key, value in (logs or {}).items()}
+        self.rows.append(
+            {"phase": self.phase, "epoch": epoch + 1, **values, "seconds": time.monotonic() - self.started}
+        )
+        if time.monotonic() - self.saved >= SECONDS_BETWEEN_POINTS and not self.model.stop_training:
+            self._save(epoch)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self.at_end()
+        super().on_train_end(logs)
+        self._save(self.rows[-1]["epoch"] - 1, done=True)
+
+    def _save(self, epoch: int, done: bool = False) -> None:
+        note = {"epoch": epoch, "wait": self.wait, "best": float(self.best), "best_epoch": self.best_epoch}
+        arrays = [np.asarray(variable) for variable in self._variables]
+        self.run.save_point(self.phase, [*arrays, *self.best_weights], note | {"history": self.rows, "done": done})
+        self.saved = time.monotonic()
+
+
+class Bar(keras.callbacks.Callback):
+    """Moves a progress bar on, batch by batch."""
+
+    def __init__(self, advance: Callable[..., None], batch_size: int, phase: str):
+        super().__init__()
+        self.advance, self.batch_size, self.phase = advance, batch_size, phase
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.advance(self.batch_size)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        accuracy = (logs or {}).get("val_accuracy", float("nan"))
+        self.advance(0, f"{self.phase}, epoch {epoch + 1}: validation accuracy {accuracy:.3f}")
+
+
+def fit(
+    model: keras.Model,
+    train: Examples,
+    validation: Examples,
+    *,
+    phase: str,
+    epochs: int,
+    learning_rate: float,
+    training: Training,
+    multi_label: bool,
+    run: RunDirectory,
+    narrator: Narrator,
+    seed: int,
+    rates: dict[str, float] | None = None,
+    keep_start: bool = False,
+    at_end: Callable[[], None] = lambda: None,
+) -> list[dict[str, Any]]:
+    """Train a model that ends in logits, by Keras's own `fit`; leave it with the weights of its best epoch.
+
+    Args:
+        model: takes `inputs` of the examples, gives (B, num_classes) logits.
+        phase: its name in history and resume points.
+        training: resolved.
+        rates: multiplier of the learning rate for each block.
+        keep_start: whether the weights at the start count among the best.
+        at_end: called after the last epoch, before the best weights are put back.
+
+    Returns:
+        One row an epoch.
+    """
+    batch_size = training.batch_size or 32
+    if multi_label:
+        loss: Any = keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=training.label_smoothing)
+        accuracy: Any = keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)
+    else:
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=training.label_smoothing)
+        accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
+    class_weight = None
+    if training.class_weight == "balanced" and not multi_label:
+        labels, classes = train.targets[train.rows].argmax(1), np.arange(train.targets.shape[1])
+        class_weight = compute_class_weight("balanced", classes=classes, y=labels).astype("float32")
+    steps = epochs * -(-len(train.rows) // batch_size)
+    optimizer = make_optimizer(training, learning_rate, steps, rates or {})
+    # XLA on the CPU does without oneDNN's convolutions and is slower.
+    model.compile(optimizer, loss, metrics=[accuracy], jit_compile=False)
+    optimizer.build(model.trainable_variables)
+    judged = Batches(validation, batch_size)
+    best = float(model.evaluate(judged, verbose=0, return_dict=True)["loss"]) if keep_start else None
+    keeper = Keeper(phase, training.patience or epochs, run, at_end, best)
+    keeper.resume([*model.variables, *optimizer.variables])
+    if keeper.done:
+        assert keeper._point is not None
+        model.set_weights(keeper._point[0][keeper._split :])
+        return keeper.rows
+    batches = Batches(train, batch_size, seed, keeper.first_epoch, class_weight)
+    with narrator.bar(phase, (epochs - keeper.first_epoch) * len(batches) * batch_size) as advance:
+        model.fit(
+            batches,
+            validation_data=judged,
+            epochs=epochs,
+            initial_epoch=keeper.first_epoch,
+            callbacks=[keeper, Bar(advance, batch_size, phase)],
+            shuffle=False,
+            verbose=0,
+        )
+    return keeper.rows
+
+
+def train_network(
+    model: keras.Model,
+    examples: dict[str, Examples],
+    *,
+    cut: str | None,
+    frozen: Iterable[str],
+    pooling: str,
+    training: Training,
+    multi_label: bool,
+    run: RunDirectory,
+    narrator: Narrator,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Both phases: the head with every block held still; then, if any block is not frozen, blocks and head together.
+
+    Args:
+        model: the flat classifier, with `set_frozen` applied.
+        examples: `"train"` and `"validation"`, whose inputs are the features behind the layer `cut`.
+        training: resolved.
+
+    Raises:
+        FreezeError: a frozen block moved, or an unfrozen one did not.
+    """
+    frozen = tuple(frozen)
+    common: dict[str, Any] = {
+        "training": training,
+        "multi_label": multi_label,
+        "run": run,
+        "narrator": narrator,
+        "seed": seed,
+    }
+    before = block_digests(model)
+    pooled = POOLING_LAYERS[pooling]
+    head = examples
+    if cut != pooled:  # the unfrozen blocks, too, are a pure function until they learn
+        inputs = examples["train"].inputs
+        with narrator.bar("features for the head", len(inputs)) as advance:
+            vectors = forward(between(model, cut, pooled), inputs, advance=advance)
+        head = {split: Examples(vectors, part.targets, part.rows) for split, part in examples.items()}
+    history = fit(
+        between(model, pooled, "logits"),
+        head["train"],
+        head["validation"],
+        phase="head",
+        epochs=training.epochs or 1,
+        learning_rate=training.learning_rate,
+        **common,
+    )
+    check_movement(before, block_digests(model), BLOCKS)
+    unfrozen = [block for block in BLOCKS if block not in frozen]
+    if unfrozen:
+        rates = {block: training.block_decay ** (len(BLOCKS) - 1 - i) for i, block in enumerate(BLOCKS)}
+        history += fit(
+            between(model, cut, "logits"),
+            examples["train"],
+            examples["validation"],
+            phase="blocks and head",
+            epochs=training.fine_tune_epochs or 1,
+            learning_rate=training.fine_tune_learning_rate or 0.0,
+            rates=rates,
+            keep_start=True,
+            at_end=lambda: check_movement(before, block_digests(model), frozen),
+            **common,
+        )
+    return history
