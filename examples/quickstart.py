@@ -1,4 +1,7 @@
-"""The library in twenty lines, on scikit-learn's handwritten digits and the backbone that ships: python examples/quickstart.py"""
+"""The library in twenty lines, on scikit-learn's handwritten digits and the backbone that ships.
+
+python examples/quickstart.py
+"""
 
 import numpy as np
 from sklearn.datasets import load_digits

@@ -93,7 +93,7 @@ def test_names_that_lie_and_files_that_are_left_out(clean: Path) -> None:
     assert result.wrong_suffix == (f"{clean / 'rose' / '0.jpg'} is a PNG file by content.",)
     assert {Path(path).name for path in result.ignored} == {"readme.md", "1"}
     text = "\n".join(result.warnings)
-    assert "1 file with the suffix of another format" in text and "is a PNG image by content" in text
+    assert "1 file with the suffix of another format" in text and "images by their content were left out (1)" in text
 
 
 def test_classes_that_are_small_or_missing(clean: Path) -> None:

@@ -131,7 +131,7 @@ def _fine_tuning_helped(classifier: vggft.Classifier) -> bool:
 
 
 def test_cached_features_give_what_a_plain_fit_over_the_whole_network_gives(stripes: tuple, tiny_weights: Path) -> None:
-    """The same head weights, trained once behind frozen features and once by `fit` over everything with layers frozen."""
+    """The same head, trained once behind frozen features and once by `fit` over everything with layers frozen."""
     pixels, labels = stripes[0][:64], np.eye(3, dtype="float32")[stripes[1][:64]]
     description = Description(
         ("a", "b", "c"), 32, width=1 / 16, head=vggft.Head(units=(8,), dropout=0.0), frozen=backbone.BLOCKS

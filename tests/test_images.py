@@ -19,6 +19,7 @@ from vggft.errors import DataError
 from vggft.images import (
     IMAGE_SUFFIXES,
     MAX_PIXELS,
+    RESIZE_RULE,
     find_images,
     pixel_range,
     read_image,
@@ -203,6 +204,25 @@ def test_decoding_a_large_jpeg_at_a_smaller_scale_keeps_its_quality(tmp_path: Pa
         exact = np.asarray(image.resize((96, 96), Image.Resampling.BILINEAR))
     assert quick.size == (1600, 1200)
     assert np.abs(quick.pixels.astype(int) - exact).mean() < 4
+
+
+def test_a_jpeg_is_not_decoded_smaller_than_twice_what_is_wanted(tmp_path: Path) -> None:
+    Image.fromarray(noise(90, 90)).resize((800, 800), Image.Resampling.BICUBIC).save(
+        tmp_path / "picture.jpg", quality=95
+    )
+    with Image.open(tmp_path / "picture.jpg") as image:
+        at_a_quarter = image.resize((200, 200), Image.Resampling.BOX)
+    expected = np.asarray(at_a_quarter.resize((96, 96), Image.Resampling.BILINEAR))
+    assert np.abs(read_image(tmp_path / "picture.jpg", 96).pixels.astype(int) - expected).mean() < 2
+
+
+def test_the_resize_rule_is_pinned() -> None:
+    """Saved classifiers and cached features count on it: another rule needs another `RESIZE_RULE`."""
+    assert RESIZE_RULE == "squash-bilinear-antialias"
+    image = Image.fromarray(noise(700, 500))
+    expected = image.resize((64, 64), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    assert (np.asarray(expected) != np.asarray(image.resize((64, 64), Image.Resampling.BILINEAR))).any()
+    np.testing.assert_array_equal(read_image(image, 64).pixels, expected)
 
 
 def test_the_whole_picture_is_squashed_and_antialiased() -> None:

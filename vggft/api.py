@@ -107,8 +107,8 @@ def finetune(
     images and keeps its best weights.
 
     Args:
-        dataset: a folder of class folders (or with train/, validation/, test/ inside), a CSV file or DataFrame of paths and
-            labels, `(images, labels)` arrays, a finite `tf.data.Dataset`, or a `keras.utils.PyDataset`.
+        dataset: a folder of class folders (or with train/, validation/, test/ inside), a CSV file or DataFrame of
+            paths and labels, `(images, labels)` arrays, a finite `tf.data.Dataset`, or a `keras.utils.PyDataset`.
         num_classes: how many classes there are; checked against the data.
         validation: a fraction of what is not test, stratified, or a dataset.
         test: a fraction of all images, a dataset, or None. It is touched once, by the final evaluation.

@@ -41,7 +41,7 @@ def check_architecture(column: str, image_size: int, width: float) -> None:
         raise ConfigError(f"column must be one of {', '.join(COLUMNS)}; got {column!r}.")
     if not isinstance(image_size, int) or image_size < MIN_IMAGE_SIZE:
         raise ConfigError(
-            f"image_size must be an integer >= {MIN_IMAGE_SIZE}, because five poolings halve it five times; got {image_size!r}."
+            f"image_size must be an integer >= {MIN_IMAGE_SIZE}, as the blocks halve it five times; got {image_size!r}."
         )
     if not 0 < width <= 4:
         raise ConfigError(f"width multiplies the numbers of filters and must be in (0, 4]; got {width!r}.")
@@ -207,13 +207,11 @@ def check_movement(before: dict[str, str], after: dict[str, str], frozen: Iterab
     moved = [block for block in BLOCKS if block in held and before[block] != after[block]]
     stuck = [block for block in BLOCKS if block not in held and before[block] == after[block]]
     if moved:
-        raise FreezeError(
-            f"{', '.join(moved)} must not move in training because it is frozen, but its weights changed."
-        )
+        raise FreezeError(f"{', '.join(moved)} must not move in training, being frozen, but its weights changed.")
     if stuck:
         raise FreezeError(
             f"{', '.join(stuck)} is not frozen, but training did not change its weights. "
-            "This usually occurs when the learning rate is 0, or so high that the head's units died and pass no gradient."
+            "This usually occurs when the learning rate is 0, or so high that the units of the head died."
         )
 
 

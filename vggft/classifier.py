@@ -39,7 +39,7 @@ class Description:
     image_size: int
     column: str = "D"
     width: float = 1.0
-    head: Head = Head()
+    head: Head = dataclasses.field(default_factory=Head)
     multi_label: bool = False
     thresholds: tuple[float, ...] | None = None  # multi-label: a label counts as present from here
     backbone: str = "vgg16_imagenet"
@@ -167,13 +167,13 @@ class Classifier:
         """Judge the classifier on labelled images.
 
         Args:
-            dataset: any kind of dataset with labels among `class_names`; of one that is already split, the part `split`.
+            dataset: any kind of dataset with labels among `class_names`; of one that is split, the part `split`.
             split: what to call it, and which part to take.
 
         Raises:
             DataError: images that cannot be read or labels that the classifier does not know, all at once.
         """
-        parts = open_dataset(dataset, class_names=self.class_names)
+        parts = open_dataset(dataset, class_names=self.class_names, multi_label=self.description.multi_label)
         data = parts.get("all") or parts.get(split)
         if data is None:
             raise DataError(f"The dataset has no part {split!r}; it has {', '.join(parts)}.")
@@ -226,7 +226,7 @@ class Classifier:
             before, after = self.keras_model.predict_on_batch(probe), again.predict_on_batch(probe)
             if not np.allclose(before, after, atol=1e-6):
                 raise ClassifierFileError(
-                    f"{path} was not written: read back, its probabilities differ by up to {np.abs(before - after).max():.2g}."
+                    f"{path} was not written: read back, probabilities differ by {np.abs(before - after).max():.2g}."
                 )
         return path
 
@@ -273,11 +273,14 @@ def read_pictures(pictures: Any, image_size: int) -> np.ndarray:
         pictures = pictures[None] if isinstance(pictures, np.ndarray) else [pictures]
     if hasattr(pictures, "ndim") or hasattr(pictures, "__array_interface__"):
         return images.to_pixels(np.asarray(pictures), image_size)
-    rows, problems = [], []
+    pictures, rows, problems = list(pictures), [], []
+    ranges = {images.pixel_range(picture[None]) for picture in pictures if isinstance(picture, np.ndarray)}
+    values = "float 0..255" if "float 0..255" in ranges else None  # a dark picture among them may have none above 1
     for i, picture in enumerate(pictures):
         try:
             if isinstance(picture, np.ndarray):
-                rows.append(images.to_pixels(picture[None], image_size, f"images[{i}]")[0])
+                floats = values if picture.dtype.kind == "f" else None
+                rows.append(images.to_pixels(picture[None], image_size, f"images[{i}]", floats)[0])
             else:
                 rows.append(images.read_image(picture, image_size).pixels)
         except DataError as error:

@@ -52,7 +52,8 @@ class Head(Config):
 
     Args:
         units: widths of the hidden layers `fc1`, `fc2`, ...; empty is a linear probe.
-        pooling: how block 5's (H, W, C) map becomes a vector: `"avg"`, `"max"` over H and W, or `"flatten"` as in the paper.
+        pooling: how block 5's (H, W, C) map becomes a vector: `"avg"` or `"max"` over H and W, or `"flatten"` as in
+            the paper.
         dropout: probability in [0, 1) of dropping a unit after each hidden layer (a linear probe has none).
         activation: any Keras activation's name.
         batch_norm: batch normalisation between each hidden layer and its activation.

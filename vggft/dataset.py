@@ -109,12 +109,10 @@ def open_dataset(
         DataError: the data cannot be used; everything that is wrong with it is listed.
     """
     splits, problems = collect(data, num_classes, class_names, multi_label)
+    if len(problems) == 1:
+        raise DataError(problems[0])
     if problems:
-        raise (
-            DataError(problems[0])
-            if len(problems) == 1
-            else DataError.listing(f"{len(problems)} problems in the dataset", problems)
-        )
+        raise DataError.listing(f"{len(problems)} problems in the dataset", problems)
     return splits
 
 

@@ -127,7 +127,10 @@ def _open_parts(data: Any, num_classes: int, wanted: dict[str, Any]) -> tuple[di
         elif split in parts:
             raise ConfigError(f"{split} was given as an argument, but the dataset brings a {split} part itself.")
         else:
-            opened = open_dataset(value, class_names=parts[whole].class_names)
+            like = parts[whole]
+            opened = open_dataset(value, class_names=like.class_names, multi_label=like.multi_label)
+            if not {"all", split} & set(opened):
+                raise DataError(f"The dataset given as {split} has no part of that name; it has {', '.join(opened)}.")
             parts[split] = opened.get("all") or opened[split]
             if parts[split].multi_label != parts[whole].multi_label:
                 raise DataError(

@@ -112,9 +112,10 @@ def _from_folder(data: str | os.PathLike[str]) -> Table:
     table.class_names = tuple(sorted(class_names))
     if table.ignored:
         table.notes.append(f"{len(table.ignored)} files without an image's suffix or class folder were left out")
-        for path in table.ignored:
-            if format := sniff(_head(Path(path))):
-                table.notes.append(f"{path} was left out, but is a {format} image by content")
+        found_out = [f"{path} ({format})" for path in table.ignored if (format := sniff(_head(Path(path))))]
+        if found_out:
+            shown = ", ".join(found_out[:10]) + ", ..." * (len(found_out) > 10)
+            table.notes.append(f"images by their content were left out ({len(found_out)}): {shown}")
     return table
 
 

@@ -39,7 +39,7 @@ class Examples:
 
 
 class Batches(keras.utils.PyDataset):
-    """Examples batch by batch; with a seed, in an order that follows from (seed, epoch) alone, so that it can resume."""
+    """Examples by the batch; with a seed, in an order that follows from (seed, epoch) alone, so it can resume."""
 
     def __init__(
         self,

@@ -103,7 +103,7 @@ def load_pretrained(backbone: str | os.PathLike[str]) -> Pretrained:
         path = Path(backbone)
         if not path.is_file():
             raise ConfigError(
-                f"backbone must be one of {', '.join(PRESETS)}, or a weights file; got {str(backbone)!r}, which is neither."
+                f"backbone must be one of {', '.join(PRESETS)}, or a weights file; got {str(backbone)!r}."
             )
         arrays = read_weights(path)
         column, width = infer_architecture(path.name, arrays)
@@ -143,8 +143,8 @@ def find_preset(preset: Preset) -> Path:
         place = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models" / preset.file
         raise WeightsError(
             f"The weights {preset.file} are not on this machine and could not be downloaded ({error}).\n"
-            f"Fetch {preset.url}\n(MD5 {preset.md5}) on a machine with a network, and put it at {place}, "
-            f"or into a directory that the environment variable VGGFT_WEIGHTS_DIR names, or pass its path as backbone=. "
+            f"Fetch {preset.url}\n(MD5 {preset.md5}) on a machine with a network, and put it at {place},\n"
+            f"or into a directory that the environment variable VGGFT_WEIGHTS_DIR names, or pass its path as backbone. "
             "With no network at all, backbone='vgg16_mini' ships with vggft."
         ) from error
 
@@ -174,7 +174,7 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
 
 
 def _take(arrays: dict[str, np.ndarray], name: str, item: Any) -> None:
-    """Keep a dataset of an HDF5 file that belongs to a convolution; old files say W and b, newer ones kernel and bias."""
+    """Keep a dataset of an HDF5 file that is of a convolution; old files say W and b, newer ones kernel and bias."""
     match = re.search(r"(block\d_conv\d).*?(kernel|bias|_W_|_b_)", name)
     if match and isinstance(item, h5py.Dataset):
         kind = {"_W_": "kernel", "_b_": "bias"}.get(match[2], match[2])

@@ -1,0 +1,158 @@
+"""Each bad input gives one clear error that names the file or value, before any training, with nothing left behind."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vggft
+
+RNG = np.random.default_rng(0)
+
+
+def picture(side: int = 40) -> np.ndarray:
+    return RNG.integers(0, 256, (side, side, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three classes of eight images, and nothing wrong with them."""
+    for name in ("ant", "bee", "cow"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(8):
+            Image.fromarray(picture()).save(tmp_path / "data" / name / f"{i}.png")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def arrays() -> tuple[np.ndarray, np.ndarray]:
+    return np.stack([picture() for _ in range(24)]).astype("float32"), np.arange(24) % 3
+
+
+def text_file(folder: Path) -> None:
+    (folder / "bee" / "letter.jpg").write_text("Dear bee")
+
+
+def truncated_jpeg(folder: Path) -> None:
+    path = folder / "cow" / "broken.jpg"
+    Image.fromarray(picture(200)).save(path)
+    path.write_bytes(path.read_bytes()[:3000])
+
+
+def bomb(folder: Path) -> None:
+    """A PNG file that says it is 30000x30000."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 30000, 30000, 8, 2, 0, 0, 0)
+    image = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    (folder / "ant" / "bomb.png").write_bytes(image)
+
+
+def small(folder: Path) -> None:
+    Image.fromarray(picture(20)).save(folder / "ant" / "icon.png")
+
+
+def refuse(data: Any, match: str, tmp_path: Path, **arguments: Any) -> None:
+    """Expect one error of ours, and no run directory nor other file."""
+    before = sorted(tmp_path.rglob("*"))
+    settings = {"num_classes": 3, "backbone": "vgg16_mini", "image_size": 32, "verbose": 0, "run_dir": tmp_path / "run"}
+    with pytest.raises(vggft.VggftError, match=match):
+        vggft.finetune(data, **(settings | arguments))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "match"),
+    [
+        (text_file, r"letter\.jpg is not an image"),
+        (truncated_jpeg, r"broken\.jpg is truncated"),
+        (bomb, r"bomb\.png is 30000x30000"),
+        (small, r"icon\.png is 20x20 px; at least 32"),
+    ],
+)
+def test_a_file_that_cannot_be_used(damage: Any, match: str, folder: Path, tmp_path: Path) -> None:
+    damage(folder)
+    refuse(folder, match, tmp_path)
+    classifier = vggft.finetune(
+        folder,
+        3,
+        backbone="vgg16_mini",
+        image_size=32,
+        verbose=0,
+        on_bad_image="skip",
+        training=vggft.Training(epochs=1),
+    )
+    assert classifier.class_names == ("ant", "bee", "cow")
+
+
+def test_all_bad_files_are_listed_at_once(folder: Path, tmp_path: Path) -> None:
+    for damage in (text_file, truncated_jpeg, bomb, small):
+        damage(folder)
+    refuse(folder, r"(?s)4 of 28 images.*bomb\.png.*icon\.png.*letter\.jpg.*broken\.jpg", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "match"),
+    [(2, "3 class"), (4, "3 class"), (1, "num_classes must be an integer >= 2"), ("ten", "got 'ten'")],
+)
+def test_num_classes_that_the_data_do_not_have(num_classes: Any, match: str, folder: Path, tmp_path: Path) -> None:
+    refuse(folder, match, tmp_path, num_classes=num_classes)
+
+
+def test_folders_without_classes(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    refuse(tmp_path / "empty", "empty", tmp_path)
+    for name in ("bee", "cow"):
+        for path in (folder / name).iterdir():
+            path.unlink()
+        (folder / name).rmdir()
+    refuse(folder, "ant", tmp_path, num_classes=2)
+    refuse("flowers!", "'flowers!' is a string instead of a dataset", tmp_path)
+    refuse(None, "NoneType is not a dataset", tmp_path)
+
+
+def test_arrays_with_impossible_values(arrays: tuple, tmp_path: Path) -> None:
+    images, labels = arrays
+    refuse((images, np.where(np.arange(24) == 5, -1, labels)), r"label -1 at images\[5\]", tmp_path)
+    refuse((images, np.where(np.arange(24) == 7, 3, labels)), r"label 3 at images\[7\]", tmp_path)
+    holes = images.copy()
+    holes[4, 0, 0, 0] = np.nan
+    refuse((holes, labels), r"images\[4\]", tmp_path)
+    refuse((images[:, :20, :20], labels), "20x20 px; at least 32", tmp_path)
+    refuse((images, labels[:-1]), "got 24 images, labels: 23", tmp_path)
+    refuse((images[:0], labels[:0]), "no images", tmp_path)
+    refuse((images, labels * 0), "(?s)class", tmp_path, num_classes=2)
+
+
+def test_empty_and_infinite_tf_data(arrays: tuple, tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    data = tf.data.Dataset.from_tensor_slices(arrays).batch(8)
+    refuse(data.take(0), "empty", tmp_path)
+    refuse(data.repeat(), "infinite", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"validation": 1.5}, r"validation must be a fraction in \(0, 1\)"),
+        ({"test": -0.1}, r"test must be a fraction in \(0, 1\)"),
+        ({"validation": None}, "validation must be a fraction or a dataset"),
+        ({"freeze": "block9"}, "freeze must be"),
+        ({"image_size": 16}, "image_size must be an integer >= 32"),
+        ({"backbone": "resnet"}, "backbone must be one of"),
+        ({"seed": -1}, "seed must be"),
+        ({"on_bad_image": "ignore"}, "on_bad_image must be"),
+        ({"test": 0.9}, "class|validation|split"),
+    ],
+)
+def test_impossible_arguments(arguments: dict, match: str, folder: Path, tmp_path: Path) -> None:
+    refuse(folder, match, tmp_path, **arguments)

@@ -1,0 +1,124 @@
+"""The command line, as a person or a program meets it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import vggft
+from vggft import cli
+
+
+@pytest.fixture(scope="module")
+def folder(stripes: tuple, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stripes as a folder of class folders."""
+    root = tmp_path_factory.mktemp("data") / "stripes"
+    for i, (image, label) in enumerate(zip(*stripes, strict=True)):
+        path = root / "abc"[label] / f"{i:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    return root
+
+
+@pytest.fixture(scope="module")
+def run_dir(folder: Path, tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `vggft finetune` leaves."""
+    path = tmp_path_factory.mktemp("run") / "first"
+    finetune(folder, tiny_weights, "--run-dir", path, "--test", "0.2", "--epochs", "60", "--learning-rate", "0.003")
+    return path
+
+
+def run(*arguments: Any, status: int = 0) -> str:
+    """Run a command in this process; returns what it printed on standard output."""
+    result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+    if isinstance(result.exception, vggft.VggftError):
+        raise result.exception  # `main` prints these
+    assert result.exit_code == status, (result.output, result.exception)
+    return result.stdout
+
+
+def finetune(folder: Path, weights: Path, *arguments: Any) -> str:
+    quick = ("--num-classes", 3, "--backbone", weights, "--image-size", 32, "--units", "16", "--quiet")
+    return run("finetune", folder, *quick, *arguments)
+
+
+def test_finetune_prints_how_good_it_is_and_where_it_is(folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    printed = finetune(folder, tiny_weights, "--run-dir", tmp_path / "run", "--epochs", 2, "--test", 0.2)
+    assert re.search(r"Test: accuracy \d\.\d+ \(24 images, 3 classes\)", printed)
+    assert f"The classifier is {tmp_path / 'run' / 'classifier.keras'}" in printed.replace("\n", " ")
+    assert (tmp_path / "run" / "classifier.keras").exists()
+
+
+def test_without_a_run_dir_a_new_one_is_taken(
+    folder: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for n in (1, 2):
+        found = json.loads(finetune(folder, tiny_weights, "--epochs", 1, "--json"))
+        assert found["classifier"] == f"runs/stripes-{n}/classifier.keras"
+        assert found["split"] == "validation" and 0 <= found["accuracy"] <= 1
+
+
+def test_evaluate_says_the_same_again(run_dir: Path, folder: Path) -> None:
+    found = json.loads(run("evaluate", run_dir / "classifier.keras", folder, "--json"))
+    assert found["num_images"] == 120 and found["accuracy"] > 0.8
+    assert "Test: accuracy" in run("evaluate", run_dir / "classifier.keras", folder, "--quiet")
+
+
+def test_predict_prints_words_or_writes_a_csv_file(run_dir: Path, folder: Path, tmp_path: Path) -> None:
+    model = run_dir / "classifier.keras"
+    words = run("predict", model, folder / "a" / "000.png", "--quiet")
+    assert re.search(r"000\.png: [abc] \(\d+\.\d%\), [abc] \(", words)
+
+    output = tmp_path / "predictions.csv"
+    run("predict", model, folder, "--output", output, "--quiet")
+    with output.open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 120 and list(rows[0]) == ["image", "label", "probability", "a", "b", "c"]
+    expected = vggft.load(model).predict([rows[5]["image"]])[0]
+    np.testing.assert_allclose([float(rows[5][name]) for name in "abc"], expected, atol=1e-5)
+    with pytest.raises(vggft.ConfigError, match="exists already; --force"):
+        run("predict", model, folder, "--output", output)
+
+
+def test_audit_reports_and_exits_with_one_where_there_are_errors(folder: Path, tmp_path: Path) -> None:
+    assert "120 images" in run("audit", folder, "--quiet")
+    assert json.loads(run("audit", folder, "--json"))["errors"] == []
+    (tmp_path / "bad" / "a").mkdir(parents=True)
+    (tmp_path / "bad" / "a" / "note.jpg").write_text("hello")
+    assert "note.jpg" in run("audit", tmp_path / "bad", "--quiet", status=1)
+
+
+def test_errors_are_sentences_on_standard_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["vggft", "finetune", "no such folder", "--num-classes", "3", "--backbone", "none"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    printed = capsys.readouterr()
+    assert caught.value.code == 2
+    assert printed.err.startswith("Error: backbone must be one of") and "Traceback" not in printed.err
+    assert printed.out == ""
+
+
+@pytest.mark.parametrize("command", ["", "audit", "finetune", "evaluate", "predict", "draw", "demo"])
+def test_help_teaches(command: str) -> None:
+    text = run(*command.split(), "--help")
+    assert "Usage" in text and len(text) > 300
+    assert f"vggft {vggft.__version__}" in run("--version")
+
+
+@pytest.mark.slow
+def test_the_demo_learns_digits(tmp_path: Path) -> None:
+    printed = run("demo", "--run-dir", tmp_path / "demo", "--quiet")
+    accuracy = re.search(r"Test: accuracy (\d\.\d+)", printed)
+    assert accuracy and float(accuracy[1]) > 0.9
+    assert (tmp_path / "demo" / "classifier.keras").exists()
