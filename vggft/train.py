@@ -157,10 +157,14 @@ class Bar(keras.callbacks.Callback):
 
     def __init__(self, advance: Callable[..., None], batch_size: int, phase: str):
         super().__init__()
-        self.advance, self.batch_size, self.phase = advance, batch_size, phase
+        self.advance, self.batch_size, self.phase, self.seen = advance, batch_size, phase, 0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.seen = 0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.advance(self.batch_size)
+        self.advance((batch + 1 - self.seen) * self.batch_size)
+        self.seen = batch + 1
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         accuracy = (logs or {}).get("val_accuracy", float("nan"))
@@ -182,6 +186,7 @@ def fit(
     seed: int,
     rates: dict[str, float] | None = None,
     keep_start: bool = False,
+    steps_at_once: int = 1,
     at_end: Callable[[], None] = lambda: None,
 ) -> list[dict[str, Any]]:
     """Train a model that ends in logits, by Keras's own `fit`; leave it with the weights of its best epoch.
@@ -192,6 +197,7 @@ def fit(
         training: resolved.
         rates: multiplier of the learning rate for each block.
         keep_start: whether the weights at the start count among the best.
+        steps_at_once: steps between returns to Python; where a step is short, the way there and back costs more.
         at_end: called after the last epoch, before the best weights are put back.
 
     Returns:
@@ -211,9 +217,9 @@ def fit(
     steps = epochs * -(-len(train.rows) // batch_size)
     optimizer = make_optimizer(training, learning_rate, steps, rates or {})
     # XLA on the CPU does without oneDNN's convolutions and is slower.
-    model.compile(optimizer, loss, metrics=[accuracy], jit_compile=False)
+    model.compile(optimizer, loss, metrics=[accuracy], jit_compile=False, steps_per_execution=min(steps_at_once, steps))
     optimizer.build(model.trainable_variables)
-    judged = Batches(validation, batch_size)
+    judged = Batches(validation, 4 * batch_size)
     best = float(model.evaluate(judged, verbose=0, return_dict=True)["loss"]) if keep_start else None
     keeper = Keeper(phase, training.patience or epochs, run, at_end, best)
     keeper.resume([*model.variables, *optimizer.variables])
@@ -281,6 +287,7 @@ def train_network(
         phase="head",
         epochs=training.epochs or 1,
         learning_rate=training.learning_rate,
+        steps_at_once=8,
         **common,
     )
     check_movement(before, block_digests(model), BLOCKS)
