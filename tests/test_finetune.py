@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +21,8 @@ import numpy as np
 import pytest
 
 import vggft
-from vggft import backbone, features, train
+from vggft import backbone, features, train, weights
+from vggft.augment import make_views
 from vggft.classifier import Description, build
 
 QUICK = vggft.Training(epochs=3, fine_tune_epochs=2, batch_size=16)
@@ -139,7 +143,7 @@ def test_cached_features_give_what_a_plain_fit_over_the_whole_network_gives(stri
 
     def network() -> keras.Model:
         model = build(description, seed=3)
-        vggft.weights.load_pretrained(tiny_weights).assign(model)
+        weights.load_pretrained(tiny_weights).assign(model)
         backbone.set_frozen(model, backbone.BLOCKS)
         return model
 
@@ -324,3 +328,78 @@ def test_silence(stripes: tuple, tiny_weights: Path, capfd: pytest.CaptureFixtur
     capfd.readouterr()
     finetune(stripes, tiny_weights)
     assert capfd.readouterr() == ("", "")
+
+
+def test_views_are_seeded_and_leave_other_images_alone(stripes: tuple) -> None:
+    pixels, rows = stripes[0][:10], np.arange(10)
+    augment = vggft.Augment(flip=True, crop=0.3, brightness=0.3)
+    views = make_views(pixels, rows, 1, augment, seed=5)
+    assert views.shape == pixels.shape and views.dtype == np.uint8
+    assert all(not np.array_equal(a, b) for a, b in zip(views, pixels, strict=True))
+    np.testing.assert_array_equal(make_views(pixels[3:5], rows[3:5], 1, augment, seed=5), views[3:5])
+    for other in ({"view": 2, "seed": 5}, {"view": 1, "seed": 6}):
+        assert not np.array_equal(make_views(pixels, rows, augment=augment, **other), views)
+    still = vggft.Augment(flip=False, crop=0.0, brightness=0.0)
+    np.testing.assert_array_equal(make_views(pixels, rows, 1, still, seed=5), pixels)
+
+
+def test_each_epoch_draws_one_view_of_every_image() -> None:
+    inputs = np.array([[row, view] for view in range(3) for row in range(5)])
+    targets, rows = np.eye(5, dtype="float32"), np.arange(15).reshape(3, 5)
+    batches = train.Batches(train.Examples(inputs, targets, rows), 2, seed=0)
+    drawn = set()
+    for _ in range(40):
+        epoch = [batches[i] for i in range(len(batches))]
+        x, y = np.concatenate([x for x, _ in epoch]), np.concatenate([y for _, y in epoch])
+        assert sorted(x[:, 0]) == [0, 1, 2, 3, 4]
+        np.testing.assert_array_equal(x[:, 0], y.argmax(1))
+        drawn |= set(map(tuple, x))
+        batches.on_epoch_end()
+    assert len(drawn) == 15
+
+
+@pytest.mark.parametrize("freeze", ["all", "block4", "none"])
+@pytest.mark.parametrize("augment", [vggft.Augment(views=3), vggft.Augment(views=None), lambda pixels: 255 - pixels])
+def test_augmentation_is_never_silently_dropped(
+    freeze: str, augment: Any, stripes: tuple, tiny_weights: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"freeze": freeze, "training": vggft.Training(epochs=2, fine_tune_epochs=2, batch_size=16)}
+    phase = "head" if freeze == "all" else "blocks and head"
+    changed = finetune(stripes, tiny_weights, augment=augment, verbose=1, **settings)
+    plain = finetune(stripes, tiny_weights, **settings)
+    losses = [[row["loss"] for row in classifier.history if row["phase"] == phase] for classifier in (changed, plain)]
+    assert not np.allclose(*losses)
+    costly = freeze != "none" and getattr(augment, "views", None) is None
+    assert ("computed anew each time" in capfd.readouterr().err) == costly
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("freeze", ["all", "block4"])
+def test_16_bits_while_training_float32_in_the_file(
+    precision: str, freeze: str, stripes: tuple, tiny_weights: Path
+) -> None:
+    classifier = finetune(stripes, tiny_weights, precision=precision, freeze=freeze)
+    assert {layer.compute_dtype for layer in classifier.keras_model.layers} == {"float32"}
+    rows = [int(name[7:-1]) for name in classifier.evaluation.names]
+    np.testing.assert_allclose(classifier.predict(stripes[0][rows]), classifier.evaluation.probabilities, atol=0.03)
+
+
+def test_precision_is_chosen_by_measurement_and_said(
+    stripes: tuple, tiny_weights: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    finetune(stripes, tiny_weights, verbose=1)
+    said = " ".join(capfd.readouterr().err.split())
+    assert re.search(r"computed in (float32|bfloat16|float16): here, block 1 takes \d+\.\d times as long in", said)
+
+
+def test_this_exact_line_works(
+    stripes: tuple, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`vggft.finetune(dataset, num_classes=10)`: all defaults, with the ImageNet file in the weights directory."""
+    name = "vgg16_imagenet"
+    preset = dataclasses.replace(weights.PRESETS[name], file="file.npz", width=1 / 16, md5=None)
+    monkeypatch.setitem(weights.PRESETS, name, preset)
+    monkeypatch.setenv("VGGFT_WEIGHTS_DIR", str(tmp_path))
+    shutil.copy(tiny_weights, tmp_path / "file.npz")
+    classifier = vggft.finetune(stripes, num_classes=3)
+    assert classifier.keras_model.input.shape == (None, 224, 224, 3) and classifier.evaluation.split == "validation"

@@ -15,8 +15,8 @@ import vggft
 PACKAGE = Path(vggft.__file__).parent
 # The path that the data takes, from top to bottom.
 HOUSE = (
-    "errors config progress run images table labels dataset audit splits "
-    "backbone weights head features evaluate classifier train api cli"
+    "errors config progress run images augment table labels dataset audit splits "
+    "backbone precision weights head features evaluate classifier train api cli"
 ).split()
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .classifier import Classification as Classification
     from .classifier import Classifier as Classifier
     from .classifier import load as load
+    from .config import Augment as Augment
     from .config import Head as Head
     from .config import Training as Training
     from .errors import ClassifierFileError as ClassifierFileError
@@ -42,7 +43,7 @@ _HOMES = {
     "api": ("finetune", "vgg", "vgg16"),
     "audit": ("Audit", "audit"),
     "classifier": ("Classification", "Classifier", "load"),
-    "config": ("Head", "Training"),
+    "config": ("Augment", "Head", "Training"),
     "errors": (
         "ClassifierFileError",
         "ConfigError",

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import keras
+import numpy as np
 
 from . import backbone as _backbone
+from .augment import make_views
 from .classifier import Classifier, Description, build, load
-from .config import Head, Training
+from .config import Augment, Head, Training
 from .errors import ConfigError
 from .evaluate import Evaluation, evaluate
 from .features import between, cut_layer, forward
+from .precision import policy
+from .precision import resolve as resolve_precision
 from .progress import Narrator
 from .run import RunDirectory
 from .splits import Pool, prepare
@@ -93,7 +97,9 @@ def finetune(
     freeze: str | Iterable[str] = "all",
     head: Head | None = None,
     training: Training | None = None,
+    augment: Augment | Callable[[np.ndarray], np.ndarray] | None = None,
     image_size: int | None = None,
+    precision: str = "auto",
     on_bad_image: Literal["raise", "skip"] = "raise",
     run_dir: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -116,7 +122,11 @@ def finetune(
         freeze: `"all"`, `"none"`, `"block3"` (through block 3), or a collection of blocks.
         head: the dense layers; `Head()` is one of 256 units.
         training: epochs, rates and so on; `Training()` chooses by the number of images.
+        augment: an `Augment`, of which several views of every training image are computed once; or any function of
+            (B, S, S, 3) pixels, for which frozen blocks have to be computed anew in every epoch.
         image_size: pixels a side that the network sees, >= 32; None is the backbone's own (224, and 64 for the mini).
+        precision: of the blocks: `"float32"`, `"bfloat16"`, `"float16"`, or `"auto"`, the fastest here by a short
+            measurement. What is saved is float32.
         on_bad_image: `"raise"` stops with all unusable images listed; `"skip"` leaves them out and lists them.
         run_dir: a new directory for configuration, history, evaluation and classifier; None keeps nothing.
         resume: go on with the run in `run_dir`, or give back its classifier if it is finished.
@@ -143,6 +153,9 @@ def finetune(
     pretrained = load_pretrained(backbone)
     image_size = image_size or pretrained.image_size
     _backbone.check_architecture(pretrained.column, image_size, pretrained.width)
+    if not (augment is None or isinstance(augment, Augment) or callable(augment)):
+        raise ConfigError(f"augment must be an Augment, a function of pixels, or None; got {augment!r}.")
+    precision, why = resolve_precision(precision, pretrained.column, pretrained.width, image_size)
     pool = prepare(
         dataset,
         num_classes,
@@ -161,6 +174,8 @@ def finetune(
         "frozen": list(frozen),
         "head": head.to_dict(),
         "training": training.to_dict(),
+        "augment": augment.to_dict() if isinstance(augment, Augment) else None if augment is None else repr(augment),
+        "precision": precision,
         "image_size": image_size,
         "splits": {split: len(rows) for split, rows in pool.rows.items()},
         "data_fingerprint": pool.fingerprint,
@@ -184,18 +199,33 @@ def finetune(
         backbone=pretrained.name,
         frozen=frozen,
     )
-    model = build(description, seed)
+    narrator.say(_plan(pool, description, training))
+    narrator.say(f"The blocks are computed in {precision}: {why}.")
+    model = build(description, seed, dtype=policy(precision))
     pretrained.assign(model)
     _backbone.set_frozen(model, frozen)
     cut = cut_layer(frozen, head.pooling)
-    narrator.say(_plan(pool, description, training))
-    features = pool.pixels
+    views = augment.views if isinstance(augment, Augment) else None
+    change = None
+    if augment is not None and (cut is None or views is None):
+        change = _change(augment, seed)
+        if cut is not None:
+            narrator.say(
+                "Note: new views in every epoch, so the frozen blocks are computed anew each time, not once"
+                + ("." if len(frozen) == 5 else "; the head's own phase uses the images as they are.")
+            )
+        cut = None
+    features, rows = pool.pixels, pool.rows["train"]
     if cut is not None:
-        with narrator.bar("frozen features", len(pool.pixels)) as advance:
-            features = forward(between(model, None, cut), pool.pixels, advance=advance)
+        enumerated = augment if isinstance(augment, Augment) else None
+        features, rows = _frozen_features(between(model, None, cut), pool, enumerated, seed, narrator)
+    examples = {
+        "train": Examples(features, pool.targets, rows, change),
+        "validation": Examples(features, pool.targets, pool.rows["validation"]),
+    }
     history = train_network(
         model,
-        {split: Examples(features, pool.targets, rows) for split, rows in pool.rows.items() if split != "test"},
+        examples,
         cut=cut,
         frozen=frozen,
         pooling=head.pooling,
@@ -209,6 +239,10 @@ def finetune(
     evaluations = {
         split: _judge(rest, features[pool.rows[split]], pool, split) for split in pool.rows if split != "train"
     }
+    if precision != "float32":
+        trained, model = model, build(description, seed, dtype="float32")
+        model.set_weights(trained.get_weights())
+        _backbone.set_frozen(model, frozen)
     classifier = Classifier(model, description, list(evaluations.values())[-1], history)
     narrator.say(repr(classifier.evaluation))
     run.write_table("history.csv", history)
@@ -225,6 +259,29 @@ def _check_counts(num_classes: Any, seed: Any) -> None:
         raise ConfigError(f"num_classes must be an integer >= 2; got {num_classes!r}.")
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise ConfigError(f"seed must be an integer >= 0; got {seed!r}.")
+
+
+def _frozen_features(
+    prefix: keras.Model, pool: Pool, augment: Augment | None, seed: int, narrator: Narrator
+) -> tuple[np.ndarray, np.ndarray]:
+    """One pass over all images and over further views of those in train: the features, and their rows, view by view."""
+    train, more = pool.rows["train"], (augment.views or 1) - 1 if augment else 0
+    with narrator.bar("frozen features", len(pool.pixels) + more * len(train)) as advance:
+        passes = [forward(prefix, pool.pixels, advance=advance)]
+        for view in range(1, more + 1):
+            for part in np.array_split(train, -(-len(train) // 256)):
+                assert augment is not None
+                changed = make_views(pool.pixels[part], part, view, augment, seed)
+                passes.append(forward(prefix, changed, advance=advance))
+    further = len(pool.pixels) + np.arange(more * len(train)).reshape(more, len(train))
+    return np.concatenate(passes), np.concatenate([train[None], further])
+
+
+def _change(augment: Any, seed: int) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]:
+    """What to do with each batch of training pixels; every epoch is another view."""
+    if isinstance(augment, Augment):
+        return lambda pixels, rows, epoch: make_views(pixels, rows, epoch + 1, augment, seed)
+    return lambda pixels, rows, epoch: np.asarray(augment(pixels.astype("float32")))
 
 
 def _judge(rest: keras.Model, features: Any, pool: Pool, split: str) -> Evaluation:

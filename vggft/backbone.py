@@ -53,14 +53,28 @@ def scaled(filters: int, width: float) -> int:
 
 
 def preprocess(pixels: Any) -> Any:
-    """RGB in 0..255 to what VGG was trained on: BGR, minus the mean of ImageNet. Stock operations only."""
+    """RGB in 0..255 to what VGG was trained on: BGR, minus the mean of ImageNet. Stock operations, in float32."""
     bgr = keras.ops.flip(pixels, axis=-1)
     return keras.layers.Rescaling(1.0, offset=[-103.939, -116.779, -123.68], name="subtract_mean")(bgr)
 
 
-def add_blocks(x: Any, column: str = "D", width: float = 1.0, batch_norm: bool = False) -> Any:
-    """Put the five blocks of a column behind the tensor `x`, (B, H, W, 3) -> (B, H/32, W/32, 512 * width)."""
-    for block, kernels, filters in zip(BLOCKS, COLUMNS[column], FILTERS, strict=True):
+def add_blocks(
+    x: Any,
+    column: str = "D",
+    width: float = 1.0,
+    *,
+    blocks: int = 5,
+    batch_norm: bool = False,
+    dtype: str | None = None,
+) -> Any:
+    """Put blocks of a column behind the tensor `x`; all five are (B, H, W, 3) -> (B, H/32, W/32, 512 * width).
+
+    Args:
+        blocks: how many, from the first.
+        batch_norm: between convolution and ReLU, for pre-training only; `plain_weights` folds it.
+        dtype: a dtype policy of Keras, as `"mixed_bfloat16"`.
+    """
+    for block, kernels, filters in list(zip(BLOCKS, COLUMNS[column], FILTERS, strict=True))[:blocks]:
         for k, kernel in enumerate(kernels, start=1):
             name = f"{block}_conv{k}"
             x = keras.layers.Conv2D(
@@ -70,6 +84,7 @@ def add_blocks(x: Any, column: str = "D", width: float = 1.0, batch_norm: bool =
                 activation=None if batch_norm else "relu",
                 use_bias=not batch_norm,
                 kernel_initializer="he_normal",
+                dtype=dtype,
                 name=name,
             )(x)
             if batch_norm:
@@ -77,7 +92,7 @@ def add_blocks(x: Any, column: str = "D", width: float = 1.0, batch_norm: bool =
                 x = keras.layers.ReLU(name=f"{name}_relu")(x)
             if column == "A-LRN" and name == "block1_conv1":
                 x = _local_response_normalization(x)
-        x = keras.layers.MaxPooling2D(2, strides=2, name=f"{block}_pool")(x)
+        x = keras.layers.MaxPooling2D(2, strides=2, dtype=dtype, name=f"{block}_pool")(x)
     return x
 
 
@@ -94,7 +109,7 @@ def vgg(
     """One column of Table 1 as a plain `keras.Model` with fresh weights; it takes what `preprocess` gives."""
     check_architecture(column, image_size, width)
     inputs = keras.Input((image_size, image_size, 3), name="image")
-    x = add_blocks(inputs, column, width, batch_norm)
+    x = add_blocks(inputs, column, width, batch_norm=batch_norm)
     if include_top:
         x = keras.layers.Flatten(name="flatten")(x)
         for n in (1, 2):

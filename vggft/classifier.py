@@ -63,11 +63,16 @@ class Description:
         return cls(**values | {"head": Head.from_dict(fields["head"])})
 
 
-def build(description: Description, seed: int = 0) -> keras.Model:
-    """The classifier's network, one flat graph: (B, S, S, 3) RGB 0..255 -> (B, num_classes) probabilities."""
+def build(description: Description, seed: int = 0, dtype: str | None = None) -> keras.Model:
+    """The classifier's network, one flat graph: (B, S, S, 3) RGB 0..255 -> (B, num_classes) probabilities.
+
+    Args:
+        seed: of the head's initial weights and dropout.
+        dtype: a dtype policy of Keras for the blocks; the head is float32.
+    """
     check_architecture(description.column, description.image_size, description.width)
     inputs = keras.Input((description.image_size, description.image_size, 3), name="image")
-    x = add_blocks(preprocess(inputs), description.column, description.width)
+    x = add_blocks(preprocess(inputs), description.column, description.width, dtype=dtype)
     outputs = add_head(
         x, description.head, len(description.class_names), multi_label=description.multi_label, seed=seed
     )

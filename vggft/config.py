@@ -88,6 +88,31 @@ class Head(Config):
 
 
 @dataclass(frozen=True)
+class Augment(Config):
+    """Random changes of training images; validation and test images are never changed.
+
+    Args:
+        flip: half of the images are mirrored left to right.
+        crop: at most this share of each side is cut off, in [0, 1); what is left is resized to the whole.
+        brightness: pixels are multiplied by up to 1 plus or minus this, in [0, 1).
+        views: behind frozen blocks, so many views of every image (the first is the image itself) go through them once,
+            and each epoch draws one view an image. None makes new views in every epoch, for which the frozen blocks
+            are computed anew each time.
+    """
+
+    flip: bool = True
+    crop: float = 0.1
+    brightness: float = 0.1
+    views: int | None = 4
+
+    def __post_init__(self) -> None:
+        self._require(isinstance(self.flip, bool), "flip", "True or False")
+        self._require_number("crop", 0, 1)
+        self._require_number("brightness", 0, 1)
+        self._require_count("views", optional=True)
+
+
+@dataclass(frozen=True)
 class Training(Config):
     """How the head, and then the unfrozen blocks, are fitted. `None` is chosen from the data's size by `resolve`.
 

@@ -28,14 +28,16 @@ class Examples:
     """Rows of arrays to learn from or to be judged on; the arrays may be memory-mapped and larger than memory.
 
     Args:
-        inputs: (N, ...) features or pixels.
-        targets: (N, num_classes) float32, one-hot or multi-hot.
-        rows: which of the N.
+        inputs: (M, ...) features or pixels.
+        targets: (N, num_classes) float32, one-hot or multi-hot, N <= M.
+        rows: (n,) which of the N; or (views, n) where the inputs hold several views of each, the first in the first N.
+        change: given a batch of inputs, their rows and the epoch, what to train on instead.
     """
 
     inputs: np.ndarray
     targets: np.ndarray
     rows: np.ndarray
+    change: Callable[[np.ndarray, np.ndarray, int], np.ndarray] | None = None
 
 
 class Batches(keras.utils.PyDataset):
@@ -55,15 +57,28 @@ class Batches(keras.utils.PyDataset):
         self._order()
 
     def _order(self) -> None:
-        rows = self.examples.rows
-        self.rows = rows if self.seed is None else np.random.default_rng((self.seed, self.epoch)).permutation(rows)
+        views = np.atleast_2d(self.examples.rows)
+        self.rows, self.seen = views[0], views[0]
+        if self.seed is not None:
+            rng = np.random.default_rng((self.seed, self.epoch))
+            order = rng.permutation(views.shape[1])
+            drawn = rng.integers(len(views), size=views.shape[1]) if len(views) > 1 else 0
+            self.rows, self.seen = views[0][order], views[drawn, order]
+
+    @property
+    def num_images(self) -> int:
+        """Images in an epoch."""
+        return len(self.rows)
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
-        rows = self.rows[index * self.batch_size : (index + 1) * self.batch_size]
-        batch = self.examples.inputs[rows], self.examples.targets[rows]
+        part = slice(index * self.batch_size, (index + 1) * self.batch_size)
+        inputs = np.asarray(self.examples.inputs[self.seen[part]])
+        if self.examples.change and self.seed is not None:
+            inputs = self.examples.change(inputs, self.rows[part], self.epoch)
+        batch = inputs, self.examples.targets[self.rows[part]]
         return batch if self.class_weight is None else (*batch, batch[1] @ self.class_weight)
 
     def on_epoch_end(self) -> None:
@@ -71,8 +86,14 @@ class Batches(keras.utils.PyDataset):
         self._order()
 
 
-def make_optimizer(training: Training, learning_rate: float, steps: int, rates: dict[str, float]) -> Any:
-    """An optimizer whose learning rate follows the schedule and is multiplied for each block by `rates`."""
+def make_optimizer(
+    training: Training, learning_rate: float, steps: int, rates: dict[str, float], scaled: bool = False
+) -> Any:
+    """An optimizer whose learning rate follows the schedule and is multiplied for each block by `rates`.
+
+    Args:
+        scaled: whether to scale the loss, so that small gradients do not vanish in float16.
+    """
     base = OPTIMIZERS[training.optimizer]
 
     rate_of: dict[int, float] = {}
@@ -96,7 +117,8 @@ def make_optimizer(training: Training, learning_rate: float, steps: int, rates: 
             0.0, max(1, steps - warmup), warmup_target=learning_rate, warmup_steps=warmup
         )
     options: dict[str, Any] = {"momentum": 0.9, "nesterov": True} if training.optimizer == "sgd" else {}
-    return Discriminative(schedule, weight_decay=training.weight_decay or None, **options)
+    optimizer = Discriminative(schedule, weight_decay=training.weight_decay or None, **options)
+    return keras.optimizers.LossScaleOptimizer(optimizer) if scaled else optimizer
 
 
 class Keeper(keras.callbacks.EarlyStopping):
@@ -155,16 +177,17 @@ class Keeper(keras.callbacks.EarlyStopping):
 class Bar(keras.callbacks.Callback):
     """Moves a progress bar on, batch by batch."""
 
-    def __init__(self, advance: Callable[..., None], batch_size: int, phase: str):
+    def __init__(self, advance: Callable[..., None], batches: Batches, phase: str):
         super().__init__()
-        self.advance, self.batch_size, self.phase, self.seen = advance, batch_size, phase, 0
+        self.advance, self.batches, self.phase, self.seen = advance, batches, phase, 0
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.seen = 0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.advance((batch + 1 - self.seen) * self.batch_size)
-        self.seen = batch + 1
+        seen = min((batch + 1) * self.batches.batch_size, self.batches.num_images)
+        self.advance(seen - self.seen)
+        self.seen = seen
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         accuracy = (logs or {}).get("val_accuracy", float("nan"))
@@ -212,10 +235,11 @@ def fit(
         accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
     class_weight = None
     if training.class_weight == "balanced" and not multi_label:
-        labels, classes = train.targets[train.rows].argmax(1), np.arange(train.targets.shape[1])
+        labels, classes = train.targets[np.atleast_2d(train.rows)[0]].argmax(1), np.arange(train.targets.shape[1])
         class_weight = compute_class_weight("balanced", classes=classes, y=labels).astype("float32")
-    steps = epochs * -(-len(train.rows) // batch_size)
-    optimizer = make_optimizer(training, learning_rate, steps, rates or {})
+    steps = epochs * -(-train.rows.shape[-1] // batch_size)
+    halves = any(layer.compute_dtype == "float16" for layer in model.layers)
+    optimizer = make_optimizer(training, learning_rate, steps, rates or {}, scaled=halves)
     # XLA on the CPU does without oneDNN's convolutions and is slower.
     model.compile(optimizer, loss, metrics=[accuracy], jit_compile=False, steps_per_execution=min(steps_at_once, steps))
     optimizer.build(model.trainable_variables)
@@ -228,13 +252,13 @@ def fit(
         model.set_weights(keeper._point[0][keeper._split :])
         return keeper.rows
     batches = Batches(train, batch_size, seed, keeper.first_epoch, class_weight)
-    with narrator.bar(phase, (epochs - keeper.first_epoch) * len(batches) * batch_size) as advance:
+    with narrator.bar(phase, (epochs - keeper.first_epoch) * batches.num_images) as advance:
         model.fit(
             batches,
             validation_data=judged,
             epochs=epochs,
             initial_epoch=keeper.first_epoch,
-            callbacks=[keeper, Bar(advance, batch_size, phase)],
+            callbacks=[keeper, Bar(advance, batches, phase)],
             shuffle=False,
             verbose=0,
         )
@@ -274,24 +298,26 @@ def train_network(
     }
     before = block_digests(model)
     pooled = POOLING_LAYERS[pooling]
-    head = examples
-    if cut != pooled:  # the unfrozen blocks, too, are a pure function until they learn
+    unfrozen = [block for block in BLOCKS if block not in frozen]
+    head, start = examples, cut
+    if unfrozen:  # they, too, are a pure function until they learn
+        start = pooled
         inputs = examples["train"].inputs
         with narrator.bar("features for the head", len(inputs)) as advance:
             vectors = forward(between(model, cut, pooled), inputs, advance=advance)
         head = {split: Examples(vectors, part.targets, part.rows) for split, part in examples.items()}
+    # With all blocks frozen, the head starts from their features, or from pixels which change in every epoch.
     history = fit(
-        between(model, pooled, "logits"),
+        between(model, start, "logits"),
         head["train"],
         head["validation"],
         phase="head",
         epochs=training.epochs or 1,
         learning_rate=training.learning_rate,
-        steps_at_once=8,
+        steps_at_once=1 if start is None else 8,
         **common,
     )
     check_movement(before, block_digests(model), BLOCKS)
-    unfrozen = [block for block in BLOCKS if block not in frozen]
     if unfrozen:
         rates = {block: training.block_decay ** (len(BLOCKS) - 1 - i) for i, block in enumerate(BLOCKS)}
         history += fit(
