@@ -23,6 +23,7 @@ import pytest
 import vggft
 from vggft import backbone, features, train, weights
 from vggft.augment import make_views
+from vggft.batches import Batches, Examples
 from vggft.classifier import Description, build
 
 QUICK = vggft.Training(epochs=3, fine_tune_epochs=2, batch_size=16)
@@ -151,7 +152,7 @@ def test_cached_features_give_what_a_plain_fit_over_the_whole_network_gives(stri
         model.compile(
             keras.optimizers.Adam(1e-3), keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=False
         )
-        batches = train.Batches(train.Examples(inputs, labels, np.arange(64)), 16, seed=0)
+        batches = Batches(Examples(inputs, labels, np.arange(64)), 16, seed=0)
         model.fit(batches, epochs=5, shuffle=False, verbose=0)
 
     cached, plain = network(), network()
@@ -346,7 +347,7 @@ def test_views_are_seeded_and_leave_other_images_alone(stripes: tuple) -> None:
 def test_each_epoch_draws_one_view_of_every_image() -> None:
     inputs = np.array([[row, view] for view in range(3) for row in range(5)])
     targets, rows = np.eye(5, dtype="float32"), np.arange(15).reshape(3, 5)
-    batches = train.Batches(train.Examples(inputs, targets, rows), 2, seed=0)
+    batches = Batches(Examples(inputs, targets, rows), 2, seed=0)
     drawn = set()
     for _ in range(40):
         epoch = [batches[i] for i in range(len(batches))]

@@ -16,7 +16,7 @@ PACKAGE = Path(vggft.__file__).parent
 # The path that the data takes, from top to bottom.
 HOUSE = (
     "errors config progress run images augment table labels dataset audit splits "
-    "backbone precision weights head features evaluate classifier train api cli"
+    "backbone precision weights head features evaluate classifier batches train api cli"
 ).split()
 
 

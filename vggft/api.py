@@ -11,6 +11,7 @@ import numpy as np
 
 from . import backbone as _backbone
 from .augment import make_views
+from .batches import Examples
 from .classifier import Classifier, Description, build, load
 from .config import Augment, Head, Training
 from .errors import ConfigError
@@ -21,7 +22,7 @@ from .precision import resolve as resolve_precision
 from .progress import Narrator
 from .run import RunDirectory
 from .splits import Pool, prepare
-from .train import Examples, train_network
+from .train import train_network
 from .weights import load_pretrained
 
 
