@@ -63,6 +63,7 @@ def test_the_run_directory_says_what_made_it(trained: tuple) -> None:
         "config.json",
         "environment.json",
         "audit.json",
+        "splits.csv",
         "history.csv",
         "evaluation.json",
         "classifier.keras",

@@ -7,6 +7,8 @@ Names are loaded on first use, so that `import vggft` is quick; TensorFlow comes
 """
 
 import os
+import sys
+import types
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -61,11 +63,22 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604
 
 
+class _Package(types.ModuleType):
+    """Python binds a submodule to its package when it is imported; `vggft.audit` has to stay the function."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOME_OF and isinstance(value, types.ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'vggft' has no attribute {name!r}")
     value = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
-    globals()[name] = value  # a name like `audit` is also a module's: the function is what users mean
+    globals()[name] = value
     return value
 
 

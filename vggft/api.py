@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
@@ -10,13 +11,13 @@ import keras
 import numpy as np
 
 from . import backbone as _backbone
-from .augment import make_views
+from .augment import changer
 from .batches import Examples
 from .classifier import Classifier, Description, build, load
 from .config import Augment, Head, Training
 from .errors import ConfigError
 from .evaluate import Evaluation, evaluate
-from .features import between, cut_layer, forward
+from .features import between, cut_layer, forward, frozen_features
 from .precision import policy
 from .precision import resolve as resolve_precision
 from .progress import Narrator
@@ -150,12 +151,13 @@ def finetune(
     """
     narrator = Narrator(verbose)
     head, training, frozen = head or Head(), training or Training(), _backbone.frozen_blocks(freeze)
-    _check_counts(num_classes, seed)
+    num_classes, seed = _whole("num_classes", num_classes, 2), _whole("seed", seed, 0)
+    _check_kinds(head, training, augment)
     pretrained = load_pretrained(backbone)
-    image_size = image_size or pretrained.image_size
-    _backbone.check_architecture(pretrained.column, image_size, pretrained.width)
-    if not (augment is None or isinstance(augment, Augment) or callable(augment)):
-        raise ConfigError(f"augment must be an Augment, a function of pixels, or None; got {augment!r}.")
+    image_size = pretrained.image_size if image_size is None else _whole("image_size", image_size, 32)
+    run = RunDirectory(run_dir, resume)
+    if precision == "auto" and "precision" in run.earlier:  # a measurement may come out differently the next time
+        precision = run.earlier["precision"]
     precision, why = resolve_precision(precision, pretrained.column, pretrained.width, image_size)
     pool = prepare(
         dataset,
@@ -167,29 +169,11 @@ def finetune(
         on_bad_image=on_bad_image,
         narrator=narrator,
     )
+    if pool.multi_label and training.class_weight:
+        raise ConfigError(
+            f"Training.class_weight={training.class_weight!r} needs one label an image; here are several."
+        )
     training = training.resolve(len(pool.rows["train"]))
-    config = {
-        "num_classes": num_classes,
-        "backbone": pretrained.name,
-        "backbone_digest": pretrained.digest,
-        "frozen": list(frozen),
-        "head": head.to_dict(),
-        "training": training.to_dict(),
-        "augment": augment.to_dict() if isinstance(augment, Augment) else None if augment is None else repr(augment),
-        "precision": precision,
-        "image_size": image_size,
-        "splits": {split: len(rows) for split, rows in pool.rows.items()},
-        "data_fingerprint": pool.fingerprint,
-        "seed": seed,
-    }
-    run = RunDirectory(run_dir, config, resume)
-    if run.finished and run.classifier_path is not None:
-        narrator.say(f"The run in {run.path} is finished; its classifier is {run.classifier_path}.")
-        return load(run.classifier_path)
-    run.write_json("audit.json", pool.audit.to_dict())
-    for note in pool.notes:
-        narrator.say(f"Note: {note}.")
-
     description = Description(
         class_names=pool.class_names,
         image_size=image_size,
@@ -200,26 +184,52 @@ def finetune(
         backbone=pretrained.name,
         frozen=frozen,
     )
-    narrator.say(_plan(pool, description, training))
-    narrator.say(f"The blocks are computed in {precision}: {why}.")
     model = build(description, seed, dtype=policy(precision))
     pretrained.assign(model)
     _backbone.set_frozen(model, frozen)
-    cut = cut_layer(frozen, head.pooling)
-    views = augment.views if isinstance(augment, Augment) else None
+    cut = cut_layer(model, frozen)
     change = None
-    if augment is not None and (cut is None or views is None):
-        change = _change(augment, seed)
+    if augment is not None and (cut is None or getattr(augment, "views", None) is None):
+        change = changer(augment, seed, pool.pixels[:2])
+    config = {
+        "num_classes": num_classes,
+        "backbone": pretrained.name,
+        "backbone_digest": pretrained.digest,
+        "frozen": list(frozen),
+        "head": head.to_dict(),
+        "training": training.to_dict(),
+        "augment": _named(augment),
+        "precision": precision,
+        "image_size": image_size,
+        "splits": {split: len(rows) for split, rows in pool.rows.items()},
+        "data_fingerprint": pool.fingerprint,
+        "seed": seed,
+    }
+    given = {"dataset": dataset, "validation": validation, "test": test, "on_bad_image": on_bad_image}
+    run.start(config, {name: _named(value) for name, value in given.items()})
+    if run.finished and run.classifier_path is not None:
+        narrator.say(f"The run in {run.path} is finished; its classifier is {run.classifier_path}.")
+        run.drop_points()
+        return load(run.classifier_path)
+    run.write_json("audit.json", {**pool.audit.to_dict(), "left_out": list(pool.left_out)})
+    run.write_table("splits.csv", pool.table())
+    for note in (*pool.notes, *pool.left_out[:20]):
+        narrator.say(f"Note: {note}.")
+    narrator.say(_plan(pool, description, training))
+    narrator.say(f"The blocks are computed in {precision}: {why}.")
+    if change is not None:
         if cut is not None:
-            narrator.say(
-                "Note: new views in every epoch, so the frozen blocks are computed anew each time, not once"
-                + ("." if len(frozen) == 5 else "; the head's own phase uses the images as they are.")
-            )
+            narrator.say("Note: every epoch has new views, so the frozen blocks are computed anew each time, not once.")
+        if len(frozen) < len(_backbone.BLOCKS):
+            narrator.say("Note: the first phase, of the head alone, uses the images as they are.")
         cut = None
+
     features, rows = pool.pixels, pool.rows["train"]
     if cut is not None:
-        enumerated = augment if isinstance(augment, Augment) else None
-        features, rows = _frozen_features(between(model, None, cut), pool, enumerated, seed, narrator)
+        views = augment if isinstance(augment, Augment) else None
+        total = len(pool.pixels) + ((views.views or 1) - 1 if views else 0) * len(rows)
+        with narrator.bar("frozen features", total) as advance:
+            features, rows = frozen_features(between(model, None, cut), pool.pixels, rows, views, seed, advance)
     examples = {
         "train": Examples(features, pool.targets, rows, change),
         "validation": Examples(features, pool.targets, pool.rows["validation"]),
@@ -229,25 +239,25 @@ def finetune(
         examples,
         cut=cut,
         frozen=frozen,
-        pooling=head.pooling,
         training=training,
         multi_label=pool.multi_label,
         run=run,
         narrator=narrator,
         seed=seed,
     )
-    rest = between(model, cut, "predictions")
-    evaluations = {
-        split: _judge(rest, features[pool.rows[split]], pool, split) for split in pool.rows if split != "train"
-    }
-    if precision != "float32":
+    if precision != "float32":  # what is judged is what is saved
         trained, model = model, build(description, seed, dtype="float32")
         model.set_weights(trained.get_weights())
         _backbone.set_frozen(model, frozen)
-    classifier = Classifier(model, description, list(evaluations.values())[-1], history)
-    narrator.say(repr(classifier.evaluation))
+        features, cut = pool.pixels, None
+    rest = between(model, cut, "predictions")
+    evaluations = {split: _judge(rest, features, pool, split) for split in pool.rows if split != "train"}
+    seen = pool.digests_of("train", "validation")
+    classifier = Classifier(model, description, list(evaluations.values())[-1], history, seen)
+    for evaluation in evaluations.values():
+        narrator.say(repr(evaluation))
     run.write_table("history.csv", history)
-    run.write_json("evaluation.json", {split: found.to_dict() for split, found in evaluations.items()})
+    run.write_json("evaluation.json", _results(evaluations))
     if run.classifier_path is not None:
         classifier.save(run.classifier_path)
         run.drop_points()
@@ -255,46 +265,60 @@ def finetune(
     return classifier
 
 
-def _check_counts(num_classes: Any, seed: Any) -> None:
-    if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 2:
-        raise ConfigError(f"num_classes must be an integer >= 2; got {num_classes!r}.")
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ConfigError(f"seed must be an integer >= 0; got {seed!r}.")
+def _whole(name: str, value: Any, low: int) -> int:
+    """An integer argument; NumPy's do as well."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = low - 1
+    if number < low or isinstance(value, bool):
+        raise ConfigError(f"{name} must be an integer >= {low}; got {value!r}.")
+    return number
 
 
-def _frozen_features(
-    prefix: keras.Model, pool: Pool, augment: Augment | None, seed: int, narrator: Narrator
-) -> tuple[np.ndarray, np.ndarray]:
-    """One pass over all images and over further views of those in train: the features, and their rows, view by view."""
-    train, more = pool.rows["train"], (augment.views or 1) - 1 if augment else 0
-    with narrator.bar("frozen features", len(pool.pixels) + more * len(train)) as advance:
-        passes = [forward(prefix, pool.pixels, advance=advance)]
-        for view in range(1, more + 1):
-            for part in np.array_split(train, -(-len(train) // 256)):
-                assert augment is not None
-                changed = make_views(pool.pixels[part], part, view, augment, seed)
-                passes.append(forward(prefix, changed, advance=advance))
-    further = len(pool.pixels) + np.arange(more * len(train)).reshape(more, len(train))
-    return np.concatenate(passes), np.concatenate([train[None], further])
+def _check_kinds(head: Any, training: Any, augment: Any) -> None:
+    if not isinstance(head, Head):
+        raise ConfigError(f"head must be a vggft.Head, as Head(units=(256,)); got {head!r}.")
+    if not isinstance(training, Training):
+        raise ConfigError(f"training must be a vggft.Training, as Training(epochs=20); got {training!r}.")
+    if not (augment is None or isinstance(augment, Augment) or callable(augment)):
+        raise ConfigError(f"augment must be a vggft.Augment, a function of pixels, or None; got {augment!r}.")
+    try:
+        keras.activations.get(head.activation)
+    except ValueError:
+        raise ConfigError(f"Head.activation must be the name of a Keras activation; got {head.activation!r}.") from None
 
 
-def _change(augment: Any, seed: int) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]:
-    """What to do with each batch of training pixels; every epoch is another view."""
-    if isinstance(augment, Augment):
-        return lambda pixels, rows, epoch: make_views(pixels, rows, epoch + 1, augment, seed)
-    return lambda pixels, rows, epoch: np.asarray(augment(pixels.astype("float32")))
+def _named(value: Any) -> Any:
+    """An argument as JSON: itself if it is simple, else what it is called or what kind it is."""
+    if isinstance(value, Augment):
+        return value.to_dict()
+    if value is None or isinstance(value, (bool, int, float, str, os.PathLike)):
+        return os.fspath(value) if isinstance(value, os.PathLike) else value
+    return getattr(value, "__qualname__", type(value).__name__)
 
 
 def _judge(rest: keras.Model, features: Any, pool: Pool, split: str) -> Evaluation:
-    """The evaluation on a split, from its frozen features."""
+    """The evaluation on a split, from its frozen features or pixels."""
+    rows = pool.rows[split]
     return evaluate(
         pool.labels(split),
-        forward(rest, features),
+        forward(rest, features[rows]),
         pool.class_names,
         split=split,
         multi_label=pool.multi_label,
-        names=tuple(pool.names[row] for row in pool.rows[split]),
+        names=tuple(pool.names[row] for row in rows),
     )
+
+
+def _results(evaluations: dict[str, Evaluation]) -> dict[str, Any]:
+    """Every evaluation, and the gap from validation, which weights were chosen on, to test, which nothing was."""
+    results: dict[str, Any] = {split: found.to_dict() for split, found in evaluations.items()}
+    if "test" in evaluations:
+        chosen, touched = evaluations["validation"].metrics, evaluations["test"].metrics
+        both = {name: (chosen[name], touched[name]) for name in ("accuracy", "average_precision", "log_loss")}
+        results["gap"] = {name: a - b for name, (a, b) in both.items() if a is not None and b is not None}
+    return results
 
 
 def _plan(pool: Pool, description: Description, training: Training) -> str:
@@ -307,6 +331,3 @@ def _plan(pool: Pool, description: Description, training: Training) -> str:
         f"{counts} images of {len(pool.class_names)} classes at {description.image_size} px; "
         f"{description.backbone}: {learning} will learn, {epochs} of batch {training.batch_size}."
     )
-
-
-__all__ = ["Classifier", "finetune", "load", "vgg", "vgg16"]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from .config import Augment
+from .errors import ConfigError
 from .images import Array, resize_pixels
 
 
@@ -32,3 +36,23 @@ def make_views(pixels: Array, rows: Array, view: int, augment: Augment, seed: in
         brighter = np.clip(turned * (1 + augment.brightness * (2 * light - 1)), 0, 255)
         views[i] = np.rint(brighter) if views.dtype == np.uint8 else brighter
     return views
+
+
+def changer(augment: Any, seed: int, probe: Array) -> Callable[[Array, Array, int], Array]:
+    """What makes training pixels new in every epoch: given a batch, its rows and the epoch, changed pixels.
+
+    Args:
+        augment: an `Augment`, or a function of (B, S, S, 3) float32 pixels, whose randomness is its own affair.
+        probe: a few images to try a function on.
+
+    Raises:
+        ConfigError: a function that gives something else than pixels of the same shape.
+    """
+    if isinstance(augment, Augment):
+        return lambda pixels, rows, epoch: make_views(pixels, rows, epoch + 1, augment, seed)
+    tried = np.asarray(augment(probe.astype("float32")))
+    if tried.shape != probe.shape or not np.isfinite(tried.astype(float)).all():
+        raise ConfigError(
+            f"augment must give finite pixels of the shape it is given; given {probe.shape}, it gave {tried.shape}."
+        )
+    return lambda pixels, rows, epoch: np.asarray(augment(pixels.astype("float32")), dtype="float32")

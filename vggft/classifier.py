@@ -7,8 +7,10 @@ import io
 import json
 import os
 import tempfile
+import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from .features import forward
 from .head import add_head
 from .progress import Narrator
 from .run import versions, whole_file
+from .splits import allocate
 
 MEMBER = "vggft.json"  # our part of the .keras file, beside Keras's own
 EVALUATION_MEMBER = "vggft_evaluation.npz"
@@ -105,6 +108,7 @@ class Classifier:
         description: class names, image size and architecture.
         evaluation: how it did on images that it was not fitted on.
         history: one row an epoch.
+        seen: digests of the images that it was trained or chosen on, so that `evaluate` can tell.
     """
 
     def __init__(
@@ -113,11 +117,13 @@ class Classifier:
         description: Description,
         evaluation: Evaluation | None = None,
         history: Sequence[Mapping[str, Any]] = (),
+        seen: Collection[str] = frozenset(),
     ):
         self.keras_model = keras_model
         self.description = description
         self.evaluation = evaluation
         self.history = history
+        self.seen = seen
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -146,9 +152,26 @@ class Classifier:
         Raises:
             DataError: naming every image that cannot be read.
         """
-        pixels = read_pictures(pictures, self.description.image_size)
-        with Narrator(verbose).bar("predict", len(pixels)) as advance:
-            return forward(self.keras_model, pixels, batch_size, advance)
+        if _is_one(pictures):
+            pictures = pictures[None] if isinstance(pictures, np.ndarray) else [pictures]
+        if not hasattr(pictures, "__len__"):
+            pictures = list(pictures)
+        if not len(pictures):
+            raise DataError("There are no images to predict: got an empty list.")
+        values = pictures if isinstance(pictures, np.ndarray) else [p for p in pictures if isinstance(p, np.ndarray)]
+        value_range = _range(values)
+        outputs: list[np.ndarray] = []
+        problems: list[str] = []
+        with Narrator(verbose).bar("predict", len(pictures)) as advance:
+            for start in range(0, len(pictures), 256):  # so that a folder of any size fits into memory
+                part = pictures[start : start + 256]
+                pixels, found = read_pictures(part, self.description.image_size, start, value_range)
+                problems += found
+                if not problems:
+                    outputs.append(forward(self.keras_model, pixels, batch_size, advance))
+        if problems:
+            raise DataError.listing("Some images cannot be read", problems)
+        return np.concatenate(outputs)
 
     def classify(self, picture: Any) -> Classification | list[Classification]:
         """Labels with probabilities, in words; for one picture one `Classification`, for several a list.
@@ -156,10 +179,11 @@ class Classifier:
         Args:
             picture: as for `predict`.
         """
-        found = [self._describe(row) for row in self.predict(picture)]
+        found = [self.describe(row) for row in self.predict(picture)]
         return found[0] if _is_one(picture) else found
 
-    def _describe(self, probabilities: np.ndarray) -> Classification:
+    def describe(self, probabilities: np.ndarray) -> Classification:
+        """A row of `predict` in words."""
         order = np.argsort(-probabilities, kind="stable")
         labels = tuple(self.class_names[i] for i in order)
         present = labels[:1]
@@ -168,34 +192,41 @@ class Classifier:
             present = tuple(self.class_names[i] for i in order if probabilities[i] >= thresholds[i])
         return Classification(labels, tuple(float(probabilities[i]) for i in order), present)
 
-    def evaluate(self, dataset: Any, *, split: str = "test", batch_size: int = 32, verbose: int = 0) -> Evaluation:
+    def evaluate(self, dataset: Any, *, split: str | None = None, batch_size: int = 32, verbose: int = 0) -> Evaluation:
         """Judge the classifier on labelled images.
 
+        Warns where it was trained or chosen on some of them, since it then looks better than it is.
+
         Args:
-            dataset: any kind of dataset with labels among `class_names`; of one that is split, the part `split`.
-            split: what to call it, and which part to take.
+            dataset: any kind of dataset with labels among `class_names`.
+            split: which part of a dataset that is split; None is its test part, or else all of it.
 
         Raises:
             DataError: images that cannot be read or labels that the classifier does not know, all at once.
         """
         parts = open_dataset(dataset, class_names=self.class_names, multi_label=self.description.multi_label)
-        data = parts.get("all") or parts.get(split)
-        if data is None:
-            raise DataError(f"The dataset has no part {split!r}; it has {', '.join(parts)}.")
-        size = self.description.image_size
-        pixels = np.empty((len(data), size, size, 3), data.pixel_dtype(size))
+        name = split or ("test" if "test" in parts else "all")
+        if name not in parts:
+            raise DataError(f"The dataset has no part {name!r}; it has {', '.join(parts)}. Name one of them as split.")
+        data, size = parts[name], self.description.image_size
+        pixels = allocate({name: data}, size)
         narrator = Narrator(verbose)
         with narrator.bar("read", len(data)) as advance:
-            problems = scan(data, size, pixels, advance).problems
-        if problems:
-            raise DataError.listing("Some images cannot be evaluated", problems.values())
+            found = scan(data, size, pixels, advance)
+        if found.problems:
+            raise DataError.listing("Some images cannot be evaluated", found.problems.values())
+        if known := sum(digest in self.seen for digest in found.digests):
+            warnings.warn(
+                f"The classifier was trained or chosen on {known} of these {len(data)} images, so this is not a test.",
+                stacklevel=2,
+            )
         with narrator.bar("predict", len(data)) as advance:
             probabilities = forward(self.keras_model, pixels, batch_size, advance)
         return evaluate(
             data.labels,
             probabilities,
             self.class_names,
-            split=split,
+            split=name,
             multi_label=self.description.multi_label,
             names=data.names,
             thresholds=None if self.description.thresholds is None else np.array(self.description.thresholds),
@@ -225,7 +256,7 @@ class Classifier:
                 if self.evaluation is not None:
                     content["evaluation"] = self.evaluation.to_dict()
                     archive.writestr(EVALUATION_MEMBER, _pack_evaluation(self.evaluation))
-                content["history"] = list(self.history)
+                content |= {"history": list(self.history), "seen": sorted(self.seen)}
                 archive.writestr(MEMBER, json.dumps(content, indent=2, ensure_ascii=False))
             again = keras.models.load_model(aside, compile=False)
             before, after = self.keras_model.predict_on_batch(probe), again.predict_on_batch(probe)
@@ -257,6 +288,12 @@ def load(path: str | os.PathLike[str]) -> Classifier:
             content = json.loads(archive.read(MEMBER))
             weights = archive.read("model.weights.h5")
             judged = archive.read(EVALUATION_MEMBER) if EVALUATION_MEMBER in archive.namelist() else None
+        if content.get("format", 1) > Description.format or content.get("resize") != images.RESIZE_RULE:
+            raise ClassifierFileError(
+                f"{path} was saved by vggft {content.get('versions', {}).get('vggft')}, whose images were resized by "
+                f"{content.get('resize')!r} (format {content.get('format')}); this version does {images.RESIZE_RULE!r} "
+                f"(format {Description.format}). Open it with the version that saved it."
+            )
         description = Description.from_dict(content)
         model = build(description)
         with tempfile.TemporaryDirectory() as directory:
@@ -269,32 +306,41 @@ def load(path: str | os.PathLike[str]) -> Classifier:
             f"{path} cannot be read as a classifier ({error}). This usually occurs when a copy broke off."
         ) from error
     evaluation = None if judged is None else _unpack_evaluation(judged, description)
-    return Classifier(model, description, evaluation, content.get("history", ()))
+    return Classifier(model, description, evaluation, content.get("history", ()), frozenset(content.get("seen", ())))
 
 
-def read_pictures(pictures: Any, image_size: int) -> np.ndarray:
-    """Whatever `predict` takes, as one (N, S, S, 3) array in 0..255."""
-    if _is_one(pictures):
-        pictures = pictures[None] if isinstance(pictures, np.ndarray) else [pictures]
-    if hasattr(pictures, "ndim") or hasattr(pictures, "__array_interface__"):
-        return images.to_pixels(np.asarray(pictures), image_size)
-    pictures, rows, problems = list(pictures), [], []
-    ranges = {images.pixel_range(picture[None]) for picture in pictures if isinstance(picture, np.ndarray)}
-    values = "float 0..255" if "float 0..255" in ranges else None  # a dark picture among them may have none above 1
-    for i, picture in enumerate(pictures):
+def read_pictures(
+    pictures: Any, image_size: int, first: int = 0, value_range: str | None = None
+) -> tuple[np.ndarray, list[str]]:
+    """Some of what `predict` takes as one (N, S, S, 3) array in 0..255, and what is wrong with any of it.
+
+    Args:
+        pictures: an array (N, H, W, 3), or a sequence of files and arrays.
+        first: the number of the first, for messages.
+        value_range: of all float arrays together; a dark picture among floats in 0..255 may have none above 1.
+    """
+
+    def read(numbered: tuple[int, Any]) -> np.ndarray | str:
+        number, picture = numbered
         try:
-            if isinstance(picture, np.ndarray):
-                floats = values if picture.dtype.kind == "f" else None
-                rows.append(images.to_pixels(picture[None], image_size, f"images[{i}]", floats)[0])
-            else:
-                rows.append(images.read_image(picture, image_size).pixels)
+            if not isinstance(picture, np.ndarray):
+                return images.read_image(picture, image_size).pixels
+            values = value_range if picture.dtype.kind == "f" else None
+            return images.to_pixels(picture[None], image_size, f"images[{number}]", values)[0]
         except DataError as error:
-            problems.append(str(error))
-    if problems:
-        raise DataError.listing("Some images cannot be read", problems)
-    if not rows:
-        raise DataError("There are no images to predict: got an empty list.")
-    return np.stack(rows)
+            return str(error)
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow decodes without the GIL
+        found = list(threads.map(read, enumerate(pictures, start=first)))
+    problems = [each for each in found if isinstance(each, str)]
+    pixels = [each for each in found if not isinstance(each, str)]
+    return np.stack(pixels) if pixels else np.empty((0, image_size, image_size, 3), "uint8"), problems
+
+
+def _range(arrays: Any) -> str | None:
+    """The range that float arrays are taken to be in, together."""
+    floats = [array for array in arrays if array.dtype.kind == "f"]
+    return None if not floats else "float 0..1" if max(np.nanmax(array) for array in floats) <= 1 else "float 0..255"
 
 
 def _is_one(pictures: Any) -> bool:

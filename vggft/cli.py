@@ -107,6 +107,8 @@ def finetune(
     training = Training(
         epochs=epochs, fine_tune_epochs=fine_tune_epochs, batch_size=batch_size, learning_rate=learning_rate
     )
+    if resume and run_dir is None:
+        raise ConfigError("--resume goes on with the run in --run-dir, which has to be named.")
     run_dir = run_dir or _next_run(Path(data).stem)
     _import_quietly()
     from .api import finetune as run_finetune
@@ -134,7 +136,7 @@ def finetune(
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A classifier, as runs/flowers-1/classifier.keras.")],
     data: Data,
-    split: Annotated[str, typer.Option(help="Which part of the data, if it is split, and what to call it.")] = "test",
+    split: Annotated[str | None, typer.Option(help="A part of data that are split; by default test, or all.")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -158,14 +160,12 @@ def predict(
     """Classify images: labels with probabilities, or a CSV file with one row an image."""
     if output and output.exists() and not force:
         raise ConfigError(f"{output} exists already; --force overwrites it.")
-    from .images import IMAGE_SUFFIXES
+    from .images import find_images
     from .run import whole_file
 
-    files = []
+    files: list[Path] = []
     for given in pictures:
-        inside = (
-            sorted(p for p in given.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES) if given.is_dir() else [given]
-        )
+        inside = find_images(given)[0] if given.is_dir() else [given]
         if not inside:
             raise ConfigError(f"There are no images in the folder {given}.")
         files += inside
@@ -181,10 +181,11 @@ def predict(
         return
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "label", "probability", *classifier.class_names])
+    own = ("image", "label", "probability")
+    writer.writerow([*own, *(f"class {name}" if name in own else name for name in classifier.class_names)])
     for file, row in zip(files, probabilities, strict=True):
-        best = int(row.argmax())
-        writer.writerow([file, classifier.class_names[best], f"{row[best]:.6f}", *(f"{p:.6f}" for p in row)])
+        label = "|".join(classifier.describe(row).present)
+        writer.writerow([file, label, f"{row.max():.6f}", *(f"{p:.6f}" for p in row)])
     with whole_file(output) as aside:
         aside.write_text(text.getvalue(), encoding="utf-8")
     typer.echo(f"{len(files)} predictions are in {output}")

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal, Self
 
 from .errors import ConfigError
@@ -42,7 +43,10 @@ class Config:
 
     def _require_count(self, field: str, *, optional: bool = False) -> None:
         value = getattr(self, field)
-        holds = (value is None and optional) or (isinstance(value, int) and not isinstance(value, bool) and value >= 1)
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        holds = (value is None and optional) or (whole and int(value) >= 1)
+        if whole:  # NumPy's integers do not go into JSON
+            object.__setattr__(self, field, int(value))
         self._require(holds, field, "an integer >= 1" + (" or None" if optional else ""))
 
 
@@ -71,9 +75,9 @@ class Head(Config):
     l2: float = 0.0
 
     def __post_init__(self) -> None:
-        units = (self.units,) if isinstance(self.units, int) else self.units
+        units = (self.units,) if isinstance(self.units, Integral) else self.units
         try:
-            object.__setattr__(self, "units", tuple(units))
+            object.__setattr__(self, "units", tuple(int(u) if isinstance(u, Integral) else u for u in units))
         except TypeError:
             self._require(False, "units", "the widths of the hidden layers, as (256,) or (512, 128), or () for none")
         whole = all(isinstance(u, int) and not isinstance(u, bool) and u >= 1 for u in self.units)

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,8 @@ import numpy as np
 
 from .errors import RunError
 
+_ASIDE = re.compile(r"\.\d+-")  # the names that `whole_file` writes under
+
 PACKAGES = ("vggft", "tensorflow", "keras", "keras-tuner", "scikit-learn", "numpy", "pillow")
 
 
@@ -29,7 +32,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     aside = path.with_name(f".{os.getpid()}-{path.name}")  # keeps the suffix, which Keras looks at
     try:
         yield aside
-        with aside.open("rb") as file:
+        with aside.open("r+b") as file:  # Windows can flush only what it may write
             os.fsync(file.fileno())
         os.replace(aside, path)
     finally:
@@ -53,39 +56,58 @@ class RunDirectory:
 
     Args:
         path: a new or empty directory; None keeps nothing.
-        config: the resolved configuration as JSON-ready values.
-        resume: go on in a directory which holds an earlier run of the same configuration.
+        resume: go on in a directory which holds an earlier run.
 
     Raises:
-        RunError: the directory holds other files, or a run of another configuration (the differences are named).
+        RunError: the directory holds other files, or a run and `resume` is not set.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None, config: Mapping[str, Any], resume: bool = False):
+    def __init__(self, path: str | os.PathLike[str] | None, resume: bool = False):
         self.path = None if path is None else Path(path)
+        self.earlier: dict[str, Any] = {}  # the configuration of the run that is resumed
         if self.path is None:
             if resume:
                 raise RunError("resume=True needs the run_dir of the run to go on with; got run_dir=None.")
             return
         if self.path.is_file():
             raise RunError(f"run_dir must be a directory; {self.path} is a file.")
-        config = json.loads(json.dumps(config))
-        if self.path.exists() and any(self.path.iterdir()):
-            self._check_reuse(self.path, config, resume)
-        else:
-            self.write_json("config.json", config)
-            environment = {"versions": versions(), "command": sys.argv, "started": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-            self.write_json("environment.json", environment)
-
-    @staticmethod
-    def _check_reuse(path: Path, config: Mapping[str, Any], resume: bool) -> None:
-        if not resume:
+        if not self.path.exists():
+            return
+        whole = [file for file in self.path.iterdir() if not _ASIDE.match(file.name)]
+        if whole and not resume:
             raise RunError(
-                f"run_dir {path} is not empty, and a run never overwrites another. "
+                f"run_dir {self.path} is not empty, and a run never overwrites another. "
                 "Name a new directory, or pass resume=True (--resume) to go on with the run in it."
             )
-        if not (path / "config.json").exists():
-            raise RunError(f"run_dir {path} has files but no config.json, so it is not a run of vggft to resume.")
-        earlier = json.loads((path / "config.json").read_text())
+        if (self.path / "config.json").exists():
+            self.earlier = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+        elif {file.name for file in whole} - {"environment.json"}:
+            raise RunError(f"run_dir {self.path} has files but no config.json, so it is not a run of vggft to resume.")
+
+    def start(self, config: Mapping[str, Any], arguments: Mapping[str, Any] | None = None) -> None:
+        """Write what makes this run, or check that it is what made the run that is resumed.
+
+        Args:
+            config: the resolved configuration as JSON-ready values; two runs of equal ones end equal.
+            arguments: what else was asked for, kept beside the versions to repeat the run by.
+
+        Raises:
+            RunError: the directory holds a run of another configuration; the differences are named.
+        """
+        config = json.loads(json.dumps(config))
+        if self.earlier:
+            self._check_same(config)
+        elif self.path is not None:
+            environment = {"versions": versions(), "command": sys.argv, "arguments": dict(arguments or {})}
+            self.write_json("environment.json", environment | {"started": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
+            self.write_json("config.json", config)  # the last, so that what has one can be resumed
+        if self.path is not None:
+            for file in self.path.iterdir():  # what a kill left behind
+                if _ASIDE.match(file.name):
+                    file.unlink()
+
+    def _check_same(self, config: Mapping[str, Any]) -> None:
+        path, earlier = self.path, self.earlier
         differing = sorted(key for key in {*earlier, *config} if earlier.get(key) != config.get(key))
         if differing:
             changes = "; ".join(f"{key} was {earlier.get(key)!r}, is {config.get(key)!r}" for key in differing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -26,6 +27,8 @@ class Pool:
         rows: row numbers of `"train"`, `"validation"` and, if there is one, `"test"`.
         names: what each image is called.
         digests: of the decoded pixels; images with equal digests are one image.
+        notes: what was inferred from the data.
+        left_out: images that no split has, each with the reason.
     """
 
     pixels: np.ndarray
@@ -37,6 +40,15 @@ class Pool:
     multi_label: bool
     audit: Audit
     notes: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+
+    def digests_of(self, *splits: str) -> frozenset[str]:
+        """The digests of the images of some splits."""
+        return frozenset(self.digests[row] for split in splits for row in self.rows[split])
+
+    def table(self) -> list[dict[str, str]]:
+        """Which image is in which split."""
+        return [{"image": self.names[row], "split": split} for split, rows in self.rows.items() for row in rows]
 
     @property
     def fingerprint(self) -> str:
@@ -76,7 +88,7 @@ def prepare(
     if on_bad_image not in ("raise", "skip"):
         raise ConfigError(f"on_bad_image must be 'raise' or 'skip'; got {on_bad_image!r}.")
     parts, fractions = _open_parts(data, num_classes, {"validation": validation, "test": test})
-    pixels = _allocate(parts, image_size)
+    pixels = allocate(parts, image_size)
     scans: dict[str, Scan] = {}
     start = 0
     for name, part in parts.items():
@@ -90,7 +102,7 @@ def prepare(
             f"{len(problems)} of {start} images cannot be used (on_bad_image='skip' leaves them out)", problems
         )
     notes = [note for part in parts.values() for note in part.notes]
-    notes += [f"left out: {problem}" for problem in problems]
+    left_out = [problem.rstrip(".") for problem in problems]
 
     first = next(iter(parts.values()))
     labels = np.concatenate([part.labels for part in parts.values()])
@@ -101,12 +113,21 @@ def prepare(
         rows[name] = np.array(good, dtype=np.int64)
         start += len(part)
     rows = _split(rows, labels, digests, fractions, seed, first.class_names)
-    notes += _keep_duplicates_apart(rows, digests)
+    names = tuple(name for part in parts.values() for name in part.names)
+    left_out += _keep_duplicates_apart(rows, digests, names)
     _check_rows(rows, labels, first)
     targets = labels.astype("float32") if first.multi_label else np.eye(first.num_classes, dtype="float32")[labels]
-    names = tuple(name for part in parts.values() for name in part.names)
     return Pool(
-        pixels, targets, rows, names, digests, first.class_names, first.multi_label, audit, tuple(dict.fromkeys(notes))
+        pixels=pixels,
+        targets=targets,
+        rows=rows,
+        names=names,
+        digests=digests,
+        class_names=first.class_names,
+        multi_label=first.multi_label,
+        audit=audit,
+        notes=tuple(dict.fromkeys(notes)),
+        left_out=tuple(left_out),
     )
 
 
@@ -124,6 +145,8 @@ def _open_parts(data: Any, num_classes: int, wanted: dict[str, Any]) -> tuple[di
                 raise ConfigError(f"{split} must be a fraction in (0, 1) or a dataset; got {value!r}.")
             if split not in parts:
                 fractions[split] = float(value)
+            elif split == "test" or value != 0.2:  # the default of validation
+                raise ConfigError(f"{split}={value!r} was asked for, but the dataset brings a {split} part itself.")
         elif split in parts:
             raise ConfigError(f"{split} was given as an argument, but the dataset brings a {split} part itself.")
         else:
@@ -141,11 +164,18 @@ def _open_parts(data: Any, num_classes: int, wanted: dict[str, Any]) -> tuple[di
     return parts, fractions
 
 
-def _allocate(parts: dict[str, Dataset], image_size: int) -> np.ndarray:
+def allocate(parts: dict[str, Dataset], image_size: int) -> np.ndarray:
+    """Room for all decoded images: in memory, or in a temporary file that vanishes with the array."""
     shape = (sum(len(part) for part in parts.values()), image_size, image_size, 3)
     dtype = np.result_type(*(part.pixel_dtype(image_size) for part in parts.values()))
     if np.prod(shape, dtype=float) * dtype.itemsize <= IN_MEMORY:
         return np.zeros(shape, dtype)
+    needed, free = int(np.prod(shape, dtype=float)) * dtype.itemsize, shutil.disk_usage(tempfile.gettempdir()).free
+    if needed > free - 2**28:
+        raise DataError(
+            f"The decoded images take {needed / 2**30:.1f} GiB in {tempfile.gettempdir()}, and {free / 2**30:.1f} GiB "
+            "are free. Free some, or point the environment variable TMPDIR at a larger disk."
+        )
     return np.memmap(tempfile.TemporaryFile(prefix="vggft-"), dtype, "w+", shape=shape)
 
 
@@ -170,16 +200,19 @@ def _split(
     return {split: rows[split] for split in SPLITS if split in rows}
 
 
-def _keep_duplicates_apart(rows: dict[str, np.ndarray], digests: tuple[str, ...]) -> list[str]:
+def _keep_duplicates_apart(rows: dict[str, np.ndarray], digests: tuple[str, ...], names: tuple[str, ...]) -> list[str]:
     """Promise 6 for parts that the user split: leave out of train what is in validation or test, and so on."""
-    notes, seen = [], set[str]()
+    left_out: list[str] = []
+    home: dict[str, int] = {}  # digest -> an image in a split that was taken before
     for split in reversed(list(rows)):
-        kept = [row for row in rows[split] if digests[row] not in seen]
-        if dropped := len(rows[split]) - len(kept):
-            notes.append(f"{dropped} images were left out of {split} because validation or test holds the same image")
-        seen |= {digests[row] for row in rows[split]}
-        rows[split] = np.array(kept, dtype=np.int64)
-    return notes
+        left_out += [
+            f"{names[row]} was left out of {split}: it is the same image as {names[home[digests[row]]]}"
+            for row in rows[split]
+            if digests[row] in home
+        ]
+        rows[split] = np.array([row for row in rows[split] if digests[row] not in home], dtype=np.int64)
+        home |= {digests[row]: row for row in rows[split]}
+    return left_out
 
 
 def _check_rows(rows: dict[str, np.ndarray], labels: np.ndarray, first: Dataset) -> None:

@@ -13,8 +13,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from .backbone import BLOCKS, block_digests, check_movement
 from .batches import Batches, Examples
 from .config import Training
-from .features import between, forward
-from .head import POOLING_LAYERS
+from .features import between, forward, pooled_layer
 from .progress import Narrator
 from .run import RunDirectory
 
@@ -105,6 +104,8 @@ class Keeper(keras.callbacks.EarlyStopping):
         self._save(self.rows[-1]["epoch"] - 1, done=True)
 
     def _save(self, epoch: int, done: bool = False) -> None:
+        if self.run.path is None:
+            return
         note = {"epoch": epoch, "wait": self.wait, "best": float(self.best), "best_epoch": self.best_epoch}
         arrays = [np.asarray(variable) for variable in self._variables]
         self.run.save_point(self.phase, [*arrays, *self.best_weights], note | {"history": self.rows, "done": done})
@@ -171,7 +172,7 @@ def fit(
         loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=training.label_smoothing)
         accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
     class_weight = None
-    if training.class_weight == "balanced" and not multi_label:
+    if training.class_weight == "balanced":
         labels, classes = train.targets[np.atleast_2d(train.rows)[0]].argmax(1), np.arange(train.targets.shape[1])
         class_weight = compute_class_weight("balanced", classes=classes, y=labels).astype("float32")
     steps = epochs * -(-train.rows.shape[-1] // batch_size)
@@ -208,7 +209,6 @@ def train_network(
     *,
     cut: str | None,
     frozen: Iterable[str],
-    pooling: str,
     training: Training,
     multi_label: bool,
     run: RunDirectory,
@@ -234,7 +234,7 @@ def train_network(
         "seed": seed,
     }
     before = block_digests(model)
-    pooled = POOLING_LAYERS[pooling]
+    pooled = pooled_layer(model)
     unfrozen = [block for block in BLOCKS if block not in frozen]
     head, start = examples, cut
     if unfrozen:  # they, too, are a pure function until they learn

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -77,12 +79,18 @@ class Pretrained:
 
     def assign(self, model: keras.Model) -> None:
         """Put the weights into the convolutions of a model, by layer name."""
+        held = f"{self.name} holds column {self.column} at width {self.width:g}"
+        convolutions = [layer.name for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+        wanted = {f"{name}/{kind}" for name in convolutions for kind in ("kernel", "bias")}
+        if odd := wanted ^ set(self.arrays):
+            raise WeightsError(f"{held}; the network is of another column, it differs in {', '.join(sorted(odd))}.")
         for name, array in self.arrays.items():
             layer, weight = name.split("/")
             variable = getattr(model.get_layer(layer), weight)
             if tuple(variable.shape) != array.shape:
                 raise WeightsError(
-                    f"{self.name}: {name} has shape {array.shape}, the network's is {tuple(variable.shape)}."
+                    f"{held}: its {name} has shape {array.shape}, the network's has {tuple(variable.shape)}. "
+                    f"Build the network with width={self.width:g}."
                 )
             variable.assign(array)
 
@@ -98,6 +106,8 @@ def load_pretrained(backbone: str | os.PathLike[str]) -> Pretrained:
         ConfigError: neither a preset nor a file.
         WeightsError: the file cannot be had, is damaged, or is of another network.
     """
+    if not isinstance(backbone, (str, os.PathLike)):
+        raise ConfigError(f"backbone must be one of {', '.join(PRESETS)}, or a weights file; got {backbone!r}.")
     preset = PRESETS.get(str(backbone))
     if preset is None:
         path = Path(backbone)
@@ -107,7 +117,7 @@ def load_pretrained(backbone: str | os.PathLike[str]) -> Pretrained:
             )
         arrays = read_weights(path)
         column, width = infer_architecture(path.name, arrays)
-        return Pretrained(str(path), arrays, column, width, image_size=224)
+        return Pretrained(path.name, arrays, column, width, image_size=224)
     path = find_preset(preset)
     arrays = read_weights(path)
     found = infer_architecture(str(path), arrays)
@@ -138,7 +148,8 @@ def find_preset(preset: Preset) -> Path:
                 )
             return path
     try:
-        return Path(keras.utils.get_file(preset.file, preset.url, cache_subdir="models", file_hash=preset.md5))
+        with contextlib.redirect_stdout(sys.stderr):  # where Keras draws its bar, so that what we print stays clean
+            return Path(keras.utils.get_file(preset.file, preset.url, cache_subdir="models", file_hash=preset.md5))
     except Exception as error:  # Keras raises a bare Exception for a failed download
         place = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models" / preset.file
         raise WeightsError(
