@@ -11,19 +11,12 @@ import argparse
 
 import vggft
 
-CONFIG = {
-    "backbone": "vgg16_mini",
-    "freeze": "all",
-    "head": vggft.Head(units=()),
-    "test": 0.2,
-}
+CONFIG = {"backbone": "vgg16_mini", "freeze": "all", "head": vggft.Head(units=()), "test": 0.2}
 
 
 def main(data: str, num_classes: int, seeds: int) -> None:
-    accuracies = [
-        vggft.finetune(data, num_classes, seed=seed, verbose=0, **CONFIG).evaluation["accuracy"]
-        for seed in range(seeds)
-    ]
+    runs = (vggft.finetune(data, num_classes, seed=seed, verbose=0, **CONFIG) for seed in range(seeds))
+    accuracies = [classifier.evaluation["accuracy"] for classifier in runs]
     print(f"test accuracy over {seeds} seeds: {min(accuracies):.3f} to {max(accuracies):.3f}")
 
 

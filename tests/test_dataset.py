@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vggft.dataset import Dataset, fingerprint, open_dataset, scan, split_rows
+from vggft.dataset import Dataset, fingerprint, open_dataset, scan
 from vggft.errors import ConfigError, DataError
+from vggft.stratify import split_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,11 +88,14 @@ def test_files_that_are_left_out_are_named(tmp_path: Path) -> None:
     assert "notes.txt" not in notes
 
 
-@pytest.mark.parametrize("validation", ["validation", "val", "valid", "Val"])
-def test_a_folder_that_is_split(tmp_path: Path, validation: str) -> None:
-    folder(tmp_path / "train", a=3, b=2)
+@pytest.mark.parametrize(
+    ("train", "validation", "test"),
+    [("train", "validation", "test"), ("training", "val", "testing"), ("Train", "Valid", "TESTING")],
+)
+def test_a_folder_that_is_split(tmp_path: Path, train: str, validation: str, test: str) -> None:
+    folder(tmp_path / train, a=3, b=2)
     folder(tmp_path / validation, a=1, b=1)
-    folder(tmp_path / "test", b=1)
+    folder(tmp_path / test, b=1)
     opened = open_dataset(tmp_path, 2)
     assert {name: part.labels.tolist() for name, part in opened.items()} == {
         "train": [0, 0, 0, 1, 1],
@@ -102,6 +107,35 @@ def test_a_folder_that_is_split(tmp_path: Path, validation: str) -> None:
 
 def test_a_lone_train_folder_is_yet_to_be_split(tmp_path: Path) -> None:
     assert len(whole(folder(tmp_path / "train", a=1, b=1).parent)) == 2
+
+
+@pytest.mark.parametrize(("name", "split"), [("test", "test"), ("testing", "test"), ("val", "validation")])
+def test_a_lone_test_folder_is_for_a_trained_classifier(tmp_path: Path, name: str, split: str) -> None:
+    folder(tmp_path / name, a=1, b=2)
+    assert error(tmp_path) == f"the folder {tmp_path} has no train part, only {split}."
+    opened = open_dataset(tmp_path, class_names=["c", "b", "a"])
+    assert {name: part.labels.tolist() for name, part in opened.items()} == {split: [2, 1, 1]}
+    rows = [("image", "label", "split"), *((f"{name}/b/{i}.png", "ab"[i], name) for i in range(2))]
+    table = write_csv(tmp_path / "labels.csv", rows)
+    assert error(table) == f"{table} has no train part, only {split}."
+    assert list(open_dataset(table, class_names=["a", "b"])) == [split]
+
+
+def test_names_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
+    root = folder(tmp_path / "data", a=1, b=2)
+    broken = Path(os.fsdecode(os.fsencode(root) + b"/caf\xe9"))
+    try:
+        broken.mkdir()
+    except OSError:
+        pytest.skip("this file system holds no other names")
+    assert r"not valid UTF-8: 'caf\udce9'. This usually occurs when a zip" in error(root)
+    picture(broken / "0.png"), picture(broken / "1.png")
+    text = error(root)
+    assert f"{str(root)!r}"[:-1] + r"/caf\udce9'." in text and text.count("udce9") == 1  # the folder, once
+    text.encode()
+    broken.rename(root / "c")
+    (root / "b" / "1.png").rename(Path(os.fsdecode(os.fsencode(root) + b"/b/\xff.png")))
+    assert r"/b/\udcff.png'." in error(root)
 
 
 def test_a_class_may_be_called_test(tmp_path: Path) -> None:
@@ -159,7 +193,7 @@ def test_a_csv_with_splits(tmp_path: Path) -> None:
     folder(tmp_path, x=4)
     rows = [
         ("file", "class", "split"),
-        *((f"x/{i}.png", "ab"[i % 2], ("train", "train", "val", "Test")[i]) for i in range(4)),
+        *((f"x/{i}.png", "ab"[i % 2], ("train", "Training", "val", "Test")[i]) for i in range(4)),
     ]
     opened = open_dataset(write_csv(tmp_path / "labels.csv", rows))
     assert {name: part.labels.tolist() for name, part in opened.items()} == {
@@ -210,13 +244,36 @@ def test_several_labels_in_a_cell(tmp_path: Path) -> None:
 def test_a_column_for_each_class(tmp_path: Path) -> None:
     folder(tmp_path, x=3)
     table = tmp_path / "labels.csv"
-    write_csv(table, [("image", "age", "cat", "dog"), ("x/0.png", 3, 1, 1), ("x/1.png", 4, 0, 1), ("x/2.png", 5, 1, 0)])
+    write_csv(table, [("image", "cat", "dog"), ("x/0.png", 1, 1), ("x/1.png", 0, 1), ("x/2.png", 1, 0)])
     data = whole(table, 2)
-    assert data.multi_label and data.class_names == ("cat", "dog") and data.metadata == {"age": ("3", "4", "5")}
+    assert data.multi_label and data.class_names == ("cat", "dog") and data.metadata == {}
     assert data.labels.tolist() == [[1, 1], [0, 1], [1, 0]]
     reordered = whole(table, class_names=["dog", "cow", "cat"])
     assert reordered.labels.tolist() == [[1, 0, 1], [1, 0, 0], [0, 0, 1]]
     assert "does not know: cat" in error(table, class_names=["dog", "cow"])
+
+
+def test_the_label_column_is_not_guessed(tmp_path: Path) -> None:
+    folder(tmp_path, x=3)
+    rows = [("file", "species", "sex"), ("x/0.png", "cat", 0), ("x/1.png", "dog", 1), ("x/2.png", "cat", 1)]
+    table = write_csv(tmp_path / "labels.csv", rows)
+    text = error(table)
+    assert "got the columns file, species, sex. Call it label" in text
+    rows[0] = ("file", "Label", "sex")
+    data = whole(write_csv(table, rows))
+    assert data.class_names == ("cat", "dog") and data.metadata == {"sex": ("0", "1", "1")}
+
+
+def test_a_table_without_a_header_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder(tmp_path, x=3)
+    picture(tmp_path / "y.png").rename(tmp_path / "y")
+    table = tmp_path / "labels.csv"
+    for first in ("x/0.png", "missing.JPG", "y"):
+        text = error(write_csv(table, [(first, "a"), ("x/1.png", "b"), ("x/2.png", "a")]))
+        assert f"has no header line: its first line names the file {first!r}" in text and '"image,label"' in text
+    assert "has no header line" in error(write_csv(table, [("x/0.png", 1, 1), ("x/1.png", 0, 1)]))
+    pandas = pytest.importorskip("pandas")
+    assert "the DataFrame has no header line" in error(pandas.read_csv(table))
 
 
 def test_csv_files_that_are_no_dataset(tmp_path: Path) -> None:
@@ -227,8 +284,8 @@ def test_csv_files_that_are_no_dataset(tmp_path: Path) -> None:
         return error(write_csv(table, rows))
 
     assert "has no rows" in message(("image", "label"))
-    assert "expected a column called label" in message(("image", "age", "size"), ("x/0.png", 2, 3), ("x/1.png", 4, 5))
-    assert "expected a column called label" in message(("image",), ("x/0.png",))
+    for rows in ([("image", "age", "size"), ("x/0.png", 2, 3), ("x/1.png", 4, 5)], [("image",), ("x/0.png",)]):
+        assert "does not say which column holds the labels: got the columns image" in message(*rows)
     assert "must have 2 cells in every line" in message(("image", "label"), ("x/0.png", "a", "b"))
     assert "a column name twice" in message(("image", "a", "a"), ("x/0.png", "a", "b"))
     text = message(("image", "label"), ("x/0.png", ""), ("x/1.png", "a"), ("x/7.png", "b"), ("x/8.png", "b"))
@@ -404,27 +461,62 @@ def test_tf_data(tmp_path: Path) -> None:
         plain.batch(3).map(lambda x, y: (tf.cast(x, tf.float32) / 255, tf.one_hot(y, 3))),
     ):
         opened = whole(data, 3)
-        assert opened.labels.tolist() == labels.tolist()
-        np.testing.assert_allclose(opened.images, images, atol=1e-4)
+        came = [int(np.abs(images - image).sum(axis=(1, 2, 3)).argmin()) for image in opened.images]
+        assert sorted(came) == list(range(7)) and opened.labels.tolist() == labels[came].tolist()
+        np.testing.assert_allclose(opened.images, images[came], atol=1e-4)
     strings = tf.data.Dataset.from_tensor_slices((images, ["b", "a", "b", "a", "b", "a", "b"]))
     assert whole(strings).class_names == ("a", "b")
     uneven = tf.data.Dataset.from_generator(
         lambda: ((pixels(1, (40 + i, 36))[0], i % 2) for i in range(3)),
         output_signature=(tf.TensorSpec((None, None, 3), tf.uint8), tf.TensorSpec((), tf.int64)),
     )
-    assert [image.shape for image in whole(uneven).images] == [(36, 40, 3), (36, 41, 3), (36, 42, 3)]
+    assert {image.shape for image in whole(uneven).images} == {(36, 40, 3), (36, 41, 3), (36, 42, 3)}
     assert "infinite" in error(plain.repeat())
     assert "must be (image, label)" in error(plain.map(lambda x, y: x))
     assert "must be (image, label)" in error(plain.map(lambda x, y: (x, y, 1.0)))
     assert "(H, W, C) or (B, H, W, C)" in error(plain.map(lambda x, y: (x[0, 0], y)))
     assert "the dataset is empty" in error(plain.take(0))
-    assert "label 2 at images[2]" in error(plain, 2)
+    assert error(plain, 2).startswith("labels must be integers in 0..1; got label 2 (2 images).")
 
     folder(tmp_path, daisy=2, rose=1)
     named = keras.utils.image_dataset_from_directory(tmp_path, image_size=(32, 32), shuffle=False, verbose=False)
     assert whole(named).class_names == ("daisy", "rose")
     assert whole(named, class_names=["rose", "tulip", "daisy"]).labels.tolist() == [2, 2, 0]
     assert "does not know: daisy" in error(named, class_names=["rose", "tulip"])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_shuffles_gives_the_same_rows_each_time(tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow")
+    import keras
+
+    folder(tmp_path, daisy=9, rose=9)
+    (tmp_path / "rose" / "copy.png").write_bytes((tmp_path / "daisy" / "0.png").read_bytes())  # only the label differs
+
+    class Shuffled(keras.utils.PyDataset):  # type: ignore[misc, name-defined]
+        def __init__(self, seed: int) -> None:
+            super().__init__()
+            self.order = np.random.default_rng(seed).permutation(12)
+
+        def __len__(self) -> int:
+            return 4
+
+        def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+            rows = self.order[3 * i : 3 * i + 3]
+            return pixels(12)[rows], (rows % 3)[:, None]
+
+    from_files = {"image_size": (32, 32), "batch_size": 4, "verbose": False}
+    for first, second in (
+        (keras.utils.image_dataset_from_directory(tmp_path, seed=seed, **from_files) for seed in (1, 2)),
+        (Shuffled(1), Shuffled(2)),
+    ):
+        one, other = whole(first), whole(second)
+        np.testing.assert_array_equal(one.images, other.images)
+        np.testing.assert_array_equal(one.labels, other.labels)
+        assert one.names == other.names and one.names[:2] == ("images[0]", "images[1]")
+        assert any("in the order of the images' content" in note for note in one.notes)
+    rows = [int((pixels(12) == image).all(axis=(1, 2, 3)).argmax()) for image in one.images]
+    assert one.labels.tolist() == [row % 3 for row in rows] and sorted(rows) == list(range(12))
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -446,8 +538,10 @@ def test_py_dataset() -> None:
             return (pixels(2, seed=i), np.array([0, 1]), np.ones(2))[: self.width]
 
     data = whole(Batches(3), 2)
-    assert data.labels.tolist() == [0, 1] * 3
-    np.testing.assert_array_equal(data.images[2:4], pixels(2, seed=1))
+    for seed in range(3):
+        for label, image in enumerate(pixels(2, seed=seed)):
+            (row,) = np.flatnonzero((data.images == image).all(axis=(1, 2, 3)))
+            assert data.labels[row] == label
     assert "infinite" in error(Batches(None))
     assert "without sample weights" in error(Batches(1, width=3))
     assert "the dataset is empty" in error(Batches(0))
@@ -474,7 +568,7 @@ def test_a_scan_fills_the_pixels_and_finds_what_is_wrong(tmp_path: Path) -> None
     assert len(set(found.digests)) == 10
     assert (found.sizes[0], found.modes[0], found.formats[0]) == ((40, 36), "RGB", "PNG")
     assert (array[1] == 7).all() and (array[0] == array[6]).all()
-    np.testing.assert_array_equal(array[0], Image.fromarray(pixels(1)[0]).resize((32, 32), 2, reducing_gap=2.0))
+    np.testing.assert_array_equal(array[0], Image.fromarray(pixels(1)[0]).resize((32, 32), Image.Resampling.BILINEAR))
 
 
 def test_arrays_and_files_with_the_same_content_have_the_same_digests(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import tempfile
 import warnings
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from .errors import ClassifierFileError, DataError
 from .evaluate import Evaluation, evaluate
 from .features import forward
 from .head import add_head
+from .pictures import as_several, is_one, read_pictures
 from .progress import Narrator
 from .run import versions, whole_file
 from .splits import allocate
@@ -152,14 +152,7 @@ class Classifier:
         Raises:
             DataError: naming every image that cannot be read.
         """
-        if _is_one(pictures):
-            pictures = pictures[None] if isinstance(pictures, np.ndarray) else [pictures]
-        if not hasattr(pictures, "__len__"):
-            pictures = list(pictures)
-        if not len(pictures):
-            raise DataError("There are no images to predict: got an empty list.")
-        values = pictures if isinstance(pictures, np.ndarray) else [p for p in pictures if isinstance(p, np.ndarray)]
-        value_range = _range(values)
+        pictures, value_range = as_several(pictures)
         outputs: list[np.ndarray] = []
         problems: list[str] = []
         with Narrator(verbose).bar("predict", len(pictures)) as advance:
@@ -180,7 +173,7 @@ class Classifier:
             picture: as for `predict`.
         """
         found = [self.describe(row) for row in self.predict(picture)]
-        return found[0] if _is_one(picture) else found
+        return found[0] if is_one(picture) else found
 
     def describe(self, probabilities: np.ndarray) -> Classification:
         """A row of `predict` in words."""
@@ -205,7 +198,7 @@ class Classifier:
             DataError: images that cannot be read or labels that the classifier does not know, all at once.
         """
         parts = open_dataset(dataset, class_names=self.class_names, multi_label=self.description.multi_label)
-        name = split or ("test" if "test" in parts else "all")
+        name = split or next(name for name in ("test", "all", *parts) if name in parts)
         if name not in parts:
             raise DataError(f"The dataset has no part {name!r}; it has {', '.join(parts)}. Name one of them as split.")
         data, size = parts[name], self.description.image_size
@@ -307,47 +300,6 @@ def load(path: str | os.PathLike[str]) -> Classifier:
         ) from error
     evaluation = None if judged is None else _unpack_evaluation(judged, description)
     return Classifier(model, description, evaluation, content.get("history", ()), frozenset(content.get("seen", ())))
-
-
-def read_pictures(
-    pictures: Any, image_size: int, first: int = 0, value_range: str | None = None
-) -> tuple[np.ndarray, list[str]]:
-    """Some of what `predict` takes as one (N, S, S, 3) array in 0..255, and what is wrong with any of it.
-
-    Args:
-        pictures: an array (N, H, W, 3), or a sequence of files and arrays.
-        first: the number of the first, for messages.
-        value_range: of all float arrays together; a dark picture among floats in 0..255 may have none above 1.
-    """
-
-    def read(numbered: tuple[int, Any]) -> np.ndarray | str:
-        number, picture = numbered
-        try:
-            if not isinstance(picture, np.ndarray):
-                return images.read_image(picture, image_size).pixels
-            values = value_range if picture.dtype.kind == "f" else None
-            return images.to_pixels(picture[None], image_size, f"images[{number}]", values)[0]
-        except DataError as error:
-            return str(error)
-
-    with ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow decodes without the GIL
-        found = list(threads.map(read, enumerate(pictures, start=first)))
-    problems = [each for each in found if isinstance(each, str)]
-    pixels = [each for each in found if not isinstance(each, str)]
-    return np.stack(pixels) if pixels else np.empty((0, image_size, image_size, 3), "uint8"), problems
-
-
-def _range(arrays: Any) -> str | None:
-    """The range that float arrays are taken to be in, together."""
-    floats = [array for array in arrays if array.dtype.kind == "f"]
-    return None if not floats else "float 0..1" if max(np.nanmax(array) for array in floats) <= 1 else "float 0..255"
-
-
-def _is_one(pictures: Any) -> bool:
-    """Whether it is one picture: a file, a PIL image, or an array without a batch axis."""
-    if isinstance(pictures, np.ndarray):
-        return pictures.ndim == 3 and pictures.shape[-1] in (1, 3, 4)
-    return isinstance(pictures, (str, os.PathLike, bytes)) or hasattr(pictures, "getbands") or hasattr(pictures, "read")
 
 
 def _pack_evaluation(evaluation: Evaluation) -> bytes:

@@ -1,4 +1,4 @@
-"""Every kind of dataset -> `Dataset`, one per split; what one decoding pass finds; seeded splits; the fingerprint.
+"""Every kind of dataset -> `Dataset`, one per split; what one decoding pass finds; the fingerprint.
 
 `table.py` reads each kind, `labels.py` numbers the classes. Both collect what is wrong instead of stopping at the first
 of it, so that `open_dataset` raises all of it at once and `audit` can report it.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -15,9 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 
-from .errors import ConfigError, DataError
+from .errors import DataError
 from .images import MIN_SIDE, Array, read_image, resize_pixels
 from .labels import encode, some
 from .table import SPLITS, Table, loader
@@ -25,7 +25,9 @@ from .table import SPLITS, Table, loader
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-__all__ = ["SPLITS", "Dataset", "Scan", "collect", "fingerprint", "open_dataset", "scan", "split_rows"]
+__all__ = ["SPLITS", "Dataset", "Scan", "collect", "fingerprint", "open_dataset", "scan"]
+
+_BYTES = re.compile("[\ud800-\udfff]")  # bytes that are not UTF-8, as Python has them in names of files
 
 Images: TypeAlias = "Sequence[Path | Array] | Array"
 
@@ -94,16 +96,18 @@ def open_dataset(
     """Read any kind of dataset; files are listed, not decoded.
 
     Args:
-        data: a folder of class folders (optionally train/, validation|val|valid/, test/ inside), a CSV file or
-            DataFrame (image path and label, optionally a `split` column), `(images, labels)`, a `tf.data.Dataset`, a
-            `keras.utils.PyDataset`, or a `Dataset`.
+        data: a folder of class folders (optionally train|training/, validation|val|valid/, test|testing/ inside), a
+            CSV file or DataFrame (image path and label, optionally a `split` column), `(images, labels)`, a
+            `tf.data.Dataset` or a `keras.utils.PyDataset` (both put in the order of their content, as they may
+            shuffle), or a `Dataset`.
         num_classes: checked against the data.
         class_names: the classes and their order, where a trained classifier fixes them; some may then have no images.
         multi_label: whether images may have several classes, where a trained classifier fixes it; by default as the
             data says.
 
     Returns:
-        `{"all": ...}`, or two or three of "train", "validation" and "test" where the data is split already.
+        `{"all": ...}`, or those of "train", "validation" and "test" that there are where the data is split already.
+        A train part alone is "all", as it is yet to be split; there must be one unless `class_names` are given.
 
     Raises:
         DataError: the data cannot be used; everything that is wrong with it is listed.
@@ -130,6 +134,8 @@ def collect(
     load = _from_dataset if isinstance(data, Dataset) else loader(data)
     try:
         table = load(data)
+        if undecodable := _not_utf8(table):
+            return {}, [undecodable]
         if not len(table.images):
             return {}, table.problems or [f"{table.where} holds no images."]
         found = encode(table, num_classes, None if class_names is None else tuple(class_names), multi_label)
@@ -156,9 +162,23 @@ def collect(
     )
     splits = np.array(table.splits if table.splits is not None else ["all"] * len(good))
     present = [name for name in SPLITS if name in splits]
-    if len(present) < 2:  # only a train/ folder, say: the caller has yet to split it
+    if present in ([], ["train"]):  # the caller has yet to split it
         return {"all": whole if good.all() else whole.subset(np.flatnonzero(good))}, problems
     return {name: whole.subset(np.flatnonzero(good & (splits == name))) for name in present}, problems
+
+
+def _not_utf8(table: Table) -> str | None:
+    """Names from the file system that Python can only hold with surrogates, and JSON and CSV not at all: a sentence."""
+    paths = [Path(name) for name in (*table.names, *table.ignored) if _BYTES.search(name)]
+    # Of the path to a file, what ends in the first bad name: a folder is then named once, not with each of its files.
+    bad = {str(next(p for p in (*reversed(path.parents), path) if _BYTES.search(str(p)))) for path in paths}
+    bad = bad or {name for name in table.class_names or () if _BYTES.search(name)}  # an empty folder
+    if not bad:
+        return None
+    return (
+        f"names that are not valid UTF-8: {some(map(repr, sorted(bad)))}. This usually occurs when a"
+        " zip that was made on another system is unpacked: rename them, or unpack it again with its own encoding."
+    )
 
 
 def _from_dataset(data: Dataset) -> Table:
@@ -273,99 +293,3 @@ def fingerprint(digests: Iterable[str | None], labels: Array, class_names: Seque
     state = hashlib.sha256(repr((tuple(digests), tuple(map(str, class_names)), labels.shape)).encode())
     state.update(np.ascontiguousarray(labels, np.int64).tobytes())
     return state.hexdigest()
-
-
-# Splits ---------------------------------------------------------------------------------------------------------------
-
-
-def split_rows(
-    labels: Array, digests: Sequence[str | None], fraction: float, seed: int, class_names: Sequence[str]
-) -> tuple[Array, Array]:
-    """Hold out a stratified fraction of the images; copies of one image (equal digests) stay on one side.
-
-    Args:
-        labels: (N,) int64, or (N, num_classes) of 0 and 1.
-        digests: of each image; None counts as different from all others.
-        fraction: of the distinct images to hold out, in (0, 1). Met to the image, unless small classes need more.
-        seed: the same seed gives the same split.
-        class_names: for error messages.
-
-    Returns:
-        Two sorted int64 arrays, the rows kept and those held out. Every class that has images is on both sides.
-
-    Raises:
-        ConfigError: `fraction` is not in (0, 1).
-        DataError: classes with fewer than two distinct images, or too interlocked labels, named.
-    """
-    if not 0 < fraction < 1:
-        raise ConfigError(f"A split must be a fraction in (0, 1); got {fraction!r}.")
-    number: dict[str, int] = {}
-    groups = np.array([number.setdefault(d or f"row {row}", len(number)) for row, d in enumerate(digests)], np.int64)
-    marks = labels.astype(bool) if labels.ndim == 2 else np.arange(len(class_names)) == labels[:, None]
-    # A group takes the labels of its first image: where copies disagree, `audit` has said so.
-    marks = marks[np.unique(groups, return_index=True)[1]]
-    present = np.unique(np.nonzero(labels)[1] if labels.ndim == 2 else labels)
-    small = [f"{class_names[c]!r} ({marks[:, c].sum()})" for c in present if marks[:, c].sum() < 2]
-    if small or len(marks) < 2:
-        raise DataError(
-            f"Every class needs at least 2 distinct images to be split; too few in: {some(small) or 'all'}."
-            " Add images, or give the validation and test data yourself."
-        )
-    need = 1 if labels.ndim == 2 else len(present)
-    count = min(max(round(fraction * len(marks)), need), len(marks) - need)
-    held = np.zeros(len(marks), bool)
-    strata = _strata(marks, min(count, len(marks) - count))
-    held[train_test_split(np.arange(len(marks)), test_size=count, random_state=seed, stratify=strata)[1]] = True
-    stuck = _repair(held, marks, np.random.default_rng(seed), fraction)
-    if stuck:
-        raise DataError(
-            f"No split of {fraction:g} has these classes on both sides: {some(class_names[c] for c in stuck)}."
-            " Add images of them, or give the validation and test data yourself."
-        )
-    return np.flatnonzero(~held[groups]), np.flatnonzero(held[groups])
-
-
-def _strata(marks: Array, most: int) -> Array | None:
-    """The label combination of each group as a number, the rare ones as one, as scikit-learn needs two of each."""
-    combination, sizes = np.unique(marks, axis=0, return_inverse=True, return_counts=True)[1:]
-    combination = combination.reshape(-1)
-    common = [c for c in np.argsort(-sizes, kind="stable") if sizes[c] >= 2]
-    if len(common) < len(sizes) or len(common) > most:
-        common = common[: max(most - 1, 0)]
-    strata = np.where(np.isin(combination, common), combination, -1)
-    if (strata == -1).sum() == 1 and common:  # a single rare one joins the largest
-        strata[strata == -1] = common[0]
-    return strata if len(np.unique(strata)) > 1 else None
-
-
-def _repair(held: Array, marks: Array, rng: np.random.Generator, fraction: float) -> list[int]:
-    """Stratifying may leave a small class on one side: move one of its groups and, to keep the size, another back.
-
-    Changes `held`; returns the classes for which that is impossible.
-    """
-    order = rng.permutation(len(marks))
-    stuck = []
-    for c in np.flatnonzero(marks.any(axis=0)):
-        for side in (True, False):
-            here = marks[held == side].sum(axis=0)
-            if here[c]:
-                continue
-            moved = _movable(held != side, marks, order, marks[:, c])
-            if not len(moved):
-                stuck.append(int(c))
-                continue
-            held[moved[0]] = side
-            back = _movable(held == side, marks, order, ~marks[:, c])
-            if len(back):
-                share = fraction if side else 1 - fraction
-                surplus = marks[held == side].sum(axis=0) - share * marks.sum(axis=0)
-                mean = marks[back] @ surplus / np.maximum(marks[back].sum(axis=1), 1)
-                held[back[np.argmax(mean)]] = not side
-    return stuck
-
-
-def _movable(side: Array, marks: Array, order: Array, wanted: Array) -> Array:
-    """Groups of a side that are wanted and leave every one of their classes there, in random order."""
-    last = marks[side].sum(axis=0) < 2
-    can = side & wanted & ~(marks & last).any(axis=1)
-    return np.asarray(order[can[order]])

@@ -1,7 +1,11 @@
 """Find, decode and resize pictures: from a file or an array to upright RGB in 0..255.
 
-Everything that the network ever sees comes through `read_image` or `to_pixels`, and both resize by the same rule,
-so that a picture gives the same pixels whether it comes from a file or from memory.
+Everything that the network ever sees comes through `read_image` or `to_pixels`, and both resize by the same rule.
+So a picture gives the same pixels whether it comes from a file or from memory, with one exception that saves time: a
+JPEG file is decoded at 1/2, 1/4 or 1/8 of its size where that leaves at least 4 times the wanted size in both sides.
+Three photographs of 3024 px, resized to 64 and 224 px, then differ from their full decoding by 0.11 and 0.08 grey
+levels in the mean and by 1 at most; at the worst of eleven sizes from 64 to 378 px it is 0.15 and 2 (leaving only 2
+times the size: 0.37 and 9; 3 times: 0.18 and 4).
 """
 
 from __future__ import annotations
@@ -21,7 +25,9 @@ from .errors import DataError
 
 MIN_SIDE = 32  # VGG halves a picture five times
 MAX_PIXELS = 178_956_970  # the size at which Pillow itself refuses a decompression bomb
-RESIZE_RULE = "squash-bilinear-antialias"  # in saved files and cache keys: change it with the code of `_resize`
+DRAFT_FACTOR = 4  # a JPEG is decoded at a smaller scale down to this many times the wanted size, see above
+# In saved files and cache keys: change it with the code of `_resize`.
+RESIZE_RULE = f"squash-bilinear-antialias-draft{DRAFT_FACTOR}"
 
 # The formats that are tried, by Pillow's names. A list rather than all that Pillow has: some of its plugins start
 # other programs (EPS) or take nearly any bytes for a picture (TGA). HEIF works where pillow-heif has been registered.
@@ -160,8 +166,7 @@ def _decode(image: Image.Image, image_size: int | None, format: str | None = Non
     if min(width, height) < MIN_SIDE:
         raise _UnusableError(f"is {width}x{height} px; at least {MIN_SIDE} px a side are needed")
     if image_size is not None:
-        # JPEG can be decoded at 1/2, 1/4 or 1/8 for a fraction of the time; twice the wanted size is left for quality.
-        image.draft("RGB", (2 * image_size, 2 * image_size))
+        image.draft("RGB", (DRAFT_FACTOR * image_size, DRAFT_FACTOR * image_size))
     try:
         image.load()
     except OSError as error:
@@ -209,7 +214,8 @@ def _resize(image: Image.Image, image_size: int) -> Array:
     square = (image_size, image_size)
     if image.size == square:
         return np.array(image)
-    return np.array(image.resize(square, Image.Resampling.BILINEAR, reducing_gap=2.0))
+    # Without `reducing_gap`: its first step depends on the size decoded, and alone made files and memory differ by 6.
+    return np.array(image.resize(square, Image.Resampling.BILINEAR))
 
 
 def resize_pixels(pixels: Array, image_size: int) -> Array:

@@ -80,8 +80,8 @@ def encode(
         what = f"only one class, {names[0]!r}, so there is nothing to tell apart" if names else "no label"
         labels.problems.append(f"{table.where} has {what}.")
     present = [name for name in SPLITS if name in splits]
-    if len(present) > 1 and "train" not in present and class_names is None:
-        labels.problems.append(f"{table.where} is split into {' and '.join(present)}, but has no train split.")
+    if present and "train" not in present and class_names is None:
+        labels.problems.append(f"{table.where} has no train part, only {' and '.join(present)}.")
     return labels
 
 
@@ -183,6 +183,9 @@ def _reordered(table: Table, names: tuple[str, ...], fixed: tuple[str, ...]) -> 
 
 def _bad_labels(table: Table, came: Array, good: Array, expected: str) -> list[str]:
     bad = [f"label {came[i]} at {table.names[i]}" for i in np.flatnonzero(~good)]
+    if table.by_content:
+        counts = Counter(f"label {label}" for label in came[~good])
+        bad = [f"{label} ({count} image{'s' * (count > 1)})" for label, count in counts.items()]
     return [f"labels must be {expected}; got {some(bad)}."] if bad else []
 
 

@@ -10,9 +10,10 @@ from typing import Any, Literal
 import numpy as np
 
 from .audit import Audit, make_audit
-from .dataset import SPLITS, Dataset, Scan, fingerprint, open_dataset, scan, split_rows
+from .dataset import SPLITS, Dataset, Scan, fingerprint, open_dataset, scan
 from .errors import ConfigError, DataError
 from .progress import Narrator
+from .stratify import split_rows
 
 IN_MEMORY = 2**29  # bytes; a larger pool of decoded images is kept in a temporary file
 
@@ -176,7 +177,8 @@ def allocate(parts: dict[str, Dataset], image_size: int) -> np.ndarray:
             f"The decoded images take {needed / 2**30:.1f} GiB in {tempfile.gettempdir()}, and {free / 2**30:.1f} GiB "
             "are free. Free some, or point the environment variable TMPDIR at a larger disk."
         )
-    return np.memmap(tempfile.TemporaryFile(prefix="vggft-"), dtype, "w+", shape=shape)
+    with tempfile.TemporaryFile(prefix="vggft-") as file:  # the map keeps its own handle
+        return np.memmap(file, dtype, "w+", shape=shape)
 
 
 def _split(
@@ -194,7 +196,13 @@ def _split(
         rest = rows.pop("train")
     for split in ("test", "validation"):
         if split in fractions:
-            kept, held = split_rows(labels[rest], [digests[row] for row in rest], fractions[split], seed, class_names)
+            try:
+                kept, held = split_rows(
+                    labels[rest], [digests[row] for row in rest], fractions[split], seed, class_names
+                )
+            except DataError as error:
+                asked = ", ".join(f"{name}={fraction:g}" for name, fraction in fractions.items())
+                raise DataError(f"The images are too few for {asked}, at {split}: {error}") from None
             rest, rows[split] = rest[kept], rest[held]
     rows["train"] = rest
     return {split: rows[split] for split in SPLITS if split in rows}

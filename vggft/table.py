@@ -7,6 +7,7 @@ imported here: an object can only come from one of them if somebody else has.
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,10 +19,15 @@ import numpy as np
 from PIL import Image
 
 from .errors import DataError
-from .images import Array, find_images, is_hidden, pixel_range, read_image, sniff, to_pixels
+from .images import IMAGE_SUFFIXES, Array, find_images, is_hidden, pixel_range, read_image, sniff, to_pixels
 
 SPLITS = ("train", "validation", "test")
-_SPLIT_NAMES = {name: name for name in SPLITS} | {"val": "validation", "valid": "validation"}
+_SPLIT_NAMES = {name: name for name in SPLITS} | {
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "testing": "test",
+}
 
 _IMAGE_COLUMNS = ("image", "path", "file", "filename", "filepath", "image_path")
 _LABEL_COLUMNS = ("label", "labels", "class", "target")
@@ -48,6 +54,7 @@ class Table:
     problems: list[str] = field(default_factory=list)
     folder: Path = Path()  # where relative paths begin
     check_files: bool = True  # False where they were just listed from the disk
+    by_content: bool = False  # the rows were brought into an order of our own, so a name says nothing to the user
 
 
 def loader(data: Any) -> Callable[[Any], Table]:
@@ -143,22 +150,32 @@ def _from_csv(data: str | os.PathLike[str]) -> Table:
     if len(rows) < 2:
         raise DataError(f"{path} has no rows: a header line and one line per image are needed.")
     columns, rows = [cell.strip() for cell in rows[0]], rows[1:]
+    _check_header(columns, path.parent, str(path))
     ragged = [f"line {i}: {len(row)} cells" for i, row in enumerate(rows, 2) if len(row) != len(columns)]
     if ragged:
         raise DataError.listing(f"{path} must have {len(columns)} cells in every line, as in its header", ragged)
-    if len(set(columns)) < len(columns):
-        raise DataError(f"{path} has a column name twice: {', '.join(columns)}.")
     cells = {column: [row[i].strip() for row in rows] for i, column in enumerate(columns)}
     return _from_columns(cells, path.parent, str(path))
 
 
 def _from_dataframe(data: Any) -> Table:
+    _check_header([str(column) for column in data.columns], Path(), "the DataFrame")
     cells = {str(column): [_cell(value) for value in data[column]] for column in data.columns}
-    if len(cells) < len(data.columns):
-        raise DataError(f"the DataFrame has a column name twice: {', '.join(map(str, data.columns))}.")
     if not cells or not len(next(iter(cells.values()))):
         raise DataError("the DataFrame is empty.")
     return _from_columns(cells, Path(), "the DataFrame")
+
+
+def _check_header(columns: list[str], folder: Path, where: str) -> None:
+    """The first line is names of columns, each once, and not an image already."""
+    for cell in columns:
+        if Path(cell).suffix.lower() in IMAGE_SUFFIXES or os.path.isfile(folder / cell):  # noqa: PTH113, swallows OSError
+            raise DataError(
+                f"{where} has no header line: its first line names the file {cell!r}, which would be lost. Add a"
+                ' header line above it, such as "image,label".'
+            )
+    if len(set(columns)) < len(columns):
+        raise DataError(f"{where} has a column name twice: {', '.join(columns)}.")
 
 
 def _cell(value: Any) -> str:
@@ -176,12 +193,12 @@ def _from_columns(columns: dict[str, list[str]], folder: Path, where: str) -> Ta
     split = lower.get("split")
     others = [name for name in columns if name not in (image, split)]
     label = [lower[name] for name in _LABEL_COLUMNS if name in lower and lower[name] in others][:1] or others
-    if len(label) > 1:
-        label = [name for name in others if set(columns[name]) <= {"0", "1", "0.0", "1.0"}]
-    if not label:
+    # Some columns of 0 and 1 among others may be anything, the sex of an animal, say: only all of them are classes.
+    if not label or (len(label) > 1 and any(set(columns[name]) - {"0", "1", "0.0", "1.0"} for name in label)):
         raise DataError(
-            f"{where} has no labels: expected a column called {', '.join(_LABEL_COLUMNS)}, or one other column beside"
-            f" the images, or columns of 0 and 1; got the columns {', '.join(columns)}. A CSV needs a header line."
+            f"{where} does not say which column holds the labels: got the columns {', '.join(columns)}. Call it label"
+            f" ({', '.join(_LABEL_COLUMNS[1:])} will do); for several labels an image, leave only columns of 0 and 1"
+            " beside the images."
         )
     paths = [folder / cell for cell in columns[image]]
     table = Table(paths, None, [str(path) for path in paths], where, folder=folder)
@@ -257,8 +274,8 @@ def _from_tf_data(data: Any) -> Table:
     if rank not in (3, 4):
         raise DataError(f"The images of a tf.data.Dataset must be (H, W, C) or (B, H, W, C); got {spec[0]}.")
     batches: Iterator[Any] = data.as_numpy_iterator()
-    table = _from_batches(
-        batches if rank == 4 else ((image[None], np.asarray(label)[None]) for image, label in batches)
+    table = _by_content(
+        _from_batches(batches if rank == 4 else ((image[None], np.asarray(label)[None]) for image, label in batches))
     )
     names = getattr(data, "class_names", None)  # set by keras.utils.image_dataset_from_directory
     table.class_names = tuple(names) if names else None
@@ -272,7 +289,7 @@ def _from_py_dataset(data: Any) -> Table:
         count = None
     if count is None or count == float("inf"):
         raise DataError("The PyDataset is infinite: define __len__, the number of its batches.")
-    return _from_batches(data[i] for i in range(count))
+    return _by_content(_from_batches(data[i] for i in range(count)))
 
 
 def _from_batches(batches: Iterable[Any]) -> Table:
@@ -293,3 +310,18 @@ def _from_batches(batches: Iterable[Any]) -> Table:
     if len({x.shape[1:] for x in images}) > 1:
         return _table_of_arrays([image for x in images for image in x], np.concatenate(labels), "the dataset")
     return _table_of_arrays(np.concatenate(images), np.concatenate(labels), "the dataset")
+
+
+def _by_content(table: Table) -> Table:
+    """The rows in the order of their digests: what shuffles gives another order each time, yet must be split alike."""
+
+    def digest(row: int) -> bytes:
+        image, label = np.ascontiguousarray(table.images[row]), np.asarray(table.labels[row]).tolist()
+        return hashlib.blake2b(image.tobytes()).digest() + repr((image.shape, label)).encode()
+
+    order = sorted(range(len(table.images)), key=digest)
+    whole = isinstance(table.images, np.ndarray)
+    table.images = table.images[order] if whole else [table.images[row] for row in order]
+    table.labels, table.by_content = table.labels[order], True
+    table.notes.append("images[i] counts in the order of the images' content, as the dataset may shuffle them")
+    return table

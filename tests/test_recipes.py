@@ -1,0 +1,117 @@
+"""Every recipe and example runs, on as little as will do."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import re
+import runpy
+import sys
+import zipfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vggft
+from vggft import weights
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def recipe(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"recipe_{name}", ROOT / "recipes" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look up their annotations
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_recipe_is_tested_here() -> None:
+    names = {path.stem for path in (ROOT / "recipes").glob("*.py")}
+    assert names == {"linear_probe", "feature_extraction", "pretrain_backbone"}
+    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == {"quickstart"}
+
+
+@pytest.mark.parametrize("name", ["linear_probe", "feature_extraction"])
+def test_recipes_that_judge_on_a_folder(
+    name: str, stripes: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for row in range(36):
+        label = stripes[1][row]
+        if label < 2:
+            path = tmp_path / "ab"[label] / f"{row}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(stripes[0][row]).save(path)
+    module = recipe(name)
+    quick = {"image_size": 32, "precision": "float32", "training": vggft.Training(epochs=2, batch_size=8)}
+    monkeypatch.setattr(module, "CONFIG", module.CONFIG | quick)
+    module.main(str(tmp_path), num_classes=2, seeds=1)
+    found = re.fullmatch(r"test accuracy over 1 seeds: (\d\.\d{3}) to (\d\.\d{3})\n", capsys.readouterr().out)
+    assert found and 0 <= float(found[1]) == float(found[2]) <= 1
+
+
+def tiny_cifar10(path: Path) -> Path:
+    """Ten classes of three and of one 32x32 JPEG."""
+    rng = np.random.default_rng(0)
+    with zipfile.ZipFile(path, "w") as archive:
+        for split, count in (("train", 3), ("test", 1)):
+            for label in range(10):
+                for i in range(count):
+                    file = io.BytesIO()
+                    Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(file, "JPEG")
+                    archive.writestr(f"{split}/class{label}/{i}.jpg", file.getvalue())
+    return path
+
+
+def log_of(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in out.with_suffix(".log.jsonl").read_text().splitlines()]
+
+
+def test_pretraining_stops_goes_on_and_writes_a_plain_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, data = recipe("pretrain_backbone"), tiny_cifar10(tmp_path / "cifar10.zip")
+    config = module.Config(width=1 / 16, epochs=2, batch_size=8, watched=4)
+    alone = tmp_path / "alone" / "mini.npz"
+    module.main(data, alone, config)
+
+    out = tmp_path / "stopped" / "mini.npz"
+    whole_file, backups = module.whole_file, []
+
+    def stopping(path: Path) -> Any:  # in the second epoch, between the line in the log and the backup
+        backups.extend([path] if path.suffix == ".h5" else [])
+        if len(backups) == 2:
+            raise KeyboardInterrupt
+        return whole_file(path)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "whole_file", stopping)
+        module.main(data, out, config)
+    assert [line["epoch"] for line in log_of(out)] == [0, 1] and not out.exists()
+    module.main(data, out, config)
+
+    for path in (alone, out):
+        *epochs, result = log_of(path)
+        assert [line["epoch"] for line in epochs] == [0, 1] and result["config"]["epochs"] == 2
+        assert 0 <= result["test_accuracy_folded_float16"] <= 1
+        assert {file.name for file in path.parent.iterdir()} == {"mini.npz", "mini.log.jsonl"}
+    with np.load(out) as stored:
+        assert {stored[name].dtype for name in stored.files} == {np.dtype("float16")}
+    arrays, expected = weights.read_weights(out), weights.read_weights(alone)
+    assert weights.infer_architecture(out.name, arrays) == ("D", 1 / 16)
+    for name, array in arrays.items():
+        np.testing.assert_allclose(array, expected[name], atol=2e-3)
+
+
+@pytest.mark.slow
+def test_the_quickstart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = runpy.run_path(str(ROOT / "examples" / "quickstart.py"))
+    assert ran["classifier"].evaluation["accuracy"] > 0.9
+    out = capsys.readouterr().out
+    assert "The first picture is" in out and "Saved as digits.keras" in out
+    assert (tmp_path / "digits.keras").is_file()
