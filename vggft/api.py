@@ -127,8 +127,8 @@ def finetune(
         augment: an `Augment`, of which several views of every training image are computed once; or any function of
             (B, S, S, 3) pixels, for which frozen blocks have to be computed anew in every epoch.
         image_size: pixels a side that the network sees, >= 32; None is the backbone's own (224, and 64 for the mini).
-        precision: of the blocks: `"float32"`, `"bfloat16"`, `"float16"`, or `"auto"`, the fastest here by a short
-            measurement. What is saved is float32.
+        precision: that frozen features are computed in: `"float32"`, `"bfloat16"`, `"float16"`, or `"auto"`, the
+            fastest here by a short measurement. What learns, is judged and is saved is float32.
         on_bad_image: `"raise"` stops with all unusable images listed; `"skip"` leaves them out and lists them.
         run_dir: a new directory for configuration, history, evaluation and classifier; None keeps nothing.
         resume: go on with the run in `run_dir`, or give back its classifier if it is finished.
@@ -158,6 +158,7 @@ def finetune(
     run = RunDirectory(run_dir, resume)
     if precision == "auto" and "precision" in run.earlier:  # a measurement may come out differently the next time
         precision = run.earlier["precision"]
+    asked = precision != "auto"
     precision, why = resolve_precision(precision, pretrained.column, pretrained.width, image_size)
     pool = prepare(
         dataset,
@@ -184,11 +185,13 @@ def finetune(
         backbone=pretrained.name,
         frozen=frozen,
     )
-    model = build(description, seed, dtype=policy(precision))
+    model = build(description, seed)
     pretrained.assign(model)
     _backbone.set_frozen(model, frozen)
     cut = cut_layer(model, frozen)
     change = None
+    if cut is None and precision != "float32" and asked:
+        raise ConfigError(f"precision={precision!r} is of frozen features, but with freeze={freeze!r} there are none.")
     if augment is not None and (cut is None or getattr(augment, "views", None) is None):
         change = changer(augment, seed, pool.pixels[:2])
     config = {
@@ -216,7 +219,8 @@ def finetune(
     for note in (*pool.notes, *pool.left_out[:20]):
         narrator.say(f"Note: {note}.")
     narrator.say(_plan(pool, description, training))
-    narrator.say(f"The blocks are computed in {precision}: {why}.")
+    if cut is not None:
+        narrator.say(f"Frozen features are computed in {precision}: {why}.")
     if change is not None:
         if cut is not None:
             narrator.say("Note: every epoch has new views, so the frozen blocks are computed anew each time, not once.")
@@ -229,7 +233,8 @@ def finetune(
         views = augment if isinstance(augment, Augment) else None
         total = len(pool.pixels) + ((views.views or 1) - 1 if views else 0) * len(rows)
         with narrator.bar("frozen features", total) as advance:
-            features, rows = frozen_features(between(model, None, cut), pool.pixels, rows, views, seed, advance)
+            prefix = between(_in_precision(model, description, precision), None, cut)
+            features, rows = frozen_features(prefix, pool.pixels, rows, views, seed, advance)
     examples = {
         "train": Examples(features, pool.targets, rows, change),
         "validation": Examples(features, pool.targets, pool.rows["validation"]),
@@ -246,9 +251,6 @@ def finetune(
         seed=seed,
     )
     if precision != "float32":  # what is judged is what is saved
-        trained, model = model, build(description, seed, dtype="float32")
-        model.set_weights(trained.get_weights())
-        _backbone.set_frozen(model, frozen)
         features, cut = pool.pixels, None
     rest = between(model, cut, "predictions")
     evaluations = {split: _judge(rest, features, pool, split) for split in pool.rows if split != "train"}
@@ -296,6 +298,15 @@ def _named(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str, os.PathLike)):
         return os.fspath(value) if isinstance(value, os.PathLike) else value
     return getattr(value, "__qualname__", type(value).__name__)
+
+
+def _in_precision(model: keras.Model, description: Description, precision: str) -> keras.Model:
+    """The same network computing in another precision."""
+    if precision == "float32":
+        return model
+    other = build(description, dtype=policy(precision))
+    other.set_weights(model.get_weights())
+    return other
 
 
 def _judge(rest: keras.Model, features: Any, pool: Pool, split: str) -> Evaluation:

@@ -133,7 +133,7 @@ class Training(Config):
         weight_decay: decoupled, per step and unit of learning rate.
         label_smoothing: in [0, 1).
         class_weight: `"balanced"` weighs classes inversely to their frequency (single-label only).
-        patience: epochs without a lower validation loss after which a phase ends.
+        patience: epochs without a better validation accuracy (or as good, at a lower loss) after which a phase ends.
     """
 
     epochs: int | None = None
@@ -166,18 +166,17 @@ class Training(Config):
         """Every `None` filled in for `num_images` training images.
 
         Steps, not epochs, are what learning takes, so small data get more epochs: about 3,000 steps for a head on
-        frozen features (they cost little), about 1,200 for blocks, within bounds.
+        frozen features (they cost little), about 900 for blocks, within bounds.
         """
         batch_size = self.batch_size or (16 if num_images < 500 else 32 if num_images < 20_000 else 64)
         steps = math.ceil(num_images / batch_size)
         epochs = self.epochs or min(100, max(10, 3000 // steps))
+        fine_tune = self.fine_tune_learning_rate
         return dataclasses.replace(
             self,
             batch_size=batch_size,
             epochs=epochs,
-            fine_tune_epochs=self.fine_tune_epochs or min(40, max(5, 1200 // steps)),
-            fine_tune_learning_rate=self.learning_rate / 2
-            if self.fine_tune_learning_rate is None
-            else self.fine_tune_learning_rate,
+            fine_tune_epochs=self.fine_tune_epochs or min(40, max(5, 900 // steps)),
+            fine_tune_learning_rate=self.learning_rate if fine_tune is None else fine_tune,
             patience=self.patience or max(5, epochs // 5),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -22,14 +23,8 @@ SECONDS_BETWEEN_POINTS = 10.0
 OPTIMIZERS = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW, "sgd": keras.optimizers.SGD}
 
 
-def make_optimizer(
-    training: Training, learning_rate: float, steps: int, rates: dict[str, float], scaled: bool = False
-) -> Any:
-    """An optimizer whose learning rate follows the schedule and is multiplied for each block by `rates`.
-
-    Args:
-        scaled: whether to scale the loss, so that small gradients do not vanish in float16.
-    """
+def make_optimizer(training: Training, learning_rate: float, steps: int, rates: dict[str, float]) -> Any:
+    """An optimizer whose learning rate follows the schedule and is multiplied for each block by `rates`."""
     base = OPTIMIZERS[training.optimizer]
 
     rate_of: dict[int, float] = {}
@@ -53,15 +48,22 @@ def make_optimizer(
             0.0, max(1, steps - warmup), warmup_target=learning_rate, warmup_steps=warmup
         )
     options: dict[str, Any] = {"momentum": 0.9, "nesterov": True} if training.optimizer == "sgd" else {}
-    optimizer = Discriminative(schedule, weight_decay=training.weight_decay or None, **options)
-    return keras.optimizers.LossScaleOptimizer(optimizer) if scaled else optimizer
+    return Discriminative(schedule, weight_decay=training.weight_decay or None, **options)
+
+
+def score(accuracy: float, loss: float) -> float:
+    """What the best epoch has most of: validation accuracy, and of equally accurate ones the lower loss.
+
+    The loss alone would end fine-tuning too early: it grows with confidence while accuracy still improves.
+    """
+    return accuracy - 1e-4 * loss if math.isfinite(loss) else -math.inf
 
 
 class Keeper(keras.callbacks.EarlyStopping):
     """Early stopping that keeps the history, survives a kill, and can start from weights that are already good."""
 
     def __init__(self, phase: str, patience: int, run: RunDirectory, at_end: Callable[[], None], best: float | None):
-        super().__init__(monitor="val_loss", mode="min", patience=patience, restore_best_weights=True)
+        super().__init__(monitor="score", mode="max", patience=patience, restore_best_weights=True)
         self.phase, self.run, self.at_end, self.start = phase, run, at_end, best
         self.rows: list[dict[str, Any]] = []
         self.first_epoch, self.done = 0, False
@@ -90,8 +92,8 @@ class Keeper(keras.callbacks.EarlyStopping):
         self.started = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        super().on_epoch_end(epoch, logs)
         values = {key: float(value) for key, value in (logs or {}).items()}
+        super().on_epoch_end(epoch, {"score": score(values["val_accuracy"], values["val_loss"])})
         self.rows.append(
             {"phase": self.phase, "epoch": epoch + 1, **values, "seconds": time.monotonic() - self.started}
         )
@@ -176,13 +178,15 @@ def fit(
         labels, classes = train.targets[np.atleast_2d(train.rows)[0]].argmax(1), np.arange(train.targets.shape[1])
         class_weight = compute_class_weight("balanced", classes=classes, y=labels).astype("float32")
     steps = epochs * -(-train.rows.shape[-1] // batch_size)
-    halves = any(layer.compute_dtype == "float16" for layer in model.layers)
-    optimizer = make_optimizer(training, learning_rate, steps, rates or {}, scaled=halves)
+    optimizer = make_optimizer(training, learning_rate, steps, rates or {})
     # XLA on the CPU does without oneDNN's convolutions and is slower.
     model.compile(optimizer, loss, metrics=[accuracy], jit_compile=False, steps_per_execution=min(steps_at_once, steps))
     optimizer.build(model.trainable_variables)
     judged = Batches(validation, 4 * batch_size)
-    best = float(model.evaluate(judged, verbose=0, return_dict=True)["loss"]) if keep_start else None
+    best = None
+    if keep_start:
+        start = model.evaluate(judged, verbose=0, return_dict=True)
+        best = score(float(start["accuracy"]), float(start["loss"]))
     keeper = Keeper(phase, training.patience or epochs, run, at_end, best)
     keeper.resume([*model.variables, *optimizer.variables])
     if keeper.done:
