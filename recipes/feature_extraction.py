@@ -2,7 +2,7 @@
 
     python recipes/feature_extraction.py --data ../shared/data/eurosat --num-classes 10
 
-RESULT_FEATURE_EXTRACTION
+With the backbone that ships, seed 0 alone: test accuracy 0.573, on a tenth of EuroSAT (2,835 images).
 """
 
 from __future__ import annotations

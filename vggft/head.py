@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import keras
+import numpy as np
+from sklearn.preprocessing import StandardScaler
 
 from .config import Head
 
 POOLING_LAYERS = {"avg": "avg_pool", "max": "max_pool", "flatten": "flatten"}
+STANDARDIZE = "standardize"
 
 
 def pool(x: Any, pooling: str) -> Any:
@@ -22,7 +26,7 @@ def pool(x: Any, pooling: str) -> Any:
 
 
 def add_head(x: Any, head: Head, num_classes: int, *, multi_label: bool = False, seed: int = 0) -> Any:
-    """Put the head behind a (B, H, W, C) map: pooling, `fc1`, ..., `logits`, `predictions`.
+    """Put the head behind a (B, H, W, C) map: pooling, `standardize`, `fc1`, ..., `logits`, `predictions`.
 
     Initial weights and dropout follow from `seed` alone, whatever Keras's global seed is.
 
@@ -30,6 +34,8 @@ def add_head(x: Any, head: Head, num_classes: int, *, multi_label: bool = False,
         (B, num_classes) probabilities: softmax, or with `multi_label` one sigmoid a class.
     """
     x = pool(x, head.pooling)
+    # Never trained: its mean and variance are those of the training images' features, see `standardize`.
+    x = keras.layers.BatchNormalization(center=False, scale=False, epsilon=1e-6, trainable=False, name=STANDARDIZE)(x)
     regularizer = keras.regularizers.L2(head.l2) if head.l2 else None
     for n, units in enumerate(head.units, start=1):
         x = keras.layers.Dense(
@@ -51,3 +57,20 @@ def add_head(x: Any, head: Head, num_classes: int, *, multi_label: bool = False,
         name="logits",
     )(x)
     return keras.layers.Activation("sigmoid" if multi_label else "softmax", dtype="float32", name="predictions")(logits)
+
+
+def standardize(model: keras.Model, features: Iterable[np.ndarray]) -> None:
+    """Have the head see features of mean 0 and variance 1, whatever scale the backbone gives them.
+
+    One learning rate then suits every backbone. A feature that hardly varies is not blown up: variances are at least a
+    hundredth of their mean.
+
+    Args:
+        model: ends in a head.
+        features: batches of (B, C), pooled, of training images.
+    """
+    scaler = StandardScaler()
+    for batch in features:
+        scaler.partial_fit(batch.astype("float64"))
+    least = max(0.01 * scaler.var_.mean(), 1e-12)
+    model.get_layer(STANDARDIZE).set_weights([scaler.mean_, np.maximum(scaler.var_, least)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -15,10 +15,12 @@ from .backbone import BLOCKS, block_digests, check_movement
 from .batches import Batches, Examples
 from .config import Training
 from .features import between, forward, pooled_layer
+from .head import standardize
 from .progress import Narrator
 from .run import RunDirectory
 
 SECONDS_BETWEEN_POINTS = 10.0
+MOST_FOR_SCALE = 4096
 
 OPTIMIZERS = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW, "sgd": keras.optimizers.SGD}
 
@@ -207,6 +209,15 @@ def fit(
     return keeper.rows
 
 
+def _pooled(model: keras.Model, start: str | None, train: Examples) -> Iterator[np.ndarray]:
+    """Batches of what the head starts from, of training images as they are; a few thousand tell their scale."""
+    rows = np.sort(np.random.default_rng(0).permutation(np.atleast_2d(train.rows)[0])[:MOST_FOR_SCALE])
+    pooled = pooled_layer(model)
+    for part in np.array_split(rows, -(-len(rows) // 256)):
+        inputs = np.asarray(train.inputs[part])
+        yield inputs if start == pooled else forward(between(model, start, pooled), inputs)
+
+
 def train_network(
     model: keras.Model,
     examples: dict[str, Examples],
@@ -248,6 +259,7 @@ def train_network(
             vectors = forward(between(model, cut, pooled), inputs, advance=advance)
         head = {split: Examples(vectors, part.targets, part.rows) for split, part in examples.items()}
     # With all blocks frozen, the head starts from their features, or from pixels which change in every epoch.
+    standardize(model, _pooled(model, start, head["train"]))
     history = fit(
         between(model, start, "logits"),
         head["train"],
