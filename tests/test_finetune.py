@@ -361,8 +361,16 @@ def test_each_epoch_draws_one_view_of_every_image() -> None:
     assert len(drawn) == 15
 
 
-@pytest.mark.parametrize("freeze", ["all", "block4", "none"])
-@pytest.mark.parametrize("augment", [vggft.Augment(views=3), vggft.Augment(views=None), lambda pixels: 255 - pixels])
+@pytest.mark.parametrize(
+    ("freeze", "augment"),
+    [
+        ("all", vggft.Augment(views=3)),
+        ("all", vggft.Augment(views=None)),
+        ("block4", vggft.Augment(views=3)),
+        ("block4", lambda pixels: 255 - pixels),
+        ("none", vggft.Augment(views=3)),
+    ],
+)
 def test_augmentation_is_never_silently_dropped(
     freeze: str, augment: Any, stripes: tuple, tiny_weights: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -408,3 +416,18 @@ def test_this_exact_line_works(
     shutil.copy(tiny_weights, tmp_path / "file.npz")
     classifier = vggft.finetune(stripes, num_classes=3)
     assert classifier.keras_model.input.shape == (None, 224, 224, 3) and classifier.evaluation.split == "validation"
+
+
+def test_the_scale_of_the_features_does_not_matter(stripes: tuple, tiny_weights: Path, tmp_path: Path) -> None:
+    """The head sees features of mean 0 and variance 1, also of a backbone whose features are a thousandth as large."""
+    blocks = dict(np.load(tiny_weights))
+    blocks["block5_conv3/kernel"] = blocks["block5_conv3/kernel"] / 1000
+    blocks["block5_conv3/bias"] = blocks["block5_conv3/bias"] / 1000
+    np.savez(tmp_path / "small.npz", **blocks)
+    plain, small = (finetune(stripes, path) for path in (tiny_weights, tmp_path / "small.npz"))
+    for classifier in (plain, small):
+        model, train = classifier.keras_model, stripes[0]
+        seen = features.forward(features.between(model, None, "standardize"), train)
+        alive = seen.std(0) > 0.5
+        assert alive.any() and np.abs(seen[:, alive].mean(0)).max() < 0.5
+    np.testing.assert_allclose(plain.predict(stripes[0]), small.predict(stripes[0]), atol=1e-2)

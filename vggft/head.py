@@ -35,7 +35,7 @@ def add_head(x: Any, head: Head, num_classes: int, *, multi_label: bool = False,
     """
     x = pool(x, head.pooling)
     # Never trained: its mean and variance are those of the training images' features, see `standardize`.
-    x = keras.layers.BatchNormalization(center=False, scale=False, epsilon=1e-6, trainable=False, name=STANDARDIZE)(x)
+    x = keras.layers.BatchNormalization(center=False, scale=False, epsilon=1e-12, trainable=False, name=STANDARDIZE)(x)
     regularizer = keras.regularizers.L2(head.l2) if head.l2 else None
     for n, units in enumerate(head.units, start=1):
         x = keras.layers.Dense(
