@@ -194,6 +194,8 @@ def _empty_classes(names: tuple[str, ...], counts: Iterable[int]) -> list[str]:
     if not empty:
         return []
     hint = " Integer labels count from 0." if empty == ["0"] else ""
+    if len(names) - len(empty) == 1:
+        hint = " All images have one label; this usually means that the labels were not read as meant."
     return [f"no images are of class {some(empty)}.{hint}"]
 
 
