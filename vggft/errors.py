@@ -33,6 +33,10 @@ class ClassifierFileError(VggftError):
     """A `.keras` file that is no classifier of ours, is damaged, or failed its check after saving."""
 
 
+class CacheError(VggftError, OSError):
+    """The feature cache has no room for what is asked of it."""
+
+
 class FreezeError(VggftError):
     """A frozen block moved in training, or one that should have moved did not."""
 

@@ -1,0 +1,259 @@
+"""Arrays on disk, found by all that their values depend on: written shard by shard, checked whenever they are opened.
+
+An entry is a directory `<root>/<kind>/<key>/` with `rows.npy`, which is memory-mapped to be read, and `manifest.json`.
+A shard counts only when the manifest names its checksum, so what a kill or a flipped bit leaves is computed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+from filelock import FileLock, Timeout
+
+from .errors import CacheError
+from .run import whole_file
+
+FORMAT = 1
+SHARD_ROWS = 256
+SPARE = 64 * 2**20  # bytes of the disk that are left alone
+
+
+@dataclass(frozen=True)
+class Spec:
+    """An array, by what its values depend on.
+
+    Args:
+        kind: the directory it is kept under, `"features"` say.
+        parts: all that the values depend on, as JSON.
+        shape: of the whole array, rows first.
+        dtype: as it is kept.
+    """
+
+    kind: str
+    parts: dict[str, Any]
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def key(self) -> str:
+        return hashlib.sha256(json.dumps([FORMAT, asdict(self)], sort_keys=True).encode()).hexdigest()[:32]
+
+    @property
+    def num_bytes(self) -> int:
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    @property
+    def shards(self) -> list[slice]:
+        rows = self.shape[0]
+        return [slice(start, min(start + SHARD_ROWS, rows)) for start in range(0, rows, SHARD_ROWS)]
+
+
+@dataclass
+class Entry:
+    """One array of the cache; written by whoever holds its lock, read by any number."""
+
+    path: Path
+    spec: Spec
+    checksums: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> Path:
+        return self.path / "rows.npy"
+
+    def _manifest(self) -> dict[str, Any]:
+        return {"format": FORMAT, **asdict(self.spec), "shard_rows": SHARD_ROWS}
+
+    def missing(self) -> list[int]:
+        """The shards that are not there or are damaged; makes the file that they will be written to."""
+        self.checksums = {}
+        known = read_manifest(self.path)
+        shards = known.pop("shards", {})
+        try:
+            rows = np.load(self.rows, mmap_mode="r")
+        except (OSError, ValueError, EOFError):
+            rows = None
+        whole = rows is not None and rows.shape == self.spec.shape and rows.dtype == self.spec.dtype
+        if rows is not None and whole and known == json.loads(json.dumps(self._manifest())):
+            for n, part in enumerate(self.spec.shards):
+                if str(n) in shards and shards[str(n)] == _checksum(rows[part]):
+                    self.checksums[n] = shards[str(n)]
+        else:
+            self._allocate()
+        self._save()
+        return [n for n in range(len(self.spec.shards)) if n not in self.checksums]
+
+    def _allocate(self) -> None:
+        (self.path / "manifest.json").unlink(missing_ok=True)
+        header = {"descr": np.dtype(self.spec.dtype).str, "fortran_order": False, "shape": self.spec.shape}
+        with whole_file(self.rows) as aside, aside.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            file.truncate(file.tell() + self.spec.num_bytes)
+
+    def _save(self) -> None:
+        with whole_file(self.path / "manifest.json") as aside:
+            shards = {str(n): checksum for n, checksum in sorted(self.checksums.items())}
+            aside.write_text(json.dumps({**self._manifest(), "shards": shards}))
+
+    def put(self, shard: int, rows: np.ndarray) -> None:
+        """Write a shard, and only when it is on the disk name it in the manifest.
+
+        Raises:
+            OverflowError: the dtype of the entry is too small for the values.
+        """
+        with np.errstate(over="ignore"):
+            kept = np.ascontiguousarray(rows, dtype=self.spec.dtype)
+        if kept.dtype.kind == "f" and np.isfinite(rows).all() and not np.isfinite(kept).all():
+            raise OverflowError(f"values up to {np.abs(rows).max():.3g} do not fit into {kept.dtype}")
+        with self.rows.open("r+b") as file:
+            file.seek(-self.spec.num_bytes, os.SEEK_END)
+            file.seek(self.spec.shards[shard].start * (self.spec.num_bytes // self.spec.shape[0]), os.SEEK_CUR)
+            file.write(kept.data)
+            file.flush()
+            os.fsync(file.fileno())
+        self.checksums[shard] = _checksum(kept)
+        self._save()
+
+    def array(self) -> np.ndarray:
+        """All rows, memory-mapped."""
+        return np.load(self.rows, mmap_mode="r")
+
+
+class Cache:
+    """The entries under a directory.
+
+    Args:
+        root: None is `VGGFT_CACHE_DIR`, else the platform's directory for caches of this user.
+        max_size: bytes; before an entry is written those longest unused make room. None: half of what the disk could
+            give, which is what is free and what the cache holds.
+    """
+
+    def __init__(self, root: str | os.PathLike[str] | None = None, max_size: int | None = None):
+        default = os.environ.get("VGGFT_CACHE_DIR") or platformdirs.user_cache_dir("vggft", appauthor=False)
+        self.root, self.max_size = Path(default if root is None else root), max_size
+
+    def fill(
+        self,
+        specs: Sequence[Spec],
+        compute: Callable[[int, int], Sequence[np.ndarray]],
+        *,
+        on_rows: Callable[[int], object] = lambda rows: None,
+        on_wait: Callable[[Path], object] = lambda path: None,
+    ) -> list[np.ndarray]:
+        """The arrays of several entries with as many rows, from the cache or else computed together in one pass.
+
+        Args:
+            specs: what is wanted; all have as many rows.
+            compute: given the first row and the one behind the last, their values for each of the specs.
+            on_rows: told how many rows are done, found or computed.
+            on_wait: told of an entry that another process is writing, before waiting for it.
+
+        Raises:
+            CacheError: the disk has too little room.
+            OverflowError: the values do not fit into the dtype of a spec.
+        """
+        entries = [Entry(self.root / spec.kind / spec.key, spec) for spec in specs]
+        with ExitStack() as stack:
+            for entry in sorted(entries, key=lambda entry: entry.path):  # one order, so that nobody waits in a circle
+                stack.enter_context(self._lock(entry.path, on_wait))
+            self._make_room(entries)
+            missing = [set(entry.missing()) for entry in entries]
+            for n, part in enumerate(specs[0].shards):
+                if any(n in shards for shards in missing):
+                    values = compute(part.start, part.stop)
+                    for entry, shards, rows in zip(entries, missing, values, strict=True):
+                        if n in shards:
+                            entry.put(n, rows)
+                on_rows(part.stop - part.start)
+            return [entry.array() for entry in entries]
+
+    def _lock(self, path: Path, on_wait: Callable[[Path], object]) -> FileLock:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_suffix(".lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            on_wait(path)
+            lock.acquire()
+        lock.release()
+        return lock
+
+    def entries(self) -> list[tuple[Path, int, float]]:
+        """Directory, bytes and time of last use of every entry, the longest unused first."""
+        found = []
+        for manifest in self.root.glob("*/*/manifest.json"):
+            size = sum(file.stat().st_size for file in manifest.parent.iterdir())
+            found.append((manifest.parent, size, manifest.stat().st_mtime))
+        return sorted(found, key=lambda entry: entry[2])
+
+    def prune(self, max_size: int, keep: Sequence[Path] = ()) -> int:
+        """Remove the longest unused entries until the rest fit; how many bytes that gave. Those being written stay."""
+        entries = self.entries()
+        total, freed = sum(size for _, size, _ in entries), 0
+        for path, size, _ in entries:
+            if total - freed <= max_size:
+                break
+            if path not in keep and _remove(path):
+                freed += size
+        return freed
+
+    def verify(self) -> Iterator[tuple[Path, list[int]]]:
+        """Every entry, with the shards that are missing or damaged; changes nothing."""
+        for path, _, _ in self.entries():
+            manifest = read_manifest(path)
+            try:
+                rows = np.load(path / "rows.npy", mmap_mode="r")
+                starts = range(0, manifest["shape"][0], manifest["shard_rows"])
+                parts = [rows[start : start + manifest["shard_rows"]] for start in starts]
+                checks = [manifest["shards"].get(str(n)) == _checksum(part) for n, part in enumerate(parts)]
+            except (OSError, ValueError, EOFError, KeyError):
+                checks = [False]
+            yield path, [n for n, good in enumerate(checks) if not good]
+
+    def _make_room(self, entries: Sequence[Entry]) -> None:
+        """Before anything is written: let old entries go, and refuse if that is not enough."""
+        wanted = [entry.path for entry in entries]
+        needed = sum(entry.spec.num_bytes for entry in entries if not entry.path.exists())
+        held = sum(size for path, size, _ in self.entries() if path not in wanted)
+        free = shutil.disk_usage(self.root).free - SPARE
+        limit = (free + held) // 2 if self.max_size is None else self.max_size
+        if needed > min(limit, free + held):
+            raise CacheError(
+                f"The feature cache in {self.root} needs {needed / 1e9:.2f} GB, but has room for "
+                f"{max(0, min(limit, free + held)) / 1e9:.2f} GB. Set VGGFT_CACHE_DIR to a larger disk, take fewer "
+                "views, or freeze all blocks, whose pooled features are small."
+            )
+        self.prune(max(0, min(limit, free + held) - needed), keep=wanted)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """What the manifest of an entry says; nothing if there is none or it is damaged."""
+    try:
+        manifest = json.loads((path / "manifest.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return manifest if isinstance(manifest, dict) else {}
+
+
+def _checksum(rows: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest()
+
+
+def _remove(path: Path) -> bool:
+    lock = FileLock(path.with_suffix(".lock"))
+    try:
+        with lock.acquire(timeout=0):
+            shutil.rmtree(path)
+    except (Timeout, OSError):
+        return False
+    return True
