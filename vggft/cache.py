@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import platformdirs
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from .errors import CacheError
 from .run import whole_file
@@ -76,29 +76,17 @@ class Entry:
 
     def missing(self) -> list[int]:
         """The shards that are not there or are damaged; makes the file that they will be written to."""
-        self.checksums = {}
-        known = read_manifest(self.path)
-        shards = known.pop("shards", {})
-        try:
-            rows = np.load(self.rows, mmap_mode="r")
-        except (OSError, ValueError, EOFError):
-            rows = None
-        whole = rows is not None and rows.shape == self.spec.shape and rows.dtype == self.spec.dtype
-        if rows is not None and whole and known == json.loads(json.dumps(self._manifest())):
-            for n, part in enumerate(self.spec.shards):
-                if str(n) in shards and shards[str(n)] == _checksum(rows[part]):
-                    self.checksums[n] = shards[str(n)]
-        else:
+        manifest, self.checksums = read_entry(self.path)
+        if manifest != json.loads(json.dumps(self._manifest())):
+            self.checksums = {}
             self._allocate()
         self._save()
         return [n for n in range(len(self.spec.shards)) if n not in self.checksums]
 
     def _allocate(self) -> None:
         (self.path / "manifest.json").unlink(missing_ok=True)
-        header = {"descr": np.dtype(self.spec.dtype).str, "fortran_order": False, "shape": self.spec.shape}
-        with whole_file(self.rows) as aside, aside.open("wb") as file:
-            np.lib.format.write_array_header_1_0(file, header)
-            file.truncate(file.tell() + self.spec.num_bytes)
+        with whole_file(self.rows) as aside:
+            np.lib.format.open_memmap(aside, mode="w+", dtype=self.spec.dtype, shape=self.spec.shape)
 
     def _save(self) -> None:
         with whole_file(self.path / "manifest.json") as aside:
@@ -165,7 +153,7 @@ class Cache:
         entries = [Entry(self.root / spec.kind / spec.key, spec) for spec in specs]
         with ExitStack() as stack:
             for entry in sorted(entries, key=lambda entry: entry.path):  # one order, so that nobody waits in a circle
-                stack.enter_context(self._lock(entry.path, on_wait))
+                stack.enter_context(_lock(entry.path, on_wait))
             self._make_room(entries)
             missing = [set(entry.missing()) for entry in entries]
             for n, part in enumerate(specs[0].shards):
@@ -176,17 +164,6 @@ class Cache:
                             entry.put(n, rows)
                 on_rows(part.stop - part.start)
             return [entry.array() for entry in entries]
-
-    def _lock(self, path: Path, on_wait: Callable[[Path], object]) -> FileLock:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path.with_suffix(".lock"))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            on_wait(path)
-            lock.acquire()
-        lock.release()
-        return lock
 
     def entries(self) -> list[tuple[Path, int, float]]:
         """Directory, bytes and time of last use of every entry, the longest unused first."""
@@ -210,15 +187,9 @@ class Cache:
     def verify(self) -> Iterator[tuple[Path, list[int]]]:
         """Every entry, with the shards that are missing or damaged; changes nothing."""
         for path, _, _ in self.entries():
-            manifest = read_manifest(path)
-            try:
-                rows = np.load(path / "rows.npy", mmap_mode="r")
-                starts = range(0, manifest["shape"][0], manifest["shard_rows"])
-                parts = [rows[start : start + manifest["shard_rows"]] for start in starts]
-                checks = [manifest["shards"].get(str(n)) == _checksum(part) for n, part in enumerate(parts)]
-            except (OSError, ValueError, EOFError, KeyError):
-                checks = [False]
-            yield path, [n for n, good in enumerate(checks) if not good]
+            manifest, checksums = read_entry(path)
+            count = -(-manifest["shape"][0] // manifest["shard_rows"]) if manifest else 1
+            yield path, [n for n in range(count) if n not in checksums]
 
     def _make_room(self, entries: Sequence[Entry]) -> None:
         """Before anything is written: let old entries go, and refuse if that is not enough."""
@@ -236,13 +207,30 @@ class Cache:
         self.prune(max(0, min(limit, free + held) - needed), keep=wanted)
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
-    """What the manifest of an entry says; nothing if there is none or it is damaged."""
+def read_entry(path: Path) -> tuple[dict[str, Any], dict[int, str]]:
+    """What the manifest of an entry says, and checksums of the shards that hold; nothing of a damaged entry."""
     try:
         manifest = json.loads((path / "manifest.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return manifest if isinstance(manifest, dict) else {}
+        rows = np.load(path / "rows.npy", mmap_mode="r")
+        shards, size = manifest.pop("shards"), manifest["shard_rows"]
+        if rows.shape != tuple(manifest["shape"]) or rows.dtype != manifest["dtype"]:
+            return {}, {}
+        return manifest, {
+            int(n): checksum for n, checksum in shards.items() if checksum == _checksum(rows[int(n) * size :][:size])
+        }
+    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):
+        return {}, {}
+
+
+def _lock(path: Path, on_wait: Callable[[Path], object]) -> AcquireReturnProxy[Any]:
+    """The lock of an entry, held; it is let go at the end of a `with`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_suffix(".lock"))
+    try:
+        return lock.acquire(timeout=0)
+    except Timeout:
+        on_wait(path)
+        return lock.acquire()
 
 
 def _checksum(rows: np.ndarray) -> str:

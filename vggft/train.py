@@ -213,9 +213,10 @@ def _pooled(model: keras.Model, start: str | None, train: Examples) -> Iterator[
     """Batches of what the head starts from, of training images as they are; a few thousand tell their scale."""
     rows = np.sort(np.random.default_rng(0).permutation(np.atleast_2d(train.rows)[0])[:MOST_FOR_SCALE])
     pooled = pooled_layer(model)
+    rest = None if start == pooled else between(model, start, pooled)
     for part in np.array_split(rows, -(-len(rows) // 256)):
         inputs = np.asarray(train.inputs[part])
-        yield inputs if start == pooled else forward(between(model, start, pooled), inputs)
+        yield inputs if rest is None else forward(rest, inputs)
 
 
 def train_network(
