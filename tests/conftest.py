@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,9 @@ import pytest
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
+
+_CACHE = tempfile.TemporaryDirectory(prefix="vggft-tests-")
+os.environ["VGGFT_CACHE_DIR"] = _CACHE.name  # of processes that tests start as well; removed when the tests end
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -15,8 +15,8 @@ import vggft
 PACKAGE = Path(vggft.__file__).parent
 # The path that the data takes, from top to bottom.
 HOUSE = (
-    "errors config progress run cache images augment table labels dataset audit stratify splits "
-    "backbone precision weights features head evaluate pictures classifier batches train api cli"
+    "errors config progress run cache images augment table labels dataset pixels audit stratify splits "
+    "backbone precision weights features head evaluate pictures classifier batches train plan api cli"
 ).split()
 
 

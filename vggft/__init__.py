@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .config import Augment as Augment
     from .config import Head as Head
     from .config import Training as Training
+    from .errors import CacheError as CacheError
     from .errors import ClassifierFileError as ClassifierFileError
     from .errors import ConfigError as ConfigError
     from .errors import DataError as DataError
@@ -47,6 +48,7 @@ _HOMES = {
     "classifier": ("Classification", "Classifier", "load"),
     "config": ("Augment", "Head", "Training"),
     "errors": (
+        "CacheError",
         "ClassifierFileError",
         "ConfigError",
         "DataError",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import os
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
@@ -11,20 +10,20 @@ import keras
 import numpy as np
 
 from . import backbone as _backbone
-from .augment import changer
 from .batches import Examples
-from .classifier import Classifier, Description, build, load
+from .classifier import Classifier, build, load
 from .config import Augment, Head, Training
-from .errors import ConfigError
 from .evaluate import Evaluation, evaluate
-from .features import between, cut_layer, forward, frozen_features
-from .precision import policy
-from .precision import resolve as resolve_precision
+from .features import between, forward, frozen_features
+from .plan import Plan, make_plan, named
 from .progress import Narrator
 from .run import RunDirectory
-from .splits import Pool, prepare
-from .train import train_network
+from .splits import Pool
+from .train import Start, train_network
 from .weights import load_pretrained
+
+AGREE_ON = 8  # images of a split, whose probabilities from features are compared with those from pixels
+AGREEMENT = 0.02
 
 
 def vgg(
@@ -110,9 +109,10 @@ def finetune(
 ) -> Classifier:
     """Fine-tune VGG16 on your images.
 
-    The frozen prefix of the backbone is computed once for every image; a head is trained on that; then, unless all
-    is frozen, the unfrozen blocks and the head together at a low rate. Every phase stops early on the validation
-    images and keeps its best weights.
+    The frozen prefix of the backbone is computed once for every image and kept on disk (see `vggft cache`), so that
+    another run on the same images starts at once. A head is trained on that; then, unless all is frozen, the unfrozen
+    blocks and the head together at a low rate. Every phase stops early on the validation images and keeps its best
+    weights.
 
     Args:
         dataset: a folder of class folders (or with train/, validation/, test/ inside), a CSV file or DataFrame of
@@ -127,8 +127,9 @@ def finetune(
         augment: an `Augment`, of which several views of every training image are computed once; or any function of
             (B, S, S, 3) pixels, for which frozen blocks have to be computed anew in every epoch.
         image_size: pixels a side that the network sees, >= 32; None is the backbone's own (224, and 64 for the mini).
-        precision: that frozen features are computed in: `"float32"`, `"bfloat16"`, `"float16"`, or `"auto"`, the
-            fastest here by a short measurement. What learns, is judged and is saved is float32.
+        precision: of the arithmetic in the blocks: `"float32"`, `"bfloat16"`, `"float16"`, or `"auto"`, the fastest
+            here by a short measurement. Weights are float32 in any, and so is what is judged and saved. Frozen
+            features are kept in 16 bits, with `"float32"` in 32.
         on_bad_image: `"raise"` stops with all unusable images listed; `"skip"` leaves them out and lists them.
         run_dir: a new directory for configuration, history, evaluation and classifier; None keeps nothing.
         resume: go on with the run in `run_dir`, or give back its classifier if it is finished.
@@ -139,7 +140,7 @@ def finetune(
         A `Classifier`; its `evaluation` is the one on test where there is a test part, else on validation.
 
     Raises:
-        DataError, ConfigError, WeightsError, RunError: before any training, saying what to do.
+        DataError, ConfigError, WeightsError, CacheError, RunError: before any training, saying what to do.
 
     >>> import numpy as np, vggft
     >>> images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
@@ -149,117 +150,59 @@ def finetune(
     >>> classifier.predict(images[:3]).shape
     (3, 2)
     """
-    narrator = Narrator(verbose)
-    head, training, frozen = head or Head(), training or Training(), _backbone.frozen_blocks(freeze)
-    num_classes, seed = _whole("num_classes", num_classes, 2), _whole("seed", seed, 0)
-    _check_kinds(head, training, augment)
-    pretrained = load_pretrained(backbone)
-    image_size = pretrained.image_size if image_size is None else _whole("image_size", image_size, 32)
-    run = RunDirectory(run_dir, resume)
-    if precision == "auto" and "precision" in run.earlier:  # a measurement may come out differently the next time
-        precision = run.earlier["precision"]
-    asked = precision != "auto"
-    precision, why = resolve_precision(precision, pretrained.column, pretrained.width, image_size)
-    pool = prepare(
+    run, narrator = RunDirectory(run_dir, resume), Narrator(verbose)
+    plan = make_plan(
         dataset,
         num_classes,
         validation=validation,
         test=test,
+        backbone=backbone,
+        freeze=freeze,
+        head=head,
+        training=training,
+        augment=augment,
         image_size=image_size,
-        seed=seed,
+        precision=precision,
         on_bad_image=on_bad_image,
+        seed=seed,
+        earlier=run.earlier,
         narrator=narrator,
     )
-    if pool.multi_label and training.class_weight:
-        raise ConfigError(
-            f"Training.class_weight={training.class_weight!r} needs one label an image; here are several."
-        )
-    training = training.resolve(len(pool.rows["train"]))
-    description = Description(
-        class_names=pool.class_names,
-        image_size=image_size,
-        column=pretrained.column,
-        width=pretrained.width,
-        head=head,
-        multi_label=pool.multi_label,
-        backbone=pretrained.name,
-        frozen=frozen,
-    )
-    model = build(description, seed)
-    pretrained.assign(model)
-    _backbone.set_frozen(model, frozen)
-    cut = cut_layer(model, frozen)
-    change = None
-    if cut is None and precision != "float32" and asked:
-        raise ConfigError(f"precision={precision!r} is of frozen features, but with freeze={freeze!r} there are none.")
-    if augment is not None and (cut is None or getattr(augment, "views", None) is None):
-        change = changer(augment, seed, pool.pixels[:2])
-    config = {
-        "num_classes": num_classes,
-        "backbone": pretrained.name,
-        "backbone_digest": pretrained.digest,
-        "frozen": list(frozen),
-        "head": head.to_dict(),
-        "training": training.to_dict(),
-        "augment": _named(augment),
-        "precision": precision,
-        "image_size": image_size,
-        "splits": {split: len(rows) for split, rows in pool.rows.items()},
-        "data_fingerprint": pool.fingerprint,
-        "seed": seed,
-    }
+    pool = plan.pool
     given = {"dataset": dataset, "validation": validation, "test": test, "on_bad_image": on_bad_image}
-    run.start(config, {name: _named(value) for name, value in given.items()})
+    run.start(plan.config, {name: named(value) for name, value in given.items()})
     if run.finished and run.classifier_path is not None:
         narrator.say(f"The run in {run.path} is finished; its classifier is {run.classifier_path}.")
         run.drop_points()
         return load(run.classifier_path)
     run.write_json("audit.json", {**pool.audit.to_dict(), "left_out": list(pool.left_out)})
     run.write_table("splits.csv", pool.table())
-    for note in (*pool.notes, *pool.left_out[:20]):
+    for note in plan.notes:
         narrator.say(f"Note: {note}.")
-    narrator.say(_plan(pool, description, training))
-    if cut is not None:
-        narrator.say(f"Frozen features are computed in {precision}: {why}.")
-    if change is not None:
-        if cut is not None:
-            narrator.say("Note: every epoch has new views, so the frozen blocks are computed anew each time, not once.")
-        if len(frozen) < len(_backbone.BLOCKS):
-            narrator.say("Note: the first phase, of the head alone, uses the images as they are.")
-        cut = None
+    narrator.say(str(plan))
 
-    features, rows = pool.pixels, pool.rows["train"]
-    if cut is not None:
-        views = augment if isinstance(augment, Augment) else None
-        total = len(pool.pixels) + ((views.views or 1) - 1 if views else 0) * len(rows)
-        with narrator.bar("frozen features", total) as advance:
-            prefix = between(_in_precision(model, description, precision), None, cut)
-            features, rows = frozen_features(prefix, pool.pixels, rows, views, seed, advance)
-    examples = {
-        "train": Examples(features, pool.targets, rows, change),
-        "validation": Examples(features, pool.targets, pool.rows["validation"]),
-    }
+    head_start, blocks_start = _starts(plan, narrator)
     history = train_network(
-        model,
-        examples,
-        cut=cut,
-        frozen=frozen,
-        training=training,
+        plan.model,
+        head_start,
+        blocks_start,
+        frozen=plan.description.frozen,
+        training=plan.training,
         multi_label=pool.multi_label,
         run=run,
         narrator=narrator,
-        seed=seed,
+        seed=plan.seed,
     )
-    if precision != "float32":  # what is judged is what is saved
-        features, cut = pool.pixels, None
-    rest = between(model, cut, "predictions")
-    evaluations = {split: _judge(rest, features, pool, split) for split in pool.rows if split != "train"}
-    seen = pool.digests_of("train", "validation")
-    classifier = Classifier(model, description, list(evaluations.values())[-1], history, seen)
+    model = build(plan.description)
+    model.set_weights(plan.model.get_weights())
+    evaluations, agreement = _judge(model, blocks_start or head_start, pool)
+    classifier = Classifier(
+        model, plan.description, list(evaluations.values())[-1], history, pool.digests_of("train", "validation")
+    )
     for evaluation in evaluations.values():
         narrator.say(repr(evaluation))
     run.write_table("history.csv", history)
-    run.write_json("evaluation.json", _results(evaluations))
+    run.write_json("evaluation.json", _results(evaluations) | {"agreement": agreement})
     if run.classifier_path is not None:
         classifier.save(run.classifier_path)
         run.drop_points()
@@ -267,59 +210,55 @@ def finetune(
     return classifier
 
 
-def _whole(name: str, value: Any, low: int) -> int:
-    """An integer argument; NumPy's do as well."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = low - 1
-    if number < low or isinstance(value, bool):
-        raise ConfigError(f"{name} must be an integer >= {low}; got {value!r}.")
-    return number
+def _starts(plan: Plan, narrator: Narrator) -> tuple[Start, Start | None]:
+    """What the head and what unfrozen blocks learn from, its frozen features computed."""
+    pool, features = plan.pool, {}
+    if plan.passes:
+        features = frozen_features(
+            plan.model,
+            plan.passes,
+            pool.pixels,
+            augment=plan.views,
+            seed=plan.seed,
+            cache=plan.cache,
+            narrator=narrator,
+        )
+
+    def start(cut: str | None) -> Start:
+        inputs, *views = [pool.pixels] if cut is None else features[cut]
+        train = Examples(inputs, pool.targets, pool.rows["train"], views, plan.change if cut is None else None)
+        return Start(cut, train, Examples(inputs, pool.targets, pool.rows["validation"]))
+
+    return start(plan.head_cut), start(plan.blocks_cut) if plan.learning else None
 
 
-def _check_kinds(head: Any, training: Any, augment: Any) -> None:
-    if not isinstance(head, Head):
-        raise ConfigError(f"head must be a vggft.Head, as Head(units=(256,)); got {head!r}.")
-    if not isinstance(training, Training):
-        raise ConfigError(f"training must be a vggft.Training, as Training(epochs=20); got {training!r}.")
-    if not (augment is None or isinstance(augment, Augment) or callable(augment)):
-        raise ConfigError(f"augment must be a vggft.Augment, a function of pixels, or None; got {augment!r}.")
-    try:
-        keras.activations.get(head.activation)
-    except ValueError:
-        raise ConfigError(f"Head.activation must be the name of a Keras activation; got {head.activation!r}.") from None
+def _judge(model: keras.Model, start: Start, pool: Pool) -> tuple[dict[str, Evaluation], float]:
+    """The evaluation on every split but train; and how far probabilities are from those of `model` from pixels.
 
-
-def _named(value: Any) -> Any:
-    """An argument as JSON: itself if it is simple, else what it is called or what kind it is."""
-    if isinstance(value, Augment):
-        return value.to_dict()
-    if value is None or isinstance(value, (bool, int, float, str, os.PathLike)):
-        return os.fspath(value) if isinstance(value, os.PathLike) else value
-    return getattr(value, "__qualname__", type(value).__name__)
-
-
-def _in_precision(model: keras.Model, description: Description, precision: str) -> keras.Model:
-    """The same network computing in another precision."""
-    if precision == "float32":
-        return model
-    other = build(description, dtype=policy(precision))
-    other.set_weights(model.get_weights())
-    return other
-
-
-def _judge(rest: keras.Model, features: Any, pool: Pool, split: str) -> Evaluation:
-    """The evaluation on a split, from its frozen features or pixels."""
-    rows = pool.rows[split]
-    return evaluate(
-        pool.labels(split),
-        forward(rest, features[rows]),
-        pool.class_names,
-        split=split,
-        multi_label=pool.multi_label,
-        names=tuple(pool.names[row] for row in rows),
-    )
+    Frozen features that training started from serve again, unless what is saved says something else of the pixels.
+    """
+    splits = [split for split in pool.rows if split != "train"]
+    some = np.concatenate([pool.rows[split][:AGREE_ON] for split in splits])
+    rest = between(model, start.layer, "predictions")
+    agreement = 0.0
+    if start.layer is not None:
+        found = forward(rest, start.train.inputs[some]) - forward(model, pool.pixels[some])
+        agreement = float(np.abs(found).max())
+    inputs = start.train.inputs
+    if agreement > AGREEMENT:
+        rest, inputs = model, pool.pixels
+    evaluations = {}
+    for split in splits:
+        rows = pool.rows[split]
+        evaluations[split] = evaluate(
+            pool.labels(split),
+            forward(rest, inputs, rows=rows),
+            pool.class_names,
+            split=split,
+            multi_label=pool.multi_label,
+            names=tuple(pool.names[row] for row in rows),
+        )
+    return evaluations, agreement
 
 
 def _results(evaluations: dict[str, Evaluation]) -> dict[str, Any]:
@@ -330,15 +269,3 @@ def _results(evaluations: dict[str, Evaluation]) -> dict[str, Any]:
         both = {name: (chosen[name], touched[name]) for name in ("accuracy", "average_precision", "log_loss")}
         results["gap"] = {name: a - b for name, (a, b) in both.items() if a is not None and b is not None}
     return results
-
-
-def _plan(pool: Pool, description: Description, training: Training) -> str:
-    """One sentence before the work: what is trained on what."""
-    counts = ", ".join(f"{len(rows)} {split}" for split, rows in pool.rows.items())
-    free = [block for block in _backbone.BLOCKS if block not in description.frozen]
-    learning = f"{', '.join(free)} and the head" if free else "the head"
-    epochs = f"at most {training.epochs} epochs" + (f" and {training.fine_tune_epochs} with blocks" if free else "")
-    return (
-        f"{counts} images of {len(pool.class_names)} classes at {description.image_size} px; "
-        f"{description.backbone}: {learning} will learn, {epochs} of batch {training.batch_size}."
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -14,15 +14,17 @@ class Examples:
     """Rows of arrays to learn from or to be judged on; the arrays may be memory-mapped and larger than memory.
 
     Args:
-        inputs: (M, ...) features or pixels.
-        targets: (N, num_classes) float32, one-hot or multi-hot, N <= M.
-        rows: (n,) which of the N; or (views, n) where the inputs hold several views of each, the first in the first N.
+        inputs: (N, ...) features or pixels.
+        targets: (N, num_classes) float32, one-hot or multi-hot.
+        rows: (n,) which of the N.
+        views: further views of those: (n, ...) each, of which every epoch draws one an image.
         change: given a batch of inputs, their rows and the epoch, what to train on instead.
     """
 
     inputs: np.ndarray
     targets: np.ndarray
     rows: np.ndarray
+    views: Sequence[np.ndarray] = ()
     change: Callable[[np.ndarray, np.ndarray, int], np.ndarray] | None = None
 
 
@@ -43,28 +45,32 @@ class Batches(keras.utils.PyDataset):
         self._order()
 
     def _order(self) -> None:
-        views = np.atleast_2d(self.examples.rows)
-        self.rows, self.seen = views[0], views[0]
+        count = len(self.examples.rows)
+        self.order, self.drawn = np.arange(count), np.zeros(count, np.int64)
         if self.seed is not None:
             rng = np.random.default_rng((self.seed, self.epoch))
-            order = rng.permutation(views.shape[1])
-            drawn = rng.integers(len(views), size=views.shape[1]) if len(views) > 1 else 0
-            self.rows, self.seen = views[0][order], views[drawn, order]
+            self.order = rng.permutation(count)
+            if self.examples.views:
+                self.drawn = rng.integers(1 + len(self.examples.views), size=count)
 
     @property
     def num_images(self) -> int:
         """Images in an epoch."""
-        return len(self.rows)
+        return len(self.order)
 
     def __len__(self) -> int:
-        return -(-len(self.rows) // self.batch_size)
+        return -(-len(self.order) // self.batch_size)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         part = slice(index * self.batch_size, (index + 1) * self.batch_size)
-        inputs = np.asarray(self.examples.inputs[self.seen[part]])
+        chosen, rows = self.order[part], self.examples.rows[self.order[part]]
+        inputs = np.asarray(self.examples.inputs[rows])
+        for view, features in enumerate(self.examples.views, start=1):
+            where = self.drawn[part] == view
+            inputs[where] = features[chosen[where]]
         if self.examples.change and self.seed is not None:
-            inputs = self.examples.change(inputs, self.rows[part], self.epoch)
-        batch = inputs, self.examples.targets[self.rows[part]]
+            inputs = self.examples.change(inputs, rows, self.epoch)
+        batch = inputs, self.examples.targets[rows]
         return batch if self.class_weight is None else (*batch, batch[1] @ self.class_weight)
 
     def on_epoch_end(self) -> None:

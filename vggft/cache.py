@@ -12,7 +12,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -152,18 +152,41 @@ class Cache:
         """
         entries = [Entry(self.root / spec.kind / spec.key, spec) for spec in specs]
         with ExitStack() as stack:
-            for entry in sorted(entries, key=lambda entry: entry.path):  # one order, so that nobody waits in a circle
-                stack.enter_context(_lock(entry.path, on_wait))
-            self._make_room(entries)
-            missing = [set(entry.missing()) for entry in entries]
+            with self._explained():
+                for entry in sorted(entries, key=lambda entry: entry.path):  # one order: nobody waits in a circle
+                    stack.enter_context(_lock(entry.path, on_wait))
+                self._make_room(entries)
+                missing = [set(entry.missing()) for entry in entries]
             for n, part in enumerate(specs[0].shards):
                 if any(n in shards for shards in missing):
                     values = compute(part.start, part.stop)
                     for entry, shards, rows in zip(entries, missing, values, strict=True):
                         if n in shards:
-                            entry.put(n, rows)
+                            with self._explained():
+                                entry.put(n, rows)
                 on_rows(part.stop - part.start)
             return [entry.array() for entry in entries]
+
+    def holds(self, spec: Spec) -> bool:
+        """Whether all rows of an entry are there, by its manifest alone: for estimates."""
+        try:
+            manifest = json.loads((self.root / spec.kind / spec.key / "manifest.json").read_text())
+            return len(manifest["shards"]) == len(spec.shards)
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """A disk that refuses is a matter of the cache, and there is another place to name."""
+        try:
+            yield
+        except CacheError:
+            raise
+        except OSError as error:
+            raise CacheError(
+                f"The feature cache cannot be written: {error}. This usually occurs when the disk is full or belongs to"
+                " another user: set VGGFT_CACHE_DIR to a directory that you may write to."
+            ) from error
 
     def entries(self) -> list[tuple[Path, int, float]]:
         """Directory, bytes and time of last use of every entry, the longest unused first."""
@@ -200,7 +223,7 @@ class Cache:
         limit = (free + held) // 2 if self.max_size is None else self.max_size
         if needed > min(limit, free + held):
             raise CacheError(
-                f"The feature cache in {self.root} needs {needed / 1e9:.2f} GB, but has room for "
+                f"The cache in {self.root} needs {needed / 1e9:.2f} GB for {entries[0].spec.kind}, but has room for "
                 f"{max(0, min(limit, free + held)) / 1e9:.2f} GB. Set VGGFT_CACHE_DIR to a larger disk, take fewer "
                 "views, or freeze all blocks, whose pooled features are small."
             )

@@ -19,16 +19,17 @@ import numpy as np
 
 from . import images
 from .backbone import BLOCKS, add_blocks, check_architecture, draw, preprocess
+from .cache import Cache
 from .config import Head
-from .dataset import open_dataset, scan
+from .dataset import open_dataset
 from .errors import ClassifierFileError, DataError
 from .evaluate import Evaluation, evaluate
 from .features import forward
 from .head import add_head
 from .pictures import as_several, is_one, read_pictures
+from .pixels import decode
 from .progress import Narrator
 from .run import versions, whole_file
-from .splits import allocate
 
 MEMBER = "vggft.json"  # our part of the .keras file, beside Keras's own
 EVALUATION_MEMBER = "vggft_evaluation.npz"
@@ -161,7 +162,7 @@ class Classifier:
                 pixels, found = read_pictures(part, self.description.image_size, start, value_range)
                 problems += found
                 if not problems:
-                    outputs.append(forward(self.keras_model, pixels, batch_size, advance))
+                    outputs.append(forward(self.keras_model, pixels, batch_size=batch_size, advance=advance))
         if problems:
             raise DataError.listing("Some images cannot be read", problems)
         return np.concatenate(outputs)
@@ -202,10 +203,9 @@ class Classifier:
         if name not in parts:
             raise DataError(f"The dataset has no part {name!r}; it has {', '.join(parts)}. Name one of them as split.")
         data, size = parts[name], self.description.image_size
-        pixels = allocate({name: data}, size)
         narrator = Narrator(verbose)
-        with narrator.bar("read", len(data)) as advance:
-            found = scan(data, size, pixels, advance)
+        pixels, scans = decode({name: data}, size, Cache(), narrator)
+        found = scans[name]
         if found.problems:
             raise DataError.listing("Some images cannot be evaluated", found.problems.values())
         if known := sum(digest in self.seen for digest in found.digests):
@@ -214,7 +214,7 @@ class Classifier:
                 stacklevel=2,
             )
         with narrator.bar("predict", len(data)) as advance:
-            probabilities = forward(self.keras_model, pixels, batch_size, advance)
+            probabilities = forward(self.keras_model, pixels, batch_size=batch_size, advance=advance)
         return evaluate(
             data.labels,
             probabilities,

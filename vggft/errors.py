@@ -34,7 +34,7 @@ class ClassifierFileError(VggftError):
 
 
 class CacheError(VggftError, OSError):
-    """The feature cache has no room for what is asked of it."""
+    """The feature cache has no room for what is asked of it, or cannot be written."""
 
 
 class FreezeError(VggftError):

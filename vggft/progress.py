@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -32,6 +33,10 @@ class Narrator:
     def say(self, sentence: str) -> None:
         """Print one sentence. Square brackets in it are text, as file names may hold them."""
         self.console.print(sentence, markup=False, soft_wrap=True)
+
+    def waiting(self, path: Path) -> None:
+        """Say that another process is busy with an entry of the cache."""
+        self.say(f"Another process is writing {path}; waiting for it.")
 
     @contextmanager
     def bar(self, description: str, total: int, unit: str = "images") -> Iterator[Callable[..., None]]:

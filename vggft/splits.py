@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from .audit import Audit, make_audit
-from .dataset import SPLITS, Dataset, Scan, fingerprint, open_dataset, scan
+from .cache import Cache
+from .dataset import SPLITS, Dataset, fingerprint, open_dataset
 from .errors import ConfigError, DataError
+from .pixels import decode
 from .progress import Narrator
 from .stratify import split_rows
-
-IN_MEMORY = 2**29  # bytes; a larger pool of decoded images is kept in a temporary file
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,7 @@ class Pool:
     """All images of a run, decoded once.
 
     Args:
-        pixels: (N, S, S, 3) RGB in 0..255, uint8 or float32.
+        pixels: (N, S, S, 3) RGB in 0..255, uint8 or float32, memory-mapped.
         targets: (N, num_classes) float32, one-hot or multi-hot.
         rows: row numbers of `"train"`, `"validation"` and, if there is one, `"test"`.
         names: what each image is called.
@@ -73,6 +71,7 @@ def prepare(
     image_size: int,
     seed: int = 0,
     on_bad_image: Literal["raise", "skip"] = "raise",
+    cache: Cache,
     narrator: Narrator,
 ) -> Pool:
     """Open, decode and split a dataset.
@@ -82,25 +81,21 @@ def prepare(
         validation: a fraction of what is not test, or a dataset.
         test: a fraction of all, a dataset, or None.
         on_bad_image: `"raise"` lists all images that cannot be used, `"skip"` leaves them out and lists them.
+        cache: where decoded images are kept.
 
     Raises:
         DataError: everything that is wrong with the data, before anything is computed.
+        CacheError: the disk has too little room for the decoded images.
     """
     if on_bad_image not in ("raise", "skip"):
         raise ConfigError(f"on_bad_image must be 'raise' or 'skip'; got {on_bad_image!r}.")
     parts, fractions = _open_parts(data, num_classes, {"validation": validation, "test": test})
-    pixels = allocate(parts, image_size)
-    scans: dict[str, Scan] = {}
-    start = 0
-    for name, part in parts.items():
-        with narrator.bar(f"read {name}" if name != "all" else "read images", len(part)) as advance:
-            scans[name] = scan(part, image_size, pixels[start : start + len(part)], advance)
-        start += len(part)
+    pixels, scans = decode(parts, image_size, cache, narrator)
     audit = make_audit(parts, scans)
     problems = [problem for found in scans.values() for problem in found.problems.values()]
     if problems and on_bad_image == "raise":
         raise DataError.listing(
-            f"{len(problems)} of {start} images cannot be used (on_bad_image='skip' leaves them out)", problems
+            f"{len(problems)} of {len(pixels)} images cannot be used (on_bad_image='skip' leaves them out)", problems
         )
     notes = [note for part in parts.values() for note in part.notes]
     left_out = [problem.rstrip(".") for problem in problems]
@@ -163,22 +158,6 @@ def _open_parts(data: Any, num_classes: int, wanted: dict[str, Any]) -> tuple[di
     if whole == "all" and ({"validation", "test"} & set(parts)):
         parts = {"train": parts.pop("all"), **parts}
     return parts, fractions
-
-
-def allocate(parts: dict[str, Dataset], image_size: int) -> np.ndarray:
-    """Room for all decoded images: in memory, or in a temporary file that vanishes with the array."""
-    shape = (sum(len(part) for part in parts.values()), image_size, image_size, 3)
-    dtype = np.result_type(*(part.pixel_dtype(image_size) for part in parts.values()))
-    if np.prod(shape, dtype=float) * dtype.itemsize <= IN_MEMORY:
-        return np.zeros(shape, dtype)
-    needed, free = int(np.prod(shape, dtype=float)) * dtype.itemsize, shutil.disk_usage(tempfile.gettempdir()).free
-    if needed > free - 2**28:
-        raise DataError(
-            f"The decoded images take {needed / 2**30:.1f} GiB in {tempfile.gettempdir()}, and {free / 2**30:.1f} GiB "
-            "are free. Free some, or point the environment variable TMPDIR at a larger disk."
-        )
-    with tempfile.TemporaryFile(prefix="vggft-") as file:  # the map keeps its own handle
-        return np.memmap(file, dtype, "w+", shape=shape)
 
 
 def _split(

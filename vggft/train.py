@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -25,7 +26,9 @@ MOST_FOR_SCALE = 4096
 OPTIMIZERS = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW, "sgd": keras.optimizers.SGD}
 
 
-def make_optimizer(training: Training, learning_rate: float, steps: int, rates: dict[str, float]) -> Any:
+def make_optimizer(
+    training: Training, learning_rate: float, steps: int, rates: dict[str, float], half: bool = False
+) -> Any:
     """An optimizer whose learning rate follows the schedule and is multiplied for each block by `rates`."""
     base = OPTIMIZERS[training.optimizer]
 
@@ -50,7 +53,9 @@ def make_optimizer(training: Training, learning_rate: float, steps: int, rates: 
             0.0, max(1, steps - warmup), warmup_target=learning_rate, warmup_steps=warmup
         )
     options: dict[str, Any] = {"momentum": 0.9, "nesterov": True} if training.optimizer == "sgd" else {}
-    return Discriminative(schedule, weight_decay=training.weight_decay or None, **options)
+    optimizer = Discriminative(schedule, weight_decay=training.weight_decay or None, **options)
+    # The gradients of float16 would vanish; bfloat16 has the range of float32.
+    return keras.optimizers.LossScaleOptimizer(optimizer) if half else optimizer
 
 
 def score(accuracy: float, loss: float) -> float:
@@ -177,10 +182,11 @@ def fit(
         accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
     class_weight = None
     if training.class_weight == "balanced":
-        labels, classes = train.targets[np.atleast_2d(train.rows)[0]].argmax(1), np.arange(train.targets.shape[1])
+        labels, classes = train.targets[train.rows].argmax(1), np.arange(train.targets.shape[1])
         class_weight = compute_class_weight("balanced", classes=classes, y=labels).astype("float32")
-    steps = epochs * -(-train.rows.shape[-1] // batch_size)
-    optimizer = make_optimizer(training, learning_rate, steps, rates or {})
+    steps = epochs * -(-len(train.rows) // batch_size)
+    half = any(layer.compute_dtype == "float16" and layer.trainable_weights for layer in model.layers)
+    optimizer = make_optimizer(training, learning_rate, steps, rates or {}, half)
     # XLA on the CPU does without oneDNN's convolutions and is slower.
     model.compile(optimizer, loss, metrics=[accuracy], jit_compile=False, steps_per_execution=min(steps_at_once, steps))
     optimizer.build(model.trainable_variables)
@@ -211,7 +217,7 @@ def fit(
 
 def _pooled(model: keras.Model, start: str | None, train: Examples) -> Iterator[np.ndarray]:
     """Batches of what the head starts from, of training images as they are; a few thousand tell their scale."""
-    rows = np.sort(np.random.default_rng(0).permutation(np.atleast_2d(train.rows)[0])[:MOST_FOR_SCALE])
+    rows = np.sort(np.random.default_rng(0).permutation(train.rows)[:MOST_FOR_SCALE])
     pooled = pooled_layer(model)
     rest = None if start == pooled else between(model, start, pooled)
     for part in np.array_split(rows, -(-len(rows) // 256)):
@@ -219,11 +225,20 @@ def _pooled(model: keras.Model, start: str | None, train: Examples) -> Iterator[
         yield inputs if rest is None else forward(rest, inputs)
 
 
+@dataclass(frozen=True)
+class Start:
+    """Where a phase starts from: examples whose inputs are what the layer gives, or pixels where there is none."""
+
+    layer: str | None
+    train: Examples
+    validation: Examples
+
+
 def train_network(
     model: keras.Model,
-    examples: dict[str, Examples],
+    head: Start,
+    blocks: Start | None,
     *,
-    cut: str | None,
     frozen: Iterable[str],
     training: Training,
     multi_label: bool,
@@ -235,7 +250,8 @@ def train_network(
 
     Args:
         model: the flat classifier, with `set_frozen` applied.
-        examples: `"train"` and `"validation"`, whose inputs are the features behind the layer `cut`.
+        head: what the first phase starts from.
+        blocks: what the second starts from; None where all blocks are frozen.
         training: resolved.
 
     Raises:
@@ -250,34 +266,24 @@ def train_network(
         "seed": seed,
     }
     before = block_digests(model)
-    pooled = pooled_layer(model)
-    unfrozen = [block for block in BLOCKS if block not in frozen]
-    head, start = examples, cut
-    if unfrozen:  # they, too, are a pure function until they learn
-        start = pooled
-        inputs = examples["train"].inputs
-        with narrator.bar("features for the head", len(inputs)) as advance:
-            vectors = forward(between(model, cut, pooled), inputs, advance=advance)
-        head = {split: Examples(vectors, part.targets, part.rows) for split, part in examples.items()}
-    # With all blocks frozen, the head starts from their features, or from pixels which change in every epoch.
-    standardize(model, _pooled(model, start, head["train"]))
+    standardize(model, _pooled(model, head.layer, head.train))
     history = fit(
-        between(model, start, "logits"),
-        head["train"],
-        head["validation"],
+        between(model, head.layer, "logits"),
+        head.train,
+        head.validation,
         phase="head",
         epochs=training.epochs or 1,
         learning_rate=training.learning_rate,
-        steps_at_once=1 if start is None else 8,
+        steps_at_once=1 if head.layer is None else 8,
         **common,
     )
     check_movement(before, block_digests(model), BLOCKS)
-    if unfrozen:
+    if blocks is not None:
         rates = {block: training.block_decay ** (len(BLOCKS) - 1 - i) for i, block in enumerate(BLOCKS)}
         history += fit(
-            between(model, cut, "logits"),
-            examples["train"],
-            examples["validation"],
+            between(model, blocks.layer, "logits"),
+            blocks.train,
+            blocks.validation,
             phase="blocks and head",
             epochs=training.fine_tune_epochs or 1,
             learning_rate=training.fine_tune_learning_rate or 0.0,

@@ -1,0 +1,251 @@
+"""All that is decided before the work: what learns from what, in which precision, and by which passes."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import keras
+import numpy as np
+
+from .augment import changer
+from .backbone import BLOCKS, frozen_blocks, set_frozen
+from .cache import Cache
+from .classifier import Description, build
+from .config import Augment, Head, Training
+from .errors import ConfigError
+from .features import Pass, cut_layer, passes, pooled_layer
+from .precision import check_precision, choose, measure, policy
+from .progress import Narrator
+from .splits import Pool, prepare
+from .weights import Pretrained, load_pretrained
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do.
+
+    Args:
+        pool: the images and how they are split.
+        description: the classifier that comes out.
+        pretrained: where its blocks start from.
+        model: its network with those weights, computing in `precision`; frozen blocks are not trainable.
+        training: resolved for the number of images.
+        augment: as it was given.
+        change: what is done to the pixels of a batch anew in every epoch, if anything is.
+        seed: of everything random.
+        precision: of the arithmetic in the blocks.
+        why: a sentence about the precision.
+        stored_as: dtype of frozen features on the disk.
+        seconds: that an image takes through the first blocks, for each precision that was measured.
+        head_cut: the layer whose frozen features the head learns from; None: from pixels.
+        blocks_cut: the same for unfrozen blocks.
+        passes: what computes those features.
+        cache: where they are kept.
+    """
+
+    pool: Pool
+    description: Description
+    pretrained: Pretrained
+    model: keras.Model
+    training: Training
+    augment: Augment | Callable[[np.ndarray], np.ndarray] | None
+    change: Callable[[np.ndarray, np.ndarray, int], np.ndarray] | None
+    seed: int
+    precision: str
+    why: str
+    stored_as: str
+    seconds: dict[str, float]
+    head_cut: str | None
+    blocks_cut: str | None
+    passes: list[Pass]
+    cache: Cache
+
+    @property
+    def learning(self) -> tuple[str, ...]:
+        """The blocks that learn."""
+        return tuple(block for block in BLOCKS if block not in self.description.frozen)
+
+    @property
+    def views(self) -> Augment | None:
+        """The augmentation, where its views are frozen features."""
+        return self.augment if isinstance(self.augment, Augment) and self.change is None else None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What makes the run, as JSON: two runs of equal ones end equal."""
+        return {
+            "num_classes": len(self.pool.class_names),
+            "backbone": self.pretrained.name,
+            "backbone_digest": self.pretrained.digest,
+            "frozen": list(self.description.frozen),
+            "head": self.description.head.to_dict(),
+            "training": self.training.to_dict(),
+            "augment": named(self.augment),
+            "precision": self.precision,
+            "stored_as": self.stored_as,
+            "image_size": self.description.image_size,
+            "splits": {split: len(rows) for split, rows in self.pool.rows.items()},
+            "data_fingerprint": self.pool.fingerprint,
+            "seed": self.seed,
+        }
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know before it starts."""
+        notes = [*self.pool.notes, *self.pool.left_out[:20]]
+        if self.change is not None and self.description.frozen:
+            notes.append("every epoch has new views, so the frozen blocks are computed anew each time, not once")
+        if self.change is not None and self.learning:
+            notes.append("the first phase, of the head alone, uses the images as they are")
+        return notes
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{len(rows)} {split}" for split, rows in self.pool.rows.items())
+        learning = f"{', '.join(self.learning)} and the head" if self.learning else "the head"
+        epochs = f"at most {self.training.epochs} epochs"
+        if self.learning:
+            epochs += f" and {self.training.fine_tune_epochs} with blocks"
+        return (
+            f"{counts} images of {len(self.pool.class_names)} classes at {self.description.image_size} px; "
+            f"{self.pretrained.name}: {learning} will learn, {epochs} of batch {self.training.batch_size}. "
+            f"The blocks compute in {self.precision}: {self.why}."
+        )
+
+
+def make_plan(
+    dataset: Any,
+    num_classes: int,
+    *,
+    validation: Any = 0.2,
+    test: Any = None,
+    backbone: str | os.PathLike[str] = "vgg16_imagenet",
+    freeze: str | Iterable[str] = "all",
+    head: Head | None = None,
+    training: Training | None = None,
+    augment: Augment | Callable[[np.ndarray], np.ndarray] | None = None,
+    image_size: int | None = None,
+    precision: str = "auto",
+    on_bad_image: Literal["raise", "skip"] = "raise",
+    seed: int = 0,
+    earlier: Mapping[str, Any] | None = None,
+    narrator: Narrator,
+) -> Plan:
+    """Check everything, read the images, measure the machine for a moment, and decide; arguments as for `finetune`.
+
+    Args:
+        earlier: the configuration of the run that is resumed: a measurement may come out differently the next time.
+
+    Raises:
+        DataError, ConfigError, WeightsError, CacheError: all that is wrong, before anything is computed.
+    """
+    head, training, frozen = head or Head(), training or Training(), frozen_blocks(freeze)
+    num_classes, seed = _whole("num_classes", num_classes, 2), _whole("seed", seed, 0)
+    _check_kinds(head, training, augment)
+    check_precision(precision)
+    pretrained = load_pretrained(backbone)
+    image_size = pretrained.image_size if image_size is None else _whole("image_size", image_size, 32)
+    cache = Cache()
+    pool = prepare(
+        dataset,
+        num_classes,
+        validation=validation,
+        test=test,
+        image_size=image_size,
+        seed=seed,
+        on_bad_image=on_bad_image,
+        cache=cache,
+        narrator=narrator,
+    )
+    if pool.multi_label and training.class_weight:
+        raise ConfigError(
+            f"Training.class_weight={training.class_weight!r} needs one label an image; here are several."
+        )
+    learns = "block1" not in frozen
+    change = None
+    if augment is not None and (learns or getattr(augment, "views", None) is None):
+        change = changer(augment, seed, pool.pixels[:2])
+    description = Description(
+        class_names=pool.class_names,
+        image_size=image_size,
+        column=pretrained.column,
+        width=pretrained.width,
+        head=head,
+        multi_label=pool.multi_label,
+        backbone=pretrained.name,
+        frozen=frozen,
+    )
+    seconds = measure(pretrained.column, pretrained.width, image_size, learns, cache.root / "precision.json")
+    stored_as, why = "float32" if precision == "float32" else "float16", "as was asked"
+    if precision == "auto":
+        precision, why = choose(seconds)
+        if earlier:
+            precision, stored_as, why = earlier["precision"], earlier.get("stored_as", stored_as), "as the run began"
+    model = build(description, seed, policy(precision))
+    pretrained.assign(model)
+    set_frozen(model, frozen)
+    head_cut = blocks_cut = None
+    if change is None or frozen != BLOCKS:
+        head_cut = pooled_layer(model)
+    if change is None and frozen != BLOCKS:
+        blocks_cut = cut_layer(model, frozen)
+    cuts = [cut for cut in (blocks_cut, head_cut) if cut is not None]
+    planned = []
+    if cuts:
+        views = augment if isinstance(augment, Augment) and change is None else None
+        kinds: dict[str, Any] = {"precision": precision, "stored_as": stored_as, "augment": views, "seed": seed}
+        planned = passes(model, cuts, pool.digests, pool.rows["train"], **kinds)
+    return Plan(
+        pool=pool,
+        description=description,
+        pretrained=pretrained,
+        model=model,
+        training=training.resolve(len(pool.rows["train"])),
+        augment=augment,
+        change=change,
+        seed=seed,
+        precision=precision,
+        why=why,
+        stored_as=stored_as,
+        seconds=seconds,
+        head_cut=head_cut,
+        blocks_cut=blocks_cut,
+        passes=planned,
+        cache=cache,
+    )
+
+
+def _whole(name: str, value: Any, low: int) -> int:
+    """An integer argument; NumPy's do as well."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = low - 1
+    if number < low or isinstance(value, bool):
+        raise ConfigError(f"{name} must be an integer >= {low}; got {value!r}.")
+    return number
+
+
+def _check_kinds(head: Any, training: Any, augment: Any) -> None:
+    if not isinstance(head, Head):
+        raise ConfigError(f"head must be a vggft.Head, as Head(units=(256,)); got {head!r}.")
+    if not isinstance(training, Training):
+        raise ConfigError(f"training must be a vggft.Training, as Training(epochs=20); got {training!r}.")
+    if not (augment is None or isinstance(augment, Augment) or callable(augment)):
+        raise ConfigError(f"augment must be a vggft.Augment, a function of pixels, or None; got {augment!r}.")
+    try:
+        keras.activations.get(head.activation)
+    except ValueError:
+        raise ConfigError(f"Head.activation must be the name of a Keras activation; got {head.activation!r}.") from None
+
+
+def named(value: Any) -> Any:
+    """An argument as JSON: itself if it is simple, else what it is called or what kind it is."""
+    if isinstance(value, Augment):
+        return value.to_dict()
+    if value is None or isinstance(value, (bool, int, float, str, os.PathLike)):
+        return os.fspath(value) if isinstance(value, os.PathLike) else value
+    return getattr(value, "__qualname__", type(value).__name__)
