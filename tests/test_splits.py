@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vggft import splits
+from vggft import pixels, splits
+from vggft.cache import Cache
 from vggft.errors import DataError
 from vggft.progress import Narrator
 from vggft.splits import Pool
@@ -21,7 +23,7 @@ MIXED = np.arange(80) % 2
 
 
 def prepare(data: Any, **arguments: Any) -> Pool:
-    return splits.prepare(data, 2, image_size=32, narrator=Narrator(0), **arguments)
+    return splits.prepare(data, 2, image_size=32, cache=Cache(), narrator=Narrator(0), **arguments)
 
 
 def folder(path: Path) -> Path:
@@ -102,11 +104,26 @@ def test_bad_images_are_raised_or_left_out_and_listed(tmp_path: Path) -> None:
     assert "letter.jpg is not an image" in left_out
 
 
-def test_a_large_pool_is_a_memory_map_of_the_same_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    small = prepare((PIXELS, LABELS), test=0.25)
-    monkeypatch.setattr(splits, "IN_MEMORY", 1)
-    large = prepare((PIXELS, LABELS), test=0.25)
-    assert isinstance(large.pixels, np.memmap) and not isinstance(small.pixels, np.memmap)
-    assert large.pixels.dtype == small.pixels.dtype
-    np.testing.assert_array_equal(large.pixels, small.pixels)
-    assert large.fingerprint == small.fingerprint
+def test_images_are_decoded_once_whatever_their_names(tmp_path: Path) -> None:
+    """The second time they come from the disk, though the files were moved; what is wrong is said of the new names."""
+    kinds: dict[str, Any] = {"on_bad_image": "skip", "validation": 0.25}
+    first = prepare(folder(tmp_path / "first"), **kinds)
+    shutil.move(tmp_path / "first", tmp_path / "second")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pixels, "scan", lambda *_: pytest.fail("decoded again"))
+        second = prepare(tmp_path / "second", **kinds)
+    assert isinstance(second.pixels, np.memmap) and second.fingerprint == first.fingerprint
+    np.testing.assert_array_equal(second.pixels, first.pixels)
+    assert second.audit.to_dict()["images"] == first.audit.to_dict()["images"]
+    assert [text.replace("first", "second") for text in first.left_out] == list(second.left_out) != []
+
+
+def test_an_image_that_changed_is_decoded_again(tmp_path: Path) -> None:
+    data = folder(tmp_path / "data")
+    (data / "a" / "letter.jpg").unlink()
+    before = prepare(data, validation=0.25)
+    row = before.names.index(str(data / "a" / "0.png"))
+    Image.fromarray(255 - PIXELS[0]).save(data / "a" / "0.png")
+    after = prepare(data, validation=0.25)
+    np.testing.assert_array_equal(before.pixels[row], PIXELS[0])
+    np.testing.assert_array_equal(after.pixels[row], 255 - PIXELS[0])

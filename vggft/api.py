@@ -232,20 +232,19 @@ def _starts(plan: Plan, narrator: Narrator) -> tuple[Start, Start | None]:
     return start(plan.head_cut), start(plan.blocks_cut) if plan.learning else None
 
 
-def _judge(model: keras.Model, start: Start, pool: Pool) -> tuple[dict[str, Evaluation], float]:
-    """The evaluation on every split but train; and how far probabilities are from those of `model` from pixels.
+def _judge(model: keras.Model, start: Start, pool: Pool) -> tuple[dict[str, Evaluation], dict[str, Any]]:
+    """The evaluation on every split but train; and how far probabilities from features are from those from pixels.
 
     Frozen features that training started from serve again, unless what is saved says something else of the pixels.
     """
     splits = [split for split in pool.rows if split != "train"]
     some = np.concatenate([pool.rows[split][:AGREE_ON] for split in splits])
     rest = between(model, start.layer, "predictions")
-    agreement = 0.0
+    inputs, difference = start.train.inputs, 0.0
     if start.layer is not None:
-        found = forward(rest, start.train.inputs[some]) - forward(model, pool.pixels[some])
-        agreement = float(np.abs(found).max())
-    inputs = start.train.inputs
-    if agreement > AGREEMENT:
+        difference = float(np.abs(forward(rest, inputs, rows=some) - forward(model, pool.pixels, rows=some)).max())
+    judged_from = "pixels" if start.layer is None or difference > AGREEMENT else "features"
+    if judged_from == "pixels":
         rest, inputs = model, pool.pixels
     evaluations = {}
     for split in splits:
@@ -258,7 +257,7 @@ def _judge(model: keras.Model, start: Start, pool: Pool) -> tuple[dict[str, Eval
             multi_label=pool.multi_label,
             names=tuple(pool.names[row] for row in rows),
         )
-    return evaluations, agreement
+    return evaluations, {"largest_difference": difference, "judged_from": judged_from}
 
 
 def _results(evaluations: dict[str, Evaluation]) -> dict[str, Any]:
