@@ -16,7 +16,8 @@ PACKAGE = Path(vggft.__file__).parent
 # The path that the data takes, from top to bottom.
 HOUSE = (
     "errors config progress run cache images augment table labels dataset pixels audit stratify splits "
-    "backbone precision weights features head evaluate pictures classifier batches train plan api cli"
+    "backbone precision weights features head evaluate pictures classifier batches train "
+    "plan estimate api cache_cli cli"
 ).split()
 
 

@@ -20,6 +20,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 if TYPE_CHECKING:
+    from .api import estimate as estimate
     from .api import finetune as finetune
     from .api import vgg as vgg
     from .api import vgg16 as vgg16
@@ -39,11 +40,12 @@ if TYPE_CHECKING:
     from .errors import RunError as RunError
     from .errors import VggftError as VggftError
     from .errors import WeightsError as WeightsError
+    from .estimate import Estimate as Estimate
     from .evaluate import Evaluation as Evaluation
     from .weights import PRESETS as PRESETS
 
 _HOMES = {
-    "api": ("finetune", "vgg", "vgg16"),
+    "api": ("estimate", "finetune", "vgg", "vgg16"),
     "audit": ("Audit", "audit"),
     "classifier": ("Classification", "Classifier", "load"),
     "config": ("Augment", "Head", "Training"),
@@ -57,6 +59,7 @@ _HOMES = {
         "VggftError",
         "WeightsError",
     ),
+    "estimate": ("Estimate",),
     "evaluate": ("Evaluation",),
     "weights": ("PRESETS",),
 }

@@ -13,6 +13,7 @@ from . import backbone as _backbone
 from .batches import Examples
 from .classifier import Classifier, build, load
 from .config import Augment, Head, Training
+from .estimate import Estimate, make_estimate
 from .evaluate import Evaluation, evaluate
 from .features import between, forward, frozen_features
 from .plan import Plan, make_plan, named
@@ -169,6 +170,7 @@ def finetune(
         narrator=narrator,
     )
     pool = plan.pool
+    plan.cache.check_room([spec for each in plan.passes for spec in each.specs.values()])
     given = {"dataset": dataset, "validation": validation, "test": test, "on_bad_image": on_bad_image}
     run.start(plan.config, {name: named(value) for name, value in given.items()})
     if run.finished and run.classifier_path is not None:
@@ -180,6 +182,9 @@ def finetune(
     for note in plan.notes:
         narrator.say(f"Note: {note}.")
     narrator.say(str(plan))
+    cost = make_estimate(plan)
+    run.write_json("estimate.json", cost.to_dict())
+    narrator.say(str(cost))
 
     head_start, blocks_start = _starts(plan, narrator)
     history = train_network(
@@ -208,6 +213,33 @@ def finetune(
         run.drop_points()
         narrator.say(f"The classifier is {run.classifier_path}.")
     return classifier
+
+
+def estimate(dataset: Any, num_classes: int, *, verbose: int = 1, **arguments: Any) -> Estimate:
+    """What a run would cost, without it: the images are read and checked, the machine is measured for a moment.
+
+    Args:
+        dataset: as for `finetune`.
+        num_classes: as for `finetune`.
+        verbose: 0 prints nothing.
+        arguments: all others of `finetune`; what concerns the run directory is not looked at.
+
+    Raises:
+        DataError, ConfigError, WeightsError, CacheError: as `finetune` would.
+
+    >>> import numpy as np, vggft
+    >>> images, labels = np.zeros((40, 32, 32, 3), np.uint8), np.arange(40) % 2
+    >>> images += np.arange(40, dtype=np.uint8)[:, None, None, None]
+    >>> vggft.estimate((images, labels), 2, backbone="vgg16_mini", image_size=32, verbose=0).images
+    {'train': 32, 'validation': 8}
+    """
+    asked = {name: value for name, value in arguments.items() if name not in ("run_dir", "resume")}
+    narrator = Narrator(verbose)
+    plan = make_plan(dataset, num_classes, **asked, narrator=narrator)
+    for note in plan.notes:
+        narrator.say(f"Note: {note}.")
+    narrator.say(str(plan))
+    return make_estimate(plan)
 
 
 def _starts(plan: Plan, narrator: Narrator) -> tuple[Start, Start | None]:

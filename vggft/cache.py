@@ -155,7 +155,7 @@ class Cache:
             with self._explained():
                 for entry in sorted(entries, key=lambda entry: entry.path):  # one order: nobody waits in a circle
                     stack.enter_context(_lock(entry.path, on_wait))
-                self._make_room(entries)
+                self.prune(self.check_room(specs), keep=[entry.path for entry in entries])
                 missing = [set(entry.missing()) for entry in entries]
             for n, part in enumerate(specs[0].shards):
                 if any(n in shards for shards in missing):
@@ -214,20 +214,25 @@ class Cache:
             count = -(-manifest["shape"][0] // manifest["shard_rows"]) if manifest else 1
             yield path, [n for n in range(count) if n not in checksums]
 
-    def _make_room(self, entries: Sequence[Entry]) -> None:
-        """Before anything is written: let old entries go, and refuse if that is not enough."""
-        wanted = [entry.path for entry in entries]
-        needed = sum(entry.spec.num_bytes for entry in entries if not entry.path.exists())
+    def check_room(self, specs: Sequence[Spec]) -> int:
+        """Whether all of these find room, once old entries are let go: how many bytes those may keep.
+
+        Raises:
+            CacheError: the disk has too little room.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        wanted = {self.root / spec.kind / spec.key: spec for spec in specs}
+        needed = sum(spec.num_bytes for path, spec in wanted.items() if not path.exists())
         held = sum(size for path, size, _ in self.entries() if path not in wanted)
-        free = shutil.disk_usage(self.root).free - SPARE
-        limit = (free + held) // 2 if self.max_size is None else self.max_size
-        if needed > min(limit, free + held):
+        free = max(0, shutil.disk_usage(self.root).free - SPARE)
+        room = min((free + held) // 2 if self.max_size is None else self.max_size, free + held)
+        if needed > room:
             raise CacheError(
-                f"The cache in {self.root} needs {needed / 1e9:.2f} GB for {entries[0].spec.kind}, but has room for "
-                f"{max(0, min(limit, free + held)) / 1e9:.2f} GB. Set VGGFT_CACHE_DIR to a larger disk, take fewer "
-                "views, or freeze all blocks, whose pooled features are small."
+                f"The cache in {self.root} needs {needed / 1e9:.2f} GB for {specs[0].kind}, but has room for "
+                f"{room / 1e9:.2f} GB. Set VGGFT_CACHE_DIR to a larger disk, take fewer views, or freeze all blocks, "
+                "whose pooled features are small."
             )
-        self.prune(max(0, min(limit, free + held) - needed), keep=wanted)
+        return room - needed
 
 
 def read_entry(path: Path) -> tuple[dict[str, Any], dict[int, str]]:

@@ -1,4 +1,4 @@
-"""The command line: the verbs of the library, `vggft audit|finetune|evaluate|predict|draw|demo`."""
+"""The command line: the verbs of the library, `vggft audit|finetune|evaluate|predict|draw|demo|cache`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typing import Annotated, Any
 
 import typer
 
-from . import __version__
-from .config import Head, Training
+from . import __version__, cache_cli
+from .config import Augment, Head, Training
 from .errors import ConfigError, VggftError
 
 app = typer.Typer(
@@ -27,6 +27,9 @@ app = typer.Typer(
     help="Fine-tune VGG16 on your own images. Start with `vggft demo`, then `vggft audit FOLDER`, "
     "then `vggft finetune FOLDER --num-classes N`.",
 )
+
+
+app.add_typer(cache_cli.app, name="cache")
 
 
 class OnBadImage(StrEnum):
@@ -94,6 +97,11 @@ def finetune(
         Path | None, typer.Option(help="A new directory for all results; by default runs/<data>-<number>.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --run-dir.")] = False,
+    precision: Annotated[
+        str, typer.Option(help="Of the blocks: float32, bfloat16, float16, or auto, the fastest here.")
+    ] = "auto",
+    augment: Annotated[bool, typer.Option("--augment", help="Learn from four seeded views of every image.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read the data, print an estimate, and stop.")] = False,
     seed: Annotated[int, typer.Option(help="Of splits, weights and order.")] = 0,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -109,26 +117,29 @@ def finetune(
     )
     if resume and run_dir is None:
         raise ConfigError("--resume goes on with the run in --run-dir, which has to be named.")
-    run_dir = run_dir or _next_run(Path(data).stem)
     _import_quietly()
-    from .api import finetune as run_finetune
+    from . import api
 
-    classifier = run_finetune(
-        data,
-        num_classes,
-        validation=_fraction(validation),
-        test=_fraction(test),
-        backbone=backbone,
-        freeze=tuple(freeze.split(",")) if "," in freeze else freeze,
-        head=head,
-        training=training,
-        image_size=image_size,
-        on_bad_image=on_bad_image.value,  # type: ignore[arg-type]
-        run_dir=run_dir,
-        resume=resume,
-        seed=seed,
-        verbose=0 if quiet or as_json else 1,
-    )
+    arguments: dict[str, Any] = {
+        "validation": _fraction(validation),
+        "test": _fraction(test),
+        "backbone": backbone,
+        "freeze": tuple(freeze.split(",")) if "," in freeze else freeze,
+        "head": head,
+        "training": training,
+        "augment": Augment() if augment else None,
+        "image_size": image_size,
+        "precision": precision,
+        "on_bad_image": on_bad_image.value,
+        "seed": seed,
+        "verbose": 0 if quiet or as_json else 1,
+    }
+    if dry_run:
+        cost = api.estimate(data, num_classes, **arguments)
+        typer.echo(json.dumps(cost.to_dict(), indent=2) if as_json else str(cost))
+        return
+    run_dir = run_dir or _next_run(Path(data).stem)
+    classifier = api.finetune(data, num_classes, run_dir=run_dir, resume=resume, **arguments)
     _print_evaluation(classifier.evaluation, as_json, {"classifier": str(run_dir / "classifier.keras")})
 
 
