@@ -128,3 +128,41 @@ def test_the_demo_learns_digits(tmp_path: Path) -> None:
     accuracy = re.search(r"Test: accuracy (\d\.\d+)", printed)
     assert accuracy and float(accuracy[1]) > 0.9
     assert (tmp_path / "demo" / "classifier.keras").exists()
+
+
+def test_a_dry_run_says_what_it_would_cost_and_leaves_no_run(folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    printed = finetune(folder, tiny_weights, "--dry-run", "--run-dir", run_dir, "--freeze", "block3")
+    assert re.search(r"Estimate: .*; training at most .*; about .* of memory", " ".join(printed.split()))
+    assert not run_dir.exists()
+    told = json.loads(finetune(folder, tiny_weights, "--dry-run", "--json", "--augment", "--precision", "float32"))
+    assert told["images"] == {"train": 96, "validation": 24} and told["minutes"] > 0
+    assert (told["passes"], told["views"]) == (4, 120 + 3 * 96)  # four views of what is trained on
+
+
+def test_the_cache_is_listed_verified_and_pruned(
+    folder: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VGGFT_CACHE_DIR", str(tmp_path))
+    assert "0 entries" in run("cache", "list")
+    finetune(folder, tiny_weights, "--epochs", 1, "--run-dir", tmp_path / "run")
+    entries = {entry["kind"]: entry for entry in json.loads(run("cache", "list", "--json"))}
+    assert entries["features"]["cut"] == "avg_pool" and entries["features"]["shape"] == [120, 32]
+    assert entries["images"]["bytes"] > 120 * 32 * 32 * 3
+    assert "features avg_pool" in run("cache", "list") and "0 incomplete" in run("cache", "verify")
+
+    rows = tmp_path / "images" / entries["images"]["entry"] / "rows.npy"
+    content = bytearray(rows.read_bytes())
+    content[5000] ^= 1
+    rows.write_bytes(content)
+    assert f"images/{entries['images']['entry']}: 1 shards are missing" in run("cache", "verify", status=1)
+    assert json.loads(run("cache", "verify", "--json", status=1))["damaged"] == {f"images/{rows.parent.name}": [0]}
+    finetune(folder, tiny_weights, "--epochs", 1, "--run-dir", tmp_path / "run2")
+    assert "0 incomplete" in run("cache", "verify")
+
+    with pytest.raises(vggft.ConfigError, match="as 20GB, 500MB"):
+        run("cache", "prune", "--max-size", "lots")
+    run("cache", "prune", "--max-size", "0.2MB")
+    left = json.loads(run("cache", "list", "--json"))
+    assert 0 < sum(entry["bytes"] for entry in left) <= 200_000
+    assert "0 entries" in run("cache", "prune", "--max-size", "0")
