@@ -1,0 +1,236 @@
+"""What frozen features save: ours and the ways it is done today, side by side, with the full VGG16 at 224 pixels.
+
+    python tests/benchmarks/frozen_features.py --work DIRECTORY [forward frozen block4 size none]
+
+Weights are random, which time does not depend on; images are JPEG files of 500 x 375. One epoch of the Keras guide's
+loop is timed and taken ten times, for its epochs are alike. About an hour on two cores; what was measured is in
+DIRECTORY/log.json, and a second call goes on behind it. Nothing else should run meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+from sides import Log, clock, peak_memory, photographs, random_weights
+
+EPOCHS, IMAGES, ROUNDS = 10, 1024, 3
+SIZES = (256, 512, 1024, 2048)
+GFLOP = 30.7  # of VGG16's blocks for one image of 224 pixels
+
+
+class Bench:
+    """The sides of all points over one work directory."""
+
+    def __init__(self, work: Path):
+        work.mkdir(parents=True, exist_ok=True)
+        self.work, self.log = work, Log(work / "log.json")
+        self.weights = random_weights(work / "random.npz")
+
+    def folder(self, count: int) -> Path:
+        return photographs(self.work / f"images{count}", count)
+
+    def finetune(self, count: int, *, keep: bool = False, epochs: int = EPOCHS, **arguments: Any) -> Any:
+        """`vggft.finetune` as a user calls it; the cache is empty unless it is kept from the call before."""
+        import vggft
+
+        cache = self.work / "cache"
+        if not keep:
+            shutil.rmtree(cache, ignore_errors=True)
+        os.environ["VGGFT_CACHE_DIR"] = str(cache)
+        training = vggft.Training(epochs=epochs, fine_tune_epochs=epochs, patience=epochs, batch_size=32)
+        data = self.folder(count)
+        return vggft.finetune(data, 8, backbone=self.weights, training=training, verbose=0, **arguments)
+
+    def guide(self, count: int, learns: str = "") -> float:
+        """The loop of the Keras guide on transfer learning: seconds of an epoch with validation, behind the tracing."""
+        import keras
+
+        folder = self.folder(count)
+        kinds = {"validation_split": 0.2, "seed": 0, "image_size": (224, 224), "batch_size": 32, "label_mode": "int"}
+        train = keras.utils.image_dataset_from_directory(folder, subset="training", verbose=False, **kinds)
+        validation = keras.utils.image_dataset_from_directory(folder, subset="validation", verbose=False, **kinds)
+        base = keras.applications.VGG16(include_top=False, weights=None, input_shape=(224, 224, 3))
+        for layer in base.layers:
+            layer.trainable = bool(learns) and (learns == "all" or layer.name.startswith(learns))
+        inputs = keras.Input((224, 224, 3))
+        x = keras.applications.vgg16.preprocess_input(inputs)
+        x = keras.layers.GlobalAveragePooling2D()(base(x, training=False))
+        x = keras.layers.Dropout(0.5)(keras.layers.Dense(256, activation="relu")(x))
+        model = keras.Model(inputs, keras.layers.Dense(8)(x))
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.Adam(1e-5), loss, metrics=["accuracy"])
+        model.fit(train.take(1), validation_data=validation.take(1), verbose=0)  # traces
+        return clock(lambda: model.fit(train, validation_data=validation, verbose=0))
+
+    def predict(self, pixels: np.ndarray, policy: str) -> float:
+        """Images a second of `keras.Model.predict` from an array in memory, after a first call."""
+        import keras
+
+        from vggft import backbone
+
+        inputs = keras.Input((224, 224, 3))
+        x = backbone.add_blocks(backbone.preprocess(inputs), "D", 1.0, dtype=policy)
+        model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D(dtype="float32")(x))
+        model.predict(pixels[:32], batch_size=32, verbose=0)
+        return len(pixels) / clock(lambda: model.predict(pixels, batch_size=32, verbose=0))
+
+    def forward(self) -> None:
+        """Point 1."""
+        import tensorflow as tf
+
+        from vggft.cache import Cache
+        from vggft.classifier import Description, build
+        from vggft.dataset import open_dataset
+        from vggft.features import frozen_features, passes
+        from vggft.pixels import decode
+        from vggft.progress import Narrator
+        from vggft.weights import load_pretrained
+
+        count, quiet = 256, Narrator(0)
+        folder = self.folder(count)
+        model = build(Description(tuple("abcdefgh"), 224), dtype="mixed_bfloat16")
+        load_pretrained(self.weights).assign(model)
+        array = np.random.default_rng(0).integers(0, 256, (count, 224, 224, 3)).astype("float32")
+
+        def ours(number: int) -> float:
+            cache = Cache(self.work / "cache")
+
+            def work() -> None:
+                pixels, scans = decode(open_dataset(folder, 8), 224, cache, quiet)
+                digests = [digest for scan in scans.values() for digest in scan.digests]
+                kinds: dict[str, Any] = {"precision": "bfloat16", "stored_as": "float16"}
+                planned = passes(model, ["avg_pool"], digests, np.arange(count), **kinds)
+                frozen_features(model, planned, pixels, cache=cache, narrator=quiet)
+
+            shutil.rmtree(cache.root, ignore_errors=True)
+            return count / clock(work)
+
+        def product(number: int) -> float:
+            a = tf.cast(tf.random.normal((4096, 4096)), tf.bfloat16)
+            tf.matmul(a, a).numpy()
+            seconds = min(clock(lambda: tf.matmul(a, a).numpy()) for _ in range(5))
+            return 2 * 4096**3 / seconds / 1e9 / GFLOP
+
+        found = self.log.turns(
+            "forward, images/s",
+            ROUNDS,
+            keras_float32=lambda _: self.predict(array, "float32"),
+            keras_bfloat16=lambda _: self.predict(array, "mixed_bfloat16"),
+            ours_from_jpeg=ours,
+            matrix_product=product,
+        )
+        best = max(found["keras_float32"], found["keras_bfloat16"])
+        say(1, f"{found}; ours / TensorFlow's best {found['ours_from_jpeg'] / best:.2f} (goal 0.9)")
+        say(
+            1,
+            f"ours / keras float32 {found['ours_from_jpeg'] / found['keras_float32']:.2f}; ours / bf16 matrix product "
+            f"{found['ours_from_jpeg'] / found['matrix_product']:.2f}",
+        )
+
+    def frozen(self) -> None:
+        """Points 2 and 4."""
+        array = np.random.default_rng(0).integers(0, 256, (IMAGES, 224, 224, 3)).astype("uint8")
+        found = self.log.turns(
+            "frozen, seconds",
+            ROUNDS,
+            guide_one_epoch=lambda _: self.guide(IMAGES),
+            ours=lambda _: clock(lambda: self.finetune(IMAGES)),
+            ours_again=lambda _: clock(lambda: self.finetune(IMAGES, keep=True)),
+            one_pass=lambda _: IMAGES / self.predict(array, "mixed_bfloat16"),
+        )
+        guide = EPOCHS * found["guide_one_epoch"]
+        say(
+            2,
+            f"{found}; guide x {EPOCHS} / ours {guide / found['ours']:.1f} (goal 15); "
+            f"ours / one pass {found['ours'] / found['one_pass']:.2f} (goal 1.25)",
+        )
+        say(4, f"second / first {found['ours_again'] / found['ours']:.3f} (goal 0.05)")
+
+    def block4(self) -> None:
+        """Point 3."""
+        found = self.log.turns(
+            "block4, seconds",
+            ROUNDS,
+            guide_one_epoch=lambda _: self.guide(IMAGES, "block5"),
+            ours=lambda _: clock(lambda: self.finetune(IMAGES, freeze="block4")),
+        )
+        say(3, f"{found}; guide x {EPOCHS} / ours {EPOCHS * found['guide_one_epoch'] / found['ours']:.2f} (goal 6)")
+
+    def size(self) -> None:
+        """Point 5, each size in a process of its own."""
+
+        def one(count: int, which: int) -> float:
+            command = [sys.executable, __file__, "--work", str(self.work), "--one", str(count)]
+            key = f"{count}"
+            if key not in told:
+                done = subprocess.run(command, check=True, capture_output=True, text=True)
+                told[key] = [float(part) for part in done.stdout.split()[-2:]]
+            value = told[key][which]
+            if which == 1:
+                del told[key]
+            return value
+
+        told: dict[str, list[float]] = {}
+        for count in SIZES:
+            self.folder(count)
+        sides = {}
+        for count in SIZES:
+            sides[f"seconds_{count}"] = lambda _, count=count: one(count, 0)
+            sides[f"mebibytes_{count}"] = lambda _, count=count: one(count, 1)
+        found = self.log.turns("size", ROUNDS, **sides)
+        seconds = np.array([found[f"seconds_{count}"] for count in SIZES])
+        slope, start = np.polyfit(SIZES, seconds, 1)
+        off = np.abs(seconds / (slope * np.array(SIZES) + start) - 1).max()
+        memory = [round(found[f"mebibytes_{count}"]) for count in SIZES]
+        say(
+            5,
+            f"{found}; {1000 * slope:.1f} ms an image + {start:.1f} s, off by at most {off:.1%} (goal 5 %); "
+            f"peak MiB {memory}",
+        )
+
+    def one(self, count: int) -> None:
+        """A run of one size, for `size`: prints seconds and the peak of anonymous memory in MiB."""
+        import tensorflow  # noqa: F401  (imports are not timed)
+
+        self.finetune(256, epochs=1, image_size=32)  # nor is what happens once in a process
+        with peak_memory() as peak:
+            seconds = clock(lambda: self.finetune(count, freeze="block4", epochs=1))
+        print(seconds, peak[0] / 2**20)
+
+    def none(self) -> None:
+        """Point 6: an epoch of each, with validation, behind the tracing."""
+        count = 128
+
+        def ours(number: int) -> float:
+            history = self.finetune(count, freeze="none", epochs=2).history
+            return float(history[-1]["seconds"])
+
+        found = self.log.turns("none, seconds", ROUNDS, keras=lambda _: self.guide(count, "all"), ours=ours)
+        say(6, f"{found}; Keras in float32 / ours {found['keras'] / found['ours']:.2f} (goal 1.95)")
+
+
+def say(point: int, text: str) -> None:
+    print(f"Point {point}: {text}", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("points", nargs="*", default=["forward", "frozen", "none", "block4", "size"])
+    parser.add_argument("--work", type=Path, required=True, help="a directory with 1 GB of room")
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    bench = Bench(asked.work)
+    if asked.one:
+        bench.one(asked.one)
+    else:
+        for name in asked.points:
+            getattr(bench, name)()
