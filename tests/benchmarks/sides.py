@@ -60,16 +60,32 @@ def photographs(folder: Path, count: int, classes: int = 8) -> Path:
     return folder
 
 
-def random_weights(path: Path) -> Path:
-    """Weights of the full VGG16 as it is before any training; time does not depend on their values."""
+def random_weights(path: Path, images: np.ndarray) -> Path:
+    """Random weights of the full VGG16, scaled layer by layer so that features vary as trained ones do.
+
+    Every channel gets mean 0 and variance 1 over some images before its ReLU (after arXiv:1511.06422). Weights straight
+    from an initializer give nearly the same features for all images, which a head then has to tell apart by their last
+    digits.
+
+    Args:
+        images: (B, 224, 224, 3) RGB 0..255.
+    """
     import keras
 
     from vggft import backbone
 
     if not path.exists():
         keras.utils.set_random_seed(0)
-        blocks = backbone.plain_weights(backbone.vgg("D", include_top=False))
-        np.savez(path, **blocks)
+        model = backbone.vgg("D", include_top=False)
+        x = backbone.preprocess(keras.ops.convert_to_tensor(images, "float32"))
+        for layer in model.layers[1:]:
+            if isinstance(layer, keras.layers.Conv2D):
+                kernel = layer.kernel.numpy()
+                linear = keras.ops.conv(x, kernel, padding="same").numpy()
+                mean, deviation = linear.mean((0, 1, 2)), linear.std((0, 1, 2))
+                layer.set_weights([kernel / deviation, -mean / deviation])
+            x = layer(x)
+        np.savez(path, **backbone.plain_weights(model))
     return path
 
 
