@@ -66,6 +66,7 @@ def test_the_run_directory_says_what_made_it(trained: tuple) -> None:
         "environment.json",
         "audit.json",
         "splits.csv",
+        "estimate.json",
         "history.csv",
         "evaluation.json",
         "classifier.keras",

@@ -70,11 +70,11 @@ def random_weights(path: Path, images: np.ndarray) -> Path:
     Args:
         images: (B, 224, 224, 3) RGB 0..255.
     """
-    import keras
-
-    from vggft import backbone
-
     if not path.exists():
+        import keras
+
+        from vggft import backbone
+
         keras.utils.set_random_seed(0)
         model = backbone.vgg("D", include_top=False)
         x = backbone.preprocess(keras.ops.convert_to_tensor(images, "float32"))
