@@ -3,7 +3,7 @@
     python tests/benchmarks/frozen_features.py --work DIRECTORY [forward frozen block4 size none]
 
 Weights are random, which time does not depend on; images are JPEG files of 500 x 375. One epoch of the Keras guide's
-loop over 256 images is timed and taken for as many images and epochs as ours had, for they are alike. Ours computes in
+loop over 128 images is timed and taken for as many images and epochs as ours had, for they are alike. Ours computes in
 the precision that `"auto"` chooses on the machine. About an hour on two cores; what was measured is in
 DIRECTORY/log.json, and a second call goes on behind it. Nothing else should run meanwhile.
 """
@@ -24,7 +24,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parent))
 from sides import Log, clock, peak_memory, photographs, random_weights
 
-EPOCHS, IMAGES, FEW, ROUNDS = 10, 1024, 256, 3
+EPOCHS, IMAGES, FEW, ROUNDS = 10, 512, 128, 3
 SIZES = (256, 512, 1024, 2048)
 GFLOP = 30.7  # of VGG16's blocks for one image of 224 pixels
 
@@ -187,7 +187,7 @@ class Bench:
         return [float(part) for part in done.stdout.splitlines()[-1].split()]
 
     def size(self) -> None:
-        """Point 5, each size in a process of its own; at 112 px, a quarter of the work."""
+        """Point 5, each size in a process of its own; at 64 px, a twelfth of the work."""
 
         def one(count: int, which: int) -> float:
             if which == 0:
@@ -218,12 +218,12 @@ class Bench:
 
         self.finetune(256, epochs=1, image_size=32)  # nor is what happens once in a process
         with peak_memory() as peak:
-            seconds = clock(lambda: self.finetune(count, freeze="block4", epochs=1, image_size=112))
+            seconds = clock(lambda: self.finetune(count, freeze="block4", epochs=1, image_size=64))
         print(seconds, peak[0] / 2**20)
 
     def none(self) -> None:
         """Point 6: an epoch of each, with validation, behind the tracing."""
-        count = 128
+        count = FEW // 2
 
         def ours(number: int) -> float:
             history = self.finetune(count, freeze="none", epochs=2).history
