@@ -16,8 +16,9 @@ PACKAGE = Path(vggft.__file__).parent
 # The path that the data takes, from top to bottom.
 HOUSE = (
     "errors config progress run cache images augment table labels dataset pixels audit stratify splits "
-    "backbone precision weights features head evaluate pictures classifier batches train "
-    "plan estimate api cache_cli cli"
+    "backbone precision weights features head evaluate pictures classifier batches optimizer train "
+    "stacked population plan judge estimate trials trainer oracles tuner winner results search workers api "
+    "options cache_cli search_cli cli"
 ).split()
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .classifier import load as load
     from .config import Augment as Augment
     from .config import Head as Head
+    from .config import SearchSpace as SearchSpace
     from .config import Training as Training
     from .errors import CacheError as CacheError
     from .errors import ClassifierFileError as ClassifierFileError
@@ -38,17 +39,21 @@ if TYPE_CHECKING:
     from .errors import DataError as DataError
     from .errors import FreezeError as FreezeError
     from .errors import RunError as RunError
+    from .errors import SearchError as SearchError
     from .errors import VggftError as VggftError
     from .errors import WeightsError as WeightsError
     from .estimate import Estimate as Estimate
     from .evaluate import Evaluation as Evaluation
+    from .results import SearchResult as SearchResult
+    from .search import search as search
+    from .trials import Trial as Trial
     from .weights import PRESETS as PRESETS
 
 _HOMES = {
     "api": ("estimate", "finetune", "vgg", "vgg16"),
     "audit": ("Audit", "audit"),
     "classifier": ("Classification", "Classifier", "load"),
-    "config": ("Augment", "Head", "Training"),
+    "config": ("Augment", "Head", "SearchSpace", "Training"),
     "errors": (
         "CacheError",
         "ClassifierFileError",
@@ -56,11 +61,15 @@ _HOMES = {
         "DataError",
         "FreezeError",
         "RunError",
+        "SearchError",
         "VggftError",
         "WeightsError",
     ),
     "estimate": ("Estimate",),
     "evaluate": ("Evaluation",),
+    "results": ("SearchResult",),
+    "search": ("search",),
+    "trials": ("Trial",),
     "weights": ("PRESETS",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -14,17 +14,13 @@ from .batches import Examples
 from .classifier import Classifier, build, load
 from .config import Augment, Head, Training
 from .estimate import Estimate, make_estimate
-from .evaluate import Evaluation, evaluate
-from .features import between, forward, frozen_features
+from .features import frozen_features
+from .judge import judge, summarize
 from .plan import Plan, make_plan, named
 from .progress import Narrator
 from .run import RunDirectory
-from .splits import Pool
 from .train import Start, train_network
 from .weights import load_pretrained
-
-AGREE_ON = 4  # images of a split, whose probabilities from features are compared with those from pixels
-AGREEMENT = 0.05
 
 
 def vgg(
@@ -170,7 +166,7 @@ def finetune(
         narrator=narrator,
     )
     pool = plan.pool
-    plan.cache.check_room([spec for each in plan.passes for spec in each.specs.values()])
+    plan.cache.check_room([spec for each in plan.planned for spec in each.specs.values()])
     given = {"dataset": dataset, "validation": validation, "test": test, "on_bad_image": on_bad_image}
     run.start(plan.config, {name: named(value) for name, value in given.items()})
     if run.finished and run.classifier_path is not None:
@@ -200,14 +196,15 @@ def finetune(
     )
     model = build(plan.description)
     model.set_weights(plan.model.get_weights())
-    evaluations, agreement = _judge(model, blocks_start or head_start, pool)
+    last = blocks_start or head_start
+    evaluations, agreement = judge(model, last.layer, last.train.inputs, pool)
     classifier = Classifier(
         model, plan.description, list(evaluations.values())[-1], history, pool.digests_of("train", "validation")
     )
     for evaluation in evaluations.values():
         narrator.say(repr(evaluation))
     run.write_table("history.csv", history)
-    run.write_json("evaluation.json", _results(evaluations) | {"agreement": agreement})
+    run.write_json("evaluation.json", summarize(evaluations) | {"agreement": agreement})
     if run.classifier_path is not None:
         classifier.save(run.classifier_path)
         run.drop_points()
@@ -245,10 +242,10 @@ def estimate(dataset: Any, num_classes: int, *, verbose: int = 1, **arguments: A
 def _starts(plan: Plan, narrator: Narrator) -> tuple[Start, Start | None]:
     """What the head and what unfrozen blocks learn from, its frozen features computed."""
     pool, features = plan.pool, {}
-    if plan.passes:
+    if plan.planned:
         features = frozen_features(
             plan.model,
-            plan.passes,
+            plan.planned,
             pool.pixels,
             augment=plan.views,
             seed=plan.seed,
@@ -262,42 +259,3 @@ def _starts(plan: Plan, narrator: Narrator) -> tuple[Start, Start | None]:
         return Start(cut, train, Examples(inputs, pool.targets, pool.rows["validation"]))
 
     return start(plan.head_cut), start(plan.blocks_cut) if plan.learning else None
-
-
-def _judge(model: keras.Model, start: Start, pool: Pool) -> tuple[dict[str, Evaluation], dict[str, Any]]:
-    """The evaluation on every split but train; and how far probabilities from features are from those from pixels.
-
-    Frozen features that training started from serve again, unless what is saved says something else of the pixels.
-    """
-    rows = {split: pool.rows[split] for split in pool.rows if split != "train"}
-    rest = between(model, start.layer, "predictions")
-    found = {split: forward(rest, start.train.inputs, rows=those) for split, those in rows.items()}
-    difference = 0.0
-    for split, those in rows.items():
-        said = np.asarray(model(pool.pixels[those[:AGREE_ON]], training=False))  # so few are called, not traced
-        difference = max(difference, float(np.abs(found[split][:AGREE_ON] - said).max()))
-    judged_from = "pixels" if start.layer is None or difference > AGREEMENT else "features"
-    if judged_from == "pixels" and start.layer is not None:
-        found = {split: forward(model, pool.pixels, rows=those) for split, those in rows.items()}
-    evaluations = {
-        split: evaluate(
-            pool.labels(split),
-            found[split],
-            pool.class_names,
-            split=split,
-            multi_label=pool.multi_label,
-            names=tuple(pool.names[row] for row in those),
-        )
-        for split, those in rows.items()
-    }
-    return evaluations, {"largest_difference": difference, "judged_from": judged_from}
-
-
-def _results(evaluations: dict[str, Evaluation]) -> dict[str, Any]:
-    """Every evaluation, and the gap from validation, which weights were chosen on, to test, which nothing was."""
-    results: dict[str, Any] = {split: found.to_dict() for split, found in evaluations.items()}
-    if "test" in evaluations:
-        chosen, touched = evaluations["validation"].metrics, evaluations["test"].metrics
-        both = {name: (chosen[name], touched[name]) for name in ("accuracy", "average_precision", "log_loss")}
-        results["gap"] = {name: a - b for name, (a, b) in both.items() if a is not None and b is not None}
-    return results

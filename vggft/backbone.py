@@ -255,3 +255,17 @@ def plain_weights(model: keras.Model) -> dict[str, np.ndarray]:
             kernel, bias = kernel * scale, beta + (bias - mean) * scale
         weights[f"{layer.name}/kernel"], weights[f"{layer.name}/bias"] = kernel, bias
     return weights
+
+
+def learned_weights(model: keras.Model, frozen: Iterable[str] = ()) -> dict[str, np.ndarray]:
+    """The weights of all layers outside of the frozen blocks, by layer and number: `{"fc1/0": kernel, ...}`."""
+    held = tuple(f"{block}_" for block in frozen)
+    layers = [layer for layer in model.layers if not (held and layer.name.startswith(held))]
+    return {f"{layer.name}/{n}": array for layer in layers for n, array in enumerate(layer.get_weights())}
+
+
+def assign_weights(model: keras.Model, weights: dict[str, np.ndarray]) -> None:
+    """Put weights of `learned_weights` into the layers of those names."""
+    for name in dict.fromkeys(key.rsplit("/", 1)[0] for key in weights):
+        layer = model.get_layer(name)
+        layer.set_weights([weights[f"{name}/{n}"] for n in range(len(layer.weights))])

@@ -17,8 +17,9 @@ class Examples:
         inputs: (N, ...) features or pixels.
         targets: (N, num_classes) float32, one-hot or multi-hot.
         rows: (n,) which of the N.
-        views: further views of those: (n, ...) each, of which every epoch draws one an image.
+        views: further views, (m, ...) each, of which every epoch draws one an image.
         change: given a batch of inputs, their rows and the epoch, what to train on instead.
+        view_rows: (n,) where in the views each of those rows is; None: in their order.
     """
 
     inputs: np.ndarray
@@ -26,6 +27,18 @@ class Examples:
     rows: np.ndarray
     views: Sequence[np.ndarray] = ()
     change: Callable[[np.ndarray, np.ndarray, int], np.ndarray] | None = None
+    view_rows: np.ndarray | None = None
+
+
+# Keras's `fit` ends an epoch before it begins the first one, so that has the order of the second.
+FIRST_ORDER = 1
+
+
+def order_of(count: int, num_views: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    """The order of an epoch, and which view of each image it draws (0: the image itself)."""
+    rng = np.random.default_rng((seed, epoch))
+    order = rng.permutation(count)
+    return order, rng.integers(1 + num_views, size=count) if num_views else np.zeros(count, np.int64)
 
 
 class Batches(keras.utils.PyDataset):
@@ -48,10 +61,7 @@ class Batches(keras.utils.PyDataset):
         count = len(self.examples.rows)
         self.order, self.drawn = np.arange(count), np.zeros(count, np.int64)
         if self.seed is not None:
-            rng = np.random.default_rng((self.seed, self.epoch))
-            self.order = rng.permutation(count)
-            if self.examples.views:
-                self.drawn = rng.integers(1 + len(self.examples.views), size=count)
+            self.order, self.drawn = order_of(count, len(self.examples.views), self.seed, self.epoch)
 
     @property
     def num_images(self) -> int:
@@ -65,9 +75,10 @@ class Batches(keras.utils.PyDataset):
         part = slice(index * self.batch_size, (index + 1) * self.batch_size)
         chosen, rows = self.order[part], self.examples.rows[self.order[part]]
         inputs = np.asarray(self.examples.inputs[rows])
+        seen = chosen if self.examples.view_rows is None else self.examples.view_rows[chosen]
         for view, features in enumerate(self.examples.views, start=1):
             where = self.drawn[part] == view
-            inputs[where] = features[chosen[where]]
+            inputs[where] = features[seen[where]]
         if self.examples.change and self.seed is not None:
             inputs = self.examples.change(inputs, rows, self.epoch)
         batch = inputs, self.examples.targets[rows]

@@ -1,23 +1,30 @@
-"""The command line: the verbs of the library, `vggft audit|finetune|evaluate|predict|draw|demo|cache`."""
+"""The command line: the verbs of the library, `vggft audit|finetune|search|evaluate|predict|draw|demo|cache`."""
 
 from __future__ import annotations
 
 import csv
 import io
-import itertools
 import json
-import os
 import sys
-import tempfile
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from . import __version__, cache_cli
-from .config import Augment, Head, Training
+from . import __version__, cache_cli, search_cli
+from .config import Augment, Head, SearchSpace, Training
 from .errors import ConfigError, VggftError
+from .options import (
+    AsJson,
+    Data,
+    OnBadImage,
+    Quiet,
+    fraction,
+    import_quietly,
+    integers,
+    next_run,
+    print_evaluation,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,18 +37,7 @@ app = typer.Typer(
 
 
 app.add_typer(cache_cli.app, name="cache")
-
-
-class OnBadImage(StrEnum):
-    """What to do with an image that cannot be read."""
-
-    stop = "raise"
-    skip = "skip"
-
-
-Data = Annotated[str, typer.Argument(help="A folder of class folders, or a CSV file of paths and labels.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+app.command()(search_cli.search)
 
 
 @app.callback(invoke_without_command=True)
@@ -111,18 +107,18 @@ def finetune(
     Frozen blocks are computed once; the head is trained on that. With blocks unfrozen (--freeze block3), they then
     learn together with the head.
     """
-    head = Head(units=_integers(units), pooling=pooling, dropout=dropout)  # type: ignore[arg-type]
+    head = Head(units=integers(units), pooling=pooling, dropout=dropout)  # type: ignore[arg-type]
     training = Training(
         epochs=epochs, fine_tune_epochs=fine_tune_epochs, batch_size=batch_size, learning_rate=learning_rate
     )
     if resume and run_dir is None:
         raise ConfigError("--resume goes on with the run in --run-dir, which has to be named.")
-    _import_quietly()
+    import_quietly()
     from . import api
 
     arguments: dict[str, Any] = {
-        "validation": _fraction(validation),
-        "test": _fraction(test),
+        "validation": fraction(validation),
+        "test": fraction(test),
         "backbone": backbone,
         "freeze": tuple(freeze.split(",")) if "," in freeze else freeze,
         "head": head,
@@ -138,9 +134,9 @@ def finetune(
         cost = api.estimate(data, num_classes, **arguments)
         typer.echo(json.dumps(cost.to_dict(), indent=2) if as_json else str(cost))
         return
-    run_dir = run_dir or _next_run(Path(data).stem)
+    run_dir = run_dir or next_run(Path(data).stem)
     classifier = api.finetune(data, num_classes, run_dir=run_dir, resume=resume, **arguments)
-    _print_evaluation(classifier.evaluation, as_json, {"classifier": str(run_dir / "classifier.keras")})
+    print_evaluation(classifier.evaluation, as_json, {"classifier": str(run_dir / "classifier.keras")})
 
 
 @app.command()
@@ -152,11 +148,11 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Judge a classifier on labelled images."""
-    _import_quietly()
+    import_quietly()
     from .classifier import load
 
     found = load(model).evaluate(data, split=split, verbose=0 if quiet or as_json else 1)
-    _print_evaluation(found, as_json, {})
+    print_evaluation(found, as_json, {})
 
 
 @app.command()
@@ -180,7 +176,7 @@ def predict(
         if not inside:
             raise ConfigError(f"There are no images in the folder {given}.")
         files += inside
-    _import_quietly()
+    import_quietly()
     from .classifier import load
 
     classifier = load(model)
@@ -209,7 +205,7 @@ def draw(
     column: Annotated[str, typer.Option(help="Of Table 1: A, A-LRN, B, C, D or E.")] = "D",
 ) -> None:
     """Draw a network with the shapes of its layers (needs graphviz)."""
-    _import_quietly()
+    import_quietly()
     from . import backbone
     from .classifier import load
 
@@ -223,83 +219,50 @@ def demo(
     seed: Annotated[int, typer.Option(help="Of splits, weights and order.")] = 0,
     quiet: Quiet = False,
 ) -> None:
-    """See it work in under a minute, with no network: handwritten digits on the backbone that ships with vggft."""
-    _import_quietly()
+    """See it work in a minute or two, with no network: handwritten digits on the backbone that ships with vggft.
+
+    Fine-tunes two blocks and a head, then searches for a head on frozen features.
+    """
+    import_quietly()
     import numpy as np
     from sklearn.datasets import load_digits
 
     from .api import finetune as run_finetune
+    from .search import search as run_search
 
-    run_dir = run_dir or _next_run("demo")
+    run_dir = run_dir or next_run("demo")
     digits = load_digits()
     # 8x8 pictures of 17 greys: each pixel becomes a 4x4 square, for a network that starts at 32 px
     pictures = np.kron(digits.images * (255 / 16), np.ones((1, 4, 4))).astype("uint8")
+    data = np.repeat(pictures[..., None], 3, axis=-1), digits.target
+    common: dict[str, Any] = {
+        "test": 0.2,
+        "backbone": "vgg16_mini",
+        "image_size": 32,
+        "seed": seed,
+        "verbose": 0 if quiet else 1,
+    }
     classifier = run_finetune(
-        (np.repeat(pictures[..., None], 3, axis=-1), digits.target),
+        data,
         num_classes=10,
-        test=0.2,
-        backbone="vgg16_mini",
         freeze="block3",
         training=Training(epochs=20, fine_tune_epochs=8),
-        image_size=32,
         run_dir=run_dir,
-        seed=seed,
-        verbose=0 if quiet else 1,
+        **common,
     )
     typer.echo(str(classifier.evaluation))
-    typer.echo(f"\nThe classifier is {run_dir / 'classifier.keras'}")
-
-
-def _integers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(",") if part.strip())
-    except ValueError:
-        raise ConfigError(f"--units must be widths with commas between, as 512,128; got {text!r}.") from None
-
-
-def _fraction(text: str | None) -> float | str | None:
-    """A number if it is one, else the path of a dataset."""
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return text
-
-
-def _next_run(name: str) -> Path:
-    """The first of runs/NAME-1, runs/NAME-2, ... that is not there yet."""
-    return next(path for n in itertools.count(1) if not (path := Path("runs") / f"{name}-{n}").exists())
-
-
-def _print_evaluation(evaluation: Any, as_json: bool, more: dict[str, str]) -> None:
-    if as_json:
-        typer.echo(json.dumps({**(evaluation.to_dict() if evaluation else {}), **more}, ensure_ascii=False))
-        return
-    typer.echo(str(evaluation))
-    for name, value in more.items():
-        typer.echo(f"\nThe {name} is {value}")
-
-
-def _import_quietly() -> None:
-    """Import TensorFlow without the lines that its C++ side prints before any log level holds.
-
-    They go to file descriptor 2, so it is turned aside for the import; if the import fails, they are shown.
-    """
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = os.environ.get("VGGFT_TF_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as aside:
-        os.dup2(aside.fileno(), 2)
-        try:
-            import tensorflow as tf
-
-            tf.config.list_physical_devices()
-        except BaseException:
-            aside.seek(0)
-            os.write(kept, aside.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+    typer.echo(f"\nThe classifier is {run_dir / 'classifier.keras'}\n")
+    result = run_search(
+        data,
+        num_classes=10,
+        space=SearchSpace(units=[64, 128], layers=1),
+        trials=8,
+        algorithm="random",
+        training=Training(epochs=20),
+        run_dir=run_dir / "search",
+        **common,
+    )
+    typer.echo(str(result))
 
 
 def main() -> None:
@@ -309,3 +272,7 @@ def main() -> None:
     except VggftError as error:
         typer.secho(f"Error: {error}", fg="red", err=True)
         sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -180,3 +180,115 @@ class Training(Config):
             fine_tune_learning_rate=self.learning_rate if fine_tune is None else fine_tune,
             patience=self.patience or max(5, epochs // 5),
         )
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers from `low` to `high`, both included, drawn evenly or, by `"log"`, evenly in their logarithm.
+
+    >>> Range(1e-4, 1e-2, "log").sampling
+    'log'
+    """
+
+    low: float
+    high: float
+    sampling: Literal["linear", "log"] = "linear"
+
+    def __post_init__(self) -> None:
+        numbers = all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in (self.low, self.high))
+        if not numbers or not self.low < self.high:
+            raise ConfigError(f"A range goes from a number to a larger one; got {self.low!r} to {self.high!r}.")
+        if self.sampling not in ("linear", "log"):
+            raise ConfigError(f"A range is drawn 'linear' or 'log'; got {self.sampling!r}.")
+        if self.sampling == "log" and self.low <= 0:
+            raise ConfigError(f"A range drawn by 'log' begins above 0; got {self.low!r}.")
+
+
+@dataclass(frozen=True)
+class SearchSpace(Config):
+    """What a search may choose from. Each field is a value, a list (any of these), or a range.
+
+    A range is a tuple `(low, high)` or `(low, high, "log")`. Whole numbers go in steps of `low` (64, 128, 192, ...), by
+    `"log"` in doublings, so that heads of one width can be trained together. A tuple of words is a list. None is not
+    searched: it is as in the `freeze`, `head` and `training` of the search.
+
+    Args:
+        units: width of the hidden layers.
+        layers: how many hidden layers of that width there are; 0 is a linear probe.
+        dropout, pooling, activation, batch_norm, l2: as in `Head`.
+        learning_rate, fine_tune_learning_rate, optimizer, label_smoothing, weight_decay, batch_size: as in `Training`.
+        freeze: as in `finetune`: `["block4", "all"]`, say.
+
+    >>> SearchSpace(units=[64, 128], dropout=(0.0, 0.5)).choices("dropout")
+    Range(low=0.0, high=0.5, sampling='linear')
+    """
+
+    units: Any = (64, 512, "log")
+    layers: Any = (1, 2)
+    dropout: Any = None
+    pooling: Any = None
+    activation: Any = None
+    batch_norm: Any = None
+    l2: Any = None
+    learning_rate: Any = (1e-4, 1e-2, "log")
+    fine_tune_learning_rate: Any = None
+    optimizer: Any = None
+    label_smoothing: Any = None
+    weight_decay: Any = None
+    batch_size: Any = None
+    freeze: Any = None
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            try:
+                self._check(field.name, self.choices(field.name))
+            except ConfigError as error:
+                raise ConfigError(f"SearchSpace.{field.name}: {error}") from None
+
+    def choices(self, field: str) -> tuple[Any, ...] | Range | None:
+        """What a field may be: some values, a `Range`, or None where it is not searched."""
+        value = getattr(self, field)
+        if value is None:
+            return None
+        if isinstance(value, tuple) and not isinstance(value[0] if value else None, str):
+            if len(value) not in (2, 3):
+                raise ConfigError(
+                    f"a range is (low, high) or (low, high, 'log'), and a choice is a list; got {value!r}."
+                )
+            return Range(*value)
+        values = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+        if not values:
+            raise ConfigError("a choice needs at least one value; got none.")
+        return values
+
+    def _check(self, field: str, choices: tuple[Any, ...] | Range | None) -> None:
+        """Every value has to be one that `Head` or `Training` takes."""
+        values = (choices.low, choices.high) if isinstance(choices, Range) else choices or ()
+        for value in values:
+            if field == "freeze":
+                if isinstance(choices, Range):
+                    raise ConfigError(f"expected blocks, or a list of what may be frozen; got {self.freeze!r}.")
+            elif field == "layers":
+                whole = isinstance(value, int) and not isinstance(value, bool)
+                if not whole or value < 0:
+                    raise ConfigError(f"expected integers >= 0; got {value!r}.")
+            elif field == "units":
+                Head(units=(value,))
+            elif field in Head.__dataclass_fields__:
+                Head(**{field: value})
+            elif field in Training.__dataclass_fields__:
+                Training(**{field: value})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON-ready values: a list of what may be chosen, a range as its fields, or None."""
+        found: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            choices = self.choices(field.name)
+            found[field.name] = dataclasses.asdict(choices) if isinstance(choices, Range) else choices and list(choices)
+        return found
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`."""
+        ranges = {name: tuple(value.values()) for name, value in fields.items() if isinstance(value, dict)}
+        return super().from_dict({**fields, **ranges})

@@ -43,3 +43,7 @@ class FreezeError(VggftError):
 
 class RunError(VggftError):
     """A run directory that cannot be used as asked."""
+
+
+class SearchError(VggftError):
+    """A search that cannot go on: trials fail one after another, or its directory is damaged."""

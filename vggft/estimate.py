@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from .backbone import BLOCKS
-from .features import batch_size_for, between
+from .features import Pass, batch_size_for, between
 from .plan import Plan
 from .precision import MEASURED_BLOCKS
 
@@ -69,18 +70,38 @@ def make_estimate(plan: Plan) -> Estimate:
     """The estimate of a plan."""
     work = _Work(plan)
     images = {split: len(rows) for split, rows in plan.pool.rows.items()}
-    missing = [(each, [cut for cut, spec in each.specs.items() if not plan.cache.holds(spec)]) for each in plan.passes]
-    specs = [spec for each in plan.passes for spec in each.specs.values()]
+    return _estimate(work, plan.planned, work.training(images))
+
+
+def estimate_search(plans: Sequence[Plan], planned: Sequence[Pass], trainings: int) -> Estimate:
+    """The estimate of a search.
+
+    Args:
+        plans: one for each choice of what is frozen; they are taken for equally likely.
+        planned: the passes that give the features of all of them.
+        trainings: how many there are, each trial as often as it is scored.
+    """
+    works = [_Work(plan) for plan in plans]
+    images = {split: len(rows) for split, rows in plans[0].pool.rows.items()}
+    each = [work.in_population(images) if not work.plan.learning else work.training(images) for work in works]
+    widest = max(works, key=lambda work: work.memory())
+    return _estimate(widest, planned, trainings * sum(each) / len(each))
+
+
+def _estimate(work: _Work, planned: Sequence[Pass], training_seconds: float) -> Estimate:
+    pool, cache = work.plan.pool, work.plan.cache
+    missing = [(each, [cut for cut, spec in each.specs.items() if not cache.holds(spec)]) for each in planned]
+    specs = [spec for each in planned for spec in each.specs.values()]
     to_write = sum(each.specs[cut].num_bytes for each, cuts in missing for cut in cuts)
     return Estimate(
-        images=images,
+        images={split: len(rows) for split, rows in pool.rows.items()},
         passes=sum(1 for _, cuts in missing if cuts),
         views=sum(len(each.rows) for each, cuts in missing if cuts),
         bytes_on_disk=to_write,
         bytes_in_cache=sum(spec.num_bytes for spec in specs) - to_write,
         peak_memory=work.memory(),
-        feature_seconds=sum(len(each.rows) * work.forward(None, cut) for each, cuts in missing for cut in cuts[-1:]),
-        training_seconds=work.training(images),
+        feature_seconds=sum(len(each.rows) * work.forward(None, cuts[-1]) for each, cuts in missing if cuts),
+        training_seconds=training_seconds,
     )
 
 
@@ -105,7 +126,8 @@ class _Work:
         return self.names[start : self.names.index(last) + 1]
 
     def forward(self, first: str | None, last: str) -> float:
-        """Seconds that an image takes from behind one layer up to and with another."""
+        """Seconds that an image takes from behind one layer up to and with another; any pooling is behind block 5."""
+        last = last if last in self.names else "block5_pool"
         return self.rate * sum(self.products.get(name, 0) for name in self._layers(first, last))
 
     def _phase(self, cut: str | None, learns_after: str, epochs: int, images: dict[str, int]) -> float:
@@ -131,6 +153,10 @@ class _Work:
             after = self._first_learning or self.names[0]
             seconds += self._phase(cut, after, plan.training.fine_tune_epochs or 1, images)
         return seconds + judged * self.forward(cut, "predictions")
+
+    def in_population(self, images: dict[str, int]) -> float:
+        """Seconds of a head that is trained with others, for which the way to and from Python is no matter."""
+        return 3 * (self.plan.training.epochs or 1) * images["train"] * self.forward(self.plan.head_cut, "logits")
 
     def memory(self) -> int:
         """Bytes at the peak: the runtime, weights, and the activations of one batch."""

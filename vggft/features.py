@@ -7,7 +7,9 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 import keras
 import numpy as np
@@ -95,24 +97,34 @@ def forward_all(
     total = len(inputs) if rows is None else len(rows)
     outputs = [np.empty((total, *output.shape[1:]), "float32") for output in model.outputs]
     size, start = batch_size or batch_size_for(model), 0
-    while start < total:
+
+    def read(start: int, size: int) -> tuple[Any, int]:
+        """A batch on the device, and how many of its rows count."""
         part = slice(start, start + size)
         batch = np.asarray(inputs[part if rows is None else rows[part]])
         count, missing = len(batch), size - len(batch)
-        if missing and start:  # one shape, one trace: the last batch is filled up
+        if missing and start and count:  # one shape, one trace: the last batch is filled up
             batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
-        try:
-            found = model.predict_on_batch(batch)
-        except tf.errors.ResourceExhaustedError:
-            if size == 1:
-                raise
-            size = (size + 1) // 2
-            continue
-        for output, values in zip(outputs, found if isinstance(found, list) else [found], strict=True):
-            output[start : start + count] = values[:count]
-        start += count
-        if advance:
-            advance(count)
+        return keras.ops.convert_to_tensor(batch), count
+
+    with ThreadPoolExecutor(1) as reader:
+        ahead = reader.submit(read, start, size)
+        while start < total:
+            batch, count = ahead.result()
+            ahead = reader.submit(read, start + count, size)  # while the network computes
+            try:
+                found = model.predict_on_batch(batch)
+            except tf.errors.ResourceExhaustedError:
+                if size == 1:
+                    raise
+                size = (size + 1) // 2
+                ahead = reader.submit(read, start, size)
+                continue
+            for output, values in zip(outputs, found if isinstance(found, list) else [found], strict=True):
+                output[start : start + count] = values[:count]
+            start += count
+            if advance:
+                advance(count)
     return outputs
 
 

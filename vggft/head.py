@@ -26,14 +26,18 @@ def pool(x: Any, pooling: str) -> Any:
 
 
 def add_head(x: Any, head: Head, num_classes: int, *, multi_label: bool = False, seed: int = 0) -> Any:
-    """Put the head behind a (B, H, W, C) map: pooling, `standardize`, `fc1`, ..., `logits`, `predictions`.
+    """Put the head behind a (B, H, W, C) map: pooling, then as `add_dense`."""
+    return add_dense(pool(x, head.pooling), head, num_classes, multi_label=multi_label, seed=seed)
+
+
+def add_dense(x: Any, head: Head, num_classes: int, *, multi_label: bool = False, seed: int = 0) -> Any:
+    """Put the head behind (B, C) pooled features: `standardize`, `fc1`, ..., `logits`, `predictions`.
 
     Initial weights and dropout follow from `seed` alone, whatever Keras's global seed is.
 
     Returns:
         (B, num_classes) probabilities: softmax, or with `multi_label` one sigmoid a class.
     """
-    x = pool(x, head.pooling)
     # Never trained: its mean and variance are those of the training images' features, see `standardize`.
     x = keras.layers.BatchNormalization(center=False, scale=False, epsilon=1e-12, trainable=False, name=STANDARDIZE)(x)
     regularizer = keras.regularizers.L2(head.l2) if head.l2 else None
@@ -59,18 +63,32 @@ def add_head(x: Any, head: Head, num_classes: int, *, multi_label: bool = False,
     return keras.layers.Activation("sigmoid" if multi_label else "softmax", dtype="float32", name="predictions")(logits)
 
 
+def head_model(
+    num_features: int, head: Head, num_classes: int, *, multi_label: bool = False, seed: int = 0
+) -> keras.Model:
+    """The head alone, (B, num_features) pooled features -> (B, num_classes); layers and weights as in the whole."""
+    features = keras.Input((num_features,), name="features")
+    return keras.Model(features, add_dense(features, head, num_classes, multi_label=multi_label, seed=seed))
+
+
 def standardize(model: keras.Model, features: Iterable[np.ndarray]) -> None:
     """Have the head see features of mean 0 and variance 1, whatever scale the backbone gives them.
-
-    One learning rate then suits every backbone. A feature that hardly varies is not blown up: variances are at least a
-    hundredth of their mean.
 
     Args:
         model: ends in a head.
         features: batches of (B, C), pooled, of training images.
     """
+    model.get_layer(STANDARDIZE).set_weights(scale_of(features))
+
+
+def scale_of(features: Iterable[np.ndarray]) -> list[np.ndarray]:
+    """(C,) mean and (C,) variance of features, float32.
+
+    One learning rate then suits every backbone. A feature that hardly varies is not blown up: variances are at least a
+    hundredth of their mean.
+    """
     scaler = StandardScaler()
     for batch in features:
         scaler.partial_fit(batch.astype("float64"))
     least = max(0.01 * scaler.var_.mean(), 1e-12)
-    model.get_layer(STANDARDIZE).set_weights([scaler.mean_, np.maximum(scaler.var_, least)])
+    return [scaler.mean_.astype("float32"), np.maximum(scaler.var_, least).astype("float32")]

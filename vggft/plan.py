@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,15 +25,13 @@ from .weights import Pretrained, load_pretrained
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a run will do.
+class Base:
+    """What a run stands on, whatever is frozen and whatever the head is.
 
     Args:
         pool: the images and how they are split.
-        description: the classifier that comes out.
-        pretrained: where its blocks start from.
-        model: its network with those weights, computing in `precision`; frozen blocks are not trainable.
-        training: resolved for the number of images.
+        pretrained: where the blocks start from.
+        image_size: pixels a side.
         augment: as it was given.
         change: what is done to the pixels of a batch anew in every epoch, if anything is.
         seed: of everything random.
@@ -41,17 +39,12 @@ class Plan:
         why: a sentence about the precision.
         stored_as: dtype of frozen features on the disk.
         seconds: that an image takes through the first blocks, for each precision that was measured.
-        head_cut: the layer whose frozen features the head learns from; None: from pixels.
-        blocks_cut: the same for unfrozen blocks.
-        passes: what computes those features.
-        cache: where they are kept.
+        cache: where frozen features are kept.
     """
 
     pool: Pool
-    description: Description
     pretrained: Pretrained
-    model: keras.Model
-    training: Training
+    image_size: int
     augment: Augment | Callable[[np.ndarray], np.ndarray] | None
     change: Callable[[np.ndarray, np.ndarray, int], np.ndarray] | None
     seed: int
@@ -59,20 +52,45 @@ class Plan:
     why: str
     stored_as: str
     seconds: dict[str, float]
-    head_cut: str | None
-    blocks_cut: str | None
-    passes: list[Pass]
     cache: Cache
-
-    @property
-    def learning(self) -> tuple[str, ...]:
-        """The blocks that learn."""
-        return tuple(block for block in BLOCKS if block not in self.description.frozen)
 
     @property
     def views(self) -> Augment | None:
         """The augmentation, where its views are frozen features."""
         return self.augment if isinstance(self.augment, Augment) and self.change is None else None
+
+    def describe(self, head: Head, frozen: tuple[str, ...]) -> Description:
+        """The classifier that comes out with this head."""
+        return Description(
+            class_names=self.pool.class_names,
+            image_size=self.image_size,
+            column=self.pretrained.column,
+            width=self.pretrained.width,
+            head=head,
+            multi_label=self.pool.multi_label,
+            backbone=self.pretrained.name,
+            frozen=frozen,
+        )
+
+    def network(self, description: Description, seed: int) -> keras.Model:
+        """Its network: pretrained blocks, of which the frozen ones are not trainable, and a fresh head."""
+        model = build(description, seed, policy(self.precision))
+        self.pretrained.assign(model)
+        set_frozen(model, description.frozen)
+        return model
+
+    def passes(self, model: keras.Model, cuts: Sequence[str], train: np.ndarray) -> list[Pass]:
+        """What computes the frozen features of these cuts, with the views of the `train` rows."""
+        return passes(
+            model,
+            cuts,
+            self.pool.digests,
+            train,
+            precision=self.precision,
+            stored_as=self.stored_as,
+            augment=self.views,
+            seed=self.seed,
+        )
 
     @property
     def config(self) -> dict[str, Any]:
@@ -81,16 +99,48 @@ class Plan:
             "num_classes": len(self.pool.class_names),
             "backbone": self.pretrained.name,
             "backbone_digest": self.pretrained.digest,
-            "frozen": list(self.description.frozen),
-            "head": self.description.head.to_dict(),
-            "training": self.training.to_dict(),
             "augment": named(self.augment),
             "precision": self.precision,
             "stored_as": self.stored_as,
-            "image_size": self.description.image_size,
+            "image_size": self.image_size,
             "splits": {split: len(rows) for split, rows in self.pool.rows.items()},
             "data_fingerprint": self.pool.fingerprint,
             "seed": self.seed,
+        }
+
+
+@dataclass(frozen=True)
+class Plan(Base):
+    """What a run of `finetune` will do.
+
+    Args:
+        description: the classifier that comes out.
+        model: its network with pretrained weights, computing in `precision`; frozen blocks are not trainable.
+        training: resolved for the number of images.
+        head_cut: the layer whose frozen features the head learns from; None: from pixels.
+        blocks_cut: the same for unfrozen blocks.
+        planned: the passes that compute those features.
+    """
+
+    description: Description
+    model: keras.Model
+    training: Training
+    head_cut: str | None
+    blocks_cut: str | None
+    planned: list[Pass]
+
+    @property
+    def learning(self) -> tuple[str, ...]:
+        """The blocks that learn."""
+        return tuple(block for block in BLOCKS if block not in self.description.frozen)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What makes the run, as JSON: two runs of equal ones end equal."""
+        return super().config | {
+            "frozen": list(self.description.frozen),
+            "head": self.description.head.to_dict(),
+            "training": self.training.to_dict(),
         }
 
     @property
@@ -116,16 +166,16 @@ class Plan:
         )
 
 
-def make_plan(
+def make_base(
     dataset: Any,
     num_classes: int,
     *,
+    head: Head,
+    training: Training,
+    learns: bool,
     validation: Any = 0.2,
     test: Any = None,
     backbone: str | os.PathLike[str] = "vgg16_imagenet",
-    freeze: str | Iterable[str] = "all",
-    head: Head | None = None,
-    training: Training | None = None,
     augment: Augment | Callable[[np.ndarray], np.ndarray] | None = None,
     image_size: int | None = None,
     precision: str = "auto",
@@ -133,18 +183,18 @@ def make_plan(
     seed: int = 0,
     earlier: Mapping[str, Any] | None = None,
     narrator: Narrator,
-) -> Plan:
-    """Check everything, read the images, measure the machine for a moment, and decide; arguments as for `finetune`.
+) -> Base:
+    """Check everything, read the images, and measure the machine for a moment; arguments as for `finetune`.
 
     Args:
+        learns: whether the first block may learn.
         earlier: the configuration of the run that is resumed: a measurement may come out differently the next time.
 
     Raises:
         DataError, ConfigError, WeightsError, CacheError: all that is wrong, before anything is computed.
     """
-    head, training, frozen = head or Head(), training or Training(), frozen_blocks(freeze)
     num_classes, seed = _whole("num_classes", num_classes, 2), _whole("seed", seed, 0)
-    _check_kinds(head, training, augment)
+    check_kinds(head, training, augment)
     check_precision(precision)
     pretrained = load_pretrained(backbone)
     image_size = pretrained.image_size if image_size is None else _whole("image_size", image_size, 32)
@@ -164,57 +214,52 @@ def make_plan(
         raise ConfigError(
             f"Training.class_weight={training.class_weight!r} needs one label an image; here are several."
         )
-    learns = "block1" not in frozen
     change = None
     if augment is not None and (learns or getattr(augment, "views", None) is None):
         change = changer(augment, seed, pool.pixels[:2])
-    description = Description(
-        class_names=pool.class_names,
-        image_size=image_size,
-        column=pretrained.column,
-        width=pretrained.width,
-        head=head,
-        multi_label=pool.multi_label,
-        backbone=pretrained.name,
-        frozen=frozen,
-    )
     seconds = measure(pretrained.column, pretrained.width, image_size, learns, cache.root / "precision.json")
     stored_as, why = "float32" if precision == "float32" else "float16", "as was asked"
     if precision == "auto":
         precision, why = choose(seconds)
         if earlier:
             precision, stored_as, why = earlier["precision"], earlier.get("stored_as", stored_as), "as the run began"
-    model = build(description, seed, policy(precision))
-    pretrained.assign(model)
-    set_frozen(model, frozen)
+    return Base(pool, pretrained, image_size, augment, change, seed, precision, why, stored_as, seconds, cache)
+
+
+def make_plan(
+    dataset: Any,
+    num_classes: int,
+    *,
+    freeze: str | Iterable[str] = "all",
+    head: Head | None = None,
+    training: Training | None = None,
+    **arguments: Any,
+) -> Plan:
+    """`make_base`, and what learns from what; arguments as for `finetune`."""
+    head, training, frozen = head or Head(), training or Training(), frozen_blocks(freeze)
+    learns = "block1" not in frozen
+    base = make_base(dataset, num_classes, head=head, training=training, learns=learns, **arguments)
+    return plan_of(base, frozen, head, training)
+
+
+def plan_of(base: Base, frozen: tuple[str, ...], head: Head, training: Training) -> Plan:
+    """What learns from what, with these blocks frozen."""
+    description = base.describe(head, frozen)
+    model = base.network(description, base.seed)
     head_cut = blocks_cut = None
-    if change is None or frozen != BLOCKS:
+    if base.change is None or frozen != BLOCKS:
         head_cut = pooled_layer(model)
-    if change is None and frozen != BLOCKS:
+    if base.change is None and frozen != BLOCKS:
         blocks_cut = cut_layer(model, frozen)
     cuts = [cut for cut in (blocks_cut, head_cut) if cut is not None]
-    planned = []
-    if cuts:
-        views = augment if isinstance(augment, Augment) and change is None else None
-        kinds: dict[str, Any] = {"precision": precision, "stored_as": stored_as, "augment": views, "seed": seed}
-        planned = passes(model, cuts, pool.digests, pool.rows["train"], **kinds)
     return Plan(
-        pool=pool,
+        **vars(base),
         description=description,
-        pretrained=pretrained,
         model=model,
-        training=training.resolve(len(pool.rows["train"])),
-        augment=augment,
-        change=change,
-        seed=seed,
-        precision=precision,
-        why=why,
-        stored_as=stored_as,
-        seconds=seconds,
+        training=training.resolve(len(base.pool.rows["train"])),
         head_cut=head_cut,
         blocks_cut=blocks_cut,
-        passes=planned,
-        cache=cache,
+        planned=base.passes(model, cuts, base.pool.rows["train"]) if cuts else [],
     )
 
 
@@ -229,7 +274,8 @@ def _whole(name: str, value: Any, low: int) -> int:
     return number
 
 
-def _check_kinds(head: Any, training: Any, augment: Any) -> None:
+def check_kinds(head: Any, training: Any, augment: Any) -> None:
+    """Raise `ConfigError` for a head, a training or an augmentation that is none."""
     if not isinstance(head, Head):
         raise ConfigError(f"head must be a vggft.Head, as Head(units=(256,)); got {head!r}.")
     if not isinstance(training, Training):

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
+
+SHOWN_TRIALS = 8
 
 
 class RateColumn(ProgressColumn):
@@ -55,3 +61,51 @@ class Narrator:
                 progress.update(task, advance=done, description=description)
 
             yield advance
+
+    @contextmanager
+    def board(self, trials: int, epochs: int, direction: str) -> Iterator[Board]:
+        """A live table of trials, with the best so far and the time left."""
+        board = Board(trials, epochs, direction)
+        if not self.verbose:
+            yield board
+            return
+        with Live(get_renderable=board.render, console=self.console, refresh_per_second=4):
+            yield board
+
+
+class Board:
+    """What is to be seen of a search while it goes on."""
+
+    def __init__(self, trials: int, epochs: int, direction: str):
+        self.trials, self.epochs, self.sign = trials, epochs, -1 if direction == "max" else 1
+        self.lines: list[str] = []
+        self.best: tuple[float, str] | None = None
+        self.done, self.started = 0, time.monotonic()
+
+    def add(self, line: str, score: float | None) -> None:
+        """A trial that has ended, in one line."""
+        self.lines.append(line)
+        if score is not None and (self.best is None or self.sign * score < self.best[0]):
+            self.best = self.sign * score, line
+
+    def advance(self, epochs: int) -> None:
+        """So many more epochs of trials are done, or spared by early stopping."""
+        self.done += epochs
+
+    @property
+    def seconds_left(self) -> float | None:
+        """By the pace so far; None before there is one."""
+        spent = time.monotonic() - self.started
+        return spent * max(0, self.epochs - self.done) / self.done if self.done else None
+
+    def render(self) -> Table:
+        """The last trials, the best so far, and how long it will take."""
+        table = Table.grid()
+        for line in self.lines[-SHOWN_TRIALS:]:
+            table.add_row(Text(line, overflow="ellipsis", no_wrap=True))
+        left = self.seconds_left
+        told = "" if left is None else f", about {timedelta(seconds=round(left))} left"
+        table.add_row(Text(f"{len(self.lines)} of {self.trials} trials{told}", style="bold"))
+        if self.best is not None:
+            table.add_row(Text(f"best so far: {self.best[1]}", style="green", overflow="ellipsis", no_wrap=True))
+        return table

@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -96,7 +97,7 @@ class RunDirectory:
         """
         config = json.loads(json.dumps(config))
         if self.earlier:
-            self._check_same(config)
+            self.check_same(config)
         elif self.path is not None:
             environment = {"versions": versions(), "command": sys.argv, "arguments": dict(arguments or {})}
             self.write_json("environment.json", environment | {"started": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
@@ -106,12 +107,20 @@ class RunDirectory:
                 if _ASIDE.match(file.name):
                     file.unlink()
 
-    def _check_same(self, config: Mapping[str, Any]) -> None:
+    def check_same(self, config: Mapping[str, Any]) -> None:
+        """Raise `RunError` unless the directory holds a run of this configuration; the differences are named."""
+        config = json.loads(json.dumps(config))
         path, earlier = self.path, self.earlier
         differing = sorted(key for key in {*earlier, *config} if earlier.get(key) != config.get(key))
         if differing:
             changes = "; ".join(f"{key} was {earlier.get(key)!r}, is {config.get(key)!r}" for key in differing)
             raise RunError(f"run_dir {path} holds a run of another configuration, which cannot be resumed: {changes}.")
+
+    def inside(self, name: str) -> RunDirectory:
+        """A part of the run with resume points of its own, in a directory of that name."""
+        part = RunDirectory(None)
+        part.path = None if self.path is None else self.path / name
+        return part
 
     @property
     def classifier_path(self) -> Path | None:
@@ -160,6 +169,6 @@ class RunDirectory:
     def drop_points(self) -> None:
         """Delete the resume points of a finished run."""
         if self.path is not None and (points := self.path / "resume").exists():
-            for file in points.iterdir():
-                file.unlink()
-            points.rmdir()
+            shutil.rmtree(points)
+            if not any(self.path.iterdir()):
+                self.path.rmdir()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from .errors import ConfigError, DataError
 from .images import Array
@@ -36,8 +36,7 @@ def split_rows(
     """
     if not 0 < fraction < 1:
         raise ConfigError(f"A split must be a fraction in (0, 1); got {fraction!r}.")
-    number: dict[str, int] = {}
-    groups = np.array([number.setdefault(d or f"row {row}", len(number)) for row, d in enumerate(digests)], np.int64)
+    groups = _groups(digests)
     marks = labels.astype(bool) if labels.ndim == 2 else np.arange(len(class_names)) == labels[:, None]
     # A group takes the labels of its first image: where copies disagree, `audit` has said so.
     marks = marks[np.unique(groups, return_index=True)[1]]
@@ -60,6 +59,35 @@ def split_rows(
             " Add images of them, or give the validation and test data yourself."
         )
     return np.flatnonzero(~held[groups]), np.flatnonzero(held[groups])
+
+
+def folds_of(
+    targets: Array, digests: Sequence[str], folds: int, seed: int, class_names: Sequence[str]
+) -> list[tuple[Array, Array]]:
+    """Stratified folds of images, copies of one image in one fold: for each, the rows of the others and its own.
+
+    Args:
+        targets: (N, num_classes) one-hot or multi-hot.
+
+    Raises:
+        DataError: classes with fewer distinct images than there are folds, named.
+    """
+    groups = _groups(digests)
+    distinct = np.unique(groups, return_index=True)[1]
+    counts = targets[distinct].sum(axis=0)
+    small = [f"{class_names[int(c)]!r} ({counts[c]:.0f})" for c in np.flatnonzero(counts < folds)]
+    if small:
+        raise DataError(f"{folds} folds need as many distinct images of every class; too few in: {some(small)}.")
+    # Of several labels the rarest is what an image is stratified by.
+    rarest = np.where(targets > 0, counts, np.inf).argmin(axis=1)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    return list(splitter.split(targets, rarest, groups))
+
+
+def _groups(digests: Sequence[str | None]) -> Array:
+    """(N,) the same number for copies of one image."""
+    number: dict[str, int] = {}
+    return np.array([number.setdefault(d or f"row {row}", len(number)) for row, d in enumerate(digests)], np.int64)
 
 
 def _strata(marks: Array, most: int) -> Array | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,47 +15,14 @@ from sklearn.utils.class_weight import compute_class_weight
 from .backbone import BLOCKS, block_digests, check_movement
 from .batches import Batches, Examples
 from .config import Training
-from .features import between, forward, pooled_layer
-from .head import standardize
+from .features import between, forward
+from .head import STANDARDIZE, standardize
+from .optimizer import make_optimizer
 from .progress import Narrator
 from .run import RunDirectory
 
 SECONDS_BETWEEN_POINTS = 10.0
 MOST_FOR_SCALE = 4096
-
-OPTIMIZERS = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW, "sgd": keras.optimizers.SGD}
-
-
-def make_optimizer(
-    training: Training, learning_rate: float, steps: int, rates: dict[str, float], half: bool = False
-) -> Any:
-    """An optimizer whose learning rate follows the schedule and is multiplied for each block by `rates`."""
-    base = OPTIMIZERS[training.optimizer]
-
-    rate_of: dict[int, float] = {}
-
-    class Discriminative(base):  # type: ignore[misc, valid-type]
-        """Keras has one learning rate for all variables; blocks nearer to the input should learn slower."""
-
-        def build(self, variables: list[Any]) -> None:
-            super().build(variables)
-            for variable in variables:  # a step is given Keras's variable or, under TensorFlow, the one inside it
-                rate = rates.get(variable.path.split("_")[0], 1.0)
-                rate_of.update({id(variable): rate, id(variable.value): rate})
-
-        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-            super().update_step(gradient, variable, learning_rate * rate_of[id(variable)])
-
-    schedule: Any = learning_rate
-    if training.schedule == "cosine":
-        warmup = max(1, steps // 20)
-        schedule = keras.optimizers.schedules.CosineDecay(
-            0.0, max(1, steps - warmup), warmup_target=learning_rate, warmup_steps=warmup
-        )
-    options: dict[str, Any] = {"momentum": 0.9, "nesterov": True} if training.optimizer == "sgd" else {}
-    optimizer = Discriminative(schedule, weight_decay=training.weight_decay or None, **options)
-    # The gradients of float16 would vanish; bfloat16 has the range of float32.
-    return keras.optimizers.LossScaleOptimizer(optimizer) if half else optimizer
 
 
 def score(accuracy: float, loss: float) -> float:
@@ -64,6 +31,16 @@ def score(accuracy: float, loss: float) -> float:
     The loss alone would end fine-tuning too early: it grows with confidence while accuracy still improves.
     """
     return accuracy - 1e-4 * loss if math.isfinite(loss) else -math.inf
+
+
+def best_epochs(history: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """The number of the best epoch of every phase, from 1."""
+    best: dict[str, tuple[float, int]] = {}
+    for row in history:
+        found = score(row["val_accuracy"], row["val_loss"])
+        if row["phase"] not in best or found > best[row["phase"]][0]:
+            best[row["phase"]] = found, row["epoch"]
+    return {phase: epoch for phase, (_, epoch) in best.items()}
 
 
 class Keeper(keras.callbacks.EarlyStopping):
@@ -100,7 +77,10 @@ class Keeper(keras.callbacks.EarlyStopping):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         values = {key: float(value) for key, value in (logs or {}).items()}
-        super().on_epoch_end(epoch, {"score": score(values["val_accuracy"], values["val_loss"])})
+        judged = "val_loss" in values  # else there is nothing to choose by, and the last epoch is the best
+        super().on_epoch_end(
+            epoch, {"score": score(values["val_accuracy"], values["val_loss"]) if judged else float(epoch)}
+        )
         self.rows.append(
             {"phase": self.phase, "epoch": epoch + 1, **values, "seconds": time.monotonic() - self.started}
         )
@@ -137,14 +117,23 @@ class Bar(keras.callbacks.Callback):
         self.seen = seen
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        accuracy = (logs or {}).get("val_accuracy", float("nan"))
-        self.advance(0, f"{self.phase}, epoch {epoch + 1}: validation accuracy {accuracy:.3f}")
+        accuracy = (logs or {}).get("val_accuracy")
+        told = "" if accuracy is None else f": validation accuracy {accuracy:.3f}"
+        self.advance(0, f"{self.phase}, epoch {epoch + 1}{told}")
+
+
+def class_weights(train: Examples, training: Training) -> np.ndarray | None:
+    """(num_classes,) float32 how heavy an image of each class is, if `training` weighs them."""
+    if training.class_weight is None:
+        return None
+    labels, classes = train.targets[train.rows].argmax(1), np.arange(train.targets.shape[1])
+    return np.asarray(compute_class_weight("balanced", classes=classes, y=labels), "float32")
 
 
 def fit(
     model: keras.Model,
     train: Examples,
-    validation: Examples,
+    validation: Examples | None,
     *,
     phase: str,
     epochs: int,
@@ -163,6 +152,7 @@ def fit(
 
     Args:
         model: takes `inputs` of the examples, gives (B, num_classes) logits.
+        validation: what the best epoch is chosen by; None keeps the last.
         phase: its name in history and resume points.
         training: resolved.
         rates: multiplier of the learning rate for each block.
@@ -180,19 +170,15 @@ def fit(
     else:
         loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=training.label_smoothing)
         accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
-    class_weight = None
-    if training.class_weight == "balanced":
-        labels, classes = train.targets[train.rows].argmax(1), np.arange(train.targets.shape[1])
-        class_weight = compute_class_weight("balanced", classes=classes, y=labels).astype("float32")
     steps = epochs * -(-len(train.rows) // batch_size)
     half = any(layer.compute_dtype == "float16" and layer.trainable_weights for layer in model.layers)
     optimizer = make_optimizer(training, learning_rate, steps, rates or {}, half)
     # XLA on the CPU does without oneDNN's convolutions and is slower.
     model.compile(optimizer, loss, metrics=[accuracy], jit_compile=False, steps_per_execution=min(steps_at_once, steps))
     optimizer.build(model.trainable_variables)
-    judged = Batches(validation, 4 * batch_size)
+    judged = None if validation is None else Batches(validation, 4 * batch_size)
     best = None
-    if keep_start:
+    if keep_start and judged:
         start = model.evaluate(judged, verbose=0, return_dict=True)
         best = score(float(start["accuracy"]), float(start["loss"]))
     keeper = Keeper(phase, training.patience or epochs, run, at_end, best)
@@ -201,7 +187,7 @@ def fit(
         assert keeper._point is not None
         model.set_weights(keeper._point[0][keeper._split :])
         return keeper.rows
-    batches = Batches(train, batch_size, seed, keeper.first_epoch, class_weight)
+    batches = Batches(train, batch_size, seed, keeper.first_epoch, class_weights(train, training))
     with narrator.bar(phase, (epochs - keeper.first_epoch) * batches.num_images) as advance:
         model.fit(
             batches,
@@ -215,11 +201,13 @@ def fit(
     return keeper.rows
 
 
-def _pooled(model: keras.Model, start: str | None, train: Examples) -> Iterator[np.ndarray]:
-    """Batches of what the head starts from, of training images as they are; a few thousand tell their scale."""
+def pooled_features(train: Examples, rest: keras.Model | None = None) -> Iterator[np.ndarray]:
+    """Batches of what the head starts from, of training images as they are; a few thousand tell their scale.
+
+    Args:
+        rest: from the inputs of the examples to pooled features; None where they are that.
+    """
     rows = np.sort(np.random.default_rng(0).permutation(train.rows)[:MOST_FOR_SCALE])
-    pooled = pooled_layer(model)
-    rest = None if start == pooled else between(model, start, pooled)
     for part in np.array_split(rows, -(-len(rows) // 256)):
         inputs = np.asarray(train.inputs[part])
         yield inputs if rest is None else forward(rest, inputs)
@@ -231,7 +219,7 @@ class Start:
 
     layer: str | None
     train: Examples
-    validation: Examples
+    validation: Examples | None
 
 
 def train_network(
@@ -249,7 +237,7 @@ def train_network(
     """Both phases: the head with every block held still; then, if any block is not frozen, blocks and head together.
 
     Args:
-        model: the flat classifier, with `set_frozen` applied.
+        model: the flat classifier with `set_frozen` applied, or a head alone.
         head: what the first phase starts from.
         blocks: what the second starts from; None where all blocks are frozen.
         training: resolved.
@@ -266,7 +254,11 @@ def train_network(
         "seed": seed,
     }
     before = block_digests(model)
-    standardize(model, _pooled(model, head.layer, head.train))
+    names = [layer.name for layer in model.layers]
+    pooled = names[names.index(STANDARDIZE) - 1]
+    standardize(
+        model, pooled_features(head.train, None if head.layer == pooled else between(model, head.layer, pooled))
+    )
     history = fit(
         between(model, head.layer, "logits"),
         head.train,

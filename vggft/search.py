@@ -1,0 +1,325 @@
+"""`vggft.search`: many trials for the price of one pass, on KerasTuner, judged on images that no trial saw."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import numpy as np
+
+from .backbone import BLOCKS, add_blocks, frozen_blocks, preprocess
+from .classifier import load
+from .config import Augment, Head, SearchSpace, Training
+from .errors import ConfigError, RunError
+from .estimate import estimate_search
+from .evaluate import METRICS
+from .features import cut_layer, frozen_features
+from .head import POOLING_LAYERS, pool
+from .oracles import ALGORITHMS, hyperband_size, make_oracle
+from .plan import Base, make_base, named, plan_of
+from .precision import policy
+from .progress import Narrator
+from .results import SearchResult, line, write_hparams
+from .run import RunDirectory
+from .trainer import Fit, Trainer, fits_of
+from .trials import Setting, declaration, possible_freezes, possible_poolings
+from .tuner import PROJECT, HeadTuner, is_chief, is_worker, ranked
+from .winner import classifier_of
+
+MOST_AT_ONCE = 64  # trials of a round: enough for full populations, few enough to be heard of
+PATIENCE_WITH_CHIEF = 1800  # seconds
+DISTRIBUTED_AT_ONCE = 4  # so that all workers have some
+BAYESIAN_AT_ONCE = 8  # a process that has heard of little says little
+
+
+def search(
+    dataset: Any,
+    num_classes: int,
+    *,
+    space: SearchSpace | Callable[[Any], tuple[Head, Training]] | None = None,
+    trials: int = 30,
+    algorithm: str = "bayesian",
+    objective: str | None = None,
+    folds: int | None = None,
+    repeats: int = 1,
+    winner: Literal["scored", "refit"] | None = None,
+    keep_top: int = 5,
+    parallel_trials: int | Literal["auto"] = "auto",
+    validation: Any = 0.2,
+    test: Any = None,
+    backbone: str | os.PathLike[str] = "vgg16_imagenet",
+    freeze: str | Iterable[str] = "all",
+    head: Head | None = None,
+    training: Training | None = None,
+    augment: Augment | Callable[[np.ndarray], np.ndarray] | None = None,
+    image_size: int | None = None,
+    precision: str = "auto",
+    on_bad_image: Literal["raise", "skip"] = "raise",
+    run_dir: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    seed: int = 0,
+    verbose: int = 1,
+) -> SearchResult | None:
+    """Search for the head, its training, and how much to freeze, with KerasTuner's oracles.
+
+    The images go through the frozen blocks once, whatever is searched. Trials whose heads have one shape are trained
+    together as one model, each as it would end alone; a trial in which blocks learn, or whose head has batch
+    normalisation, another optimizer or weight decay, is trained alone.
+
+    Args:
+        dataset, num_classes, validation, backbone, augment, image_size, precision, on_bad_image: as for `finetune`.
+        test: as for `finetune`; no trial sees it, and the winner once.
+        space: what to choose from, or a function of `keras_tuner.HyperParameters` that gives a `Head` and a `Training`.
+        trials: at most so many.
+        algorithm: `"random"`, `"bayesian"`, `"hyperband"` or `"grid"`: KerasTuner's.
+        objective: a metric of the evaluation on validation images, `"val_balanced_accuracy"` say; whether it is to be
+            high or low is known. By default accuracy, with several labels to an image average precision.
+        folds: each trial is scored by so many folds of train and validation images, the score being the mean.
+        repeats: each trial is trained so many times, from other initial weights and in another order.
+        winner: `"scored"`: the classifier has the very weights that were scored (of the first repeat). `"refit"`: it
+            learns anew from train and validation images, as many epochs as were best; that is how it is after folds.
+            With a refit there has to be a test part, since nothing else would be left to judge by.
+        keep_top: the weights of so many trials are kept on the disk, of heads and blocks that learn only.
+        parallel_trials: most trials of a round, which the oracle hands out before it hears of any.
+        freeze, head, training: what is not searched.
+        run_dir: a new directory. In it `trials/` is KerasTuner's project, `trials.csv` and `trials.png` are all
+            trials, `tensorboard/` has them for the HParams plugin, and the rest is as after `finetune`.
+        resume: go on with the search in `run_dir`: no trial that ended is trained again.
+        seed: of splits, draws, initial weights, order and dropout.
+        verbose: 0 prints nothing.
+
+    Returns:
+        The trials, the best of them, and the classifier. None in a worker: where KERASTUNER_ORACLE_IP,
+        KERASTUNER_ORACLE_PORT and KERASTUNER_TUNER_ID are set as KerasTuner wants it, the process whose id has "chief"
+        in it hands out trials to all others, which need the same `run_dir` and cache, and only the chief has a result.
+
+    Raises:
+        DataError, ConfigError, WeightsError, CacheError, RunError: before any training, saying what to do.
+        SearchError: trials fail one after another; with the reasons.
+
+    >>> import numpy as np, vggft
+    >>> images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+    >>> images[::2] //= 4
+    >>> space = vggft.SearchSpace(units=[8, 16], learning_rate=[1e-3, 1e-2])
+    >>> result = vggft.search((images, np.arange(40) % 2), 2, space=space, trials=4, algorithm="random",
+    ...     training=vggft.Training(epochs=2), backbone="vgg16_mini", image_size=32, verbose=0)
+    >>> len(result.trials)
+    4
+    """
+    narrator = Narrator(verbose)
+    space = SearchSpace() if space is None else space
+    fixed = Setting(frozen_blocks(freeze), head or Head(), training or Training())
+    declare = declaration(space, fixed)
+    winner = winner or ("scored" if folds is None else "refit")
+    _check(space, trials, algorithm, folds, repeats, winner, keep_top, parallel_trials, freeze)
+    if is_worker():
+        _await_chief(run_dir)
+    run = RunDirectory(run_dir, resume or is_worker())
+    freezes = possible_freezes(space, fixed)
+    base = make_base(
+        dataset,
+        num_classes,
+        head=fixed.head,
+        training=fixed.training,
+        learns=any("block1" not in frozen for frozen in freezes),
+        validation=validation,
+        test=test,
+        backbone=backbone,
+        augment=augment,
+        image_size=image_size,
+        precision=precision,
+        on_bad_image=on_bad_image,
+        seed=seed,
+        earlier=run.earlier,
+        narrator=narrator,
+    )
+    if base.change is not None and BLOCKS in freezes:
+        raise ConfigError(
+            "A search of heads learns from frozen views, so augment must be an Augment with a number of views, and "
+            "block1 frozen in every trial; new views in every epoch would cost every trial a pass of its own."
+        )
+    if winner == "refit" and "test" not in base.pool.rows:
+        raise ConfigError(
+            "winner='refit', which is how it is after folds, learns from the validation images too, so nothing would "
+            "be left to judge it by: give a test part, as test=0.2."
+        )
+    metric = _objective(objective, base)
+    fits = fits_of(base, folds, repeats)
+    images = len(fits[0].train)
+    epochs = fixed.training.resolve(images).epochs or 1
+    parallel = _parallel(parallel_trials, algorithm, trials)
+    config = base.config | {
+        "search": space.to_dict() if isinstance(space, SearchSpace) else named(space),
+        "frozen": list(fixed.frozen),
+        "head": fixed.head.to_dict(),
+        "training": fixed.training.to_dict(),
+        "trials": trials,
+        "algorithm": algorithm,
+        "objective": metric,
+        "folds": folds,
+        "repeats": repeats,
+        "winner": winner,
+        "parallel_trials": parallel,
+    }
+    if is_worker():
+        run.check_same(config)
+    else:
+        run.start(config, {"dataset": named(dataset), "validation": named(validation), "test": named(test)})
+    oracle = make_oracle(algorithm, f"val_{metric}", METRICS[metric].direction, trials, seed, epochs)
+
+    with ExitStack() as stack:
+        directory = run.path or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vggft-search-")))
+        cuts, network = _network(base, freezes, possible_poolings(space, fixed))
+        viewed = np.concatenate([base.pool.rows["train"], base.pool.rows["validation"]])
+        viewed = viewed if winner == "refit" else base.pool.rows["train"]
+        passes = base.passes(network, cuts, viewed)
+        base.cache.check_room([spec for each in passes for spec in each.specs.values()])
+        if not is_worker():
+            run.write_json("audit.json", {**base.pool.audit.to_dict(), "left_out": list(base.pool.left_out)})
+            run.write_table("splits.csv", base.pool.table())
+            _introduce(base, freezes, trials, algorithm, epochs, fits, narrator)
+            plans = [plan_of(base, frozen, fixed.head, fixed.training) for frozen in freezes]
+            cost = estimate_search(plans, passes, trials * len(fits))
+            del plans
+            run.write_json("estimate.json", cost.to_dict())
+            narrator.say(str(cost))
+        features = frozen_features(
+            network, passes, base.pool.pixels, augment=base.views, seed=base.seed, cache=base.cache, narrator=narrator
+        )
+        del network
+        trainer = Trainer(base, features, viewed, fits, metric, run)
+        with narrator.board(trials, trials * epochs * len(fits), METRICS[metric].direction) as board:
+            tuner = HeadTuner(
+                oracle,
+                declare,
+                trainer,
+                directory=directory,
+                parallel=parallel,
+                images=images,
+                keep_top=keep_top,
+                on_trial=lambda trial: board.add(line(trial), trial.score),
+                on_epochs=board.advance,
+            )
+            tuner.search()
+        if is_worker():
+            return None
+        outcomes = tuner.outcomes()
+        best = ranked(outcomes, METRICS[metric].direction)[0]
+        if run.finished and run.classifier_path is not None:
+            narrator.say(f"The search in {run.path} is finished; its classifier is {run.classifier_path}.")
+            return SearchResult(tuple(outcomes), best, load(run.classifier_path), metric, winner)
+        classifier = classifier_of(trainer, best, directory / PROJECT / f"trial_{best.trial_id}", winner, run, narrator)
+        result = SearchResult(tuple(outcomes), best, classifier, metric, winner)
+        _write(result, run)
+        narrator.say(str(result))
+        if run.classifier_path is not None:
+            classifier.save(run.classifier_path)
+            narrator.say(f"The classifier is {run.classifier_path}.")
+        return result
+
+
+def _check(
+    space: Any,
+    trials: int,
+    algorithm: str,
+    folds: int | None,
+    repeats: int,
+    winner: str,
+    keep_top: int,
+    parallel: int | str,
+    freeze: Any,
+) -> None:
+    if not (isinstance(space, SearchSpace) or callable(space)):
+        raise ConfigError(
+            f"space must be a vggft.SearchSpace, or a function of keras_tuner.HyperParameters that gives "
+            f"(Head, Training); got {space!r}."
+        )
+    if isinstance(space, SearchSpace) and space.freeze is not None and freeze != "all":
+        raise ConfigError(f"freeze={freeze!r} and SearchSpace.freeze={space.freeze!r} were both given: leave one out.")
+    counts = {"trials": (trials, 1), "repeats": (repeats, 1), "keep_top": (keep_top, 1)}
+    counts |= {"folds": (folds, 2)} if folds is not None else {}
+    counts |= {"parallel_trials": (parallel, 1)} if parallel != "auto" else {}  # type: ignore[dict-item]
+    for name, (value, low) in counts.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < low:
+            raise ConfigError(f"{name} must be an integer >= {low}; got {value!r}.")
+    if algorithm not in ALGORITHMS:
+        raise ConfigError(f"algorithm must be one of {', '.join(ALGORITHMS)}; got {algorithm!r}.")
+    if winner not in ("scored", "refit"):
+        raise ConfigError(f"winner must be 'scored' or 'refit'; got {winner!r}.")
+    if winner == "scored" and folds is not None:
+        raise ConfigError("After folds no weights were scored on all validation images: winner must be 'refit'.")
+
+
+def _await_chief(run_dir: str | os.PathLike[str] | None) -> None:
+    """A worker begins when its chief has said what the search is."""
+    if run_dir is None:
+        raise RunError("A worker of a search needs the run_dir of its chief; got run_dir=None.")
+    for _ in range(PATIENCE_WITH_CHIEF):
+        if (Path(run_dir) / "config.json").exists():
+            return
+        time.sleep(1)
+    raise RunError(f"No chief has begun a search in {run_dir} within {PATIENCE_WITH_CHIEF // 60} minutes.")
+
+
+def _objective(objective: str | None, base: Base) -> str:
+    """The metric without its `val_`."""
+    multi_label = base.pool.multi_label
+    metric = (objective or ("average_precision" if multi_label else "accuracy")).removeprefix("val_")
+    known = [name for name, row in METRICS.items() if row.applies(multi_label, len(base.pool.class_names))]
+    if metric not in known:
+        raise ConfigError(f"objective must be one of {', '.join(f'val_{n}' for n in known)}; got {objective!r}.")
+    return metric
+
+
+def _parallel(asked: int | str, algorithm: str, trials: int) -> int:
+    """How many trials the oracle hands out at once: as many as fill populations, fewer where it learns from each."""
+    if asked != "auto":
+        return int(asked)
+    if is_worker() or is_chief():
+        return DISTRIBUTED_AT_ONCE
+    return min(trials, BAYESIAN_AT_ONCE if algorithm == "bayesian" else MOST_AT_ONCE)
+
+
+def _network(base: Base, freezes: list[tuple[str, ...]], poolings: list[str]) -> tuple[list[str], keras.Model]:
+    """Every cut that a trial may start from, and a network that has all of them: one pass gives all."""
+    size = base.image_size
+    inputs = keras.Input((size, size, 3), name="image")
+    x = add_blocks(preprocess(inputs), base.pretrained.column, base.pretrained.width, dtype=policy(base.precision))
+    network = keras.Model(inputs, [pool(x, pooling) for pooling in poolings])
+    base.pretrained.assign(network)
+    cuts = {cut_layer(network, frozen) for frozen in freezes if frozen != BLOCKS} if base.change is None else set()
+    return [*sorted(cut for cut in cuts if cut), *(POOLING_LAYERS[pooling] for pooling in poolings)], network
+
+
+def _introduce(
+    base: Base, freezes: list[Any], trials: int, algorithm: str, epochs: int, fits: list[Fit], narrator: Narrator
+) -> None:
+    for note in (*base.pool.notes, *base.pool.left_out[:20]):
+        narrator.say(f"Note: {note}.")
+    whole = hyperband_size(epochs) if algorithm == "hyperband" else 0
+    if trials < whole:
+        narrator.say(
+            f"Note: Hyperband with at most {epochs} epochs a trial takes {whole} trials; after {trials} it has not "
+            "trained its best ones for long."
+        )
+    counts = ", ".join(f"{len(rows)} {split}" for split, rows in base.pool.rows.items())
+    each = f", each scored by {len(fits)} trainings" if len(fits) > 1 else ""
+    narrator.say(
+        f"{counts} images of {len(base.pool.class_names)} classes at {base.image_size} px; {base.pretrained.name}; "
+        f"{trials} trials ({algorithm}) of at most {epochs} epochs{each}. "
+        f"The blocks compute in {base.precision}: {base.why}."
+    )
+
+
+def _write(result: SearchResult, run: RunDirectory) -> None:
+    if run.path is not None:
+        write_hparams(run.path / "tensorboard", result.trials, result.objective)
+        run.write_json("search.json", result.to_dict())
+        result.to_csv(run.path / "trials.csv")
+        result.plot(run.path / "trials.png")

@@ -1,0 +1,64 @@
+"""The winner of a search as a classifier: the very weights that were scored, or learned anew; judged once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from .backbone import BLOCKS, assign_weights
+from .classifier import Classifier, build
+from .errors import SearchError
+from .features import cut_layer
+from .head import POOLING_LAYERS
+from .judge import judge, summarize
+from .progress import Narrator
+from .run import RunDirectory
+from .trainer import Fit, Job, Trainer
+from .trials import Setting, Trial, read_weights
+
+
+def classifier_of(
+    trainer: Trainer, best: Trial, folder: Path, winner: str, run: RunDirectory, narrator: Narrator
+) -> Classifier:
+    """Build the winner, put its weights in, and judge it on validation and test images.
+
+    Args:
+        folder: where the trial's weights are.
+        winner: `"scored"` or `"refit"`, as for `search`.
+
+    Raises:
+        SearchError: the weights that were scored are not there.
+    """
+    base = trainer.base
+    description = base.describe(best.head, best.frozen)
+    job = Job(best.trial_id, best.hyperparameters, Setting(best.frozen, best.head, best.training))
+    weights, history = read_weights(folder), []
+    if winner == "refit":
+        epochs = best.epochs or {}
+        both = np.concatenate([base.pool.rows["train"], base.pool.rows["validation"]])
+        learned = replace(
+            best.training,
+            epochs=epochs.get("head", best.training.epochs),
+            fine_tune_epochs=epochs.get("blocks and head", best.training.fine_tune_epochs),
+        )
+        narrator.say("The winner learns anew from train and validation images.")
+        refit = replace(job, trial_id="refit", setting=replace(job.setting, training=learned))
+        fitted = trainer.alone(refit, Fit(both, both[:1], base.seed), keep_last=True)
+        weights, history = fitted.weights, fitted.history
+    elif weights is None:
+        raise SearchError(f"The weights of trial {best.trial_id} are not in {folder}; winner='refit' does without.")
+    model = build(description)
+    base.pretrained.assign(model)
+    assign_weights(model, weights)
+    cut = POOLING_LAYERS[best.head.pooling] if best.frozen == BLOCKS else cut_layer(model, best.frozen)
+    if base.change is not None:
+        cut = None
+    evaluations, agreement = judge(model, cut, base.pool.pixels if cut is None else trainer.features[cut][0], base.pool)
+    if winner == "refit":
+        del evaluations["validation"]  # it has learned from those
+    run.write_json("evaluation.json", summarize(evaluations) | {"agreement": agreement})
+    run.write_table("history.csv", history)
+    seen = base.pool.digests_of("train", "validation")
+    return Classifier(model, description, list(evaluations.values())[-1], history, seen)
