@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vggft import ConfigError, Head, Training
+from vggft import ConfigError, Head, SearchSpace, Training
+from vggft.config import Range
 
 
 @pytest.mark.parametrize(
@@ -62,3 +63,36 @@ def test_defaults_follow_the_number_of_images(num_images: int) -> None:
     assert None not in (training.epochs, training.fine_tune_epochs, training.batch_size, training.patience)
     assert training.epochs <= Training().resolve(max(4, num_images // 2)).epochs
     assert Training(epochs=7).resolve(num_images).epochs == 7
+
+
+def test_a_search_space_is_values_lists_and_ranges() -> None:
+    space = SearchSpace(
+        units=64, layers=[0, 2], dropout=(0.0, 0.5), learning_rate=(1e-4, 1e-2, "log"), freeze=("block4", "all")
+    )
+    assert space.choices("units") == (64,) and space.choices("layers") == (0, 2) and space.choices("l2") is None
+    assert space.choices("dropout") == Range(0.0, 0.5)
+    assert space.choices("learning_rate") == Range(1e-4, 1e-2, "log")
+    assert space.choices("freeze") == ("block4", "all")
+    again = SearchSpace.from_dict(json.loads(json.dumps(space.to_dict())))
+    assert again.to_dict() == space.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("fields", "match"),
+    [
+        ({"units": [64, 0]}, r"SearchSpace.units: Head.units must be"),
+        ({"units": []}, "SearchSpace.units: a choice needs at least one value"),
+        ({"layers": -1}, r"SearchSpace.layers: expected integers >= 0; got -1"),
+        ({"dropout": (0.0, 1.0)}, "SearchSpace.dropout: Head.dropout must be"),
+        ({"dropout": (0.5, 0.1)}, "from a number to a larger one; got 0.5 to 0.1"),
+        ({"learning_rate": (0, 1e-2, "log")}, "begins above 0"),
+        ({"learning_rate": (1e-3, 1e-2, "square")}, "'linear' or 'log'; got 'square'"),
+        ({"learning_rate": (1e-3, 1e-2, "log", 3)}, r"a range is \(low, high\)"),
+        ({"pooling": ["avg", "mean"]}, "got 'mean'"),
+        ({"optimizer": "lion"}, "SearchSpace.optimizer"),
+        ({"freeze": (1, 2)}, "SearchSpace.freeze"),
+    ],
+)
+def test_impossible_search_spaces_are_refused_by_name(fields: dict, match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        SearchSpace(**fields)

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 import vggft
-from vggft import api, backbone, features, train, weights
+from vggft import backbone, features, judge, train, weights
 from vggft.augment import make_views
 from vggft.batches import Batches, Examples
 from vggft.classifier import Description, build
@@ -404,7 +404,7 @@ def test_16_bits_give_a_float32_file_that_agrees(
     agreement = json.loads((tmp_path / "evaluation.json").read_text())["agreement"]
     assert agreement["largest_difference"] <= 0.05
     same = agreement["judged_from"] == "pixels"
-    assert same == (freeze == "none" or agreement["largest_difference"] > api.AGREEMENT)
+    assert same == (freeze == "none" or agreement["largest_difference"] > judge.AGREEMENT)
     assert off <= (1e-5 if same else 0.03)
     assert all(np.isfinite(row["loss"]) for row in classifier.history)
 
@@ -412,7 +412,7 @@ def test_16_bits_give_a_float32_file_that_agrees(
 def test_what_is_saved_is_judged_from_pixels_where_features_say_otherwise(
     stripes: tuple, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api, "AGREEMENT", 0.0)
+    monkeypatch.setattr(judge, "AGREEMENT", 0.0)
     classifier = finetune(stripes, tiny_weights, precision="bfloat16")
     rows = [int(name[7:-1]) for name in classifier.evaluation.names]
     np.testing.assert_allclose(classifier.predict(stripes[0][rows]), classifier.evaluation.probabilities, atol=1e-6)

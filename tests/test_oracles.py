@@ -77,7 +77,11 @@ def test_a_restart_changes_nothing(algorithm: str, tmp_path: Path) -> None:
 def test_the_grid_is_all_combinations_in_parallel(tmp_path: Path) -> None:
     oracle = begun("grid", tmp_path, trials=100)
     seen = run(oracle, 10, at_once=5)
-    assert len(seen) == len({tuple(values.items()) for values in seen}) == 3 * len({values["learning_rate"] for values in seen})
+    assert (
+        len(seen)
+        == len({tuple(values.items()) for values in seen})
+        == 3 * len({values["learning_rate"] for values in seen})
+    )
 
 
 def test_hyperband_trains_its_best_longer(tmp_path: Path) -> None:

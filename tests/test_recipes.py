@@ -34,26 +34,52 @@ def recipe(name: str) -> ModuleType:
 
 def test_every_recipe_is_tested_here() -> None:
     names = {path.stem for path in (ROOT / "recipes").glob("*.py")}
-    assert names == {"linear_probe", "feature_extraction", "pretrain_backbone"}
+    searches = {"search_head", "search_freeze_depth", "search_distributed"}
+    assert names == {"linear_probe", "feature_extraction", "pretrain_backbone"} | searches
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == {"quickstart"}
+
+
+def two_classes(folder: Path, stripes: tuple) -> str:
+    """A folder of two classes of 12 images."""
+    for row in range(36):
+        label = stripes[1][row]
+        if label < 2:
+            path = folder / "ab"[label] / f"{row}.png"
+            path.parent.mkdir(exist_ok=True, parents=True)
+            Image.fromarray(stripes[0][row]).save(path)
+    return str(folder)
+
+
+QUICK = {"image_size": 32, "precision": "float32"}
 
 
 @pytest.mark.parametrize("name", ["linear_probe", "feature_extraction"])
 def test_recipes_that_judge_on_a_folder(
     name: str, stripes: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for row in range(36):
-        label = stripes[1][row]
-        if label < 2:
-            path = tmp_path / "ab"[label] / f"{row}.png"
-            path.parent.mkdir(exist_ok=True)
-            Image.fromarray(stripes[0][row]).save(path)
     module = recipe(name)
-    quick = {"image_size": 32, "precision": "float32", "training": vggft.Training(epochs=2, batch_size=8)}
+    quick = QUICK | {"training": vggft.Training(epochs=2, batch_size=8)}
     monkeypatch.setattr(module, "CONFIG", module.CONFIG | quick)
-    module.main(str(tmp_path), num_classes=2, seeds=1)
+    module.main(two_classes(tmp_path, stripes), num_classes=2, seeds=1)
     found = re.fullmatch(r"test accuracy over 1 seeds: (\d\.\d{3}) to (\d\.\d{3})\n", capsys.readouterr().out)
     assert found and 0 <= float(found[1]) == float(found[2]) <= 1
+
+
+def test_recipes_that_search(
+    stripes: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On their own, they are chief of no worker: `search_distributed` then searches alone."""
+    data = two_classes(tmp_path / "data", stripes)
+    quick = QUICK | {"training": vggft.Training(epochs=2, fine_tune_epochs=1, batch_size=8)}
+    for name, more in (("search_head", {"seeds": 1, "trials": 2}), ("search_freeze_depth", {"seeds": 1, "trials": 2})):
+        module = recipe(name)
+        monkeypatch.setattr(module, "CONFIG", module.CONFIG | quick)
+        module.main(data, 2, **more)
+        assert re.search(r"best of 2 trials, test accuracy over 1 seeds: \d\.\d{3} to", capsys.readouterr().out)
+    module = recipe("search_distributed")
+    monkeypatch.setattr(module, "CONFIG", module.CONFIG | quick | {"trials": 1})
+    module.main(data, 2, str(tmp_path / "run"))
+    assert re.fullmatch(r"test accuracy \d\.\d{3}, validation \d.*\n", capsys.readouterr().out)
 
 
 def tiny_cifar10(path: Path) -> Path:

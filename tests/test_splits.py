@@ -15,6 +15,7 @@ from vggft.cache import Cache
 from vggft.errors import DataError
 from vggft.progress import Narrator
 from vggft.splits import Pool
+from vggft.stratify import folds_of
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (80, 32, 32, 3), dtype=np.uint8)
@@ -127,3 +128,20 @@ def test_an_image_that_changed_is_decoded_again(tmp_path: Path) -> None:
     after = prepare(data, validation=0.25)
     np.testing.assert_array_equal(before.pixels[row], PIXELS[0])
     np.testing.assert_array_equal(after.pixels[row], 255 - PIXELS[0])
+
+
+def test_folds_are_stratified_and_keep_copies_together() -> None:
+    targets = np.eye(2, dtype="float32")[LABELS]
+    digests = [f"{row // 2}" for row in range(80)]  # every image is there twice
+    folds = folds_of(targets, digests, 4, 0, ("a", "b"))
+    assert sorted(np.concatenate([held for _, held in folds])) == list(range(80))
+    for train, held in folds:
+        assert set(train) | set(held) == set(range(80)) and not set(train) & set(held)
+        assert not {digests[row] for row in train} & {digests[row] for row in held}
+        assert (LABELS[held] == 1).sum() in (4, 6)  # of 20
+    again = folds_of(targets, digests, 4, 0, ("a", "b"))
+    assert all((a[1] == b[1]).all() for a, b in zip(folds, again, strict=True))
+    with pytest.raises(
+        DataError, match=r"11 folds need as many distinct images of every class; too few in: 'b' \(10\)"
+    ):
+        folds_of(targets, digests, 11, 0, ("a", "b"))

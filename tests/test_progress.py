@@ -1,0 +1,36 @@
+"""What is to be seen of a search while it goes on."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from vggft.progress import SHOWN_TRIALS, Board, Narrator
+
+
+def drawn(board: Board) -> str:
+    console = Console(file=io.StringIO(), width=100)
+    console.print(board.render())
+    return console.file.getvalue()
+
+
+def test_the_board_shows_the_last_trials_the_best_and_the_time_left() -> None:
+    board = Board(trials=20, epochs=200, direction="min")
+    assert drawn(board).strip() == "0 of 20 trials" and board.seconds_left is None
+    for number in range(12):
+        board.add(f"trial {number} [red]", abs(number - 2) / 10)
+        board.advance(10)
+    board.add("trial 12 failed", None)
+    said = drawn(board)
+    assert "13 of 20 trials, about 0:00:0" in said and "best so far: trial 2 [red]" in said
+    assert said.count("trial ") == SHOWN_TRIALS + 1
+    board.started -= 120
+    assert 79 < board.seconds_left < 82  # 80 of 200 epochs are left, and 120 took 120 s
+
+
+def test_a_silent_board_prints_nothing(capsys) -> None:  # type: ignore[no-untyped-def]
+    with Narrator(0).board(3, 30, "max") as board:
+        board.add("trial 0", 0.5)
+        board.advance(10)
+    assert capsys.readouterr() == ("", "")
