@@ -51,8 +51,7 @@ class StackedDropout(keras.layers.Layer):
         return ops.where(drawn >= self.rate, x / (1.0 - self.rate), 0.0)
 
 
-@tf.function
-def _draw(seeds: Any, rows: int, units: int) -> Any:
+def _draws(seeds: Any, rows: int, units: int) -> Any:
     """(steps, rows, units): what Keras's layer of dropout draws with these seeds, (steps, 2).
 
     Not in the compiled program, since XLA draws other numbers from the same seeds.
@@ -60,6 +59,9 @@ def _draw(seeds: Any, rows: int, units: int) -> Any:
     return tf.map_fn(
         lambda seed: tf.random.stateless_uniform((rows, units), seed), seeds, fn_output_signature=tf.float32
     )
+
+
+_draw = tf.function(_draws)
 
 
 class Rates(keras.optimizers.schedules.LearningRateSchedule):

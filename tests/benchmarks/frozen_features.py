@@ -168,12 +168,13 @@ class Bench:
 
     def block4(self) -> None:
         """Point 3, with fewer images: the ratio does not depend on how many."""
+        count = FEW // 2
         found = self.log.turns(
             "block4, seconds",
             ROUNDS,
-            guide_epoch=lambda _: self.guide(FEW, "block5"),
-            guide_epoch_untouched=lambda _: self.alone("--guide", "block5", untouched=True)[0],
-            ours=lambda _: clock(lambda: self.finetune(FEW, freeze="block4")),
+            guide_epoch=lambda _: self.guide(count, "block5"),
+            guide_epoch_untouched=lambda _: self.alone("--guide", "block5", "--count", str(count), untouched=True)[0],
+            ours=lambda _: clock(lambda: self.finetune(count, freeze="block4")),
         )
         for side in ("guide_epoch", "guide_epoch_untouched"):
             say(3, f"{side} x {EPOCHS} / ours {EPOCHS * found[side] / found['ours']:.2f} (goal 6)")
@@ -223,7 +224,7 @@ class Bench:
 
     def none(self) -> None:
         """Point 6: an epoch of each, with validation, behind the tracing."""
-        count = FEW // 2
+        count = FEW // 4
 
         def ours(number: int) -> float:
             history = self.finetune(count, freeze="none", epochs=2).history
