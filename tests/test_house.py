@@ -17,7 +17,7 @@ PACKAGE = Path(vggft.__file__).parent
 HOUSE = (
     "errors config progress run cache images augment table labels dataset pixels audit stratify splits "
     "backbone precision weights features head evaluate pictures classifier batches optimizer train "
-    "stacked population plan judge estimate trials trainer oracles tuner winner results search workers api "
+    "stacked population plan judge estimate trials trainer oracles tuner winner results terms search workers api "
     "options cache_cli search_cli cli"
 ).split()
 

@@ -10,7 +10,7 @@ from typing import Any
 import keras_tuner
 import pytest
 
-from vggft.oracles import ALGORITHMS, hyperband_size, make_oracle
+from vggft.oracles import ALGORITHMS, hyperband_first, hyperband_parts, hyperband_size, make_oracle
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def space() -> keras_tuner.HyperParameters:
 
 
 def begun(algorithm: str, folder: Path, trials: int = 14) -> Any:
-    oracle = make_oracle(algorithm, "val_accuracy", "max", trials, seed=0, epochs=9)
+    oracle = make_oracle(algorithm, "val_accuracy", "max", trials, seed=0)
     oracle._set_project_dir(str(folder), "trials")
     oracle.state_file = folder / "state.json"
     oracle.verbose = 0
@@ -85,11 +85,33 @@ def test_the_grid_is_all_combinations_in_parallel(tmp_path: Path) -> None:
 
 
 def test_hyperband_trains_its_best_longer(tmp_path: Path) -> None:
-    assert hyperband_size(9) == 23
-    seen = run(begun("hyperband", tmp_path, trials=23), 10)
+    assert [hyperband_size(parts) for parts in (3, 9)] == [6, 23] and hyperband_first(9) == 9
+    assert [hyperband_parts(trials) for trials in (1, 22, 23)] == [3, 3, 9]
+    seen = run(begun("hyperband", tmp_path, trials=23), 10, at_once=9)
     longest = [values for values in seen if values["tuner/epochs"] == 9]
     assert len(seen) == 23 and longest
     assert any(values.get("tuner/trial_id") for values in longest)
+
+
+def test_the_sizes_of_hyperband_are_keras_tuners(tmp_path: Path) -> None:
+    for parts in (3, 9, 27, 81):
+        theirs = keras_tuner.oracles.HyperbandOracle(objective="val_accuracy", max_epochs=parts)
+        brackets = range(theirs._get_num_brackets())
+        assert hyperband_size(parts) == sum(theirs._get_size(b, r) for b in brackets for r in range(b + 1))
+        assert hyperband_first(parts) == theirs._get_size(brackets[-1], 0)
+
+
+def test_what_was_going_on_is_handed_out_again(tmp_path: Path) -> None:
+    """A chief that is started again, and workers of other names than before."""
+    oracle = begun("random", tmp_path)
+    first, second = oracle.create_trial("worker0"), oracle.create_trial("worker1")
+    oracle.update_trial(first.trial_id, {"val_accuracy": 0.5})
+    first.status = "COMPLETED"
+    oracle.end_trial(first)
+    again = begun("random", tmp_path)
+    given = again.create_trial("worker7")
+    assert given.trial_id == second.trial_id and given.hyperparameters.values == second.hyperparameters.values
+    assert again.create_trial("worker8").trial_id not in (first.trial_id, second.trial_id)
 
 
 def test_three_failures_in_a_row_end_it_without_an_exception(tmp_path: Path) -> None:

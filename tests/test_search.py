@@ -22,6 +22,7 @@ from vggft.trials import read_outcome
 
 TINY = {"image_size": 32, "precision": "float32", "verbose": 0}
 QUICK = vggft.Training(epochs=4, fine_tune_epochs=2, batch_size=24)
+SPACE = vggft.SearchSpace(units=[8, 16], layers=[1, 2], learning_rate=(1e-3, 1e-1, "log"))
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +136,31 @@ def test_what_cannot_be_stacked_runs_alone(stripes: tuple, common: dict, space: 
     assert all(trial.way.startswith("alone: ") and trial.score is not None for trial in result.trials)
 
 
+@pytest.mark.parametrize(
+    ("space", "count"),
+    [
+        (vggft.SearchSpace(units=(8, 32, "log"), layers=(1, 2), learning_rate=1e-2), 6),
+        (vggft.SearchSpace(units=(8, 12), layers=1, dropout=[0, 0.5], learning_rate=1e-2), 4),
+        (vggft.SearchSpace(units=8, layers=1, batch_norm=[True, False], learning_rate=1e-2), 2),
+        (vggft.SearchSpace(units=None, layers=[1, 2], learning_rate=1e-2, freeze=[("block4",), "all"]), 4),
+    ],
+)
+def test_every_combination_of_a_grid_can_be_trained(stripes: tuple, common: dict, space: Any, count: int) -> None:
+    quick = common | {"training": vggft.Training(epochs=1, fine_tune_epochs=1, batch_size=48)}
+    result = vggft.search(stripes, 3, space=space, trials=20, algorithm="grid", head=vggft.Head(units=(8,)), **quick)
+    assert {trial.status for trial in result.trials} == {"completed"}
+    assert len({(trial.frozen, trial.head) for trial in result.trials}) == len(result.trials) == count
+    if space.freeze is not None:
+        assert {len(trial.frozen) for trial in result.trials} == {1, 5}
+
+
+def test_hyperband_trains_the_best_for_all_epochs(stripes: tuple, common: dict) -> None:
+    result = vggft.search(stripes, 3, space=SPACE, trials=6, algorithm="hyperband", **common)
+    assert sorted(trial.training.epochs for trial in result.trials) == [2, 2, 2, 4, 4, 4]
+    (promoted,) = [trial for trial in result.trials if trial.hyperparameters.get("tuner/trial_id")]
+    assert promoted.training.epochs == 4
+
+
 def test_folds_and_repeats_give_a_mean_and_an_interval(stripes: tuple, common: dict) -> None:
     result = vggft.search(
         stripes,
@@ -197,11 +223,11 @@ def test_a_trial_that_fails_says_why_and_the_search_goes_on(stripes: tuple, comm
         units = hp.Choice("units", [8, 0, 16])
         return vggft.Head(units=(units,)), QUICK
 
-    result = vggft.search(stripes, 3, space=space, trials=3, algorithm="grid", **common)
-    assert [trial.status for trial in result.trials] == ["completed", "failed", "completed"]
-    assert (
-        "Head.units must be" in result.trials[1].reason and "Head.units must be" in result.trials[1].to_row()["reason"]
-    )
+    result = vggft.search(stripes, 3, space=space, trials=3, algorithm="random", **common)
+    assert sorted(trial.status for trial in result.trials) == ["completed", "completed", "failed"]
+    (failed,) = [trial for trial in result.trials if trial.status == "failed"]
+    assert failed.hyperparameters == {"units": 0}
+    assert "Head.units must be" in failed.reason and "Head.units must be" in failed.to_row()["reason"]
 
 
 def test_three_failures_in_a_row_end_the_search_with_the_reason(
@@ -214,6 +240,19 @@ def test_three_failures_in_a_row_end_the_search_with_the_reason(
     monkeypatch.setattr(trainer_module, "train_network", broken)
     with pytest.raises(vggft.SearchError, match=r"3 trials failed in a row(.|\n)*no room for this head"):
         vggft.search(stripes, 3, trials=9, algorithm="random", parallel_trials=1, **common)
+
+
+def test_three_failures_after_some_that_were_completed_end_it_with_a_warning(stripes: tuple, common: dict) -> None:
+    def space(hp: Any) -> tuple[vggft.Head, vggft.Training]:
+        number = hp.Int("number", 0, 10**6)
+        calls.append(number)
+        return vggft.Head(units=(8,) if len(calls) < 5 else (0,)), QUICK
+
+    calls: list[int] = []
+    with pytest.warns(UserWarning, match=r"3 trials failed in a row, so the search ended early(.|\n)*Head.units"):
+        result = vggft.search(stripes, 3, space=space, trials=30, algorithm="random", parallel_trials=1, **common)
+    assert [trial.status for trial in result.trials][-3:] == ["failed"] * 3 and len(result.trials) < 10
+    assert result.best.status == "completed" and "ended early" in str(result)
 
 
 def test_without_a_run_directory_nothing_is_left(
@@ -232,6 +271,9 @@ def test_without_a_run_directory_nothing_is_left(
         ({"objective": "val_beauty"}, "objective must be one of val_accuracy"),
         ({"trials": 0}, "trials must be an integer >= 1"),
         ({"folds": 1}, "folds must be an integer >= 2"),
+        ({"space": lambda hp: (vggft.Head(), QUICK), "algorithm": "grid"}, "A grid needs a SearchSpace"),
+        ({"space": lambda hp: 1 / 0}, r"cannot be drawn from \(ZeroDivisionError"),
+        ({"space": vggft.SearchSpace(layers=[1, 2], units=None), "head": vggft.Head(units=())}, "layers needs widths"),
         ({"winner": "luck"}, "winner must be 'scored' or 'refit'"),
         ({"folds": 3, "winner": "scored"}, "winner must be 'refit'"),
         ({"space": 3}, "space must be a vggft.SearchSpace"),
@@ -242,9 +284,6 @@ def test_without_a_run_directory_nothing_is_left(
 def test_what_cannot_be_asked_for(stripes: tuple, common: dict, arguments: dict, message: str) -> None:
     with pytest.raises(vggft.ConfigError, match=message):
         vggft.search(stripes, 3, **(common | arguments))
-
-
-SPACE = vggft.SearchSpace(units=[8, 16], layers=[1, 2], learning_rate=(1e-3, 1e-1, "log"))
 
 
 def run_search(stripes: tuple, common: dict, run_dir: Path, algorithm: str, resume: bool) -> Any:

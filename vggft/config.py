@@ -184,7 +184,7 @@ class Training(Config):
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers from `low` to `high`, both included, drawn evenly or, by `"log"`, evenly in their logarithm.
+    """The numbers from `low` to `high`, drawn evenly or, by `"log"`, evenly in their logarithm.
 
     >>> Range(1e-4, 1e-2, "log").sampling
     'log'
@@ -208,9 +208,9 @@ class Range:
 class SearchSpace(Config):
     """What a search may choose from. Each field is a value, a list (any of these), or a range.
 
-    A range is a tuple `(low, high)` or `(low, high, "log")`. Whole numbers go in steps of `low` (64, 128, 192, ...), by
-    `"log"` in doublings, so that heads of one width can be trained together. A tuple of words is a list. None is not
-    searched: it is as in the `freeze`, `head` and `training` of the search.
+    A range is a tuple `(low, high)` or `(low, high, "log")`. Whole numbers go in steps of what divides both ends (64,
+    128, 192), by `"log"` in doublings of `low`, so that heads of one width can be trained together. A tuple of words is
+    a list. None is not searched: it is as in the `freeze`, `head` and `training` of the search.
 
     Args:
         units: width of the hidden layers.

@@ -119,7 +119,7 @@ class _Work:
         }
         measured = sum(self.products.get(name, 0) for name in self._layers(None, f"block{MEASURED_BLOCKS}_pool"))
         seconds = plan.seconds.get(plan.precision, plan.seconds["float32"])
-        self.rate = seconds / measured / (3 if "block1" in plan.learning else 1)  # a step of training is three passes
+        self.rate = seconds / measured / (3 if plan.learning else 1)  # a step of training is three passes
 
     def _layers(self, first: str | None, last: str) -> list[str]:
         start = 0 if first is None else self.names.index(first) + 1

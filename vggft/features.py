@@ -110,9 +110,9 @@ def forward_all(
     with ThreadPoolExecutor(1) as reader:
         ahead = reader.submit(read, start, size)
         while start < total:
-            batch, count = ahead.result()
-            ahead = reader.submit(read, start + count, size)  # while the network computes
             try:
+                batch, count = ahead.result()
+                ahead = reader.submit(read, start + count, size)  # while the network computes
                 found = model.predict_on_batch(batch)
             except tf.errors.ResourceExhaustedError:
                 if size == 1:

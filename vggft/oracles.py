@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ class _Kept:
     """
 
     state_file: Path | None = None
+    on_end: Callable[[str], object] = staticmethod(lambda trial_id: None)  # told of each trial that has ended
     held = False  # whether a round is going on, which counts as a whole or not at all
 
     def save(self) -> None:
@@ -58,6 +60,9 @@ class _Kept:
             trials = [keras_tuner.engine.trial.Trial.from_state(each) for each in state["trials"]]
             oracle.trials = {trial.trial_id: trial for trial in trials}
             oracle.set_state(state["oracle"])
+            # As KerasTuner's own reload does: what was going on is to be done again, by whoever asks.
+            oracle._retry_queue += [t.trial_id for t in oracle.ongoing_trials.values() if t.status == "RUNNING"]
+            oracle.ongoing_trials = {}
         except (ValueError, KeyError, TypeError) as error:
             raise SearchError(f"{self.state_file} cannot be read as the state of a search ({error}).") from error
         for trial in trials:
@@ -76,6 +81,10 @@ class _Kept:
         last = oracle.end_order[-MOST_FAILURES:]
         failed = len(last) == MOST_FAILURES and all(oracle.trials[each].status == "FAILED" for each in last)
         return last if failed else []
+
+    def end_trial(self, trial: Any) -> None:
+        super().end_trial(trial)  # type: ignore[misc]
+        self.on_end(trial.trial_id)
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         if self.failures:
@@ -116,7 +125,7 @@ class Hyperband(_Kept, keras_tuner.oracles.HyperbandOracle):  # type: ignore[mis
 ALGORITHMS = ("random", "bayesian", "hyperband", "grid")
 
 
-def make_oracle(algorithm: str, objective: str, direction: str, trials: int, seed: int, epochs: int) -> Any:
+def make_oracle(algorithm: str, objective: str, direction: str, trials: int, seed: int) -> Any:
     """One of KerasTuner's oracles.
 
     Args:
@@ -124,7 +133,6 @@ def make_oracle(algorithm: str, objective: str, direction: str, trials: int, see
         objective: what a trial reports, `"val_accuracy"` say.
         direction: `"max"` or `"min"`.
         trials: at most so many; a grid or a small space may end before.
-        epochs: at most so many in a trial: what Hyperband divides.
     """
     common = {
         "objective": keras_tuner.Objective(objective, direction),
@@ -132,19 +140,36 @@ def make_oracle(algorithm: str, objective: str, direction: str, trials: int, see
         "max_consecutive_failed_trials": trials + 1,  # see `_Kept`
     }
     if algorithm == "hyperband":
-        oracle = Hyperband(max_epochs=epochs, hyperband_iterations=trials, **common)
+        oracle = Hyperband(max_epochs=hyperband_parts(trials), hyperband_iterations=trials, **common)
         oracle.max_trials = trials
         return oracle
     kinds = {"random": Random, "bayesian": Bayesian, "grid": Grid}
     return kinds[algorithm](max_trials=trials, **common)
 
 
-def hyperband_size(epochs: int, factor: int = 3) -> int:
+def hyperband_parts(trials: int) -> int:
+    """In how many parts Hyperband divides the epochs of a trial: 3, 9, 27 ..., as many as the trials suffice for."""
+    parts = 3
+    while hyperband_size(3 * parts) <= trials:
+        parts *= 3
+    return parts
+
+
+def hyperband_size(parts: int) -> int:
     """How many trials one whole iteration of Hyperband takes (arXiv:1603.06560, in KerasTuner's rounding)."""
-    brackets = sum(1 for bracket in range(64) if epochs / factor**bracket >= 1)
-    last = math.ceil(1 + math.log(epochs, factor))
-    return sum(
-        math.ceil(last / (bracket + 1) * factor ** (bracket - rung))
-        for bracket in range(brackets)
-        for rung in range(bracket + 1)
-    )
+    return sum(sum(rungs) for rungs in _rungs(parts))
+
+
+def hyperband_first(parts: int) -> int:
+    """How many trials its first rung has: what can be trained before anything is to be heard."""
+    return _rungs(parts)[0][0]
+
+
+def _rungs(parts: int, factor: int = 3) -> list[list[int]]:
+    """The sizes of all rungs, bracket by bracket, that with the most trials first."""
+    highest = sum(1 for power in range(1, 64) if parts >= factor**power)
+    last = 1 + highest  # in KerasTuner the logarithm, rounded up
+    return [
+        [math.ceil(last / (bracket + 1) * factor ** (bracket - rung)) for rung in range(bracket + 1)]
+        for bracket in reversed(range(highest + 1))
+    ]

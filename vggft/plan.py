@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -172,7 +172,7 @@ def make_base(
     *,
     head: Head,
     training: Training,
-    learns: bool,
+    learning: Collection[str],
     validation: Any = 0.2,
     test: Any = None,
     backbone: str | os.PathLike[str] = "vgg16_imagenet",
@@ -187,7 +187,7 @@ def make_base(
     """Check everything, read the images, and measure the machine for a moment; arguments as for `finetune`.
 
     Args:
-        learns: whether the first block may learn.
+        learning: the blocks that may learn.
         earlier: the configuration of the run that is resumed: a measurement may come out differently the next time.
 
     Raises:
@@ -215,9 +215,9 @@ def make_base(
             f"Training.class_weight={training.class_weight!r} needs one label an image; here are several."
         )
     change = None
-    if augment is not None and (learns or getattr(augment, "views", None) is None):
+    if augment is not None and ("block1" in learning or getattr(augment, "views", None) is None):
         change = changer(augment, seed, pool.pixels[:2])
-    seconds = measure(pretrained.column, pretrained.width, image_size, learns, cache.root / "precision.json")
+    seconds = measure(pretrained.column, pretrained.width, image_size, bool(learning), cache.root / "precision.json")
     stored_as, why = "float32" if precision == "float32" else "float16", "as was asked"
     if precision == "auto":
         precision, why = choose(seconds)
@@ -237,8 +237,8 @@ def make_plan(
 ) -> Plan:
     """`make_base`, and what learns from what; arguments as for `finetune`."""
     head, training, frozen = head or Head(), training or Training(), frozen_blocks(freeze)
-    learns = "block1" not in frozen
-    base = make_base(dataset, num_classes, head=head, training=training, learns=learns, **arguments)
+    learning = [block for block in BLOCKS if block not in frozen]
+    base = make_base(dataset, num_classes, head=head, training=training, learning=learning, **arguments)
     return plan_of(base, frozen, head, training)
 
 

@@ -21,7 +21,6 @@ from .train import class_weights, pooled_features, score
 
 CACHE = 8 * 2**20  # bytes of kernels with their moments that the processor's caches can be hoped to hold
 MOST_MEMBERS = 16
-SHARE_OF_MEMORY = 0.25
 EPSILON = 1e-12  # of the layer `standardize`
 
 
@@ -75,7 +74,8 @@ class Fitted:
     history: list[dict[str, Any]]
 
 
-_program = lru_cache(maxsize=16)(Program)
+# What is compiled serves again; of large programs only the last, for they hold weights and moments.
+_small, _large = lru_cache(maxsize=16)(Program), lru_cache(maxsize=1)(Program)
 
 
 def train_population(
@@ -101,7 +101,8 @@ def train_population(
     steps = -(-count // batch_size)
     drops = any(member.head.dropout for member in members)
     places = size_for(num_features, about.head.units, train.targets.shape[1])
-    program = _program(
+    make = _small if places > 1 else _large
+    program = make(
         1 if len(members) == 1 else max(places, len(members)),  # few sizes, few programs to compile
         num_features,
         Head(units=about.head.units, activation=about.head.activation, dropout=0.5 if drops else 0.0),
@@ -111,9 +112,9 @@ def train_population(
         epochs=epochs,
         schedule=about.training.schedule,
         multi_label=multi_label,
-        seed=seed,
     )
     program.begin(
+        seed,
         learning_rates=[member.training.learning_rate for member in members],
         dropout=[member.head.dropout for member in members],
         l2=[member.head.l2 for member in members],
@@ -149,6 +150,9 @@ def train_population(
         if all(run.stopped for run in runs):
             on_epoch(len(members) * (epochs - epoch - 1))
             break
+    for run in runs:
+        for row in run.rows:
+            row["kept"] = row["epoch"] - 1 == run.best_epoch
     return [
         Fitted(_named(scale, run.weights), run.probabilities, {"head": run.best_epoch + 1}, run.rows) for run in runs
     ]

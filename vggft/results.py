@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 from .classifier import Classifier
 from .evaluate import METRICS, Evaluation
 from .run import whole_file
-from .trials import Trial
+from .trials import Trial, ranked
 
 TOP = 5  # whose spread says how much the winner's place is worth
 INTERNAL = "tuner/"  # hyperparameters of Hyperband itself
@@ -31,6 +32,7 @@ class SearchResult:
         classifier: the winner, evaluated on test images if there are any.
         objective: the metric that was searched for, one of `vggft.evaluate.METRICS`.
         winner: `"scored"`, the very weights that were scored, or `"refit"`, learned anew from train and validation.
+        stopped: why the search ended early; empty if it did not.
     """
 
     trials: tuple[Trial, ...]
@@ -38,6 +40,7 @@ class SearchResult:
     classifier: Classifier
     objective: str
     winner: str
+    stopped: str = ""
 
     @property
     def evaluation(self) -> Evaluation | None:
@@ -64,8 +67,7 @@ class SearchResult:
     @property
     def top(self) -> tuple[float, float]:
         """The lowest and the highest score of the five best trials."""
-        sign = -1 if self.direction == "max" else 1
-        scores = sorted((t.score for t in self.trials if t.score is not None), key=lambda s: sign * s)[:TOP]
+        scores = [trial.score or 0.0 for trial in ranked(self.trials, self.direction)[:TOP]]
         return min(scores), max(scores)
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,6 +80,7 @@ class SearchResult:
             "failed": failed,
             "best": self.best.to_dict(),
             "winner": self.winner,
+            "stopped": self.stopped,
             "validation_score": self.best.score,
             "test_score": self.test_score,
             "gap": self.gap,
@@ -104,7 +107,8 @@ class SearchResult:
     def __str__(self) -> str:
         low, high = self.top
         lines = [f"{len(self.trials)} trials, searched for the {self.direction} of validation {self.objective}"]
-        lines += [f"  {line(trial)}" for trial in _best_first(self.trials, self.direction)[:SHOWN]]
+        order = [*ranked(self.trials, self.direction), *(t for t in self.trials if t.status == "failed")]
+        lines += [f"  {line(trial)}" for trial in order[:SHOWN]]
         if len(self.trials) > SHOWN:
             lines.append(f"  ... and {len(self.trials) - SHOWN} more")
         what = {
@@ -112,12 +116,19 @@ class SearchResult:
             "refit": "its weights were learned anew from train and validation images",
         }[self.winner]
         lines.append(f"The best is trial {self.best.trial_id}; {what}. The best {TOP} score {low:.3f} to {high:.3f}.")
-        if self.test_score is not None:
+        if self.test_score is None:
+            lines.append("Without a test part (test=0.2, say) there is no telling how far that is too hopeful.")
+        else:
             lines.append(
                 f"Validation {self.objective} {self.best.score:.3f}, test {self.test_score:.3f}: a gap of "
                 f"{self.gap:+.3f}. Test images were touched once, by the winner."
             )
-        return "\n".join(lines)
+        return "\n".join([*lines, *([self.stopped] if self.stopped else [])])
+
+    def __repr__(self) -> str:
+        told = f"validation {self.objective} {self.best.score:.3f}"
+        told += "" if self.test_score is None else f", test {self.test_score:.3f}"
+        return f"<SearchResult of {len(self.trials)} trials, best {self.best.trial_id}: {told}>"
 
 
 def line(trial: Trial) -> str:
@@ -162,18 +173,14 @@ def write_hparams(directory: Path, trials: Sequence[Trial], objective: str) -> N
     import tensorflow as tf
     from tensorboard.plugins.hparams import api as hparams
 
+    shutil.rmtree(directory, ignore_errors=True)  # of a kill while they were written
     for trial in trials:
-        if trial.score is not None and not (directory / trial.trial_id).exists():
+        if trial.score is not None:
             with tf.summary.create_file_writer(str(directory / trial.trial_id)).as_default():
                 shown = {name: value for name, value in trial.hyperparameters.items() if _shown(name)}
                 hparams.hparams(shown, trial_id=trial.trial_id)
                 for name, value in {f"val_{objective}": trial.score, **(trial.metrics or {})}.items():
                     tf.summary.scalar(name, value, step=0)
-
-
-def _best_first(trials: Sequence[Trial], direction: str) -> list[Trial]:
-    sign = -1 if direction == "max" else 1
-    return sorted(trials, key=lambda t: (t.score is None, sign * (t.score or 0.0), t.trial_id))
 
 
 def _shown(name: str) -> bool:

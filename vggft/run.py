@@ -103,7 +103,7 @@ class RunDirectory:
             self.write_json("environment.json", environment | {"started": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
             self.write_json("config.json", config)  # the last, so that what has one can be resumed
         if self.path is not None:
-            for file in self.path.iterdir():  # what a kill left behind
+            for file in list(self.path.rglob(".*")):  # what a kill left behind
                 if _ASIDE.match(file.name):
                     file.unlink()
 

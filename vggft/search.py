@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
-import time
+import warnings
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
 import keras
+import keras_tuner
 import numpy as np
 
 from .backbone import BLOCKS, add_blocks, frozen_blocks, preprocess
 from .classifier import load
 from .config import Augment, Head, SearchSpace, Training
-from .errors import ConfigError, RunError
+from .errors import ConfigError, VggftError
 from .estimate import estimate_search
 from .evaluate import METRICS
 from .features import cut_layer, frozen_features
 from .head import POOLING_LAYERS, pool
-from .oracles import ALGORITHMS, hyperband_size, make_oracle
+from .oracles import hyperband_parts, hyperband_size, make_oracle
 from .plan import Base, make_base, named, plan_of
 from .precision import policy
 from .progress import Narrator
 from .results import SearchResult, line, write_hparams
 from .run import RunDirectory
+from .terms import await_chief, check_terms, objective_of, parallel_of, source_of
 from .trainer import Fit, Trainer, fits_of
-from .trials import Setting, declaration, possible_freezes, possible_poolings
-from .tuner import PROJECT, HeadTuner, is_chief, is_worker, ranked
+from .trials import Setting, declaration, possible_freezes, possible_poolings, ranked, read_outcomes
+from .tuner import PROJECT, HeadTuner, is_chief, is_worker
 from .winner import classifier_of
-
-MOST_AT_ONCE = 64  # trials of a round: enough for full populations, few enough to be heard of
-PATIENCE_WITH_CHIEF = 1800  # seconds
-DISTRIBUTED_AT_ONCE = 4  # so that all workers have some
-BAYESIAN_AT_ONCE = 8  # a process that has heard of little says little
 
 
 def search(
@@ -117,9 +115,17 @@ def search(
     fixed = Setting(frozen_blocks(freeze), head or Head(), training or Training())
     declare = declaration(space, fixed)
     winner = winner or ("scored" if folds is None else "refit")
-    _check(space, trials, algorithm, folds, repeats, winner, keep_top, parallel_trials, freeze)
-    if is_worker():
-        _await_chief(run_dir)
+    check_terms(space, trials, algorithm, folds, repeats, winner, keep_top, parallel_trials, freeze)
+    try:
+        declare(keras_tuner.HyperParameters())
+    except VggftError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"The search space cannot be drawn from ({type(error).__name__}: {error}).") from error
+    if is_worker() or is_chief():
+        if run_dir is None:
+            raise ConfigError("A chief and its workers share a run_dir; got run_dir=None.")
+        await_chief(run_dir)
     run = RunDirectory(run_dir, resume or is_worker())
     freezes = possible_freezes(space, fixed)
     base = make_base(
@@ -127,7 +133,7 @@ def search(
         num_classes,
         head=fixed.head,
         training=fixed.training,
-        learns=any("block1" not in frozen for frozen in freezes),
+        learning={block for frozen in freezes for block in BLOCKS if block not in frozen},
         validation=validation,
         test=test,
         backbone=backbone,
@@ -149,13 +155,13 @@ def search(
             "winner='refit', which is how it is after folds, learns from the validation images too, so nothing would "
             "be left to judge it by: give a test part, as test=0.2."
         )
-    metric = _objective(objective, base)
+    metric = objective_of(objective, base)
     fits = fits_of(base, folds, repeats)
     images = len(fits[0].train)
     epochs = fixed.training.resolve(images).epochs or 1
-    parallel = _parallel(parallel_trials, algorithm, trials)
+    parallel = parallel_of(parallel_trials, algorithm, trials)
     config = base.config | {
-        "search": space.to_dict() if isinstance(space, SearchSpace) else named(space),
+        "search": space.to_dict() if isinstance(space, SearchSpace) else [named(space), source_of(space)],
         "frozen": list(fixed.frozen),
         "head": fixed.head.to_dict(),
         "training": fixed.training.to_dict(),
@@ -167,19 +173,26 @@ def search(
         "winner": winner,
         "parallel_trials": parallel,
     }
+    cuts, network = _network(base, freezes, possible_poolings(space, fixed))
+    rows = base.pool.rows
+    viewed = np.concatenate([rows["train"], rows["validation"]]) if winner == "refit" else rows["train"]
+    passes = base.passes(network, cuts, viewed)
+    base.cache.check_room([spec for each in passes for spec in each.specs.values()])
     if is_worker():
         run.check_same(config)
     else:
         run.start(config, {"dataset": named(dataset), "validation": named(validation), "test": named(test)})
-    oracle = make_oracle(algorithm, f"val_{metric}", METRICS[metric].direction, trials, seed, epochs)
+    direction = METRICS[metric].direction
+    if run.finished and run.path is not None and run.classifier_path is not None:
+        narrator.say(f"The search in {run.path} is finished; its classifier is {run.classifier_path}.")
+        outcomes = read_outcomes(run.path / PROJECT)
+        told = json.loads((run.path / "search.json").read_text(encoding="utf-8"))
+        best = next(trial for trial in outcomes if trial.trial_id == told["best"]["trial_id"])
+        return SearchResult(tuple(outcomes), best, load(run.classifier_path), metric, winner, told["stopped"])
+    oracle = make_oracle(algorithm, f"val_{metric}", direction, trials, seed)
 
     with ExitStack() as stack:
         directory = run.path or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vggft-search-")))
-        cuts, network = _network(base, freezes, possible_poolings(space, fixed))
-        viewed = np.concatenate([base.pool.rows["train"], base.pool.rows["validation"]])
-        viewed = viewed if winner == "refit" else base.pool.rows["train"]
-        passes = base.passes(network, cuts, viewed)
-        base.cache.check_room([spec for each in passes for spec in each.specs.values()])
         if not is_worker():
             run.write_json("audit.json", {**base.pool.audit.to_dict(), "left_out": list(base.pool.left_out)})
             run.write_table("splits.csv", base.pool.table())
@@ -194,7 +207,7 @@ def search(
         )
         del network
         trainer = Trainer(base, features, viewed, fits, metric, run)
-        with narrator.board(trials, trials * epochs * len(fits), METRICS[metric].direction) as board:
+        with narrator.board(trials, trials * epochs * len(fits), direction) as board:
             tuner = HeadTuner(
                 oracle,
                 declare,
@@ -209,81 +222,22 @@ def search(
             tuner.search()
         if is_worker():
             return None
-        outcomes = tuner.outcomes()
-        best = ranked(outcomes, METRICS[metric].direction)[0]
-        if run.finished and run.classifier_path is not None:
-            narrator.say(f"The search in {run.path} is finished; its classifier is {run.classifier_path}.")
-            return SearchResult(tuple(outcomes), best, load(run.classifier_path), metric, winner)
+        outcomes, stopped = tuner.outcomes()
+        best = ranked(outcomes, direction)[0]
         classifier = classifier_of(trainer, best, directory / PROJECT / f"trial_{best.trial_id}", winner, run, narrator)
-        result = SearchResult(tuple(outcomes), best, classifier, metric, winner)
+        result = SearchResult(tuple(outcomes), best, classifier, metric, winner, stopped)
         _write(result, run)
-        narrator.say(str(result))
+        narrator.say(repr(result))
+        if stopped:
+            warnings.warn(stopped, stacklevel=2)
         if run.classifier_path is not None:
             classifier.save(run.classifier_path)
-            narrator.say(f"The classifier is {run.classifier_path}.")
+            kept = sum(file.stat().st_size for file in directory.glob("*/*/*.npz"))
+            narrator.say(
+                f"The classifier is {run.classifier_path}; {directory / PROJECT} keeps what the best {keep_top} trials "
+                f"learned, {kept / 2**20:.1f} MiB."
+            )
         return result
-
-
-def _check(
-    space: Any,
-    trials: int,
-    algorithm: str,
-    folds: int | None,
-    repeats: int,
-    winner: str,
-    keep_top: int,
-    parallel: int | str,
-    freeze: Any,
-) -> None:
-    if not (isinstance(space, SearchSpace) or callable(space)):
-        raise ConfigError(
-            f"space must be a vggft.SearchSpace, or a function of keras_tuner.HyperParameters that gives "
-            f"(Head, Training); got {space!r}."
-        )
-    if isinstance(space, SearchSpace) and space.freeze is not None and freeze != "all":
-        raise ConfigError(f"freeze={freeze!r} and SearchSpace.freeze={space.freeze!r} were both given: leave one out.")
-    counts = {"trials": (trials, 1), "repeats": (repeats, 1), "keep_top": (keep_top, 1)}
-    counts |= {"folds": (folds, 2)} if folds is not None else {}
-    counts |= {"parallel_trials": (parallel, 1)} if parallel != "auto" else {}  # type: ignore[dict-item]
-    for name, (value, low) in counts.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise ConfigError(f"{name} must be an integer >= {low}; got {value!r}.")
-    if algorithm not in ALGORITHMS:
-        raise ConfigError(f"algorithm must be one of {', '.join(ALGORITHMS)}; got {algorithm!r}.")
-    if winner not in ("scored", "refit"):
-        raise ConfigError(f"winner must be 'scored' or 'refit'; got {winner!r}.")
-    if winner == "scored" and folds is not None:
-        raise ConfigError("After folds no weights were scored on all validation images: winner must be 'refit'.")
-
-
-def _await_chief(run_dir: str | os.PathLike[str] | None) -> None:
-    """A worker begins when its chief has said what the search is."""
-    if run_dir is None:
-        raise RunError("A worker of a search needs the run_dir of its chief; got run_dir=None.")
-    for _ in range(PATIENCE_WITH_CHIEF):
-        if (Path(run_dir) / "config.json").exists():
-            return
-        time.sleep(1)
-    raise RunError(f"No chief has begun a search in {run_dir} within {PATIENCE_WITH_CHIEF // 60} minutes.")
-
-
-def _objective(objective: str | None, base: Base) -> str:
-    """The metric without its `val_`."""
-    multi_label = base.pool.multi_label
-    metric = (objective or ("average_precision" if multi_label else "accuracy")).removeprefix("val_")
-    known = [name for name, row in METRICS.items() if row.applies(multi_label, len(base.pool.class_names))]
-    if metric not in known:
-        raise ConfigError(f"objective must be one of {', '.join(f'val_{n}' for n in known)}; got {objective!r}.")
-    return metric
-
-
-def _parallel(asked: int | str, algorithm: str, trials: int) -> int:
-    """How many trials the oracle hands out at once: as many as fill populations, fewer where it learns from each."""
-    if asked != "auto":
-        return int(asked)
-    if is_worker() or is_chief():
-        return DISTRIBUTED_AT_ONCE
-    return min(trials, BAYESIAN_AT_ONCE if algorithm == "bayesian" else MOST_AT_ONCE)
 
 
 def _network(base: Base, freezes: list[tuple[str, ...]], poolings: list[str]) -> tuple[list[str], keras.Model]:
@@ -302,12 +256,9 @@ def _introduce(
 ) -> None:
     for note in (*base.pool.notes, *base.pool.left_out[:20]):
         narrator.say(f"Note: {note}.")
-    whole = hyperband_size(epochs) if algorithm == "hyperband" else 0
-    if trials < whole:
-        narrator.say(
-            f"Note: Hyperband with at most {epochs} epochs a trial takes {whole} trials; after {trials} it has not "
-            "trained its best ones for long."
-        )
+    parts = hyperband_parts(trials)
+    if algorithm == "hyperband" and trials < hyperband_size(parts):
+        narrator.say(f"Note: one iteration of Hyperband takes {hyperband_size(parts)} trials; {trials} do not end it.")
     counts = ", ".join(f"{len(rows)} {split}" for split, rows in base.pool.rows.items())
     each = f", each scored by {len(fits)} trainings" if len(fits) > 1 else ""
     narrator.say(

@@ -28,11 +28,13 @@ def search(
     dropout: Annotated[str | None, typer.Option(help=f"In the head. {HOW}")] = None,
     pooling: Annotated[str | None, typer.Option(help="Of avg, max, flatten.")] = None,
     activation: Annotated[str | None, typer.Option(help="Of Keras's, as relu,gelu.")] = None,
+    batch_norm: Annotated[str | None, typer.Option(help="true, false, or both: true,false.")] = None,
     l2: Annotated[str | None, typer.Option(help="Penalty of the head's weights, as 1e-6:1e-3:log.")] = None,
     learning_rate: Annotated[str | None, typer.Option(help="Peak, for the head.")] = "1e-4:1e-2:log",
     fine_tune_learning_rate: Annotated[str | None, typer.Option(help="Peak, where blocks learn.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="Of adam, adamw, sgd.")] = None,
     label_smoothing: Annotated[str | None, typer.Option(help=f"{HOW}")] = None,
+    weight_decay: Annotated[str | None, typer.Option(help="Decoupled, per step.")] = None,
     batch_size: Annotated[str | None, typer.Option(help="Images per step.")] = None,
     freeze: Annotated[str, typer.Option(help="all, none, block3 ...; several as block4,all are searched.")] = "all",
     epochs: Annotated[int | None, typer.Option(help="Of the head; by default from the number of images.")] = None,
@@ -41,6 +43,7 @@ def search(
     repeats: Annotated[int, typer.Option(help="Train each trial so many times.")] = 1,
     winner: Annotated[str | None, typer.Option(help="scored: the very weights; refit: learned anew.")] = None,
     keep_top: Annotated[int, typer.Option(help="Keep the heads of so many trials.")] = 5,
+    parallel_trials: Annotated[int | None, typer.Option(help="Most trials that are proposed at once.")] = None,
     workers: Annotated[int, typer.Option(help="Processes on this machine, one for each GPU if there are.")] = 1,
     validation: Annotated[str, typer.Option(help="A fraction of what is not test, or a dataset.")] = "0.2",
     test: Annotated[str | None, typer.Option(help="A fraction of all images, or a dataset; touched once.")] = None,
@@ -79,7 +82,9 @@ def search(
     run_dir = run_dir or next_run(f"{Path(data).stem}-search")
     import_quietly()
     from .search import search as run_search
-    from .workers import with_workers
+    from .workers import end_with_chief, with_workers
+
+    end_with_chief()
 
     with with_workers(workers, run_dir) if workers > 1 else nullcontext():
         result = run_search(
@@ -93,6 +98,7 @@ def search(
             repeats=repeats,
             winner=winner,  # type: ignore[arg-type]
             keep_top=keep_top,
+            parallel_trials=parallel_trials or "auto",
             validation=fraction(validation),
             test=fraction(test),
             backbone=backbone,
@@ -126,7 +132,9 @@ def read_choice(name: str, text: str) -> Any:
     return _value(text)
 
 
-def _value(text: str) -> int | float | str:
+def _value(text: str) -> bool | int | float | str:
+    if text.strip() in ("true", "false"):
+        return text.strip() == "true"
     for kind in (int, float):
         try:
             return kind(text)

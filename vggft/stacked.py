@@ -89,11 +89,10 @@ class Program:
         epochs: int,
         schedule: str,
         multi_label: bool,
-        seed: int,
     ):
-        self.members, self.multi_label, self.seed = members, multi_label, seed
+        self.members, self.multi_label, self.seed = members, multi_label, 0
+        self.shape = num_features, head, num_classes
         self.batch_size, self.steps, self.units = batch_size, steps, head.units if head.dropout else ()
-        self.first = head_model(num_features, head, num_classes, multi_label=multi_label, seed=seed)
         inputs = x = y = keras.Input((num_features,))
         draws = [keras.Input((units,)) for units in self.units]
         self.dropouts = [StackedDropout(members, name=f"dropout{n}") for n, _ in enumerate(draws, start=1)]
@@ -114,6 +113,7 @@ class Program:
 
     def begin(
         self,
+        seed: int,
         *,
         learning_rates: Sequence[float],
         dropout: Sequence[float],
@@ -131,7 +131,9 @@ class Program:
         self.l2.assign(column(l2))
         for layer in self.dropouts:
             layer.rate.assign(column(dropout))
-        for variable, start in zip(self.variables, self.first.trainable_variables, strict=True):
+        self.seed = seed
+        first = head_model(*self.shape, multi_label=self.multi_label, seed=seed)
+        for variable, start in zip(self.variables, first.trainable_variables, strict=True):
             one = np.asarray(start).reshape(variable.shape[1:])
             variable.assign(np.broadcast_to(one, variable.shape))
         for variable in self.optimizer.variables:

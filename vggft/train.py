@@ -34,13 +34,11 @@ def score(accuracy: float, loss: float) -> float:
 
 
 def best_epochs(history: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """The number of the best epoch of every phase, from 1."""
-    best: dict[str, tuple[float, int]] = {}
+    """The number of the epoch of every phase whose weights were kept, from 1; 0: those before its first."""
+    best: dict[str, int] = {}
     for row in history:
-        found = score(row["val_accuracy"], row["val_loss"])
-        if row["phase"] not in best or found > best[row["phase"]][0]:
-            best[row["phase"]] = found, row["epoch"]
-    return {phase: epoch for phase, (_, epoch) in best.items()}
+        best[row["phase"]] = row["epoch"] if row["kept"] else best.get(row["phase"], 0)
+    return best
 
 
 class Keeper(keras.callbacks.EarlyStopping):
@@ -90,6 +88,8 @@ class Keeper(keras.callbacks.EarlyStopping):
     def on_train_end(self, logs: Any = None) -> None:
         self.at_end()
         super().on_train_end(logs)
+        for row in self.rows:
+            row["kept"] = row["epoch"] - 1 == self.best_epoch
         self._save(self.rows[-1]["epoch"] - 1, done=True)
 
     def _save(self, epoch: int, done: bool = False) -> None:

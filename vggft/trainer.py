@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from scipy import stats
 
 from .backbone import BLOCKS, learned_weights
@@ -39,11 +40,13 @@ class Fit:
         train: rows to learn from.
         validation: rows to be scored on.
         seed: of initial weights, order and dropout.
+        name: tells it from the others.
     """
 
     train: np.ndarray
     validation: np.ndarray
     seed: int
+    name: str = "fit"
 
 
 def fits_of(base: Base, folds: int | None, repeats: int) -> list[Fit]:
@@ -54,7 +57,11 @@ def fits_of(base: Base, folds: int | None, repeats: int) -> list[Fit]:
         both = np.concatenate([rows["train"], rows["validation"]])
         split = folds_of(pool.targets[both], [pool.digests[row] for row in both], folds, base.seed, pool.class_names)
         pairs = [(both[train], both[held]) for train, held in split]
-    return [Fit(train, held, base.seed + repeat) for repeat in range(repeats) for train, held in pairs]
+    return [
+        Fit(train, held, base.seed + repeat, f"repeat{repeat}-fold{fold}")
+        for repeat in range(repeats)
+        for fold, (train, held) in enumerate(pairs)
+    ]
 
 
 @dataclass(frozen=True)
@@ -136,17 +143,18 @@ class Trainer:
         alone = self.why_alone(jobs[0].setting)
         if not alone:
             started = time.monotonic()
+            way = f"population of {len(jobs)}"
             try:
                 together = [self._population(jobs, fit, on_epochs) for fit in self.fits]
-            except Exception:  # for want of memory, say: one by one each has its own reason, or none
-                together = []
-            seconds = (time.monotonic() - started) / len(jobs)
-            if together:
-                way = f"population of {len(jobs)}"
+            except (MemoryError, tf.errors.ResourceExhaustedError):
+                alone = "no memory for a population"
+            except Exception:
+                return [self._failed(job, traceback.format_exc(), time.monotonic() - started, way) for job in jobs]
+            else:
+                seconds = (time.monotonic() - started) / len(jobs)
                 return [
                     self._score(job, [fitted[n] for fitted in together], seconds, way) for n, job in enumerate(jobs)
                 ]
-            alone = "as a population failed"
         found = []
         for job in jobs:
             started = time.monotonic()
@@ -200,18 +208,22 @@ class Trainer:
             head = self.start(head_cut, fit.train, validation)
             cut = None if base.change else cut_layer(model, setting.frozen)
             blocks = self.start(cut, fit.train, validation)
-        run = self.run.inside(f"trials/trial_{job.trial_id}/fit{fit.seed}-{len(fit.train)}-{fit.train[0]}")
-        history = train_network(
-            model,
-            head,
-            blocks,
-            frozen=setting.frozen,
-            training=setting.training,
-            multi_label=pool.multi_label,
-            run=run,
-            narrator=Narrator(0),
-            seed=fit.seed,
-        )
+        run = self.run.inside(f"trials/trial_{job.trial_id}/{fit.name}")
+        try:
+            history = train_network(
+                model,
+                head,
+                blocks,
+                frozen=setting.frozen,
+                training=setting.training,
+                multi_label=pool.multi_label,
+                run=run,
+                narrator=Narrator(0),
+                seed=fit.seed,
+            )
+        except Exception:  # a trial that fails is not resumed
+            run.drop_points()
+            raise
         if blocks is not None and base.precision != "float32":  # what is scored is what would be saved
             exact = build(base.describe(setting.head, setting.frozen))
             exact.set_weights(model.get_weights())
@@ -257,6 +269,7 @@ class Trainer:
             epochs={phase: round(np.mean([each.epochs[phase] for each in fitted])) for phase in sorted(phases)},
             seconds=seconds,
             way=way,
+            history=tuple(fitted[0].history),
         )
         return Done(trial, fitted[0].weights)
 

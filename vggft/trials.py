@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -53,7 +54,7 @@ def declaration(space: SearchSpace | Callable[[Any], tuple[Head, Training]], fix
         drawn |= {name: _draw(hp, name, space, None) for name in Head.__dataclass_fields__ if name not in drawn}
         drawn |= {name: _draw(hp, name, space, None) for name in Training.__dataclass_fields__}
         freeze = _draw(hp, "freeze", space, None)
-        drawn["units"] = fixed.head.units[:layers] if drawn["units"] is None else (drawn["units"],) * layers
+        drawn["units"] = _widths(fixed.head.units, layers) if drawn["units"] is None else (drawn["units"],) * layers
         return Setting(
             fixed.frozen if freeze is None else frozen_of(freeze),
             replace(fixed.head, **_known(Head, drawn)),
@@ -63,9 +64,16 @@ def declaration(space: SearchSpace | Callable[[Any], tuple[Head, Training]], fix
     return declare
 
 
+def _widths(units: tuple[int, ...], layers: int) -> tuple[int, ...]:
+    """As many widths as there are layers, the last one repeated."""
+    if layers and not units:
+        raise ConfigError("SearchSpace.layers needs widths: give SearchSpace.units, or a head with hidden layers.")
+    return (units + units[-1:] * layers)[:layers]
+
+
 def frozen_of(freeze: str) -> tuple[str, ...]:
     """The blocks of one value of `freeze` as KerasTuner holds it: a collection is written with commas."""
-    return frozen_blocks(freeze.split(",") if "," in freeze else freeze)
+    return frozen_blocks([block for block in freeze.split(",") if block] if "," in freeze else freeze)
 
 
 def possible_freezes(space: Any, fixed: Setting) -> list[tuple[str, ...]]:
@@ -109,11 +117,15 @@ def _draw(hp: Any, name: str, space: SearchSpace, fixed: Any) -> Any:
     if isinstance(choices, Range):
         low, high = choices.low, choices.high
         if isinstance(low, int) and isinstance(high, int):
-            step = 2 if choices.sampling == "log" else low or 1
-            return hp.Int(name, low, high, step=step, sampling=choices.sampling)
+            even = 1 if name == "layers" else math.gcd(low, high)
+            step = 2 if choices.sampling == "log" else even
+            return int(hp.Int(name, low, high, step=step, sampling=choices.sampling))  # in a grid it gives floats
         return hp.Float(name, float(low), float(high), sampling=choices.sampling)
-    values = [value if isinstance(value, (str, int, float)) else ",".join(value) for value in choices]
-    return values[0] if len(values) == 1 else hp.Choice(name, values)
+    values = [value if isinstance(value, (str, int, float)) else ",".join([*value, ""]) for value in choices]
+    if any(isinstance(value, float) for value in values):  # KerasTuner takes values of one type
+        values = [float(value) for value in values]
+    value = values[0] if len(values) == 1 else hp.Choice(name, values)
+    return bool(value) if name == "batch_norm" else value
 
 
 def _known(kind: type[Any], drawn: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,6 +151,7 @@ class Trial:
         seconds: that it took; of a population, its share.
         way: how it was trained: in a population of so many, or alone and why.
         reason: why it failed.
+        history: one row an epoch, of the first training.
     """
 
     trial_id: str
@@ -155,6 +168,7 @@ class Trial:
     seconds: float = 0.0
     way: str = ""
     reason: str = ""
+    history: tuple[dict[str, Any], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
@@ -207,6 +221,21 @@ def read_outcome(folder: Path, hyperparameters: Mapping[str, Any] | None = None)
     if hyperparameters is not None and trial.hyperparameters != dict(hyperparameters):
         return None
     return trial
+
+
+def read_outcomes(project: Path) -> list[Trial]:
+    """What all trials came to that ended, in the order of their numbers."""
+    return [trial for folder in sorted(project.glob("trial_*")) if (trial := read_outcome(folder))]
+
+
+def ranked(trials: Iterable[Trial], direction: str) -> list[Trial]:
+    """The completed ones, the best first; of equal ones that with the lower loss."""
+    sign = -1 if direction == "max" else 1
+    completed = [trial for trial in trials if trial.status == "completed"]
+    return sorted(
+        completed,
+        key=lambda trial: (sign * (trial.score or 0.0), (trial.metrics or {}).get("val_log_loss", 0.0), trial.trial_id),
+    )
 
 
 def read_weights(folder: Path) -> dict[str, np.ndarray] | None:

@@ -7,11 +7,13 @@ for the same round again, and trains what of it has no outcome yet.
 
 from __future__ import annotations
 
+import io
+import math
 import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ import keras_tuner
 from .config import Head, Training
 from .errors import SearchError
 from .trainer import Done, Job, Trainer
-from .trials import WEIGHTS, Declare, Trial, read_outcome, write_outcome
+from .trials import WEIGHTS, Declare, Trial, ranked, read_outcome, read_outcomes, write_outcome
 
 PROJECT = "trials"
 WAIT = 0.5  # seconds until an oracle is asked again that waits for other workers
@@ -52,7 +54,7 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
         parallel: most trials of a round.
         images: how many are trained on, which settles what a training leaves open.
         keep_top: of so many trials the weights are kept.
-        on_trial: told of every trial that ends.
+        on_trial: told of every trial that has ended, also before this process began.
         on_epochs: told how many epochs of trials are done.
     """
 
@@ -82,6 +84,8 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
         if not is_worker():
             oracle.state_file = directory / "search_state.json"
             oracle.restore(project)
+            if is_chief():  # which sees nothing of a trial but its end
+                oracle.on_end = self._heard
             (self.project / "tuner0.json").write_text("{}")  # without it KerasTuner takes the project for a new one
 
     @property
@@ -91,6 +95,9 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
 
     def search(self, *arguments: Any, **keywords: Any) -> None:
         """Run all rounds; of a chief: hand out trials until there are no more."""
+        for trial in read_outcomes(self.project):
+            if trial.trial_id in set(self.local.end_order):
+                self._tell(trial)
         with _quietly():
             if is_chief():
                 super().search(verbose=0)
@@ -124,29 +131,29 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
         for trial, job in zip(trials, jobs, strict=True):
             if isinstance(job, Done):
                 self._keep(job, ended)
-            elif found := read_outcome(self.project / f"trial_{trial.trial_id}", trial.hyperparameters.values):
+            elif found := read_outcome(self.project / f"trial_{trial.trial_id}", job.hyperparameters):
                 ended[trial.trial_id] = found
-                self.on_trial(found)
-                self.on_epochs(len(self.trainer.fits) * (found.training.epochs or 1))
+                self._tell(found)
         for group in self.trainer.populations([job for job in jobs if isinstance(job, Job)]):
             if not all(job.trial_id in ended for job in group):
                 for done in self.trainer.train(group, self.on_epochs):
                     self._keep(done, ended)
+                self._keep_best()
         for trial in trials:
             self._report(trial, ended[trial.trial_id])
-        self._keep_best()
 
     def _job(self, trial: Any) -> Job | Done:
         """What a trial asks for; a space that is a function may fail at it."""
-        values = dict(trial.hyperparameters.values)
+        hp = trial.hyperparameters
         try:
-            setting = self.declare(trial.hyperparameters)
-            if (epochs := values.get("tuner/epochs")) is not None:  # Hyperband's; each rung is trained from the start,
-                training = replace(setting.training, epochs=int(epochs))  # for the schedule spans its epochs
-                setting = replace(setting, training=training)
-            setting = replace(setting, training=setting.training.resolve(self.images))
+            setting = self.declare(hp)
+            values = dict(hp.values)  # with those that a function has just declared
+            training = setting.training.resolve(self.images)
+            if (parts := values.get("tuner/epochs")) is not None:  # Hyperband's share of the epochs
+                training = _share(training, parts / self.local.max_epochs)
+            setting = replace(setting, training=training)
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
+            values, reason = dict(hp.values), f"{type(error).__name__}: {error}"
             return Done(Trial(trial.trial_id, "failed", values, (), Head(), Training(), reason=reason), None)
         return Job(trial.trial_id, values, setting)
 
@@ -156,6 +163,15 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
             write_outcome(self.project / f"trial_{trial.trial_id}", trial, done.weights)
             ended[trial.trial_id] = trial
             self.on_trial(trial)
+
+    def _tell(self, trial: Trial) -> None:
+        """Of a trial that was trained elsewhere or before."""
+        self.on_trial(trial)
+        self.on_epochs(len(self.trainer.fits) * (trial.training.epochs or 1))
+
+    def _heard(self, trial_id: str) -> None:
+        if found := read_outcome(self.project / f"trial_{trial_id}"):
+            self._tell(found)
 
     def _report(self, trial: Any, outcome: Trial) -> None:
         """Tell the oracle how a trial ended."""
@@ -172,43 +188,41 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
 
     def _keep_best(self) -> None:
         """Let go of the weights of trials that are not among the best."""
-        outcomes = [outcome for folder in self.project.glob("trial_*") if (outcome := read_outcome(folder))]
-        kept = {trial.trial_id for trial in ranked(outcomes, self.oracle.objective.direction)[: self.keep_top]}
-        for outcome in outcomes:
-            if outcome.trial_id not in kept:
-                (self.project / f"trial_{outcome.trial_id}" / WEIGHTS).unlink(missing_ok=True)
+        with_weights = {path.parent for path in self.project.glob(f"trial_*/{WEIGHTS}")}
+        outcomes = [outcome for folder in with_weights if (outcome := read_outcome(folder))]
+        for loser in ranked(outcomes, self.oracle.objective.direction)[self.keep_top :]:
+            (self.project / f"trial_{loser.trial_id}" / WEIGHTS).unlink(missing_ok=True)
 
-    def outcomes(self) -> list[Trial]:
-        """All trials that ended, in the order of their numbers.
+    def outcomes(self) -> tuple[list[Trial], str]:
+        """All trials that ended, in the order of their numbers; and why the search ended early, if it did.
 
         Raises:
-            SearchError: none was completed, or the search ended because trials failed in a row.
+            SearchError: none was completed, with the reasons.
         """
-        folders = sorted(self.project.glob("trial_*"))
-        found = [outcome for folder in folders if (outcome := read_outcome(folder))]
-        failures = [trial for trial in found if trial.trial_id in self.local.failures]
-        if failures or not any(trial.status == "completed" for trial in found):
-            reasons = failures or [trial for trial in found if trial.status == "failed"][-1:]
-            told = "\n".join(f"  - trial {trial.trial_id}: {trial.to_row()['reason']}" for trial in reasons)
-            headline = f"{len(failures)} trials failed in a row" if failures else "No trial was completed"
-            raise SearchError(f"{headline}, so the search has ended:\n{told or '  - there was no trial'}")
-        return found
+        found = read_outcomes(self.project)
+        last = set(self.local.failures)
+        failed = [t for t in found if t.trial_id in last] or [t for t in found if t.status == "failed"][-1:]
+        told = "".join(f"\n  - trial {trial.trial_id}: {trial.to_row()['reason']}" for trial in failed)
+        if not any(trial.status == "completed" for trial in found):
+            headline = f"{len(last)} trials failed in a row" if last else "No trial was completed"
+            raise SearchError(f"{headline}, so the search has ended:{told}")
+        early = last and len(found) < (self.local.max_trials or 0)
+        return found, f"{len(last)} trials failed in a row, so the search ended early:{told}" if early else ""
 
 
-def ranked(trials: Sequence[Trial], direction: str) -> list[Trial]:
-    """The completed ones, the best first; of equal ones that with the lower loss."""
-    sign = -1 if direction == "max" else 1
-    completed = [trial for trial in trials if trial.status == "completed"]
-    return sorted(
-        completed,
-        key=lambda trial: (sign * (trial.score or 0.0), (trial.metrics or {}).get("val_log_loss", 0.0), trial.trial_id),
+def _share(training: Training, share: float) -> Training:
+    """The same with a share of the epochs. Each rung is trained from the start, for the schedule spans its epochs."""
+    return replace(
+        training,
+        epochs=math.ceil(share * (training.epochs or 1)),
+        fine_tune_epochs=math.ceil(share * (training.fine_tune_epochs or 1)),
     )
 
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """KerasTuner calls what Python has deprecated, and scikit-learn says that few points make no process."""
-    with warnings.catch_warnings():
+    """KerasTuner prints, and calls what Python has deprecated; scikit-learn says that few points make no process."""
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.filterwarnings("ignore", message="currentThread|getName", category=DeprecationWarning)
         warnings.filterwarnings("ignore", module="sklearn")
         warnings.filterwarnings("ignore", module="keras_tuner")

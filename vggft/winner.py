@@ -34,17 +34,19 @@ def classifier_of(
     base = trainer.base
     description = base.describe(best.head, best.frozen)
     job = Job(best.trial_id, best.hyperparameters, Setting(best.frozen, best.head, best.training))
-    weights, history = read_weights(folder), []
+    weights, history = read_weights(folder), list(best.history)
     if winner == "refit":
         epochs = best.epochs or {}
         both = np.concatenate([base.pool.rows["train"], base.pool.rows["validation"]])
         learned = replace(
             best.training,
             epochs=epochs.get("head", best.training.epochs),
-            fine_tune_epochs=epochs.get("blocks and head", best.training.fine_tune_epochs),
+            fine_tune_epochs=epochs.get("blocks and head") or best.training.fine_tune_epochs,
         )
         narrator.say("The winner learns anew from train and validation images.")
-        refit = replace(job, trial_id="refit", setting=replace(job.setting, training=learned))
+        # Where fine-tuning made nothing better there is none.
+        frozen = BLOCKS if epochs.get("blocks and head") == 0 else best.frozen
+        refit = replace(job, trial_id="refit", setting=Setting(frozen, best.head, learned))
         fitted = trainer.alone(refit, Fit(both, both[:1], base.seed), keep_last=True)
         weights, history = fitted.weights, fitted.history
     elif weights is None:
