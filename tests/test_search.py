@@ -411,7 +411,9 @@ def test_twenty_kills_in_one_search(stripes_folder: Path, tiny_weights: Path, tm
     subprocess.run(command(stripes_folder, tiny_weights, run_dir, "--resume", *more), check=True, timeout=900)
     found = [json.loads((path / "search.json").read_text()) for path in (tmp_path / "whole", run_dir)]
     assert kills >= 15 and found[0]["best"]["trial_id"] == found[1]["best"]["trial_id"]
-    tables = [list(csv.DictReader((path / "trials.csv").open())) for path in (tmp_path / "whole", run_dir)]
+    tables = [
+        list(csv.DictReader((path / "trials.csv").read_text().splitlines())) for path in (tmp_path / "whole", run_dir)
+    ]
     assert len(tables[0]) == 60
     assert [[row["trial"], row["learning_rate"], row["score"]] for row in tables[0]] == [
         [row["trial"], row["learning_rate"], row["score"]] for row in tables[1]
