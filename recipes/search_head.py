@@ -4,8 +4,8 @@
 
 Test accuracy over seeds 0 to 2, 30 trials each, 20 % of the images for test, the trial chosen on validation images:
 on a tenth of EuroSAT (2,835 images) 0.624 to 0.649 against 0.623 to 0.647 by the default head; on Sign Language Digits
-(2,062 images) 0.762 to 0.794 against 0.750 to 0.782. That is no more than the spread of the seeds: on frozen features of
-this backbone the head is not what is missing. Under five minutes for all three seeds on two cores.
+(2,062 images) 0.762 to 0.794 against 0.750 to 0.782. That is no more than the spread of the seeds: on frozen features
+of this backbone the head is not what is missing. Under five minutes for all three seeds on two cores.
 """
 
 from __future__ import annotations
