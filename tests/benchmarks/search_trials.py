@@ -130,7 +130,7 @@ class Bench:
         declare = declaration(SPACE, Setting(BLOCKS, vggft.Head(), training))
         with tempfile.TemporaryDirectory() as directory:
             tuner = HeadTuner(
-                make_oracle("random", "val_accuracy", "max", trials, 0, EPOCHS),
+                make_oracle("random", "val_accuracy", "max", trials, 0),
                 declare,
                 trainer,
                 directory=Path(directory),
