@@ -140,7 +140,7 @@ class Bench:
                 on_trial=lambda trial: None,
             )
             seconds = clock(tuner.search)
-            assert len(tuner.outcomes()) == trials
+            assert len(tuner.outcomes()[0]) == trials
         return seconds
 
     def features(self) -> tuple[np.ndarray, np.ndarray]:
