@@ -3,8 +3,8 @@
     python recipes/search_freeze_depth.py --data ../shared/data/eurosat --num-classes 10
 
 With `--trials 3`, which drew one of each, on a tenth of EuroSAT (2,835 images, 20 % for test), seed 0: best validation
-accuracy 0.797 through block 3, 0.725 through block 4, 0.619 with all frozen; the winner's test accuracy 0.795. Two minutes
-on two cores.
+accuracy 0.797 through block 3, 0.725 through block 4, 0.619 with all frozen; the winner's test accuracy 0.795.
+Two minutes on two cores.
 """
 
 from __future__ import annotations
