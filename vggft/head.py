@@ -13,6 +13,7 @@ from .config import Head
 
 POOLING_LAYERS = {"avg": "avg_pool", "max": "max_pool", "flatten": "flatten"}
 STANDARDIZE = "standardize"
+EPSILON = 1e-12  # of that layer
 
 
 def pool(x: Any, pooling: str) -> Any:
@@ -39,7 +40,9 @@ def add_dense(x: Any, head: Head, num_classes: int, *, multi_label: bool = False
         (B, num_classes) probabilities: softmax, or with `multi_label` one sigmoid a class.
     """
     # Never trained: its mean and variance are those of the training images' features, see `standardize`.
-    x = keras.layers.BatchNormalization(center=False, scale=False, epsilon=1e-12, trainable=False, name=STANDARDIZE)(x)
+    x = keras.layers.BatchNormalization(center=False, scale=False, epsilon=EPSILON, trainable=False, name=STANDARDIZE)(
+        x
+    )
     regularizer = keras.regularizers.L2(head.l2) if head.l2 else None
     for n, units in enumerate(head.units, start=1):
         x = keras.layers.Dense(

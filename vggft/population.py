@@ -15,13 +15,12 @@ import tensorflow as tf
 
 from .batches import FIRST_ORDER, Examples, order_of
 from .config import Head, Training
-from .head import scale_of
+from .head import EPSILON, scale_of
 from .stacked import Program
 from .train import class_weights, pooled_features, score
 
 CACHE = 8 * 2**20  # bytes of kernels with their moments that the processor's caches can be hoped to hold
 MOST_MEMBERS = 16
-EPSILON = 1e-12  # of the layer `standardize`
 
 
 def why_alone(head: Head, training: Training, frozen: bool = True) -> str:

@@ -95,8 +95,9 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
 
     def search(self, *arguments: Any, **keywords: Any) -> None:
         """Run all rounds; of a chief: hand out trials until there are no more."""
+        heard = set(self.local.end_order)
         for trial in read_outcomes(self.project):
-            if trial.trial_id in set(self.local.end_order):
+            if trial.trial_id in heard:
                 self._tell(trial)
         with _quietly():
             if is_chief():

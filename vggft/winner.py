@@ -33,7 +33,6 @@ def classifier_of(
     """
     base = trainer.base
     description = base.describe(best.head, best.frozen)
-    job = Job(best.trial_id, best.hyperparameters, Setting(best.frozen, best.head, best.training))
     weights, history = read_weights(folder), list(best.history)
     if winner == "refit":
         epochs = best.epochs or {}
@@ -46,7 +45,7 @@ def classifier_of(
         narrator.say("The winner learns anew from train and validation images.")
         # Where fine-tuning made nothing better there is none.
         frozen = BLOCKS if epochs.get("blocks and head") == 0 else best.frozen
-        refit = replace(job, trial_id="refit", setting=Setting(frozen, best.head, learned))
+        refit = Job("refit", best.hyperparameters, Setting(frozen, best.head, learned))
         fitted = trainer.alone(refit, Fit(both, both[:1], base.seed), keep_last=True)
         weights, history = fitted.weights, fitted.history
     elif weights is None:
