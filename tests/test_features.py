@@ -18,7 +18,7 @@ import vggft
 from vggft import features
 from vggft.batches import Batches, Examples
 from vggft.cache import Cache
-from vggft.classifier import Description, build
+from vggft.description import Description, build
 from vggft.progress import Narrator
 from vggft.weights import load_pretrained
 

@@ -24,7 +24,7 @@ import vggft
 from vggft import backbone, features, judge, train, weights
 from vggft.augment import make_views
 from vggft.batches import Batches, Examples
-from vggft.classifier import Description, build
+from vggft.description import Description, build
 
 QUICK = vggft.Training(epochs=3, fine_tune_epochs=2, batch_size=16)
 
@@ -451,4 +451,4 @@ def test_the_scale_of_the_features_does_not_matter(stripes: tuple, tiny_weights:
         seen = features.forward(features.between(model, None, "standardize"), train)
         alive = seen.std(0) > 0.5
         assert alive.any() and np.abs(seen[:, alive].mean(0)).max() < 0.5
-    np.testing.assert_allclose(plain.predict(stripes[0]), small.predict(stripes[0]), atol=1e-2)
+    np.testing.assert_allclose(plain.predict(stripes[0]), small.predict(stripes[0]), atol=3e-2)

@@ -11,8 +11,9 @@ import numpy as np
 
 from . import backbone as _backbone
 from .batches import Examples
-from .classifier import Classifier, build, load
+from .classifier import Classifier, load
 from .config import Augment, Head, Training
+from .description import build
 from .estimate import Estimate, make_estimate
 from .features import frozen_features
 from .judge import judge, summarize

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 import os
@@ -18,69 +17,20 @@ import keras
 import numpy as np
 
 from . import images
-from .backbone import BLOCKS, add_blocks, check_architecture, draw, preprocess
+from .backbone import draw
 from .cache import Cache
-from .config import Head
 from .dataset import open_dataset
+from .description import Description, build
 from .errors import ClassifierFileError, DataError
 from .evaluate import Evaluation, evaluate
 from .features import forward
-from .head import add_head
 from .pictures import as_several, is_one, read_pictures
 from .pixels import decode
 from .progress import Narrator
-from .run import versions, whole_file
+from .run import whole_file
 
 MEMBER = "vggft.json"  # our part of the .keras file, beside Keras's own
 EVALUATION_MEMBER = "vggft_evaluation.npz"
-
-
-@dataclass(frozen=True)
-class Description:
-    """All that rebuilds a classifier but its weights, and what a person may want to know of it."""
-
-    class_names: tuple[str, ...]
-    image_size: int
-    column: str = "D"
-    width: float = 1.0
-    head: Head = dataclasses.field(default_factory=Head)
-    multi_label: bool = False
-    thresholds: tuple[float, ...] | None = None  # multi-label: a label counts as present from here
-    backbone: str = "vgg16_imagenet"
-    frozen: tuple[str, ...] = BLOCKS
-    resize: str = images.RESIZE_RULE
-    versions: Mapping[str, str] = dataclasses.field(default_factory=versions)
-    format: int = 1
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready values."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return fields | {"head": self.head.to_dict()}
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Description:
-        """The inverse of `to_dict` after a trip through JSON; members of a later version are left aside."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in fields.items() if key in known
-        }
-        return cls(**values | {"head": Head.from_dict(fields["head"])})
-
-
-def build(description: Description, seed: int = 0, dtype: str | None = None) -> keras.Model:
-    """The classifier's network, one flat graph: (B, S, S, 3) RGB 0..255 -> (B, num_classes) probabilities.
-
-    Args:
-        seed: of the head's initial weights and dropout.
-        dtype: a dtype policy of Keras for the blocks; the head is float32.
-    """
-    check_architecture(description.column, description.image_size, description.width)
-    inputs = keras.Input((description.image_size, description.image_size, 3), name="image")
-    x = add_blocks(preprocess(inputs), description.column, description.width, dtype=dtype)
-    outputs = add_head(
-        x, description.head, len(description.class_names), multi_label=description.multi_label, seed=seed
-    )
-    return keras.Model(inputs, outputs, name="vggft_classifier")
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import numpy as np
 from .augment import changer
 from .backbone import BLOCKS, frozen_blocks, set_frozen
 from .cache import Cache
-from .classifier import Description, build
 from .config import Augment, Head, Training
+from .description import Description, build
 from .errors import ConfigError
 from .features import Pass, cut_layer, passes, pooled_layer
 from .precision import check_precision, choose, measure, policy

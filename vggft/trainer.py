@@ -17,7 +17,7 @@ from scipy import stats
 
 from .backbone import BLOCKS, learned_weights
 from .batches import Examples
-from .classifier import build
+from .description import build
 from .evaluate import score
 from .features import between, cut_layer, forward
 from .head import POOLING_LAYERS, head_model

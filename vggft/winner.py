@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from .backbone import BLOCKS, assign_weights
-from .classifier import Classifier, build
+from .classifier import Classifier
+from .description import build
 from .errors import SearchError
 from .features import cut_layer
 from .head import POOLING_LAYERS

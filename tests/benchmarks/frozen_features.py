@@ -92,8 +92,8 @@ class Bench:
         import tensorflow as tf
 
         from vggft.cache import Cache
-        from vggft.classifier import Description, build
         from vggft.dataset import open_dataset
+        from vggft.description import Description, build
         from vggft.features import frozen_features, passes
         from vggft.pixels import decode
         from vggft.precision import choose, measure, policy
