@@ -23,6 +23,7 @@ from .dataset import open_dataset
 from .description import Description, build
 from .errors import ClassifierFileError, DataError
 from .evaluate import Evaluation, evaluate
+from .explain import Explanation, explain
 from .features import forward
 from .pictures import as_several, is_one, read_pictures
 from .pixels import decode
@@ -174,6 +175,23 @@ class Classifier:
             names=data.names,
             thresholds=None if self.description.thresholds is None else np.array(self.description.thresholds),
         )
+
+    def explain(
+        self, pictures: Any, label: str | Sequence[str] | None = None, block: str = "block5"
+    ) -> Explanation | list[Explanation]:
+        """Where in a picture the classifier saw a class, by Grad-CAM; for one picture one `Explanation`.
+
+        Args:
+            pictures: as for `predict`.
+            label: the class to explain, or one for each picture; None is the likeliest of each.
+            block: whose maps are looked at: `"block5"` knows best what, earlier blocks see more finely where.
+
+        Raises:
+            DataError: pictures that cannot be read.
+            ConfigError: an unknown class or block.
+        """
+        found = explain(self.keras_model, self.description, pictures, label, block)
+        return found[0] if is_one(pictures) else found
 
     def draw(self, path: str | os.PathLike[str]) -> Path:
         """A picture of the network with shapes, by `keras.utils.plot_model`."""
