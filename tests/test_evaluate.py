@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
+from sklearn.calibration import calibration_curve
 
 import vggft.evaluate as module
 from vggft.errors import ConfigError, DataError
@@ -30,6 +31,13 @@ def softmax(logits):
     return odds / odds.sum(axis=1, keepdims=True)
 
 
+def by_bins(confidence, right):
+    """The calibration error by scikit-learn's curve, whose bins are closed on the other side."""
+    accuracy, mean = calibration_curve(right, confidence.astype(float), n_bins=15)
+    images = np.histogram(confidence, np.linspace(0, 1, 16))[0]
+    return (np.abs(accuracy - mean) * images[images > 0]).sum() / images.sum()
+
+
 def letters(n):
     return [f"class{i}" for i in range(n)]
 
@@ -41,6 +49,7 @@ def test_single_label_by_hand():
         "balanced_accuracy": (1 / 2 + 1 + 1) / 3,
         "top_2_accuracy": 1.0,
         "log_loss": -(math.log(0.7) + math.log(0.3) + math.log(0.8) + math.log(0.5)) / 4,
+        "calibration_error": (0.3 + 0.6 + 0.2 + 0.5) / 4,  # four confidences in four bins
         "roc_auc": 1.0,  # every image of a class lies above every other image in its column: all three are 1
         "average_precision": 1.0,
         # (c s - sum t p) / sqrt((s^2 - sum p^2)(s^2 - sum t^2)) with c = 3, s = 4, t = (2, 1, 1), p = (1, 2, 1)
@@ -80,6 +89,7 @@ def test_multi_label_by_hand():
     expected = {
         "accuracy": 2 / 4,
         "log_loss": -sum(map(math.log, right)) / 8,
+        "calibration_error": (0.1 + 0.6 + 0.4 + 0.6 + 0.3 + 0.3 + 0.5) / 8,  # 0.2 twice: once there, once not
         "roc_auc": (2 / 3 + 3 / 4) / 2,  # x: 2 of 3 pairs; y: 0.7 above both, 0.4 above one of 0.2 and 0.5
         "average_precision": ((1 + 1 + 3 / 4) / 3 + (1 + 2 / 3) / 2) / 2,
         "macro_f1": (4 / 5 + 1 / 2) / 2,  # x: tp 2, fn 1; y: tp 1, fp 1, fn 1
@@ -114,6 +124,7 @@ def test_single_label_against_scikit_learn():
             "top_3_accuracy": sk.top_k_accuracy_score(y, p, k=3),
             "top_5_accuracy": sk.top_k_accuracy_score(y, p, k=5),
             "log_loss": -np.log(p[np.arange(300), y]).mean(),
+            "calibration_error": by_bins(p.max(axis=1), predicted == y),
             "roc_auc": sk.roc_auc_score(y, p / p.sum(axis=1, keepdims=True), multi_class="ovr"),
             "average_precision": sk.average_precision_score(y, p),
             "mcc": sk.matthews_corrcoef(y, predicted),
@@ -134,6 +145,7 @@ def test_multi_label_against_scikit_learn():
         {
             "accuracy": sk.accuracy_score(y, decided),
             "log_loss": -np.log(np.where(y == 1, p, 1 - p)).mean(),
+            "calibration_error": by_bins(p.ravel(), y.ravel()),
             "roc_auc": sk.roc_auc_score(y, p),
             "average_precision": sk.average_precision_score(y, p),
             "macro_f1": sk.f1_score(y, decided, average="macro"),
@@ -167,7 +179,7 @@ def test_one_image():
     assert (evaluation["roc_auc"], evaluation["mcc"]) == (None, None)
     assert evaluation["average_precision"] == 1.0
     assert evaluation.notes[1] == "all test images are of b: ROC AUC and MCC undefined"
-    assert str(evaluation).startswith("Test: accuracy 1.000 (1 image, 2 classes)\n")
+    assert str(evaluation).startswith("Test: accuracy 1.000 (95 % interval 0.025 to 1.000; 1 image, 2 classes)\n")
 
 
 def test_all_predictions_one_class():
@@ -199,7 +211,11 @@ def test_a_single_label_column_and_a_full_one():
 
 
 def test_metrics_table():
-    assert {name for name, row in METRICS.items() if row.direction == "min"} == {"log_loss", "hamming_loss"}
+    assert {name for name, row in METRICS.items() if row.direction == "min"} == {
+        "log_loss",
+        "calibration_error",
+        "hamming_loss",
+    }
     single, multi = ([name for name, row in METRICS.items() if row.applies(m, 10)] for m in (False, True))
     assert list(evaluate([0, 1], np.eye(10)[:2], letters(10))) == single
     assert list(evaluate(np.eye(10)[:2], np.eye(10)[:2], letters(10), multi_label=True)) == multi
@@ -297,10 +313,10 @@ def test_text():
     names = ["rose", "tulip", "雛菊"]
     text = str(evaluate([0, 0, 0, 1, 2], np.eye(3)[[1, 1, 0, 1, 0]], names, names=list("vwxyz")))
     lines = text.splitlines()
-    assert lines[0] == "Test: accuracy 0.400 (5 images, 3 classes)"
-    assert "  balanced_accuracy  0.444" in lines
-    assert "  rose -> tulip: 2" in lines and "  雛菊 -> rose: 1" in lines
-    assert lines.index("  rose -> tulip: 2") < lines.index("  雛菊 -> rose: 1")
+    assert lines[0] == "Test: accuracy 0.400 (95 % interval 0.000 to 0.600; 5 images, 3 classes)"
+    assert "  balanced_accuracy  0.444      0.000   0.835" in lines
+    assert "  rose -> tulip: 2 (v, w)" in lines and "  雛菊 -> rose: 1 (z)" in lines
+    assert lines.index("  rose -> tulip: 2 (v, w)") < lines.index("  雛菊 -> rose: 1 (z)")
     assert "  class  precision  recall     f1  roc_auc  avg_precision  images" in lines
     assert "  rose       0.500   0.333  0.400    0.417          0.567       3" in lines
     assert "  雛菊       0.000   0.000  0.000    0.500          0.200       1" in lines  # ties; 2 characters, 4 cells
@@ -313,7 +329,7 @@ def test_text_of_many_classes_shows_the_worst():
     predicted = y.copy()
     predicted[[33, 34]] = 0
     text = str(evaluate(y, np.eye(40)[predicted], letters(40), split="validation"))
-    assert text.startswith("Validation: accuracy 0.950 (40 images, 40 classes)")
+    assert text.startswith("Validation: accuracy 0.950 (95 % interval 0.900 to 1.000; 40 images, 40 classes)")
     assert "The 30 of 40 classes with the lowest F1, worst first:" in text
     rows = [line.split()[0] for line in text.splitlines() if line.startswith("  class") and "precision" not in line]
     assert rows[:4] == ["class33", "class34", "class0", "class1"]
@@ -325,7 +341,7 @@ def test_text_of_many_classes_shows_the_worst():
 
 def test_text_multi_label():
     text = str(evaluate(MULTI_LABELS, MULTI_PROBABILITIES, ["x", "y"], multi_label=True))
-    assert text.startswith("Test: average_precision 0.875 (4 images, 2 classes)")
+    assert text.startswith("Test: average_precision 0.875 (95 % interval 0.625 to 1.000; 4 images, 2 classes)")
     assert "Most confused" not in text
     assert text.endswith("      tn  fp  fn  tp\n   1 x   1   0   1   2\n   2 y   1   1   1   1")
 

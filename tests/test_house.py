@@ -16,9 +16,9 @@ PACKAGE = Path(vggft.__file__).parent
 # The path that the data takes, from top to bottom.
 HOUSE = (
     "errors config progress run cache images augment table labels dataset pixels audit stratify splits "
-    "backbone precision weights features head evaluate pictures description explain classifier batches optimizer train "
-    "stacked population plan judge estimate trials trainer oracles tuner winner results terms search workers api "
-    "options cache_cli search_cli cli"
+    "backbone precision weights features head mistakes calibration bootstrap summary evaluate compare pictures "
+    "description explain classifier batches optimizer train stacked population plan judge estimate trials trainer "
+    "oracles tuner winner results terms search workers api options cache_cli search_cli cli"
 ).split()
 
 

@@ -7,23 +7,24 @@ over the classes for which its score is defined; `Evaluation.notes` says which c
 
 from __future__ import annotations
 
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from rich.cells import cell_len, set_cell_size
 from sklearn import metrics as sk
 
+from . import bootstrap, mistakes
+from .calibration import Reliability, at_temperature, best_thresholds, error_if_calibrated, reliability
 from .errors import ConfigError, DataError
+from .summary import number, summary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 Array = NDArray[Any]
-_MAX_ROWS, _MAX_MATRIX, _MAX_PAIRS, _MAX_NOTE = 30, 12, 5, 300  # what still reads well in a terminal
+Intervals = dict[str, tuple[float, float] | None]
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,62 @@ class Evaluation:
     multi_label: bool = False
     names: tuple[str, ...] = ()  # what each image is called (its file), or empty
     thresholds: Array | None = None  # (C,) float64 when multi-label: a label is predicted from its threshold upwards
+    metadata: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # column -> what it says of each image
 
     @cached_property
     def metrics(self) -> dict[str, float | None]:
         """Every row of `METRICS` that applies; None where the images do not define it."""
         rows = {name: row for name, row in METRICS.items() if row.applies(self.multi_label, len(self.class_names))}
         return {name: _defined(row.compute(self)) for name, row in rows.items()}
+
+    def bootstrap(
+        self,
+        level: float = 0.95,
+        resamples: int | None = None,
+        seed: int = 0,
+        metrics: Iterable[str] | None = None,
+    ) -> Intervals:
+        """Where each metric would lie on all images of this kind, by drawing these anew.
+
+        The bias-corrected percentiles of the bootstrap (Efron 1981). Where no image is wrong, or none is right, drawing
+        anew says nothing: shares of images then have the interval of Clopper and Pearson, other metrics None. The
+        calibration error has the more careful one of `bootstrap.error_interval`.
+
+        Args:
+            level: 0..1, how often such intervals are to hold the truth.
+            resamples: None is 1000, and fewer where there are very many images and classes.
+            seed: of the draws.
+            metrics: which; None is all.
+
+        Returns:
+            metric -> (low, high), or None where it is not known.
+        """
+        resamples = resamples or bootstrap.resamples_for(*self.probabilities.shape)
+        values = {name: self[name] for name in (self.metrics if metrics is None else metrics)}
+        known = [name for name, value in values.items() if value is not None]
+        arrays = self.labels, self.probabilities, self.predictions
+        drawn = bootstrap.resampled(known, *arrays, resamples, seed) if known else {}
+        found: dict[str, tuple[float, float] | None] = dict.fromkeys(values)
+        for name, replicates in drawn.items():
+            value = values[name] or 0.0
+            if name == "calibration_error":
+                by_chance = error_if_calibrated(self.labels, self.probabilities, level)
+                found[name] = bootstrap.error_interval(value, replicates, by_chance, level)
+                continue
+            found[name] = bootstrap.interval(value, replicates, level)
+            if found[name] is None and name in bootstrap.SHARES:
+                found[name] = bootstrap.share_interval(value, len(self.labels), level)
+        return found
+
+    @cached_property
+    def intervals(self) -> Intervals:
+        """`bootstrap()`: 95 % intervals of all metrics."""
+        return self.bootstrap()
+
+    @cached_property
+    def reliability(self) -> Reliability:
+        """How often predictions are right, by how sure they were."""
+        return reliability(self.labels, self.probabilities)
 
     @cached_property
     def per_class(self) -> tuple[ClassScores, ...]:
@@ -86,7 +137,7 @@ class Evaluation:
         compute = sk.multilabel_confusion_matrix if self.multi_label else sk.confusion_matrix
         return np.asarray(compute(self.labels, self.predictions, labels=self._sk_labels))
 
-    def most_confused(self, limit: int = _MAX_PAIRS) -> list[tuple[str, str, int]]:
+    def most_confused(self, limit: int = 5) -> list[tuple[str, str, int]]:
         """(true class, predicted class, images), most images first; nothing when multi-label."""
         if self.multi_label:
             return []
@@ -94,13 +145,69 @@ class Evaluation:
         pairs = [divmod(int(i), len(wrong)) for i in np.argsort(-wrong, axis=None, kind="stable")[:limit]]
         return [(self.class_names[a], self.class_names[b], int(wrong[a, b])) for a, b in pairs if wrong[a, b]]
 
+    def confused_images(self, true: str, predicted: str) -> list[str]:
+        """The names of images of one class that were predicted as another."""
+        a, b = self.class_names.index(true), self.class_names.index(predicted)
+        if self.multi_label:
+            return []
+        rows = np.flatnonzero((self.labels == a) & (self.predictions == b))
+        return [self.names[row] if self.names else f"image {row}" for row in rows]
+
+    def top_losses(self, limit: int = 20) -> list[mistakes.Mistake]:
+        """The images that surprised the classifier most, the worst first; look at them, they may be labelled wrong."""
+        return mistakes.surprises(
+            self.labels, self.probabilities, self.predictions, self.class_names, self.names, limit
+        )
+
+    def best_thresholds(self) -> Array:
+        """(C,) for each class against the rest, the probability from which predicting it gives the highest F1.
+
+        They fit these images, so other images have to judge them; `Classifier.tune_thresholds` puts them to use.
+        """
+        return best_thresholds(self.labels, self.probabilities)
+
+    def subset(self, rows: ArrayLike) -> Evaluation:
+        """The evaluation of some of the images, by their row numbers."""
+        rows = np.asarray(rows)
+        names = tuple(self.names[row] for row in rows) if self.names else ()
+        metadata = {column: tuple(cells[row] for row in rows) for column, cells in self.metadata.items()}
+        return replace(
+            self, labels=self.labels[rows], probabilities=self.probabilities[rows], names=names, metadata=metadata
+        )
+
+    def slices(self, column: str) -> dict[str, Evaluation]:
+        """An evaluation for each value of a metadata column, by site or device, say; most images first.
+
+        Raises:
+            ConfigError: there is no such column.
+        """
+        if column not in self.metadata:
+            known = ", ".join(self.metadata) or "none: a CSV or DataFrame may have more than path and label"
+            raise ConfigError(f"column: expected one of the columns of metadata ({known}); received {column!r}")
+        cells = np.array(self.metadata[column], dtype=object)
+        values, counts = np.unique(cells.astype(str), return_counts=True)
+        return {
+            str(values[i]): self.subset(np.flatnonzero(cells == values[i])) for i in np.argsort(-counts, kind="stable")
+        }
+
+    def at_temperature(self, temperature: float) -> Evaluation:
+        """As it would be with all logits divided by a temperature."""
+        return replace(self, probabilities=at_temperature(self.probabilities, temperature, self.multi_label))
+
     def to_dict(self) -> dict[str, Any]:
         """Ready for `json.dumps(..., allow_nan=False)`: the metrics at the top level; nothing about single images."""
         about = {"split": self.split, "num_images": len(self.labels), "multi_label": self.multi_label}
         about |= {"class_names": list(self.class_names), "notes": list(self.notes)}
         about |= {"thresholds": None if self.thresholds is None else self.thresholds.tolist()}
         per_class = [asdict(scores) for scores in self.per_class]
-        return {**about, **self.metrics, "per_class": per_class, "confusion_matrix": self.confusion_matrix.tolist()}
+        intervals = {name: None if ends is None else list(ends) for name, ends in self.intervals.items()}
+        return {
+            **about,
+            **self.metrics,
+            "intervals": intervals,
+            "per_class": per_class,
+            "confusion_matrix": self.confusion_matrix.tolist(),
+        }
 
     def __getitem__(self, metric: str) -> float | None:
         if metric not in self.metrics:
@@ -114,26 +221,12 @@ class Evaluation:
         headline = "average_precision" if self.multi_label else "accuracy"
         images, classes = f"image{'s' * (len(self.labels) > 1)}", f"class{'es' * (len(self.class_names) > 1)}"
         counts = f"{len(self.labels)} {images}, {len(self.class_names)} {classes}"
-        return f"{self.split[:1].upper()}{self.split[1:]}: {headline} {_number(self[headline])} ({counts})"
+        ends = self.bootstrap(metrics=[headline])[headline]  # the others take longer where there are many classes
+        interval = "" if ends is None else f"95 % interval {number(ends[0])} to {number(ends[1])}; "
+        return f"{self.split[:1].upper()}{self.split[1:]}: {headline} {number(self[headline])} ({interval}{counts})"
 
     def __str__(self) -> str:
-        blocks = ["\n".join([repr(self), *(shorten(f"Note: {note}", _MAX_NOTE) for note in self.notes)])]
-        blocks.append(_table([[name, _number(value)] for name, value in self.metrics.items()]))
-        rows, num_classes = list(self.per_class), len(self.class_names)
-        if num_classes > _MAX_ROWS:
-            blocks.append(f"The {_MAX_ROWS} of {num_classes} classes with the lowest F1, worst first:")
-            rows = sorted(rows, key=lambda row: 2.0 if row.f1 is None else row.f1)[:_MAX_ROWS]
-        cells = [[row.name, *map(_number, astuple(row)[1:-1]), str(row.support)] for row in rows]
-        blocks.append(_table([["class", "precision", "recall", "f1", "roc_auc", "avg_precision", "images"], *cells]))
-        if pairs := self.most_confused():
-            blocks.append("\n".join(["Most confused:", *(f"  {a} -> {b}: {images}" for a, b, images in pairs)]))
-        if num_classes <= _MAX_MATRIX:
-            columns = ["tn", "fp", "fn", "tp"] if self.multi_label else [str(i + 1) for i in range(num_classes)]
-            matrix = self.confusion_matrix.reshape(num_classes, -1).astype(str).tolist()
-            cells = [[f"{i + 1:>2} {name}", *matrix[i]] for i, name in enumerate(self.class_names)]
-            what = "right and wrong, absent and present" if self.multi_label else "rows: true, columns: predicted"
-            blocks.append(f"Confusion matrix ({what}):\n{_table([['', *columns], *cells])}")
-        return "\n\n".join(blocks)
+        return summary(self)
 
     @property
     def _sk_labels(self) -> Sequence[int]:  # every class, present or not; to scikit-learn one 0/1 column is two classes
@@ -204,6 +297,8 @@ METRICS: dict[str, Metric] = {
     "top_3_accuracy": Metric("max", False, "images whose class is among the 3 likeliest", lambda e: e._top(3), 4),
     "top_5_accuracy": Metric("max", False, "images whose class is among the 5 likeliest", lambda e: e._top(5), 6),
     "log_loss": Metric("min", None, "mean cross-entropy in nats (multi-label: binary)", Evaluation._log_loss),
+    "calibration_error": Metric("min", None, "mean gap between confidence and accuracy", lambda e: (
+        e.reliability.expected_error)),
     "roc_auc": Metric("max", None, "mean ROC AUC, each class against the rest", lambda e: e._roc_auc),
     "average_precision": Metric("max", None, "mean average precision", lambda e: e._average_precision),
     "mcc": Metric("max", False, "Matthews correlation coefficient", Evaluation._mcc),
@@ -220,22 +315,28 @@ METRICS: dict[str, Metric] = {
 def evaluate(
     labels: ArrayLike, probabilities: ArrayLike, class_names: Iterable[str], *, split: str = "test",
     multi_label: bool = False, names: Iterable[object] = (), thresholds: ArrayLike | None = None,
+    metadata: Mapping[str, Iterable[object]] | None = None,
 ) -> Evaluation:  # fmt: skip
     """Judge the probabilities that a classifier gave to N images of C classes.
 
     labels: (N,) integers 0..C-1, C >= 2; when `multi_label`, (N, C) of 0/1, C >= 1. probabilities: (N, C) in 0..1, kept
     as float32; each row sums to 1 within 1e-3 unless `multi_label`. names: none, or N. thresholds: multi-label only,
-    one or (C,), 0.5 by default. Metrics are as scikit-learn's user guide defines them (section "Metrics and scoring");
+    one or (C,), 0.5 by default. metadata: columns of N cells, for `slices`. Metrics are as scikit-learn's user guide
+    defines them (section "Metrics and scoring"), the calibration error as arXiv:1706.04599, over 15 bins;
     ROC AUC and average precision are one against the rest, macro, for two classes too; log loss clips at float32's
     epsilon. Raises DataError for the first two arguments, with all that is wrong in them, ConfigError for the others.
 
     >>> evaluation = evaluate([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], ["cat", "dog"])
     >>> evaluation
-    Test: accuracy 0.667 (3 images, 2 classes)
+    Test: accuracy 0.667 (95 % interval 0.000 to 1.000; 3 images, 2 classes)
     >>> evaluation["balanced_accuracy"], evaluation.most_confused()
     (0.75, [('dog', 'cat', 1)])
     """
     evaluation = _checked(labels, probabilities, class_names, split, multi_label, names, thresholds)
+    columns = {column: tuple(map(str, cells)) for column, cells in (metadata or {}).items()}
+    if uneven := [column for column, cells in columns.items() if len(cells) != len(evaluation.labels)]:
+        raise ConfigError(f"metadata: expected {len(evaluation.labels)} cells in {', '.join(uneven)}, one an image")
+    evaluation = replace(evaluation, metadata=columns)
     _ = evaluation.metrics, evaluation.per_class  # computed here, once
     return evaluation
 
@@ -313,13 +414,3 @@ def _defined(scores: ArrayLike) -> float | None:
     """The mean of those that are defined: macro over classes, or the one number itself."""
     known = [score for score in np.ravel(scores).tolist() if not np.isnan(score)]
     return float(np.mean(known)) if known else None
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _table(rows: list[list[str]]) -> str:
-    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]  # terminal cells: CJK names take two
-    lines = [["", set_cell_size(row[0], widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows]
-    return "\n".join(map("  ".join, lines))
