@@ -69,6 +69,7 @@ def test_the_run_directory_says_what_made_it(trained: tuple) -> None:
         "estimate.json",
         "history.csv",
         "evaluation.json",
+        "top_losses.npz",
         "classifier.keras",
     }
     config = json.loads((run_dir / "config.json").read_text())

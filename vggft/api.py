@@ -14,14 +14,18 @@ from .batches import Examples
 from .classifier import Classifier, load
 from .config import Augment, Head, Training
 from .description import build
+from .errors import ConfigError
 from .estimate import Estimate, make_estimate
 from .features import frozen_features
-from .judge import judge, summarize
+from .judge import check_adjustments, judge
 from .plan import Plan, make_plan, named
 from .progress import Narrator
-from .run import RunDirectory
+from .record import Record, write_pictures
+from .run import RunDirectory, environment
 from .train import Start, train_network
 from .weights import load_pretrained
+
+NOT_ESTIMATED = ("run_dir", "resume", "calibrate", "tune_thresholds", "tensorboard")
 
 
 def vgg(
@@ -100,6 +104,9 @@ def finetune(
     image_size: int | None = None,
     precision: str = "auto",
     on_bad_image: Literal["raise", "skip"] = "raise",
+    calibrate: bool = False,
+    tune_thresholds: bool = False,
+    tensorboard: bool = False,
     run_dir: str | os.PathLike[str] | None = None,
     resume: bool = False,
     seed: int = 0,
@@ -129,6 +136,11 @@ def finetune(
             here by a short measurement. Weights are float32 in any, and so is what is judged and saved. Frozen
             features are kept in 16 bits, with `"float32"` in 32.
         on_bad_image: `"raise"` stops with all unusable images listed; `"skip"` leaves them out and lists them.
+        calibrate: divide the logits by a temperature fitted on the validation images (arXiv:1706.04599), so that
+            probabilities mean what they say; the evaluation tells whether they do so better on test images.
+        tune_thresholds: with several labels to an image, fit a threshold for each on the validation images, the one of
+            the highest F1; else all are 0.5.
+        tensorboard: write curves for TensorBoard into the run directory while it trains.
         run_dir: a new directory for configuration, history, evaluation and classifier; None keeps nothing.
         resume: go on with the run in `run_dir`, or give back its classifier if it is finished.
         seed: of splits, initial weights, order and dropout.
@@ -149,6 +161,8 @@ def finetune(
     (3, 2)
     """
     run, narrator = RunDirectory(run_dir, resume), Narrator(verbose)
+    if tensorboard and run.path is None:
+        raise ConfigError("tensorboard=True writes into the run directory: name one as run_dir.")
     plan = make_plan(
         dataset,
         num_classes,
@@ -167,14 +181,18 @@ def finetune(
         narrator=narrator,
     )
     pool = plan.pool
+    check_adjustments(calibrate, tune_thresholds, pool.multi_label)
     plan.cache.check_room([spec for each in plan.planned for spec in each.specs.values()])
     given = {"dataset": dataset, "validation": validation, "test": test, "on_bad_image": on_bad_image}
-    run.start(plan.config, {name: named(value) for name, value in given.items()})
+    arguments = {name: named(value) for name, value in given.items()}
+    config = plan.config | {"calibrate": calibrate, "tune_thresholds": tune_thresholds}
+    run.start(config, arguments)
     if run.finished and run.classifier_path is not None:
         narrator.say(f"The run in {run.path} is finished; its classifier is {run.classifier_path}.")
         run.drop_points()
         return load(run.classifier_path)
-    run.write_json("audit.json", {**pool.audit.to_dict(), "left_out": list(pool.left_out)})
+    audit = {**pool.audit.to_dict(), "left_out": list(pool.left_out)}
+    run.write_json("audit.json", audit)
     run.write_table("splits.csv", pool.table())
     for note in plan.notes:
         narrator.say(f"Note: {note}.")
@@ -194,18 +212,28 @@ def finetune(
         run=run,
         narrator=narrator,
         seed=plan.seed,
+        tensorboard=tensorboard,
     )
     model = build(plan.description)
     model.set_weights(plan.model.get_weights())
     last = blocks_start or head_start
-    evaluations, agreement = judge(model, last.layer, last.train.inputs, pool)
-    classifier = Classifier(
-        model, plan.description, list(evaluations.values())[-1], history, pool.digests_of("train", "validation")
+    judged = judge(
+        model,
+        plan.description,
+        last.layer,
+        last.train.inputs,
+        pool,
+        calibrate=calibrate,
+        tune_thresholds=tune_thresholds,
     )
-    for evaluation in evaluations.values():
-        narrator.say(repr(evaluation))
+    seen, summary = pool.digests_of("train", "validation"), judged.to_dict()
+    record = Record(config, environment(arguments), audit, summary, pictures=judged.pictures)
+    classifier = Classifier(model, judged.description, judged.final, history, seen, record)
+    for told in (*map(repr, judged.evaluations.values()), *([str(judged.calibration)] if judged.calibration else [])):
+        narrator.say(told)
     run.write_table("history.csv", history)
-    run.write_json("evaluation.json", summarize(evaluations) | {"agreement": agreement})
+    run.write_json("evaluation.json", summary)
+    write_pictures(run, judged.pictures)
     if run.classifier_path is not None:
         classifier.save(run.classifier_path)
         run.drop_points()
@@ -220,7 +248,7 @@ def estimate(dataset: Any, num_classes: int, *, verbose: int = 1, **arguments: A
         dataset: as for `finetune`.
         num_classes: as for `finetune`.
         verbose: 0 prints nothing.
-        arguments: all others of `finetune`; what concerns the run directory is not looked at.
+        arguments: all others of `finetune`; what costs nothing is not looked at.
 
     Raises:
         DataError, ConfigError, WeightsError, CacheError: as `finetune` would.
@@ -231,7 +259,7 @@ def estimate(dataset: Any, num_classes: int, *, verbose: int = 1, **arguments: A
     >>> vggft.estimate((images, labels), 2, backbone="vgg16_mini", image_size=32, verbose=0).images
     {'train': 32, 'validation': 8}
     """
-    asked = {name: value for name, value in arguments.items() if name not in ("run_dir", "resume")}
+    asked = {name: value for name, value in arguments.items() if name not in NOT_ESTIMATED}
     narrator = Narrator(verbose)
     plan = make_plan(dataset, num_classes, **asked, narrator=narrator)
     for note in plan.notes:

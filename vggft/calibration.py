@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import precision_recall_curve
+
+if TYPE_CHECKING:
+    from .evaluate import Evaluation
 
 Array = NDArray[Any]
 BINS = 15  # as in arXiv:1706.04599
@@ -75,6 +79,48 @@ def error_if_calibrated(labels: Array, probabilities: Array, level: float, seed:
         for _ in range(200)
     ]
     return float(np.quantile(found, level))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What temperature scaling did; `str` puts it in words.
+
+    Args:
+        temperature: what the logits are divided by; above 1 the classifier was too sure.
+        split: what it was fitted on.
+        images: how many those were.
+        calibration_error: split -> (before, after).
+        log_loss: split -> (before, after), in nats.
+    """
+
+    temperature: float
+    split: str
+    images: int
+    calibration_error: dict[str, tuple[float, float]]
+    log_loss: dict[str, tuple[float, float]]
+
+    @classmethod
+    def of(
+        cls, value: float, split: str, before: Mapping[str, Evaluation], after: Mapping[str, Evaluation]
+    ) -> Calibration:
+        """From evaluations by their splits."""
+
+        def both(metric: str) -> dict[str, tuple[float, float]]:
+            return {name: (before[name][metric] or 0.0, after[name][metric] or 0.0) for name in before}
+
+        images = len(before[split].labels) if split in before else 0
+        return cls(value, split, images, both("calibration_error"), both("log_loss"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        told = [f"Temperature {self.temperature:.3f}, from {self.images} {self.split} images."]
+        for name, (before, after) in self.calibration_error.items():
+            could = "" if after < before else "; it could not be lowered there"
+            told.append(f"Calibration error on {name} images: {before:.3f} before, {after:.3f} after{could}.")
+        return " ".join(told)
 
 
 class _Given(ClassifierMixin, BaseEstimator):  # type: ignore[misc]

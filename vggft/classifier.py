@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -19,15 +20,18 @@ import numpy as np
 from . import images
 from .backbone import draw
 from .cache import Cache
+from .calibration import Calibration, temperature
 from .dataset import open_dataset
 from .description import Description, build
-from .errors import ClassifierFileError, DataError
+from .errors import ClassifierFileError, ConfigError, DataError
 from .evaluate import Evaluation, evaluate
 from .explain import Explanation, explain
 from .features import forward
+from .head import divide_logits
 from .pictures import as_several, is_one, read_pictures
 from .pixels import decode
 from .progress import Narrator
+from .record import Record, read_record
 from .run import whole_file
 
 MEMBER = "vggft.json"  # our part of the .keras file, beside Keras's own
@@ -61,6 +65,7 @@ class Classifier:
         evaluation: how it did on images that it was not fitted on.
         history: one row an epoch.
         seen: digests of the images that it was trained or chosen on, so that `evaluate` can tell.
+        record: what made it, or the run directory that says so.
     """
 
     def __init__(
@@ -70,17 +75,30 @@ class Classifier:
         evaluation: Evaluation | None = None,
         history: Sequence[Mapping[str, Any]] = (),
         seen: Collection[str] = frozenset(),
+        record: Record | Path | None = None,
     ):
         self.keras_model = keras_model
         self.description = description
         self.evaluation = evaluation
         self.history = history
         self.seen = seen
+        self._record = record
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """In the order of the output's columns."""
         return self.description.class_names
+
+    @property
+    def record(self) -> Record:
+        """What made it: configuration, audit, trials; empty where a file has left its run directory."""
+        if isinstance(self._record, Path):
+            self._record = read_record(self._record)
+        return self._record or Record()
+
+    @record.setter
+    def record(self, value: Record) -> None:
+        self._record = value
 
     def __repr__(self) -> str:
         d = self.description
@@ -174,7 +192,58 @@ class Classifier:
             multi_label=self.description.multi_label,
             names=data.names,
             thresholds=None if self.description.thresholds is None else np.array(self.description.thresholds),
+            metadata=data.metadata,
         )
+
+    def calibrate(self, dataset: Any, *, split: str | None = None, verbose: int = 0) -> Calibration:
+        """Have probabilities mean what they say: fit a temperature and divide the logits by it, for good.
+
+        Its evaluation is brought along, so that `print` of what is returned says whether that helped on other images.
+        Which class is the likeliest never changes.
+
+        Args:
+            dataset: labelled images that it did not learn from: validation images, as a rule, and not the test ones.
+            split: as for `evaluate`.
+        """
+        judged = self._to_fit_on(dataset, split, verbose)
+        value, held = temperature(judged.labels, judged.probabilities), self.evaluation
+        divide_logits(self.keras_model, value)
+        self.description = dataclasses.replace(self.description, temperature=self.description.temperature * value)
+        before = (
+            {judged.split: judged}
+            if held is None or held.split == judged.split
+            else {judged.split: judged, held.split: held}
+        )
+        after = {name: each.at_temperature(value) for name, each in before.items()}
+        self.evaluation = None if held is None else held.at_temperature(value)
+        return Calibration.of(value, judged.split, before, after)
+
+    def tune_thresholds(self, dataset: Any, *, split: str | None = None, verbose: int = 0) -> tuple[float, ...]:
+        """With several labels to an image, take for each the threshold of the highest F1 on some images, for good.
+
+        Args:
+            dataset: labelled images that it did not learn from: validation images, as a rule, and not the test ones.
+            split: as for `evaluate`.
+
+        Returns:
+            One a class, 0..1; its evaluation is brought along.
+
+        Raises:
+            ConfigError: images have one label each, so the likeliest class is given whatever its probability.
+        """
+        if not self.description.multi_label:
+            raise ConfigError("Thresholds are for images with several labels each; here the likeliest class is given.")
+        cuts = self._to_fit_on(dataset, split, verbose).best_thresholds()
+        self.description = dataclasses.replace(self.description, thresholds=tuple(cuts.tolist()))
+        if self.evaluation is not None:
+            self.evaluation = dataclasses.replace(self.evaluation, thresholds=cuts)
+        return tuple(cuts.tolist())
+
+    def _to_fit_on(self, dataset: Any, split: str | None, verbose: int) -> Evaluation:
+        """An evaluation to fit something on; that it was chosen by these images is as it should be."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The classifier was trained or chosen on", category=UserWarning)
+            return self.evaluate(dataset, split=split, verbose=verbose)
 
     def explain(
         self, pictures: Any, label: str | Sequence[str] | None = None, block: str = "block5"
@@ -267,7 +336,9 @@ def load(path: str | os.PathLike[str]) -> Classifier:
             f"{path} cannot be read as a classifier ({error}). This usually occurs when a copy broke off."
         ) from error
     evaluation = None if judged is None else _unpack_evaluation(judged, description)
-    return Classifier(model, description, evaluation, content.get("history", ()), frozenset(content.get("seen", ())))
+    seen, history = frozenset(content.get("seen", ())), content.get("history", ())
+    made_here = path.name == "classifier.keras" and (path.parent / "config.json").exists()
+    return Classifier(model, description, evaluation, history, seen, path.resolve().parent if made_here else None)
 
 
 def _pack_evaluation(evaluation: Evaluation) -> bytes:
@@ -278,6 +349,7 @@ def _pack_evaluation(evaluation: Evaluation) -> bytes:
         labels=evaluation.labels,
         probabilities=evaluation.probabilities,
         names=np.array(evaluation.names, dtype=str),
+        metadata=np.array(json.dumps({column: list(cells) for column, cells in evaluation.metadata.items()})),
     )
     return file.getvalue()
 
@@ -292,4 +364,5 @@ def _unpack_evaluation(packed: bytes, description: Description) -> Evaluation:
             multi_label=description.multi_label,
             names=tuple(stored["names"].tolist()),
             thresholds=None if description.thresholds is None else np.array(description.thresholds),
+            metadata=json.loads(str(stored["metadata"])) if "metadata" in stored.files else {},
         )

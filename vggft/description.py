@@ -27,6 +27,7 @@ class Description:
     head: Head = dataclasses.field(default_factory=Head)
     multi_label: bool = False
     thresholds: tuple[float, ...] | None = None  # multi-label: a label counts as present from here
+    temperature: float = 1.0  # what the logits were divided by when they were calibrated; the weights have it already
     backbone: str = "vgg16_imagenet"
     frozen: tuple[str, ...] = BLOCKS
     resize: str = images.RESIZE_RULE

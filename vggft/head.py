@@ -74,6 +74,13 @@ def head_model(
     return keras.Model(features, add_dense(features, head, num_classes, multi_label=multi_label, seed=seed))
 
 
+def divide_logits(model: keras.Model, temperature: float) -> None:
+    """Have a classifier's logits come out divided by a temperature, for good: it is in the weights of the last layer,
+    so that whatever the network is saved or exported as gives the same probabilities."""
+    layer = model.get_layer("logits")
+    layer.set_weights([weights / temperature for weights in layer.get_weights()])
+
+
 def standardize(model: keras.Model, features: Iterable[np.ndarray]) -> None:
     """Have the head see features of mean 0 and variance 1, whatever scale the backbone gives them.
 

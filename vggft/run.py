@@ -51,6 +51,12 @@ def versions() -> dict[str, str]:
     return found
 
 
+def environment(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run stands on besides its configuration, to repeat it by."""
+    started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    return {"versions": versions(), "command": sys.argv, "arguments": dict(arguments), "started": started}
+
+
 class RunDirectory:
     """All that one run leaves: `config.json`, `environment.json`, `audit.json`, `history.csv`, `evaluation.json`,
     `classifier.keras`, and while it goes on `resume/`.
@@ -99,8 +105,7 @@ class RunDirectory:
         if self.earlier:
             self.check_same(config)
         elif self.path is not None:
-            environment = {"versions": versions(), "command": sys.argv, "arguments": dict(arguments or {})}
-            self.write_json("environment.json", environment | {"started": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
+            self.write_json("environment.json", environment(arguments or {}))
             self.write_json("config.json", config)  # the last, so that what has one can be resumed
         if self.path is not None:
             for file in list(self.path.rglob(".*")):  # what a kill left behind
@@ -141,6 +146,12 @@ class RunDirectory:
     def write_json(self, name: str, value: Any) -> None:
         """Write a value as indented JSON."""
         self.write_text(name, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def write_arrays(self, name: str, **arrays: np.ndarray) -> None:
+        """Write arrays as a compressed .npz file."""
+        if self.path is not None:
+            with whole_file(self.path / name) as aside:
+                np.savez_compressed(aside, **arrays)  # type: ignore[arg-type]
 
     def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write rows as CSV; the columns are all keys in order of first appearance."""

@@ -8,6 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,12 +24,13 @@ from .estimate import estimate_search
 from .evaluate import METRICS
 from .features import cut_layer, frozen_features
 from .head import POOLING_LAYERS, pool
+from .judge import check_adjustments
 from .oracles import hyperband_parts, hyperband_size, make_oracle
 from .plan import Base, make_base, named, plan_of
 from .precision import policy
 from .progress import Narrator
 from .results import SearchResult, line, write_hparams
-from .run import RunDirectory
+from .run import RunDirectory, environment
 from .terms import await_chief, check_terms, objective_of, parallel_of, source_of
 from .trainer import Fit, Trainer, fits_of
 from .trials import Setting, declaration, possible_freezes, possible_poolings, ranked, read_outcomes
@@ -59,6 +61,8 @@ def search(
     image_size: int | None = None,
     precision: str = "auto",
     on_bad_image: Literal["raise", "skip"] = "raise",
+    calibrate: bool = False,
+    tune_thresholds: bool = False,
     run_dir: str | os.PathLike[str] | None = None,
     resume: bool = False,
     seed: int = 0,
@@ -86,6 +90,7 @@ def search(
         keep_top: the weights of so many trials are kept on the disk, of heads and blocks that learn only.
         parallel_trials: most trials of a round, which the oracle hands out before it hears of any.
         freeze, head, training: what is not searched.
+        calibrate, tune_thresholds: as for `finetune`, of the winner; not where it learns anew.
         run_dir: a new directory. In it `trials/` is KerasTuner's project, `trials.csv` and `trials.png` are all
             trials, `tensorboard/` has them for the HParams plugin, and the rest is as after `finetune`.
         resume: go on with the search in `run_dir`: no trial that ended is trained again.
@@ -155,6 +160,8 @@ def search(
             "winner='refit', which is how it is after folds, learns from the validation images too, so nothing would "
             "be left to judge it by: give a test part, as test=0.2."
         )
+    learned = ("train", "validation") if winner == "refit" else ("train",)
+    check_adjustments(calibrate, tune_thresholds, base.pool.multi_label, learned)
     metric = objective_of(objective, base)
     fits = fits_of(base, folds, repeats)
     images = len(fits[0].train)
@@ -172,16 +179,20 @@ def search(
         "repeats": repeats,
         "winner": winner,
         "parallel_trials": parallel,
+        "calibrate": calibrate,
+        "tune_thresholds": tune_thresholds,
     }
     cuts, network = _network(base, freezes, possible_poolings(space, fixed))
     rows = base.pool.rows
     viewed = np.concatenate([rows["train"], rows["validation"]]) if winner == "refit" else rows["train"]
     passes = base.passes(network, cuts, viewed)
     base.cache.check_room([spec for each in passes for spec in each.specs.values()])
+    arguments = {"dataset": named(dataset), "validation": named(validation), "test": named(test)}
+    audit = {**base.pool.audit.to_dict(), "left_out": list(base.pool.left_out)}
     if is_worker():
         run.check_same(config)
     else:
-        run.start(config, {"dataset": named(dataset), "validation": named(validation), "test": named(test)})
+        run.start(config, arguments)
     direction = METRICS[metric].direction
     if run.finished and run.path is not None and run.classifier_path is not None:
         narrator.say(f"The search in {run.path} is finished; its classifier is {run.classifier_path}.")
@@ -194,7 +205,7 @@ def search(
     with ExitStack() as stack:
         directory = run.path or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vggft-search-")))
         if not is_worker():
-            run.write_json("audit.json", {**base.pool.audit.to_dict(), "left_out": list(base.pool.left_out)})
+            run.write_json("audit.json", audit)
             run.write_table("splits.csv", base.pool.table())
             _introduce(base, freezes, trials, algorithm, epochs, fits, narrator)
             plans = [plan_of(base, frozen, fixed.head, fixed.training) for frozen in freezes]
@@ -224,8 +235,18 @@ def search(
             return None
         outcomes, stopped = tuner.outcomes()
         best = ranked(outcomes, direction)[0]
-        classifier = classifier_of(trainer, best, directory / PROJECT / f"trial_{best.trial_id}", winner, run, narrator)
+        folder = directory / PROJECT / f"trial_{best.trial_id}"
+        adjust = {"calibrate": calibrate, "tune_thresholds": tune_thresholds}
+        classifier = classifier_of(trainer, best, folder, winner, run, narrator, **adjust)
         result = SearchResult(tuple(outcomes), best, classifier, metric, winner, stopped)
+        classifier.record = replace(
+            classifier.record,
+            config=config,
+            environment=environment(arguments),
+            audit=audit,
+            search=result.to_dict(),
+            trials=tuple(trial.to_dict() for trial in outcomes),
+        )
         _write(result, run)
         narrator.say(repr(result))
         if stopped:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -27,6 +28,7 @@ class Pool:
         names: what each image is called.
         digests: of the decoded pixels; images with equal digests are one image.
         notes: what was inferred from the data.
+        metadata: further columns of a CSV or DataFrame that every part has, as text, one cell an image.
         left_out: images that no split has, each with the reason.
     """
 
@@ -40,6 +42,7 @@ class Pool:
     audit: Audit
     notes: tuple[str, ...]
     left_out: tuple[str, ...] = ()
+    metadata: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def digests_of(self, *splits: str) -> frozenset[str]:
         """The digests of the images of some splits."""
@@ -124,6 +127,11 @@ def prepare(
         audit=audit,
         notes=tuple(dict.fromkeys(notes)),
         left_out=tuple(left_out),
+        metadata={
+            column: tuple(cell for part in parts.values() for cell in part.metadata[column])
+            for column in first.metadata
+            if all(column in part.metadata for part in parts.values())
+        },
     )
 
 

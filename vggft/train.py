@@ -146,6 +146,7 @@ def fit(
     rates: dict[str, float] | None = None,
     keep_start: bool = False,
     steps_at_once: int = 1,
+    tensorboard: bool = False,
     at_end: Callable[[], None] = lambda: None,
 ) -> list[dict[str, Any]]:
     """Train a model that ends in logits, by Keras's own `fit`; leave it with the weights of its best epoch.
@@ -158,6 +159,7 @@ def fit(
         rates: multiplier of the learning rate for each block.
         keep_start: whether the weights at the start count among the best.
         steps_at_once: steps between returns to Python; where a step is short, the way there and back costs more.
+        tensorboard: write curves into the run directory, where TensorBoard reads them.
         at_end: called after the last epoch, before the best weights are put back.
 
     Returns:
@@ -189,12 +191,15 @@ def fit(
         return keeper.rows
     batches = Batches(train, batch_size, seed, keeper.first_epoch, class_weights(train, training))
     with narrator.bar(phase, (epochs - keeper.first_epoch) * batches.num_images) as advance:
+        callbacks = [keeper, Bar(advance, batches, phase)]
+        if tensorboard and run.path is not None:
+            callbacks.append(keras.callbacks.TensorBoard(run.path / "tensorboard" / phase.replace(" ", "-")))
         model.fit(
             batches,
             validation_data=judged,
             epochs=epochs,
             initial_epoch=keeper.first_epoch,
-            callbacks=[keeper, Bar(advance, batches, phase)],
+            callbacks=callbacks,
             shuffle=False,
             verbose=0,
         )
@@ -233,6 +238,7 @@ def train_network(
     run: RunDirectory,
     narrator: Narrator,
     seed: int,
+    tensorboard: bool = False,
 ) -> list[dict[str, Any]]:
     """Both phases: the head with every block held still; then, if any block is not frozen, blocks and head together.
 
@@ -252,6 +258,7 @@ def train_network(
         "run": run,
         "narrator": narrator,
         "seed": seed,
+        "tensorboard": tensorboard,
     }
     before = block_digests(model)
     names = [layer.name for layer in model.layers]

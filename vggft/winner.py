@@ -13,20 +13,30 @@ from .description import build
 from .errors import SearchError
 from .features import cut_layer
 from .head import POOLING_LAYERS
-from .judge import judge, summarize
+from .judge import judge
 from .progress import Narrator
+from .record import Record, write_pictures
 from .run import RunDirectory
 from .trainer import Fit, Job, Trainer
 from .trials import Setting, Trial, read_weights
 
 
 def classifier_of(
-    trainer: Trainer, best: Trial, folder: Path, winner: str, run: RunDirectory, narrator: Narrator
+    trainer: Trainer,
+    best: Trial,
+    folder: Path,
+    winner: str,
+    run: RunDirectory,
+    narrator: Narrator,
+    *,
+    calibrate: bool = False,
+    tune_thresholds: bool = False,
 ) -> Classifier:
     """Build the winner, put its weights in, and judge it on validation and test images.
 
     Args:
         folder: where the trial's weights are.
+        calibrate, tune_thresholds: as for `finetune`.
         winner: `"scored"` or `"refit"`, as for `search`.
 
     Raises:
@@ -57,10 +67,21 @@ def classifier_of(
     cut = POOLING_LAYERS[best.head.pooling] if best.frozen == BLOCKS else cut_layer(model, best.frozen)
     if base.change is not None:
         cut = None
-    evaluations, agreement = judge(model, cut, base.pool.pixels if cut is None else trainer.features[cut][0], base.pool)
-    if winner == "refit":
-        del evaluations["validation"]  # it has learned from those
-    run.write_json("evaluation.json", summarize(evaluations) | {"agreement": agreement})
+    judged = judge(
+        model,
+        description,
+        cut,
+        base.pool.pixels if cut is None else trainer.features[cut][0],
+        base.pool,
+        calibrate=calibrate,
+        tune_thresholds=tune_thresholds,
+        learned=("train", "validation") if winner == "refit" else ("train",),
+    )
+    if judged.calibration:
+        narrator.say(str(judged.calibration))
+    summary = judged.to_dict()
+    run.write_json("evaluation.json", summary)
     run.write_table("history.csv", history)
-    seen = base.pool.digests_of("train", "validation")
-    return Classifier(model, description, list(evaluations.values())[-1], history, seen)
+    write_pictures(run, judged.pictures)
+    seen, record = base.pool.digests_of("train", "validation"), Record(summary=summary, pictures=judged.pictures)
+    return Classifier(model, judged.description, judged.final, history, seen, record)
