@@ -15,10 +15,11 @@ import vggft
 PACKAGE = Path(vggft.__file__).parent
 # The path that the data takes, from top to bottom.
 HOUSE = (
-    "errors config progress run cache images augment table labels dataset pixels audit stratify splits "
-    "backbone precision weights features head mistakes calibration bootstrap summary evaluate compare pictures "
-    "description explain record classifier batches optimizer train stacked population plan judge estimate trials "
-    "trainer oracles tuner winner results terms search workers api options cache_cli search_cli cli"
+    "errors config pages progress run cache images augment table labels dataset pixels audit stratify splits "
+    "backbone precision weights features head mistakes calibration bootstrap summary evaluation evaluate compare "
+    "pictures description explain record plots report archive classifier batches optimizer train stacked population "
+    "plan judge estimate trials trainer oracles tuner winner results terms search workers api "
+    "options cache_cli search_cli cli"
 ).split()
 
 

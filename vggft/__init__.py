@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from .errors import VggftError as VggftError
     from .errors import WeightsError as WeightsError
     from .estimate import Estimate as Estimate
-    from .evaluate import Evaluation as Evaluation
+    from .evaluation import Evaluation as Evaluation
     from .results import SearchResult as SearchResult
     from .search import search as search
     from .trials import Trial as Trial
@@ -66,7 +66,7 @@ _HOMES = {
         "WeightsError",
     ),
     "estimate": ("Estimate",),
-    "evaluate": ("Evaluation",),
+    "evaluation": ("Evaluation",),
     "results": ("SearchResult",),
     "search": ("search",),
     "trials": ("Trial",),

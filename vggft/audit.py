@@ -14,6 +14,7 @@ from .dataset import Dataset, Scan, collect, scan
 from .errors import ConfigError
 from .images import MIN_SIDE, suffix_fits
 from .labels import some
+from .pages import render
 from .progress import Narrator
 
 if TYPE_CHECKING:
@@ -90,6 +91,9 @@ class Audit:
                 lines += ["", f"{len(sentences)} {title}{'s' * (len(sentences) > 1)}"]
                 lines += [f"  - {sentence}" for sentence in sentences]
         return "\n".join(lines if self.errors or self.warnings else [*lines, "", "Nothing is wrong with it."])
+
+    def _repr_html_(self) -> str:
+        return render("audit.html", audit=self, limit=SHOWN_CLASSES)
 
     def _table(self) -> list[str]:
         """One line a class: its name, its images in each split, and a bar for all of them."""

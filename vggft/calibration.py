@@ -14,7 +14,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import precision_recall_curve
 
 if TYPE_CHECKING:
-    from .evaluate import Evaluation
+    from .evaluation import Evaluation
 
 Array = NDArray[Any]
 BINS = 15  # as in arXiv:1706.04599

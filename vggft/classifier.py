@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import io
-import json
 import os
-import tempfile
 import warnings
-import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,26 +12,26 @@ from typing import Any
 
 import keras
 import numpy as np
+from markupsafe import Markup
 
-from . import images
+from .archive import read_archive, write_archive
 from .backbone import draw
 from .cache import Cache
 from .calibration import Calibration, temperature
 from .dataset import open_dataset
-from .description import Description, build
+from .description import Description
 from .errors import ClassifierFileError, ConfigError, DataError
-from .evaluate import Evaluation, evaluate
+from .evaluate import evaluate
+from .evaluation import Evaluation
 from .explain import Explanation, explain
 from .features import forward
 from .head import divide_logits
+from .pages import render
 from .pictures import as_several, is_one, read_pictures
 from .pixels import decode
 from .progress import Narrator
 from .record import Record, read_record
-from .run import whole_file
-
-MEMBER = "vggft.json"  # our part of the .keras file, beside Keras's own
-EVALUATION_MEMBER = "vggft_evaluation.npz"
+from .report import write_report
 
 
 @dataclass(frozen=True)
@@ -106,6 +102,10 @@ class Classifier:
             "" if self.evaluation is None else f", {self.evaluation.split} accuracy {self.evaluation['accuracy']:.3f}"
         )
         return f"<Classifier of {len(d.class_names)} classes at {d.image_size} px on {d.backbone}{judged}>"
+
+    def _repr_html_(self) -> str:
+        judged = None if self.evaluation is None else Markup(self.evaluation._repr_html_())
+        return render("classifier.html", description=self.description, evaluation=judged)
 
     def predict(self, pictures: Any, batch_size: int = 32, verbose: int = 0) -> np.ndarray:
         """Probabilities for images.
@@ -262,6 +262,14 @@ class Classifier:
         found = explain(self.keras_model, self.description, pictures, label, block)
         return found[0] if is_one(pictures) else found
 
+    def report(self, path: str | os.PathLike[str]) -> Path:
+        """Write all there is to see of it as one HTML file that loads nothing: data, network, curves, metrics with
+        intervals, confusions, reliability, top losses with Grad-CAM, how to repeat it.
+
+        A classifier that was saved elsewhere has left its run directory, so its report has no audit and no search.
+        """
+        return write_report(self, path)
+
     def draw(self, path: str | os.PathLike[str]) -> Path:
         """A picture of the network with shapes, by `keras.utils.plot_model`."""
         return draw(self.keras_model, path)
@@ -277,23 +285,13 @@ class Classifier:
         path = Path(path)
         if path.suffix != ".keras":
             raise ClassifierFileError(f"A classifier is saved as a .keras file; got {path.name!r}.")
-        size = self.description.image_size
-        probe = np.random.default_rng(0).integers(0, 256, (2, size, size, 3)).astype("float32")
-        with whole_file(path) as aside:
-            self.keras_model.save(aside)
-            content = self.description.to_dict()
-            with zipfile.ZipFile(aside, "a") as archive:
-                if self.evaluation is not None:
-                    content["evaluation"] = self.evaluation.to_dict()
-                    archive.writestr(EVALUATION_MEMBER, _pack_evaluation(self.evaluation))
-                content |= {"history": list(self.history), "seen": sorted(self.seen)}
-                archive.writestr(MEMBER, json.dumps(content, indent=2, ensure_ascii=False))
-            again = keras.models.load_model(aside, compile=False)
-            before, after = self.keras_model.predict_on_batch(probe), again.predict_on_batch(probe)
-            if not np.allclose(before, after, atol=1e-6):
-                raise ClassifierFileError(
-                    f"{path} was not written: read back, probabilities differ by {np.abs(before - after).max():.2g}."
-                )
+        write_archive(
+            path,
+            self.keras_model,
+            self.description,
+            self.evaluation,
+            {"history": list(self.history), "seen": sorted(self.seen)},
+        )
         return path
 
 
@@ -306,63 +304,7 @@ def load(path: str | os.PathLike[str]) -> Classifier:
         ClassifierFileError: no such file, damaged, or a `.keras` file that vggft did not write.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ClassifierFileError(f"There is no classifier file {path}.")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if MEMBER not in archive.namelist():
-                raise ClassifierFileError(
-                    f"{path} is a .keras file, but vggft did not write it (it holds no {MEMBER}). "
-                    "keras.models.load_model may open it."
-                )
-            content = json.loads(archive.read(MEMBER))
-            weights = archive.read("model.weights.h5")
-            judged = archive.read(EVALUATION_MEMBER) if EVALUATION_MEMBER in archive.namelist() else None
-        if content.get("format", 1) > Description.format or content.get("resize") != images.RESIZE_RULE:
-            raise ClassifierFileError(
-                f"{path} was saved by vggft {content.get('versions', {}).get('vggft')}, whose images were resized by "
-                f"{content.get('resize')!r} (format {content.get('format')}); this version does {images.RESIZE_RULE!r} "
-                f"(format {Description.format}). Open it with the version that saved it."
-            )
-        description = Description.from_dict(content)
-        model = build(description)
-        with tempfile.TemporaryDirectory() as directory:
-            (Path(directory) / "model.weights.h5").write_bytes(weights)
-            model.load_weights(Path(directory) / "model.weights.h5")
-    except ClassifierFileError:
-        raise
-    except Exception as error:  # whatever a damaged zip, JSON or HDF5 raises
-        raise ClassifierFileError(
-            f"{path} cannot be read as a classifier ({error}). This usually occurs when a copy broke off."
-        ) from error
-    evaluation = None if judged is None else _unpack_evaluation(judged, description)
-    seen, history = frozenset(content.get("seen", ())), content.get("history", ())
+    model, description, evaluation, more = read_archive(path)
+    seen, history = frozenset(more.get("seen", ())), more.get("history", ())
     made_here = path.name == "classifier.keras" and (path.parent / "config.json").exists()
     return Classifier(model, description, evaluation, history, seen, path.resolve().parent if made_here else None)
-
-
-def _pack_evaluation(evaluation: Evaluation) -> bytes:
-    file = io.BytesIO()
-    np.savez_compressed(
-        file,
-        split=np.array(evaluation.split),
-        labels=evaluation.labels,
-        probabilities=evaluation.probabilities,
-        names=np.array(evaluation.names, dtype=str),
-        metadata=np.array(json.dumps({column: list(cells) for column, cells in evaluation.metadata.items()})),
-    )
-    return file.getvalue()
-
-
-def _unpack_evaluation(packed: bytes, description: Description) -> Evaluation:
-    with np.load(io.BytesIO(packed), allow_pickle=False) as stored:
-        return evaluate(
-            stored["labels"],
-            stored["probabilities"],
-            description.class_names,
-            split=str(stored["split"]),
-            multi_label=description.multi_label,
-            names=tuple(stored["names"].tolist()),
-            thresholds=None if description.thresholds is None else np.array(description.thresholds),
-            metadata=json.loads(str(stored["metadata"])) if "metadata" in stored.files else {},
-        )

@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 
 from . import bootstrap
 from .errors import ConfigError, DataError
-from .evaluate import Evaluation
+from .evaluation import Evaluation
 from .summary import number, table
 
 

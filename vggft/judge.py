@@ -12,7 +12,8 @@ import numpy as np
 from .calibration import Calibration, temperature
 from .description import Description
 from .errors import ConfigError
-from .evaluate import Evaluation, evaluate
+from .evaluate import evaluate
+from .evaluation import Evaluation
 from .features import between, forward
 from .head import divide_logits
 from .splits import Pool

@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from . import plots
 from .classifier import Classifier
-from .evaluate import METRICS, Evaluation
+from .evaluation import METRICS, Evaluation
+from .pages import render
 from .run import whole_file
 from .trials import Trial, ranked
 
 TOP = 5  # whose spread says how much the winner's place is worth
-INTERNAL = "tuner/"  # hyperparameters of Hyperband itself
 SHOWN = 10
 
 
@@ -100,8 +99,10 @@ class SearchResult:
     def plot(self, path: str | os.PathLike[str]) -> Path:
         """Draw the score against each hyperparameter into a picture file."""
         path = Path(path)
-        with whole_file(path) as aside:
-            plot_trials(self.trials, self.best, f"validation {self.objective}", aside)
+        with plots.style(), whole_file(path) as aside:
+            given = [trial.to_dict() for trial in self.trials]
+            figure = plots.trials(given, self.best.trial_id, f"validation {self.objective}")
+            figure.savefig(aside, format=path.suffix.lstrip(".") or "png", dpi=150)
         return path
 
     def __str__(self) -> str:
@@ -125,6 +126,10 @@ class SearchResult:
             )
         return "\n".join([*lines, *([self.stopped] if self.stopped else [])])
 
+    def _repr_html_(self) -> str:
+        order = [*ranked(self.trials, self.direction), *(t for t in self.trials if t.status == "failed")]
+        return render("search.html", result=self, trials=order, limit=SHOWN)
+
     def __repr__(self) -> str:
         told = f"validation {self.objective} {self.best.score:.3f}"
         told += "" if self.test_score is None else f", test {self.test_score:.3f}"
@@ -138,34 +143,6 @@ def line(trial: Trial) -> str:
         return f"{trial.trial_id}  failed   {drawn}: {trial.to_row()['reason']}"
     spread = "" if trial.interval is None else f" ({trial.interval[0]:.3f} to {trial.interval[1]:.3f})"
     return f"{trial.trial_id}  {trial.score:.4f}{spread}  {drawn}  [{trial.way}]"
-
-
-def plot_trials(trials: Sequence[Trial], best: Trial, label: str, path: Path) -> None:
-    """Scores against each hyperparameter, a panel each; the best is marked in all."""
-    from matplotlib.figure import Figure  # not pyplot, which keeps what it draws
-
-    done = [trial for trial in trials if trial.score is not None]
-    names = list(dict.fromkeys(name for trial in done for name in trial.hyperparameters if _shown(name)))
-    columns = max(1, min(3, len(names)))
-    rows = max(1, -(-len(names) // columns))
-    figure = Figure(figsize=(4 * columns, 3 * rows), layout="constrained")
-    for axes, name in zip(np.ravel(figure.subplots(rows, columns, squeeze=False)), names, strict=False):
-        with_it = [trial for trial in done if name in trial.hyperparameters]
-        values = [trial.hyperparameters[name] for trial in with_it]
-        if any(isinstance(value, (str, bool)) for value in values):
-            values = [str(value) for value in values]
-        elif min(values) > 0 and max(values) >= 10 * min(values):
-            axes.set_xscale("log")
-        axes.scatter(values, [trial.score for trial in with_it], s=18, alpha=0.7)
-        if name in best.hyperparameters:
-            at = values[[trial.trial_id for trial in with_it].index(best.trial_id)]
-            axes.scatter([at], [best.score], s=90, facecolors="none", edgecolors="tab:red", linewidths=1.5)
-        axes.set_xlabel(name)
-        axes.set_ylabel(label)
-        axes.grid(alpha=0.3)
-    for axes in figure.axes[len(names) :]:
-        axes.set_visible(False)
-    figure.savefig(path, format=path.suffix.lstrip(".") or "png", dpi=120)
 
 
 def write_hparams(directory: Path, trials: Sequence[Trial], objective: str) -> None:
@@ -184,7 +161,7 @@ def write_hparams(directory: Path, trials: Sequence[Trial], objective: str) -> N
 
 
 def _shown(name: str) -> bool:
-    return not name.startswith(INTERNAL)
+    return not name.startswith(plots.NOT_DRAWN)
 
 
 def _short(value: Any) -> str:

@@ -21,7 +21,7 @@ from .classifier import load
 from .config import Augment, Head, SearchSpace, Training
 from .errors import ConfigError, VggftError
 from .estimate import estimate_search
-from .evaluate import METRICS
+from .evaluation import METRICS
 from .features import cut_layer, frozen_features
 from .head import POOLING_LAYERS, pool
 from .judge import check_adjustments

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len, set_cell_size
 
 if TYPE_CHECKING:
-    from .evaluate import Evaluation
+    from .evaluation import Evaluation
 
 _MAX_ROWS, _MAX_MATRIX, _MAX_NOTE, _MAX_LINE = 30, 12, 300, 110  # what still reads well in a terminal
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from .config import SearchSpace
 from .errors import ConfigError, RunError
-from .evaluate import METRICS
+from .evaluation import METRICS
 from .oracles import ALGORITHMS, hyperband_first, hyperband_parts
 from .plan import Base
 from .tuner import is_chief, is_worker
