@@ -17,8 +17,8 @@ PACKAGE = Path(vggft.__file__).parent
 HOUSE = (
     "errors config pages progress run cache images augment table labels dataset pixels audit stratify splits "
     "backbone precision weights features head mistakes calibration bootstrap summary evaluation evaluate compare "
-    "pictures description explain record plots report archive classifier batches optimizer train stacked population "
-    "plan judge estimate trials trainer oracles tuner winner results terms search workers api "
+    "pictures description explain record plots report card archive classifier batches optimizer train "
+    "stacked population plan judge estimate trials trainer oracles tuner winner results terms search workers api "
     "options cache_cli search_cli cli"
 ).split()
 

@@ -18,6 +18,7 @@ from .archive import read_archive, write_archive
 from .backbone import draw
 from .cache import Cache
 from .calibration import Calibration, temperature
+from .card import write_card
 from .dataset import open_dataset
 from .description import Description
 from .errors import ClassifierFileError, ConfigError, DataError
@@ -270,6 +271,10 @@ class Classifier:
         """
         return write_report(self, path)
 
+    def model_card(self, path: str | os.PathLike[str]) -> Path:
+        """Write a model card (`MODEL_CARD.md`) in the form that model hubs read; its prose is yours to complete."""
+        return write_card(self, path)
+
     def draw(self, path: str | os.PathLike[str]) -> Path:
         """A picture of the network with shapes, by `keras.utils.plot_model`."""
         return draw(self.keras_model, path)
@@ -285,13 +290,8 @@ class Classifier:
         path = Path(path)
         if path.suffix != ".keras":
             raise ClassifierFileError(f"A classifier is saved as a .keras file; got {path.name!r}.")
-        write_archive(
-            path,
-            self.keras_model,
-            self.description,
-            self.evaluation,
-            {"history": list(self.history), "seen": sorted(self.seen)},
-        )
+        more = {"history": list(self.history), "seen": sorted(self.seen)}
+        write_archive(path, self.keras_model, self.description, self.evaluation, more)
         return path
 
 

@@ -1,8 +1,8 @@
 """What a classifier said of some images and all that follows from it, by scikit-learn; imports no TensorFlow.
 
 `METRICS` is the one table of what is measured. What the images do not define (the ROC AUC of a class without images,
-say) is None, never 0 or NaN. A macro average is over the classes for which its score is defined; `Evaluation.notes` says
-which classes that leaves out.
+say) is None, never 0 or NaN. A macro average is over the classes for which its score is defined; `Evaluation.notes`
+says which classes that leaves out.
 """
 
 from __future__ import annotations

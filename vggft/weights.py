@@ -30,6 +30,7 @@ class Preset:
     width: float
     image_size: int
     licence: str
+    spdx: str  # the licence as https://spdx.org/licenses calls it
     about: str
     url: str | None = None  # None: shipped inside the package
     md5: str | None = None
@@ -42,6 +43,7 @@ PRESETS: dict[str, Preset] = {
         width=1.0,
         image_size=224,
         licence="CC BY 4.0 (Visual Geometry Group, University of Oxford)",
+        spdx="CC-BY-4.0",
         about="VGG16 trained on ImageNet, as Keras Applications distributes it without its top",
         url="https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
         "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
@@ -53,6 +55,7 @@ PRESETS: dict[str, Preset] = {
         width=0.25,
         image_size=64,
         licence="Apache-2.0",
+        spdx="Apache-2.0",
         about="VGG16 at a quarter of its width, trained on CIFAR-10 by recipes/pretrain_backbone.py",
     ),
 }
