@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from .classifier import Classification as Classification
     from .classifier import Classifier as Classifier
     from .classifier import load as load
+    from .compare import Comparison as Comparison
+    from .compare import compare as compare
     from .config import Augment as Augment
     from .config import Head as Head
     from .config import SearchSpace as SearchSpace
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from .errors import ClassifierFileError as ClassifierFileError
     from .errors import ConfigError as ConfigError
     from .errors import DataError as DataError
+    from .errors import ExportError as ExportError
     from .errors import FreezeError as FreezeError
     from .errors import RunError as RunError
     from .errors import SearchError as SearchError
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from .errors import WeightsError as WeightsError
     from .estimate import Estimate as Estimate
     from .evaluation import Evaluation as Evaluation
+    from .explain import Explanation as Explanation
     from .results import SearchResult as SearchResult
     from .search import search as search
     from .trials import Trial as Trial
@@ -53,12 +57,14 @@ _HOMES = {
     "api": ("estimate", "finetune", "vgg", "vgg16"),
     "audit": ("Audit", "audit"),
     "classifier": ("Classification", "Classifier", "load"),
+    "compare": ("Comparison", "compare"),
     "config": ("Augment", "Head", "SearchSpace", "Training"),
     "errors": (
         "CacheError",
         "ClassifierFileError",
         "ConfigError",
         "DataError",
+        "ExportError",
         "FreezeError",
         "RunError",
         "SearchError",
@@ -67,6 +73,7 @@ _HOMES = {
     ),
     "estimate": ("Estimate",),
     "evaluation": ("Evaluation",),
+    "explain": ("Explanation",),
     "results": ("SearchResult",),
     "search": ("search",),
     "trials": ("Trial",),

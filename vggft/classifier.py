@@ -25,6 +25,7 @@ from .errors import ClassifierFileError, ConfigError, DataError
 from .evaluate import evaluate
 from .evaluation import Evaluation
 from .explain import Explanation, explain
+from .export import Export, export
 from .features import forward
 from .head import divide_logits
 from .pages import render
@@ -270,6 +271,51 @@ class Classifier:
         A classifier that was saved elsewhere has left its run directory, so its report has no audit and no search.
         """
         return write_report(self, path)
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        precision: str = "float32",
+        dataset: Any = None,
+        overwrite: bool = False,
+    ) -> Export:
+        """Write it for another runtime: `.onnx`, `.tflite` (LiteRT), or a name without suffix for a SavedModel.
+
+        It is read back by that runtime and compared with this classifier on real images before it takes its place.
+
+        Args:
+            precision: `"float32"`, for LiteRT also `"float16"` or `"int8"`; what int8 costs in accuracy is told.
+            dataset: labelled images to compare on; None takes those that it was judged on, if they are still there.
+            overwrite: replace what is at `path`.
+
+        Raises:
+            ConfigError: an unknown format or precision, a missing package (it says which extra to install), something
+                there already, or no images to compare on.
+            ExportError: read back it does not say the same; nothing is left behind.
+        """
+        pictures, labels = self._to_compare_on(dataset)
+        model, description = self.keras_model, self.description
+        return export(
+            model, description, path, pictures=pictures, labels=labels, precision=precision, overwrite=overwrite
+        )
+
+    def _to_compare_on(self, dataset: Any) -> tuple[Any, np.ndarray | None]:
+        """Pictures, files where they are files, and their labels."""
+        if dataset is not None:
+            parts = open_dataset(dataset, class_names=self.class_names, multi_label=self.description.multi_label)
+            data = parts.get("test") or next(iter(parts.values()))
+            return data.images, data.labels
+        if (judged := self.evaluation) is not None:
+            there = [row for row, name in enumerate(judged.names) if Path(name).is_file()]
+            if there:
+                return [Path(judged.names[row]) for row in there], judged.labels[there]
+            if kept := self.record.pictures:
+                return np.stack(list(kept.values())), judged.labels[list(kept)]
+        raise ConfigError(
+            "An export is compared with the original on real images, but those that it was judged on are not there: "
+            "give some as dataset."
+        )
 
     def model_card(self, path: str | os.PathLike[str]) -> Path:
         """Write a model card (`MODEL_CARD.md`) in the form that model hubs read; its prose is yours to complete."""

@@ -1,4 +1,4 @@
-"""The command line: the verbs of the library, `vggft audit|finetune|search|evaluate|predict|draw|demo|cache`."""
+"""The command line, `vggft audit|finetune|predict|draw|demo`; further verbs are in the modules beside it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import __version__, cache_cli, search_cli
+from . import __version__, cache_cli, classifier_cli, search_cli
 from .config import Augment, Head, SearchSpace, Training
 from .errors import ConfigError, VggftError
 from .options import (
@@ -23,6 +23,7 @@ from .options import (
     import_quietly,
     integers,
     next_run,
+    picture_files,
     print_evaluation,
 )
 
@@ -38,6 +39,8 @@ app = typer.Typer(
 
 app.add_typer(cache_cli.app, name="cache")
 app.command()(search_cli.search)
+for verb in classifier_cli.VERBS:
+    app.command()(verb)
 
 
 @app.callback(invoke_without_command=True)
@@ -97,6 +100,13 @@ def finetune(
         str, typer.Option(help="Of the blocks: float32, bfloat16, float16, or auto, the fastest here.")
     ] = "auto",
     augment: Annotated[bool, typer.Option("--augment", help="Learn from four seeded views of every image.")] = False,
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="Fit a temperature on the validation images.")] = False,
+    tune_thresholds: Annotated[
+        bool, typer.Option("--tune-thresholds", help="Fit one for each of several labels on the validation images.")
+    ] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write its curves into the run directory.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read the data, print an estimate, and stop.")] = False,
     seed: Annotated[int, typer.Option(help="Of splits, weights and order.")] = 0,
     as_json: AsJson = False,
@@ -127,6 +137,9 @@ def finetune(
         "image_size": image_size,
         "precision": precision,
         "on_bad_image": on_bad_image.value,
+        "calibrate": calibrate,
+        "tune_thresholds": tune_thresholds,
+        "tensorboard": tensorboard,
         "seed": seed,
         "verbose": 0 if quiet or as_json else 1,
     }
@@ -137,22 +150,8 @@ def finetune(
     run_dir = run_dir or next_run(Path(data).stem)
     classifier = api.finetune(data, num_classes, run_dir=run_dir, resume=resume, **arguments)
     print_evaluation(classifier.evaluation, as_json, {"classifier": str(run_dir / "classifier.keras")})
-
-
-@app.command()
-def evaluate(
-    model: Annotated[Path, typer.Argument(help="A classifier, as runs/flowers-1/classifier.keras.")],
-    data: Data,
-    split: Annotated[str | None, typer.Option(help="A part of data that are split; by default test, or all.")] = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """Judge a classifier on labelled images."""
-    import_quietly()
-    from .classifier import load
-
-    found = load(model).evaluate(data, split=split, verbose=0 if quiet or as_json else 1)
-    print_evaluation(found, as_json, {})
+    if not as_json:
+        typer.echo(f"\nNext: vggft report {run_dir}")
 
 
 @app.command()
@@ -167,15 +166,9 @@ def predict(
     """Classify images: labels with probabilities, or a CSV file with one row an image."""
     if output and output.exists() and not force:
         raise ConfigError(f"{output} exists already; --force overwrites it.")
-    from .images import find_images
     from .run import whole_file
 
-    files: list[Path] = []
-    for given in pictures:
-        inside = find_images(given)[0] if given.is_dir() else [given]
-        if not inside:
-            raise ConfigError(f"There are no images in the folder {given}.")
-        files += inside
+    files = picture_files(pictures)
     import_quietly()
     from .classifier import load
 

@@ -47,3 +47,7 @@ class RunError(VggftError):
 
 class SearchError(VggftError):
     """A search that cannot go on: trials fail one after another, or its directory is damaged."""
+
+
+class ExportError(VggftError):
+    """What was exported does not say what the classifier says, so it was not written."""

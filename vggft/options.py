@@ -49,7 +49,20 @@ def next_run(name: str) -> Path:
     return next(path for n in itertools.count(1) if not (path := Path("runs") / f"{name}-{n}").exists())
 
 
-def print_evaluation(evaluation: Any, as_json: bool, more: dict[str, str]) -> None:
+def picture_files(given: list[Path]) -> list[Path]:
+    """Image files as they are, and those inside of folders."""
+    from .images import find_images
+
+    files: list[Path] = []
+    for path in given:
+        inside = find_images(path)[0] if path.is_dir() else [path]
+        if not inside:
+            raise ConfigError(f"There are no images in the folder {path}.")
+        files += inside
+    return files
+
+
+def print_evaluation(evaluation: Any, as_json: bool, more: dict[str, Any]) -> None:
     """In words or as JSON, and where things are."""
     if as_json:
         typer.echo(json.dumps({**(evaluation.to_dict() if evaluation else {}), **more}, ensure_ascii=False))

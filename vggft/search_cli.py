@@ -56,6 +56,10 @@ def search(
     on_bad_image: Annotated[
         OnBadImage, typer.Option(help="Stop and list them all, or leave them out.")
     ] = OnBadImage.stop,
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="Fit a temperature on the validation images.")] = False,
+    tune_thresholds: Annotated[
+        bool, typer.Option("--tune-thresholds", help="Fit one for each of several labels on the validation images.")
+    ] = False,
     run_dir: Annotated[
         Path | None, typer.Option(help="A new directory for all results; by default runs/<data>-search-<number>.")
     ] = None,
@@ -108,6 +112,8 @@ def search(
             image_size=image_size,
             precision=precision,
             on_bad_image=on_bad_image.value,
+            calibrate=calibrate,
+            tune_thresholds=tune_thresholds,
             run_dir=run_dir,
             resume=resume,
             seed=seed,
