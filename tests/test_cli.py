@@ -53,9 +53,10 @@ def finetune(folder: Path, weights: Path, *arguments: Any) -> str:
 
 def test_finetune_prints_how_good_it_is_and_where_it_is(folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
     printed = finetune(folder, tiny_weights, "--run-dir", tmp_path / "run", "--epochs", 2, "--test", 0.2)
-    assert re.search(r"Test: accuracy \d\.\d+ \(24 images, 3 classes\)", printed)
+    assert re.search(r"Test: accuracy \d\.\d+ \(95 % interval 0\.\d+ to [01]\.\d+; 24 images, 3 classes\)", printed)
     assert f"The classifier is {tmp_path / 'run' / 'classifier.keras'}" in printed.replace("\n", " ")
     assert (tmp_path / "run" / "classifier.keras").exists()
+    assert f"Next: vggft report {tmp_path / 'run'}" in printed.replace("\n", " ")
 
 
 def test_without_a_run_dir_a_new_one_is_taken(
@@ -200,3 +201,77 @@ def test_search_prints_its_trials_and_where_they_are(folder: Path, tiny_weights:
         run("search", folder, *fixed, "--resume")
     with pytest.raises(vggft.ConfigError, match="--units needs a value"):
         run("search", folder, *fixed, "--units", " ")
+
+
+def test_report_writes_a_page_and_a_card_beside_the_run(run_dir: Path, tmp_path: Path) -> None:
+    printed = run("report", run_dir)
+    page = run_dir / "report.html"
+    assert str(page) in printed and (run_dir / "MODEL_CARD.md").read_text(encoding="utf-8").startswith("---\n")
+    text = page.read_text(encoding="utf-8")
+    assert text.count("data:image/jpeg") == 24 and "Images of each class" in text
+    page.write_text("mine")
+    with pytest.raises(vggft.ConfigError, match=r"report\.html exists already; --force overwrites it"):
+        run("report", run_dir)
+    assert page.read_text() == "mine"
+    run("report", run_dir / "classifier.keras", "--output", tmp_path / "a.html", "--card", tmp_path / "b.md")
+    assert (tmp_path / "a.html").exists() and (tmp_path / "b.md").exists()
+    run("report", run_dir, "--force")
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_explain_writes_an_overlay_for_each_picture(run_dir: Path, folder: Path, tmp_path: Path) -> None:
+    printed = run("explain", run_dir, folder / "a" / "000.png", folder / "b", "--output", tmp_path / "out")
+    assert re.search(r"000\.png: [abc] \(\d+\.\d%\) -> .*000\.block5\.jpg", printed)
+    assert len(list((tmp_path / "out").iterdir())) == 41
+    with Image.open(tmp_path / "out" / "000.block5.jpg") as overlay:
+        assert overlay.size == (32, 32)
+    common = ("explain", run_dir, folder / "a" / "000.png", "--output", tmp_path / "out")
+    with pytest.raises(vggft.ConfigError, match="exists already; --force"):
+        run(*common)
+    assert ": b (" in run(*common, "--block", "block4", "--label", "b")
+    with pytest.raises(vggft.ConfigError, match="There are no images in the folder"):
+        run("explain", run_dir, run_dir)
+
+
+def test_compare_two_runs_on_what_both_were_judged_on(
+    run_dir: Path, folder: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    finetune(folder, tiny_weights, "--run-dir", tmp_path / "second", "--test", "0.2", "--epochs", "1")
+    printed = run("compare", run_dir, tmp_path / "second" / "classifier.keras")
+    assert "first and second on the same 24 test images" in printed and "McNemar's exact test: p = " in printed
+    found = json.loads(run("compare", run_dir, tmp_path / "second", "--json"))
+    assert found["metrics"]["accuracy"]["difference"] == pytest.approx(
+        found["metrics"]["accuracy"]["second"] - found["metrics"]["accuracy"]["first"]
+    )
+    with pytest.warns(UserWarning, match="trained or chosen on"):
+        assert json.loads(run("compare", run_dir, tmp_path / "second", folder, "--json"))["images"] == 120
+
+
+def test_export_says_what_it_compared(run_dir: Path, tmp_path: Path) -> None:
+    printed = run("export", run_dir, tmp_path / "model.onnx")
+    assert "ONNX in float32" in printed and "Read back on 24 images" in printed
+    found = json.loads(run("export", run_dir, tmp_path / "model.tflite", "--precision", "float16", "--json"))
+    assert found["exported_accuracy"] == pytest.approx(found["accuracy"], abs=0.05)
+    with pytest.raises(vggft.ConfigError, match=r"model\.onnx exists already; --force overwrites it"):
+        run("export", run_dir, tmp_path / "model.onnx")
+
+
+def test_evaluate_by_a_column(run_dir: Path, folder: Path, tmp_path: Path) -> None:
+    rows = [(path, path.parent.name, "ab"[i % 2]) for i, path in enumerate(sorted(folder.rglob("*.png")))]
+    table = tmp_path / "sites.csv"
+    table.write_text("image,label,site\n" + "".join(f"{path},{label},site {site}\n" for path, label, site in rows))
+    with pytest.warns(UserWarning, match="trained or chosen on"):
+        printed = run("evaluate", run_dir, table, "--by", "site", "--quiet")
+    assert "By site:" in printed and re.search(r"  site b: All: accuracy .* 60 images", printed)
+    with pytest.warns(UserWarning, match="trained or chosen on"):
+        found = json.loads(run("evaluate", run_dir, table, "--by", "site", "--json"))
+    assert found["slices"]["site a"]["num_images"] == 60
+
+
+def test_calibration_and_curves_are_asked_for_by_flags(folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    finetune(folder, tiny_weights, "--run-dir", tmp_path / "run", "--epochs", 2, "--calibrate", "--tensorboard")
+    judged = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert judged["calibration"]["temperature"] > 0
+    assert list((tmp_path / "run" / "tensorboard").rglob("events*"))
+    with pytest.raises(vggft.ConfigError, match="tune_thresholds=True is for images with several labels"):
+        finetune(folder, tiny_weights, "--run-dir", tmp_path / "other", "--tune-thresholds")

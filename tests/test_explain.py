@@ -65,6 +65,19 @@ def test_batches_classes_and_blocks(classifier: vggft.Classifier, corners: tuple
     assert not np.array_equal(grad_cam(model, images[:1], [1]), together[:1])
 
 
+def test_explaining_again_and_again_leaves_nothing_behind(classifier: vggft.Classifier, corners: tuple) -> None:
+    """Keras keeps a node for every part that is made of a network, in the layers that they share."""
+
+    def nodes() -> int:
+        return sum(len(layer._inbound_nodes) for layer in classifier.keras_model.layers)
+
+    grad_cam(classifier.keras_model, corners[0][:1], [0])
+    before = nodes()
+    for _ in range(3):
+        grad_cam(classifier.keras_model, corners[0][:1], [0])
+    assert nodes() == before
+
+
 def test_of_files_arrays_and_words(classifier: vggft.Classifier, corners: tuple, tmp_path: Path) -> None:
     """The picture is shown upright and in its own proportions, and the file is the overlay."""
     turned = Image.fromarray(corners[0][0]).resize((320, 160)).transpose(Image.Transpose.ROTATE_90)

@@ -17,9 +17,9 @@ PACKAGE = Path(vggft.__file__).parent
 HOUSE = (
     "errors config pages progress run cache images augment table labels dataset pixels audit stratify splits "
     "backbone precision weights features head mistakes calibration bootstrap summary evaluation evaluate compare "
-    "pictures description explain record plots report card graph_images runtimes export archive classifier serve "
-    "batches optimizer train stacked population plan judge estimate trials trainer oracles tuner winner results terms "
-    "search workers api options cache_cli search_cli classifier_cli cli"
+    "pictures description explain record plots report card graph_images runtimes export archive classifier "
+    "uploads serve batches optimizer train stacked population plan judge estimate trials trainer oracles tuner "
+    "winner results terms search workers api options cache_cli search_cli classifier_cli cli"
 ).split()
 
 

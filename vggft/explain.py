@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +93,7 @@ def grad_cam(
     """
     if block not in BLOCKS:
         raise ConfigError(f"block must be one of {', '.join(BLOCKS)}; got {block!r}.")
-    layer = [each.name for each in model.layers if each.name.startswith(f"{block}_conv")][-1]
-    to_maps, to_logits = between(model, None, layer), between(model, layer, "logits")
+    to_maps, to_logits = _halves(model, block)
     size, batch, heat = pixels.shape[1], batch_size_for(model), []
     for start in range(0, len(pixels), batch):
         part = slice(start, start + batch)
@@ -107,6 +107,16 @@ def grad_cam(
     found /= np.maximum(found.max(axis=(1, 2), keepdims=True), 1e-12)
     square = (size, size)
     return np.stack([np.asarray(Image.fromarray(each).resize(square, Image.Resampling.BILINEAR)) for each in found])
+
+
+@lru_cache(8)
+def _halves(model: keras.Model, block: str) -> tuple[keras.Model, keras.Model]:
+    """A network up to the last convolution of a block, and from there to the logits.
+
+    Made once: Keras never forgets a part that was made of a network, so a server would grow by each explanation.
+    """
+    layer = [each.name for each in model.layers if each.name.startswith(f"{block}_conv")][-1]
+    return between(model, None, layer), between(model, layer, "logits")
 
 
 def explain(

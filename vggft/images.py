@@ -80,7 +80,9 @@ class _UnusableError(Exception):
     """Why a picture cannot be used, as the rest of a sentence that begins with its name."""
 
 
-def read_image(source: ImageSource, image_size: int | None = None, name: str | None = None) -> Picture:
+def read_image(
+    source: ImageSource, image_size: int | None = None, name: str | None = None, max_pixels: int = MAX_PIXELS
+) -> Picture:
     """Decode one picture to upright 8-bit RGB.
 
     Orientation in EXIF is applied; transparency is put on white; CMYK, YCbCr, palettes and greys become RGB; 16-bit
@@ -91,24 +93,25 @@ def read_image(source: ImageSource, image_size: int | None = None, name: str | N
         source: a path, the bytes of a file, a binary file, or a PIL image (left as it is).
         image_size: side in px to squash the whole picture to, or None to keep its size.
         name: what error messages call it; by default its path.
+        max_pixels: above which it is taken for a decompression bomb.
 
     Raises:
-        DataError: the picture is missing, no picture, damaged, smaller than 32 px a side, or larger than `MAX_PIXELS`.
+        DataError: the picture is missing, no picture, damaged, smaller than 32 px a side, or larger than `max_pixels`.
     """
     if name is None:
         is_path = isinstance(source, (str, os.PathLike))
         name = str(source if is_path else getattr(source, "filename", "") or getattr(source, "name", "") or "the image")
     try:
         if isinstance(source, Image.Image):
-            return _decode(source.copy(), image_size, source.format or "")
+            return _decode(source.copy(), image_size, max_pixels, source.format or "")
         if isinstance(source, (str, os.PathLike)):
             if Path(source).is_dir():
                 raise _UnusableError("is a folder, not an image")
             with Path(source).open("rb") as file:
-                return _decode(_open(file), image_size)
+                return _decode(open_header(file), image_size, max_pixels)
         if isinstance(source, bytes) or hasattr(source, "read"):
             data = source if isinstance(source, bytes) else source.read()
-            return _decode(_open(io.BytesIO(data)), image_size)
+            return _decode(open_header(io.BytesIO(data)), image_size, max_pixels)
         reason = f"must be a path, bytes, a binary file or a PIL image; got {type(source).__name__}"
     except _UnusableError as error:
         reason = str(error)
@@ -137,7 +140,7 @@ def suffix_fits(suffix: str, format: str) -> bool:
     return suffix.lower() in FORMAT_SUFFIXES.get("JPEG" if format == "MPO" else format, (suffix.lower(),))
 
 
-def _open(file: IO[bytes]) -> Image.Image:
+def open_header(file: IO[bytes]) -> Image.Image:
     """Read the header only. Unlike `Image.open` it has no limit and no warning: `_decode` refuses by our own limit."""
     head = file.read(32)
     if not head:
@@ -155,13 +158,13 @@ def _open(file: IO[bytes]) -> Image.Image:
         raise _UnusableError(f"has a damaged {format} header ({error}): copy or download it again") from error
 
 
-def _decode(image: Image.Image, image_size: int | None, format: str | None = None) -> Picture:
+def _decode(image: Image.Image, image_size: int | None, max_pixels: int, format: str | None = None) -> Picture:
     format = image.format or "" if format is None else format
     mode, (width, height) = image.mode, image.size
-    if width * height > MAX_PIXELS:
+    if width * height > max_pixels:
         raise _UnusableError(
             f"is {width}x{height} = {width * height / 1e6:.0f} million pixels, above the limit of"
-            f" {MAX_PIXELS / 1e6:.0f} million that guards against decompression bombs: make it smaller first"
+            f" {max_pixels / 1e6:.0f} million that guards against decompression bombs: make it smaller first"
         )
     if min(width, height) < MIN_SIDE:
         raise _UnusableError(f"is {width}x{height} px; at least {MIN_SIDE} px a side are needed")
