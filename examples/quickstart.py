@@ -25,5 +25,8 @@ classifier = vggft.finetune(
 print(classifier.evaluation)
 print("The first picture is", classifier.classify(images[0]))
 
-# 5. One file, which plain keras.models.load_model opens too.
+# 5. All there is to see of it, mistakes included, as one page.
+print("The report is", classifier.report("report.html"))
+
+# 6. One file, which plain keras.models.load_model opens too.
 print("Saved as", classifier.save("digits.keras"))

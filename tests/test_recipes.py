@@ -35,7 +35,7 @@ def recipe(name: str) -> ModuleType:
 def test_every_recipe_is_tested_here() -> None:
     names = {path.stem for path in (ROOT / "recipes").glob("*.py")}
     searches = {"search_head", "search_freeze_depth", "search_distributed"}
-    assert names == {"linear_probe", "feature_extraction", "pretrain_backbone"} | searches
+    assert names == {"linear_probe", "feature_extraction", "pretrain_backbone", "calibration"} | searches
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == {"quickstart"}
 
 
@@ -63,6 +63,20 @@ def test_recipes_that_judge_on_a_folder(
     module.main(two_classes(tmp_path, stripes), num_classes=2, seeds=1)
     found = re.fullmatch(r"test accuracy over 1 seeds: (\d\.\d{3}) to (\d\.\d{3})\n", capsys.readouterr().out)
     assert found and 0 <= float(found[1]) == float(found[2]) <= 1
+
+
+def test_the_recipe_that_calibrates(
+    stripes: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = recipe("calibration")
+    quick = QUICK | {"training": vggft.Training(epochs=2, batch_size=8)}
+    monkeypatch.setattr(module, "CONFIG", module.CONFIG | quick)
+    module.main(two_classes(tmp_path, stripes), num_classes=2, freeze="all", seeds=1)
+    told = r"seed 0: temperature [\d.]+; test calibration error (\S+) to (\S+) \((.+?); .*\n"
+    said = re.fullmatch(told, capsys.readouterr().out)
+    assert said is not None
+    before, after = float(said[1]), float(said[2])
+    assert after <= before if said[3] == "lowered" else after >= before
 
 
 def test_recipes_that_search(
@@ -140,4 +154,4 @@ def test_the_quickstart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert ran["classifier"].evaluation["accuracy"] > 0.9
     out = capsys.readouterr().out
     assert "The first picture is" in out and "Saved as digits.keras" in out
-    assert (tmp_path / "digits.keras").is_file()
+    assert (tmp_path / "digits.keras").is_file() and (tmp_path / "report.html").is_file()

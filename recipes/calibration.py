@@ -1,0 +1,37 @@
+"""Temperature scaling: one number, fitted on the validation images, so that 80 % means 8 times in 10.
+
+    python recipes/calibration.py --data ../shared/data/eurosat --num-classes 10
+
+Test calibration error before and after, seeds 0 to 2, 20 % for test:
+RESULT_
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import vggft
+
+CONFIG = {"backbone": "vgg16_mini", "freeze": "all", "test": 0.2, "calibrate": True}
+
+
+def main(data: str, num_classes: int, freeze: str, seeds: int) -> None:
+    for seed in range(seeds):
+        classifier = vggft.finetune(data, num_classes, seed=seed, verbose=0, **CONFIG | {"freeze": freeze})
+        told = classifier.record.summary["calibration"]
+        (before, after), losses = told["calibration_error"]["test"], told["log_loss"]["test"]
+        low, high = classifier.evaluation.intervals["calibration_error"]
+        verdict = "lowered" if after < before else "it could not be lowered"
+        print(
+            f"seed {seed}: temperature {told['temperature']:.3f}; test calibration error {before:.3f} to {after:.3f} "
+            f"({verdict}; 95 % interval {low:.3f} to {high:.3f}), log loss {losses[0]:.3f} to {losses[1]:.3f}"
+        )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="a folder of class folders, or a CSV file")
+    parser.add_argument("--num-classes", type=int, required=True)
+    parser.add_argument("--freeze", default="all")
+    parser.add_argument("--seeds", type=int, default=3)
+    main(**vars(parser.parse_args()))
