@@ -42,8 +42,8 @@ return {
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path, stripes: tuple) -> Path:
-    """The run directory of a search over files whose classes and names try to break out of the page."""
+def result(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path, stripes: tuple) -> vggft.SearchResult:
+    """Of a search over files whose classes and names try to break out of the page."""
     root = tmp_path_factory.mktemp("report")
     names = [EVIL.replace("/", "-"), "a & b", "雛菊 $x^2$"]  # a folder's name has no slash
     for i, (pixels, label) in enumerate(zip(*stripes, strict=True)):
@@ -52,11 +52,14 @@ def searched(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path, strip
         Image.fromarray(pixels).save(folder / f"{i} <b>.png")
     space = vggft.SearchSpace(units=[8, 16], learning_rate=[1e-3, 3e-3])
     settings: dict[str, Any] = {"backbone": tiny_weights, "image_size": 32, "training": vggft.Training(epochs=4)}
-    run_dir = root / "run"
-    vggft.search(
-        root / "data", 3, space=space, trials=4, algorithm="random", test=0.2, run_dir=run_dir, verbose=0, **settings
-    )
-    return run_dir
+    settings |= {"trials": 4, "algorithm": "random", "test": 0.2, "run_dir": root / "run", "verbose": 0}
+    return vggft.search(root / "data", 3, space=space, **settings)
+
+
+@pytest.fixture(scope="module")
+def searched(result: vggft.SearchResult, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its run directory."""
+    return next(tmp_path_factory.getbasetemp().glob("report*/run"))
 
 
 @pytest.fixture(scope="module")
@@ -181,13 +184,15 @@ def test_without_a_run_directory_it_says_what_is_missing(
     assert text.count("data:image/jpeg") == 24
 
 
-def test_what_a_notebook_shows_is_escaped(searched: Path) -> None:
+def test_what_a_notebook_shows_is_escaped(result: vggft.SearchResult, searched: Path) -> None:
     classifier = vggft.load(searched / "classifier.keras")
     found = vggft.audit(searched.parent / "data")
     for shown in (classifier, classifier.evaluation, found):
         html = shown._repr_html_()
         assert "<script>" not in html and "&lt;script&gt;" in html
         assert html.count("<table") == html.count("</table>") and html.count("<div") == html.count("</div>")
+    shown = result._repr_html_()
+    assert "4 trials" in shown and shown.count("<tr") == 5 and f"test {result.test_score:.3f}" in shown
     assert "accuracy" in classifier._repr_html_() and "120 images, 3 classes" in found._repr_html_()
 
 

@@ -57,19 +57,15 @@ class Server:
 
 @contextmanager
 def started(model: Path, room: Path) -> Iterator[Server]:
-    """Start `serve` with a temporary and a working directory of its own, and end it."""
+    """Start `vggft serve` with a temporary and a working directory of its own, and end it."""
     places = room / "tmp", room / "cwd"
     for place in places:
         place.mkdir(parents=True)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    code = (
-        "import sys; from vggft import load; from vggft.serve import serve;"
-        "serve(load(sys.argv[1]), port=int(sys.argv[2]), max_bytes=int(sys.argv[3]))"
-    )
     with (room / "log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-c", code, str(model), str(port), str(LIMIT)],
+            [sys.executable, "-m", "vggft.cli", "serve", str(model), "--port", str(port), "--max-megabytes", "1"],
             cwd=places[1],
             env={**os.environ, "TMPDIR": str(places[0]), "PYTHONPATH": str(Path(vggft.__file__).parents[1])},
             stderr=log,
@@ -133,6 +129,12 @@ def png(width: int, height: int) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     pixels = zlib.compress(bytes(1000))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def png_of(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
 
 
 def detail(response: requests.Response) -> str:
@@ -293,6 +295,25 @@ def test_what_waits_goes_through_the_network_together(
     found = asyncio.run(all_at_once())
     np.testing.assert_allclose(found, np.concatenate([expected, expected[:1]]), atol=1e-6)
     assert sizes == [16, 16, 8, 1, 1]
+
+
+def test_several_labels_are_present_by_their_thresholds() -> None:
+    """Within this process, as any ASGI server calls it."""
+    description = Description(("day", "dog", "rain"), 32, width=1 / 16, multi_label=True, thresholds=(0.0, 1.0, 0.0))
+    app = serving.make_app(vggft.Classifier(build(description), description), hosts=None)
+    body, answers = png_of(np.full((40, 40, 3), 200, "uint8")), []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        answers.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/classify", "query_string": b"top=2", "headers": []}
+    asyncio.run(app(scope, receive, send))
+    assert answers[0]["status"] == 200
+    found = json.loads(b"".join(message.get("body", b"") for message in answers))
+    assert set(found["present"]) == {"day", "rain"} and len(found["labels"]) == 2
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, -signal.SIGTERM)])

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from .errors import ConfigError
-from .options import AsJson, Data, Quiet, import_quietly, picture_files, print_evaluation
+from .options import AsJson, Data, Quiet, import_quietly, picture_files, print_evaluation, quiet_stderr
 
 Model = Annotated[Path, typer.Argument(help="A classifier, as runs/flowers-1/classifier.keras, or its run directory.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
@@ -120,7 +120,9 @@ def export(
 ) -> None:
     """Write a classifier for another runtime, and check there that it says the same."""
     refuse(output, force)
-    found = load(model).export(output, precision=precision, dataset=data, overwrite=force)
+    classifier = load(model)
+    with quiet_stderr():  # the converters' own log
+        found = classifier.export(output, precision=precision, dataset=data, overwrite=force)
     typer.echo(json.dumps(found.to_dict(), ensure_ascii=False) if as_json else str(found))
 
 

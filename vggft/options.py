@@ -7,6 +7,8 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -73,19 +75,23 @@ def print_evaluation(evaluation: Any, as_json: bool, more: dict[str, Any]) -> No
 
 
 def import_quietly() -> None:
-    """Import TensorFlow without the lines that its C++ side prints before any log level holds.
-
-    They go to file descriptor 2, so it is turned aside for the import; if the import fails, they are shown.
-    """
+    """Import TensorFlow without the lines that its C++ side prints before any log level holds."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = os.environ.get("VGGFT_TF_LOG_LEVEL", "3")
+    with quiet_stderr():
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+
+
+@contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Without what code in C++ prints, which goes to file descriptor 2; if something fails, it is shown."""
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as aside:
         os.dup2(aside.fileno(), 2)
         try:
-            import tensorflow as tf
-
-            tf.config.list_physical_devices()
+            yield
         except BaseException:
             aside.seek(0)
             os.write(kept, aside.read())
