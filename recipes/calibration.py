@@ -2,8 +2,13 @@
 
     python recipes/calibration.py --data ../shared/data/eurosat --num-classes 10
 
-Test calibration error before and after, seeds 0 to 2, 20 % for test:
-RESULT_
+Test calibration error before and after, seeds 0 to 2, 20 % for test (a tenth of EuroSAT; Sign Language Digits):
+
+    eurosat --freeze all           0.056 to 0.054, 0.039 to 0.055, 0.064 to 0.059   temperatures 1.08 to 1.19
+    eurosat --freeze block4        0.089 to 0.038, 0.084 to 0.049, 0.098 to 0.063   1.57 to 1.82
+    sign_digits --freeze block3    0.014 to 0.014, 0.023 to 0.012, 0.021 to 0.013   1.14 to 2.31
+
+Heads on frozen features are hardly too sure, and there it need not help. Where blocks have learned, it does.
 """
 
 from __future__ import annotations

@@ -81,7 +81,9 @@ def every_kind() -> dict[str, bytes]:
         "few colours.png": encoded(few, "PNG", bits=4),
         "few clear colours.png": encoded(few, "PNG", bits=4, transparency=bytes([0, 128] + [255] * 12)),
         "16 bits.png": encoded(deep, "PNG"),
-        "enlarged.png": encoded(image.resize((33, 40)), "PNG"),
+        "tall.png": encoded(image.resize((33, 40)), "PNG"),
+        "very tall.jpg": encoded(picture(6, 700, 60), "JPEG"),
+        "wide.png": encoded(image.resize((200, 34)), "PNG"),
     } | {f"{bits} bits.png": few_bits(bits) for bits in (1, 2, 4)}
     for orientation in range(1, 9):
         exif = Image.Exif()
@@ -295,4 +297,4 @@ def test_the_classifier_finds_images_to_compare_on(
     found = trained.export(tmp_path / "trained")
     assert found.images == 24 and found.accuracy is not None
     again = trained.export(tmp_path / "trained", overwrite=True)
-    assert again.size == found.size and (tmp_path / "trained" / "saved_model.pb").exists()
+    assert again.size == pytest.approx(found.size, rel=0.01) and (tmp_path / "trained" / "saved_model.pb").exists()

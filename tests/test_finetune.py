@@ -436,7 +436,7 @@ def test_this_exact_line_works(
     monkeypatch.setitem(weights.PRESETS, name, preset)
     monkeypatch.setenv("VGGFT_WEIGHTS_DIR", str(tmp_path))
     shutil.copy(tiny_weights, tmp_path / "file.npz")
-    classifier = vggft.finetune(stripes, num_classes=3)
+    classifier = vggft.finetune((stripes[0][:60], stripes[1][:60]), num_classes=3)
     assert classifier.keras_model.input.shape == (None, 224, 224, 3) and classifier.evaluation.split == "validation"
 
 

@@ -95,7 +95,7 @@ import json, sys
 import vggft
 from typer.testing import CliRunner
 from vggft.cli import app
-for command in ([], ["finetune"], ["predict"]):
+for command in ([], ["finetune"], ["predict"], ["report"], ["serve"]):
     result = CliRunner().invoke(app, [*command, "--help"])
     assert result.exit_code == 0, result.output
 heavy = sorted({"tensorflow", "keras", "sklearn", "pandas", "matplotlib", "scipy"} & set(sys.modules))

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from .api import vgg16 as vgg16
     from .audit import Audit as Audit
     from .audit import audit as audit
-    from .classifier import Classification as Classification
     from .classifier import Classifier as Classifier
     from .classifier import load as load
     from .compare import Comparison as Comparison
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from .config import Head as Head
     from .config import SearchSpace as SearchSpace
     from .config import Training as Training
+    from .description import Classification as Classification
     from .errors import CacheError as CacheError
     from .errors import ClassifierFileError as ClassifierFileError
     from .errors import ConfigError as ConfigError
@@ -56,9 +56,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "api": ("estimate", "finetune", "vgg", "vgg16"),
     "audit": ("Audit", "audit"),
-    "classifier": ("Classification", "Classifier", "load"),
+    "classifier": ("Classifier", "load"),
     "compare": ("Comparison", "compare"),
     "config": ("Augment", "Head", "SearchSpace", "Training"),
+    "description": ("Classification",),
     "errors": (
         "CacheError",
         "ClassifierFileError",

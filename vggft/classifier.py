@@ -6,7 +6,6 @@ import dataclasses
 import os
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,12 @@ from .cache import Cache
 from .calibration import Calibration, temperature
 from .card import write_card
 from .dataset import open_dataset
-from .description import Description
+from .description import Classification, Description
 from .errors import ClassifierFileError, ConfigError, DataError
 from .evaluate import evaluate
 from .evaluation import Evaluation
 from .explain import Explanation, explain
-from .export import Export, export
+from .export import Export, export, to_compare_on
 from .features import forward
 from .head import divide_logits
 from .pages import render
@@ -34,24 +33,6 @@ from .pixels import decode
 from .progress import Narrator
 from .record import Record, read_record
 from .report import write_report
-
-
-@dataclass(frozen=True)
-class Classification:
-    """What a classifier says of one image, most probable label first; `str` puts it in words."""
-
-    labels: tuple[str, ...]
-    probabilities: tuple[float, ...]
-    present: tuple[str, ...]  # the label; with several labels to an image, those above their thresholds
-
-    @property
-    def label(self) -> str:
-        """The most probable label."""
-        return self.labels[0]
-
-    def __str__(self) -> str:
-        pairs = [f"{label} ({p:.1%})" for label, p in zip(self.labels, self.probabilities, strict=True)]
-        return ", ".join(pairs[:3])
 
 
 class Classifier:
@@ -149,13 +130,7 @@ class Classifier:
 
     def describe(self, probabilities: np.ndarray) -> Classification:
         """A row of `predict` in words."""
-        order = np.argsort(-probabilities, kind="stable")
-        labels = tuple(self.class_names[i] for i in order)
-        present = labels[:1]
-        if self.description.multi_label:
-            thresholds = self.description.thresholds or (0.5,) * len(labels)
-            present = tuple(self.class_names[i] for i in order if probabilities[i] >= thresholds[i])
-        return Classification(labels, tuple(float(probabilities[i]) for i in order), present)
+        return self.description.describe(probabilities)
 
     def evaluate(self, dataset: Any, *, split: str | None = None, batch_size: int = 32, verbose: int = 0) -> Evaluation:
         """Judge the classifier on labelled images.
@@ -294,28 +269,9 @@ class Classifier:
                 there already, or no images to compare on.
             ExportError: read back it does not say the same; nothing is left behind.
         """
-        pictures, labels = self._to_compare_on(dataset)
-        model, description = self.keras_model, self.description
-        return export(
-            model, description, path, pictures=pictures, labels=labels, precision=precision, overwrite=overwrite
-        )
-
-    def _to_compare_on(self, dataset: Any) -> tuple[Any, np.ndarray | None]:
-        """Pictures, files where they are files, and their labels."""
-        if dataset is not None:
-            parts = open_dataset(dataset, class_names=self.class_names, multi_label=self.description.multi_label)
-            data = parts.get("test") or next(iter(parts.values()))
-            return data.images, data.labels
-        if (judged := self.evaluation) is not None:
-            there = [row for row, name in enumerate(judged.names) if Path(name).is_file()]
-            if there:
-                return [Path(judged.names[row]) for row in there], judged.labels[there]
-            if kept := self.record.pictures:
-                return np.stack(list(kept.values())), judged.labels[list(kept)]
-        raise ConfigError(
-            "An export is compared with the original on real images, but those that it was judged on are not there: "
-            "give some as dataset."
-        )
+        pictures, labels = to_compare_on(self.description, dataset, self.evaluation, self.record)
+        how: dict[str, Any] = {"precision": precision, "overwrite": overwrite}
+        return export(self.keras_model, self.description, path, pictures=pictures, labels=labels, **how)
 
     def model_card(self, path: str | os.PathLike[str]) -> Path:
         """Write a model card (`MODEL_CARD.md`) in the form that model hubs read; its prose is yours to complete."""

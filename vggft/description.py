@@ -8,12 +8,31 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
 from . import images
 from .backbone import BLOCKS, add_blocks, check_architecture, preprocess
 from .config import Head
 from .head import add_head
 from .run import versions
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What a classifier says of one image, most probable label first; `str` puts it in words."""
+
+    labels: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    present: tuple[str, ...]  # the label; with several labels to an image, those above their thresholds
+
+    @property
+    def label(self) -> str:
+        """The most probable label."""
+        return self.labels[0]
+
+    def __str__(self) -> str:
+        pairs = [f"{label} ({p:.1%})" for label, p in zip(self.labels, self.probabilities, strict=True)]
+        return ", ".join(pairs[:3])
 
 
 @dataclass(frozen=True)
@@ -33,6 +52,16 @@ class Description:
     resize: str = images.RESIZE_RULE
     versions: Mapping[str, str] = dataclasses.field(default_factory=versions)
     format: int = 1
+
+    def describe(self, probabilities: np.ndarray) -> Classification:
+        """(num_classes,) probabilities of one image in words."""
+        order = np.argsort(-probabilities, kind="stable")
+        labels = tuple(self.class_names[i] for i in order)
+        present = labels[:1]
+        if self.multi_label:
+            thresholds = self.thresholds or (0.5,) * len(labels)
+            present = tuple(self.class_names[i] for i in order if probabilities[i] >= thresholds[i])
+        return Classification(labels, tuple(float(probabilities[i]) for i in order), present)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""

@@ -17,11 +17,14 @@ import keras
 import numpy as np
 
 from . import runtimes
+from .dataset import open_dataset
 from .description import Description
 from .errors import ConfigError, DataError, ExportError
 from .evaluate import score
+from .evaluation import Evaluation
 from .features import forward
 from .pictures import as_several, read_pictures
+from .record import Record
 from .run import whole_file
 
 FORMATS = {"": "SavedModel", ".onnx": "ONNX", ".tflite": "LiteRT"}
@@ -136,6 +139,32 @@ def export(
             )
         size = sum(file.stat().st_size for file in ([aside] if aside.is_file() else aside.rglob("*")) if file.is_file())
     return Export(**result.to_dict() | {"size": size})
+
+
+def to_compare_on(
+    description: Description, dataset: Any, evaluation: Evaluation | None, record: Record
+) -> tuple[Any, np.ndarray | None]:
+    """Real pictures, files where they are files, and their labels.
+
+    Args:
+        dataset: labelled images; None takes those of the evaluation, as files or as the run has kept them.
+
+    Raises:
+        ConfigError: none are to be had.
+    """
+    if dataset is not None:
+        parts = open_dataset(dataset, class_names=description.class_names, multi_label=description.multi_label)
+        data = parts.get("test") or next(iter(parts.values()))
+        return data.images, data.labels
+    if evaluation is not None:
+        if there := [row for row, name in enumerate(evaluation.names) if Path(name).is_file()]:
+            return [Path(evaluation.names[row]) for row in there], evaluation.labels[there]
+        if kept := record.pictures:
+            return np.stack(list(kept.values())), evaluation.labels[list(kept)]
+    raise ConfigError(
+        "An export is compared with the original on real images, but those that it was judged on are not there: give "
+        "some as dataset."
+    )
 
 
 def _format(path: Path, precision: str, overwrite: bool) -> str:
