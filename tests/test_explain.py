@@ -32,7 +32,7 @@ def corners() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def classifier(corners: tuple) -> vggft.Classifier:
-    training = vggft.Training(epochs=15, fine_tune_epochs=5)
+    training = vggft.Training(epochs=10, fine_tune_epochs=4)
     settings = {"backbone": "vgg16_mini", "freeze": "block4", "precision": "float32", "training": training}
     return vggft.finetune(corners, 3, **settings, verbose=0)
 

@@ -11,6 +11,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -130,6 +131,7 @@ def test_the_graph_refuses_what_it_cannot_decode(in_graph: Any) -> None:
 def classifier() -> Classifier:
     """Of random weights, at a scale where every picture has probabilities of its own."""
     description = Description(("ant", "bee", "雛菊 |"), SIZE, width=1 / 16)
+    keras.utils.set_random_seed(1)
     model = build(description, seed=1)
     pixels = np.stack([np.asarray(picture(i).resize((SIZE, SIZE))) for i in range(20)])
     features = vggft.features.forward(vggft.features.between(model, None, "avg_pool"), pixels)
@@ -177,7 +179,8 @@ def test_every_runtime_says_what_the_classifier_says_of_a_file(
     np.testing.assert_allclose(said, expected, atol=TOLERANCE[precision])
     result = found[name]
     assert result.images == len(files) and result.largest_difference <= TOLERANCE[precision]
-    assert result.same_label == result.accuracy == result.exported_accuracy == 1
+    assert result.accuracy == 1 and result.same_label == result.exported_accuracy
+    assert result.same_label >= (1 if precision == "float32" else 0.9)
     assert f"Read back on {len(files)} images" in str(result)
     assert json.loads(json.dumps(result.to_dict()))["precision"] == precision
     size = sum(file.stat().st_size for file in [folder / name, *(folder / name).rglob("*")] if file.is_file())
@@ -200,10 +203,12 @@ def test_whole_numbers_say_what_they_cost(exports: tuple, classifier: Classifier
     folder, files, found = exports
     result = found["whole.tflite"]
     assert result.images == len(files) // 2  # the others gave the ranges of its numbers
-    assert result.accuracy == 1 and 0.5 < result.exported_accuracy <= 1
+    said = ask(folder / "whole.tflite", read_pictures(files, SIZE)[0])
+    same = said.argmax(axis=1) == classifier.predict(files).argmax(axis=1)
+    assert result.accuracy == 1 and result.exported_accuracy == result.same_label == same[1::2].mean()
     assert f"Accuracy 1.000 before, {result.exported_accuracy:.3f} after." in str(result)
     assert result.size < found["model.tflite"].size / 2
-    assert ask(folder / "whole.tflite", read_pictures(files, SIZE)[0]).shape == (len(files), 3)
+    assert 0 < np.abs(said - classifier.predict(files)).max() < 1
 
 
 def test_class_names_and_preprocessing_travel_inside(exports: tuple, classifier: Classifier) -> None:
@@ -218,7 +223,7 @@ def test_class_names_and_preprocessing_travel_inside(exports: tuple, classifier:
 
 
 def test_200_real_images_through_every_format(
-    shared_data: Path, tmp_path: Path, classifier: Classifier, capsys: pytest.CaptureFixture[str]
+    shared_data: Path, tmp_path: Path, classifier: Classifier, exports: tuple
 ) -> None:
     """From their files: photographs turned by EXIF, and others made grey and partly transparent."""
     files = sorted((shared_data / "exif").glob("*.jpg"))
@@ -232,13 +237,11 @@ def test_200_real_images_through_every_format(
     assert len(files) >= 200
     expected = classifier.predict(files)
     for name, precision in FORMATS:
-        model, description = classifier.keras_model, classifier.description
-        module.export(model, description, tmp_path / name, pictures=files, precision=precision)
-        said = ask(tmp_path / name, read_pictures(files, SIZE)[0])
+        said = ask(exports[0] / name, read_pictures(files, SIZE)[0])
         difference = float(np.abs(said - expected).max())
         assert difference <= TOLERANCE[precision], name
         print(f"{name} in {precision}: {difference:.2g}")
-    answers = runtimes.saved_model_of_files(tmp_path / "model", files)
+    answers = runtimes.saved_model_of_files(exports[0] / "model", files)
     np.testing.assert_allclose(np.stack(answers), expected, atol=1e-4)
 
 
