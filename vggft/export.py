@@ -111,11 +111,12 @@ def export(
     pixels = _pixels(given, description.image_size)
     before = forward(model, pixels)
     inside = runtimes.metadata(description, precision)
-    calibrating = np.arange(len(pixels)) % 2 == 0 if precision == "int8" else np.zeros(len(pixels), bool)
-    calibrating[np.flatnonzero(calibrating)[CALIBRATE_ON:]] = False
+    calibrating = np.zeros(len(pixels), bool)
+    if precision == "int8":
+        calibrating[_spread(np.arange(0, len(pixels), 2), CALIBRATE_ON)] = True
     if precision == "int8" and not (~calibrating).any():
         raise DataError("int8 needs at least two images: some for the ranges of its numbers, others to compare on.")
-    judged = np.flatnonzero(~calibrating)[:CHECK_ON]
+    judged = _spread(np.flatnonzero(~calibrating), CHECK_ON)
     with _aside(path) as aside, _quietly():
         if format == "SavedModel":
             runtimes.write_saved_model(model, description, inside, aside)
@@ -193,13 +194,17 @@ def _format(path: Path, precision: str, overwrite: bool) -> str:
     return format
 
 
+def _spread(rows: Any, most: int) -> Any:
+    """At most so many, from all over, for they may be in the order of their classes."""
+    return [rows[i] for i in np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)]
+
+
 def _some(pictures: Any, labels: np.ndarray | None) -> tuple[Any, np.ndarray | None]:
-    """As many as are looked at, of all of them, for they may be in the order of their classes."""
+    """As many as are looked at."""
     pictures, _ = as_several(pictures)
     if labels is not None and len(labels) != len(pictures):
         raise ConfigError(f"labels: expected one for each of {len(pictures)} pictures; got {len(labels)}.")
-    most = min(len(pictures), CALIBRATE_ON + CHECK_ON)
-    rows = np.linspace(0, len(pictures) - 1, most).astype(int)
+    rows = _spread(np.arange(len(pictures)), CALIBRATE_ON + CHECK_ON)
     pictures = pictures[rows] if isinstance(pictures, np.ndarray) else [pictures[row] for row in rows]
     return pictures, None if labels is None else np.asarray(labels)[rows]
 
@@ -230,7 +235,7 @@ def _compare_files(folder: Path, pictures: Any, before: np.ndarray, result: Expo
     """A SavedModel also takes files, which its own graph decodes."""
     rows = [i for i, each in enumerate(pictures) if isinstance(each, (str, os.PathLike))]
     rows = [i for i in rows if Path(pictures[i]).suffix.lower() in (".jpg", ".jpeg", ".png")]
-    rows = rows[:: max(1, len(rows) // FILES)][:FILES]
+    rows = _spread(rows, FILES)
     found = runtimes.saved_model_of_files(folder, [Path(pictures[i]) for i in rows])
     differences = [
         float(np.abs(after - before[i]).max()) for i, after in zip(rows, found, strict=True) if after is not None
@@ -245,14 +250,21 @@ def _aside(path: Path) -> Iterator[Path]:
         with whole_file(path) as aside:
             yield aside
         return
-    aside = path.with_name(f".{os.getpid()}-{path.name}")
+    aside, earlier = (path.with_name(f".{os.getpid()}-{kind}{path.name}") for kind in ("", "earlier-"))
     try:
         yield aside
         if path.exists():
-            shutil.rmtree(path)
-        os.replace(aside, path)
+            os.replace(path, earlier)
+        try:
+            os.replace(aside, path)
+        except OSError:
+            if earlier.exists():
+                os.replace(earlier, path)
+            raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+        if path.exists():
+            shutil.rmtree(earlier, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -30,8 +30,9 @@ def decode(data: Any, image_size: int) -> Any:
         tf.errors.InvalidArgumentError: another format, CMYK, less than 32 px a side, or a decompression bomb.
     """
     is_jpeg, is_png = tf.strings.substr(data, 0, 3) == JPEG, tf.strings.substr(data, 0, 8) == PNG
-    expected = ["expected the bytes of a JPEG or PNG file; received", data]
-    known = tf.debugging.Assert(is_jpeg | is_png, expected, 1)
+    # Without the bytes themselves: TensorFlow fails to put them into its message.
+    expected = ["expected the bytes of a JPEG or PNG file; received others, so many:", tf.strings.length(data)]
+    known = tf.debugging.Assert(is_jpeg | is_png, expected)
     with tf.control_dependencies([known]):
         image, orientation = tf.cond(is_jpeg, lambda: _jpeg(data, image_size), lambda: _png(data))
     image = _upright(image, orientation)
@@ -88,7 +89,8 @@ def _jpeg(data: Any, image_size: int) -> tuple[Any, Any]:
         return lambda: tf.io.decode_jpeg(data, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
 
     index = tf.reduce_sum(tf.cast(larger >= tf.constant(ratios[1:]), "int32"))
-    return tf.switch_case(index, [at(ratio) for ratio in ratios]), _orientation(data, b"Exif\0\0")
+    raw = _raw(data)
+    return tf.switch_case(index, [at(ratio) for ratio in ratios]), _orientation(raw, _segment(raw))
 
 
 def _png(data: Any) -> tuple[Any, Any]:
@@ -96,16 +98,19 @@ def _png(data: Any) -> tuple[Any, Any]:
     powers = tf.constant([2**24, 2**16, 2**8, 1])
     width, height = tf.reduce_sum(header[:4] * powers), tf.reduce_sum(header[4:8] * powers)
     bits, grey = header[8], header[9] == 0
+    raw = _raw(data)
+    clear = _chunk(raw, b"tRNS") >= 0
 
     def eight_bits() -> Any:
         image = tf.cast(tf.io.decode_png(data, channels=4), "int32")
         colour, alpha = image[..., :3], image[..., 3:]
-        opaque = tf.reduce_all(alpha == 2**bits - 1)  # where nothing is transparent, alpha has the bits of the file
+        # Where nothing is transparent, alpha has the bits of the file.
+        opaque = ~clear & tf.reduce_all(alpha == 2**bits - 1)
         return _on_white(colour, tf.where(opaque, 255, alpha))
 
     with tf.control_dependencies(_checked(height, width)):
         image = tf.cond(grey & (bits == 16), lambda: _grey16(data), eight_bits)
-    return image, _orientation(data, b"eXIf")
+    return image, _orientation(raw, _chunk(raw, b"eXIf"))
 
 
 def _grey16(data: Any) -> Any:
@@ -119,25 +124,61 @@ def _on_white(colour: Any, alpha: Any) -> Any:
     return tf.cast((total // 256 + total) // 256 // 128, "uint8")
 
 
-def _orientation(data: Any, mark: bytes) -> Any:
-    """1 to 8, as EXIF says; 1 where it says nothing."""
-    raw = tf.concat([tf.cast(tf.io.decode_raw(data, "uint8"), "int32"), tf.zeros(16, "int32")], axis=0)
-    size = tf.size(raw)
-    places = tf.range(size - 16)
-    found = tf.reduce_all(tf.stack([tf.gather(raw, places + i) == byte for i, byte in enumerate([*mark])]), axis=0)
-    start = tf.cast(tf.argmax(found), "int32") + len(mark)  # of the TIFF within
-    little = raw[tf.minimum(start, size - 1)] == ord("I")
+def _number(raw: Any, at: Any, count: int, little: Any = False) -> Any:
+    """Of so many bytes, in the order of the file; what lies outside of it is 0."""
+    each = [tf.gather(raw, tf.clip_by_value(at + i, 0, tf.size(raw) - 1)) for i in range(count)]
+    forward = tf.add_n([byte * 256**i for i, byte in enumerate(each)])
+    return tf.where(little, forward, tf.add_n([byte * 256 ** (count - 1 - i) for i, byte in enumerate(each)]))
 
-    def number(at: Any, count: int) -> Any:
-        """Of so many bytes, in the order of the file; what lies outside of it is 0."""
-        each = [tf.gather(raw, tf.clip_by_value(at + i, 0, size - 1)) for i in range(count)]
-        forward = tf.add_n([byte * 256**i for i, byte in enumerate(each)])
-        return tf.where(little, forward, tf.add_n([byte * 256 ** (count - 1 - i) for i, byte in enumerate(each)]))
 
-    whole = tf.reduce_any(found) & (number(start + 2, 2) == 42)
-    directory = start + number(start + 4, 4)
-    entries = directory + 2 + 12 * tf.range(tf.minimum(number(directory, 2), 512))
-    values = tf.boolean_mask(number(entries + 8, 2), number(entries, 2) == ORIENTATION)
+def _raw(data: Any) -> Any:
+    """The bytes of a file as int32, and zeros behind them."""
+    return tf.concat([tf.cast(tf.io.decode_raw(data, "uint8"), "int32"), tf.zeros(16, "int32")], axis=0)
+
+
+def _is(raw: Any, at: Any, mark: bytes) -> Any:
+    return tf.reduce_all(tf.stack([_number(raw, at + i, 1) == byte for i, byte in enumerate([*mark])]))
+
+
+def _segment(raw: Any) -> Any:
+    """Where the EXIF of a JPEG begins, or -1. By its segments: what a comment or a second picture says is not it."""
+
+    def goes_on(at: Any, found: Any) -> Any:
+        marker = _number(raw, at + 1, 1)
+        return (found < 0) & (at < tf.size(raw) - 16) & _is(raw, at, b"\xff") & (marker != 0xDA) & (marker != 0xD9)
+
+    def step(at: Any, found: Any) -> tuple[Any, Any]:
+        filler = _number(raw, at + 1, 1) == 0xFF
+        found = tf.where(_is(raw, at, b"\xff\xe1") & _is(raw, at + 4, b"Exif\0\0"), at + 4, found)
+        return at + tf.where(filler, 1, 2 + tf.maximum(_number(raw, at + 2, 2), 2)), found
+
+    return tf.while_loop(goes_on, step, (tf.constant(2), tf.constant(-1)))[1]
+
+
+def _chunk(raw: Any, mark: bytes) -> Any:
+    """Where what a chunk of a PNG holds begins, or -1."""
+
+    def goes_on(at: Any, found: Any) -> Any:
+        return (found < 0) & (at >= 0) & (at < tf.size(raw) - 16)
+
+    def step(at: Any, found: Any) -> tuple[Any, Any]:
+        length = _number(raw, at, 4)
+        return tf.where(length < 0, -1, at + 12 + length), tf.where(_is(raw, at + 4, mark), at + 8, found)
+
+    return tf.while_loop(goes_on, step, (tf.constant(8), tf.constant(-1)))[1]
+
+
+def _orientation(raw: Any, start: Any) -> Any:
+    """1 to 8, as the EXIF that begins there says; 1 where it says nothing."""
+    there = start >= 0
+    start = tf.where(there & _is(raw, start, b"Exif\0\0"), start + 6, start)  # of the TIFF within
+    little = _is(raw, start, b"I")
+    whole = there & (_number(raw, start + 2, 2, little) == 42)
+    directory = start + _number(raw, start + 4, 4, little)
+    entries = directory + 2 + 12 * tf.range(tf.minimum(_number(raw, directory, 2, little), 512))
+    long = _number(raw, entries + 2, 2, little) == 4
+    each = tf.where(long, _number(raw, entries + 8, 4, little), _number(raw, entries + 8, 2, little))
+    values = tf.boolean_mask(each, _number(raw, entries, 2, little) == ORIENTATION)
     value = tf.concat([values, [1]], axis=0)[0]
     return tf.where(whole & (value >= 1) & (value <= 8), value, 1)
 
