@@ -203,10 +203,15 @@ def test_search_prints_its_trials_and_where_they_are(folder: Path, tiny_weights:
         run("search", folder, *fixed, "--units", " ")
 
 
-def test_report_writes_a_page_and_a_card_beside_the_run(run_dir: Path, tmp_path: Path) -> None:
+def test_report_writes_a_page_and_a_card_beside_the_run(
+    run_dir: Path, folder: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
     printed = run("report", run_dir)
     page = run_dir / "report.html"
     assert str(page) in printed and (run_dir / "MODEL_CARD.md").read_text(encoding="utf-8").startswith("---\n")
+    card = (run_dir / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "vggft.finetune(" in card and "stripes" in card
+    assert str(folder.parent) not in card and str(tiny_weights.parent) not in card  # a card is for others
     text = page.read_text(encoding="utf-8")
     assert text.count("data:image/jpeg") == 24 and "Images of each class" in text
     page.write_text("mine")

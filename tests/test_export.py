@@ -282,6 +282,14 @@ def test_what_a_saved_model_cannot_decode_is_left_out_whatever_it_is_called(
     assert (found.images, found.files) == (3, 1)
 
 
+def test_a_graph_that_decodes_nothing_is_not_written(classifier: Classifier, tmp_path: Path) -> None:
+    picture().convert("CMYK").save(tmp_path / "print.jpg")
+    with pytest.raises(vggft.ExportError, match="its graph could decode none of 1 files"):
+        arguments = classifier.keras_model, classifier.description, tmp_path / "model"
+        module.export(*arguments, pictures=[tmp_path / "print.jpg"])
+    assert [each.name for each in tmp_path.iterdir()] == ["print.jpg"]
+
+
 def test_whole_numbers_are_calibrated_on_every_class(
     classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

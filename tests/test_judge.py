@@ -130,6 +130,9 @@ def test_the_record_is_the_same_in_memory_and_from_the_run_directory(
     np.testing.assert_array_equal(disk.pictures[worst.row], stripes[0][int(worst.name[7:-1])])
     assert list(run_dir.glob("tensorboard/head/*/events*"))
     assert disk.call.startswith("vggft.finetune(\n    dataset, num_classes=3") and "calibrate=True" in disk.call
+    again = eval(disk.call, {"vggft": vggft, "dataset": stripes})  # what a report says of how to repeat it
+    for a, b in zip(again.keras_model.get_weights(), classifier.keras_model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
     assert classifier.save(tmp_path / "elsewhere.keras")
     assert vggft.load(tmp_path / "elsewhere.keras").record.config == {}
 

@@ -183,7 +183,8 @@ def finetune(
     pool = plan.pool
     check_adjustments(calibrate, tune_thresholds, pool.multi_label)
     plan.cache.check_room([spec for each in plan.planned for spec in each.specs.values()])
-    given = {"dataset": dataset, "validation": validation, "test": test, "on_bad_image": on_bad_image}
+    given = {"dataset": dataset, "validation": validation, "test": test, "backbone": backbone}
+    given |= {"on_bad_image": on_bad_image}
     arguments = {name: named(value) for name, value in given.items()}
     config = plan.config | {"calibrate": calibrate, "tune_thresholds": tune_thresholds}
     run.start(config, arguments)

@@ -39,7 +39,10 @@ def card(classifier: Classifier) -> str:
             totals[name] = totals.get(name, 0) + count
     arguments = record.environment.get("arguments", {})
     name = data_name(arguments)
-    call = record.call.replace(repr(arguments.get("dataset")), repr(name))  # where it lies here is nobody's business
+    call = record.call  # where things lie here is nobody's business
+    for given in (arguments.get(each) for each in ("dataset", "validation", "test", "backbone")):
+        if isinstance(given, str):
+            call = call.replace(repr(given), repr(Path(given).name))
     title = f"VGG16 for {name}" if name else f"VGG16 of {len(description.class_names)} classes"
     return render(
         "model_card.md",

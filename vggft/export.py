@@ -240,6 +240,11 @@ def _compare_files(folder: Path, pictures: Any, before: np.ndarray, result: Expo
     differences = [
         float(np.abs(after - before[i]).max()) for i, after in zip(rows, found, strict=True) if after is not None
     ]
+    if rows and not differences:
+        raise ExportError(
+            f"{result.path} was not written: its graph could decode none of {len(rows)} files. This usually occurs "
+            "when all are CMYK, or of another format than their names say: give JPEG or PNG files as dataset."
+        )
     return {"files": len(differences), "largest_difference": max([result.largest_difference, *differences])}
 
 

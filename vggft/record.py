@@ -63,7 +63,8 @@ class Record:
 
         lines = [f"{shown('dataset')}, num_classes={config['num_classes']}"]
         lines += [f"{name}={shown(name)}" for name in ("validation", "test") if given.get(name) is not None]
-        lines += [f"backbone={config['backbone']!r}", f"freeze={tuple(config['frozen'])!r}"]
+        lines.append(f"backbone={given.get('backbone', config['backbone'])!r}")
+        lines.append(f"freeze={tuple(config['frozen'])!r}")
         for name, kind in (("head", "Head"), ("training", "Training"), ("augment", "Augment")):
             value = config.get(name)
             if isinstance(value, Mapping):

@@ -151,8 +151,8 @@ def sentences(record: Record, evaluation: Evaluation | None) -> list[str]:
         told.append("There was no test part, so nothing here is of images that no choice was made on.")
     gap = record.summary.get("gap", {}).get("accuracy")
     if gap is not None:
-        hopeful = "by so much they were too hopeful" if gap > 0 else "they were not too hopeful"
-        told.append(f"On the validation images, by which it was chosen, accuracy is {gap:+.3f} from that: {hopeful}.")
+        hopeful = "they were too hopeful by that much" if gap > 0 else "they were not too hopeful"
+        told.append(f"The validation images, which chose it, gave {gap:+.3f} beside the test images: {hopeful}.")
     return told
 
 

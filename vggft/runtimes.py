@@ -37,7 +37,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(path)
     if path.is_dir():
         text = (path / "assets.extra" / MEMBER).read_text(encoding="utf-8")
-    elif path.suffix == ".onnx":
+    elif path.suffix.lower() == ".onnx":
         import onnxruntime
 
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

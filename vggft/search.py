@@ -187,7 +187,8 @@ def search(
     viewed = np.concatenate([rows["train"], rows["validation"]]) if winner == "refit" else rows["train"]
     passes = base.passes(network, cuts, viewed)
     base.cache.check_room([spec for each in passes for spec in each.specs.values()])
-    arguments = {"dataset": named(dataset), "validation": named(validation), "test": named(test)}
+    given = {"dataset": dataset, "validation": validation, "test": test, "backbone": backbone}
+    arguments = {name: named(value) for name, value in given.items()}
     audit = {**base.pool.audit.to_dict(), "left_out": list(base.pool.left_out)}
     if is_worker():
         run.check_same(config)
