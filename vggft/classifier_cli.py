@@ -136,8 +136,10 @@ def serve(
     classifier = load(model)
     from .serve import serve as run_serve
 
-    typer.echo(f"http://{host}:{port} (Ctrl+C ends it); curl --data-binary @picture.jpg http://{host}:{port}/classify")
-    run_serve(classifier, host=host, port=port, max_bytes=int(max_megabytes * 2**20))
+    url = f"http://{host}:{port}"
+    told = f"{url} (Ctrl+C ends it); for programs: curl --data-binary @picture.jpg {url}/classify"
+    how: dict[str, Any] = {"host": host, "port": port, "max_bytes": int(max_megabytes * 2**20)}
+    run_serve(classifier, **how, on_listening=lambda: typer.echo(told))
 
 
 VERBS = (evaluate, compare, explain, report, export, serve)

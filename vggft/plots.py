@@ -94,7 +94,7 @@ def learning_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
         close = i and start - starts[i - 1] < 0.3 * len(history)  # one above the other
         at, coordinates = (start + 0.5, 1.12 if close else 1.02), ("data", "axes fraction")
         panels[0].annotate(str(history[start]["phase"]), at, xycoords=coordinates, fontsize=8, annotation_clip=False)
-    panels[0].legend(loc="lower right")
+    panels[0].legend(loc="best")
     panels[1].set_xlabel("epoch")
     panels[1].xaxis.get_major_locator().set_params(integer=True)
     return figure
@@ -121,24 +121,24 @@ def confusion(evaluation: Evaluation) -> Figure:
 
 def roc(evaluation: Evaluation) -> Figure:
     """A ROC curve for each class against the rest; of many classes those with the lowest area."""
-    figure = new_figure(height=4.2)
+    figure = new_figure(height=4.8)
     axes = figure.subplots()
     for c, truth in _shown_classes(evaluation, [row.roc_auc for row in evaluation.per_class]):
         name = short(evaluation.class_names[c])
         sk.RocCurveDisplay.from_predictions(truth, evaluation.probabilities[:, c], ax=axes, name=name)
     axes.plot([0, 1], [0, 1], linestyle=":", color=INK, linewidth=1)
-    return _titled(axes, "false positive rate", "true positive rate", "lower right")
+    return _titled(axes, "false positive rate", "true positive rate")
 
 
 def precision_recall(evaluation: Evaluation) -> Figure:
     """Precision against recall for each class; of many classes those with the lowest average precision."""
-    figure = new_figure(height=4.2)
+    figure = new_figure(height=4.8)
     axes = figure.subplots()
     for c, truth in _shown_classes(evaluation, [row.average_precision for row in evaluation.per_class]):
         name = short(evaluation.class_names[c])
         sk.PrecisionRecallDisplay.from_predictions(truth, evaluation.probabilities[:, c], ax=axes, name=name)
     axes.set_ylim(-0.02, 1.05)
-    return _titled(axes, "recall", "precision", "lower left")
+    return _titled(axes, "recall", "precision")
 
 
 def reliability(evaluation: Evaluation) -> Figure:
@@ -165,16 +165,25 @@ def reliability(evaluation: Evaluation) -> Figure:
     return figure
 
 
-def trials(given: Sequence[Mapping[str, Any]], best: str, label: str) -> Figure:
+def hyperparameters(given: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The names of what was drawn in trials that have a score."""
+    names = (name for trial in given if trial["score"] is not None for name in trial["hyperparameters"])
+    return [name for name in dict.fromkeys(names) if not name.startswith(NOT_DRAWN)]
+
+
+def trials(given: Sequence[Mapping[str, Any]], best: str, label: str, only: str | None = None) -> Figure:
     """Scores against each hyperparameter, a panel each; the best is marked in all.
 
     Args:
         given: of `Trial.to_dict`.
         best: the number of the best.
         label: of the score.
+        only: one hyperparameter; None is all.
     """
+    from matplotlib.ticker import NullFormatter
+
     done = [trial for trial in given if trial["score"] is not None]
-    names = dict.fromkeys(name for trial in done for name in trial["hyperparameters"] if not name.startswith(NOT_DRAWN))
+    names = hyperparameters(given) if only is None else [only]
     columns = max(1, min(2, len(names)))
     rows = max(1, math.ceil(len(names) / columns))
     figure = new_figure(2.9 * columns + 0.4, 2.6 * rows)
@@ -186,6 +195,7 @@ def trials(given: Sequence[Mapping[str, Any]], best: str, label: str) -> Figure:
             values = [str(value) for value in values]
         elif min(values) > 0 and max(values) >= 10 * min(values):
             axes.set_xscale("log")
+            axes.xaxis.set_minor_formatter(NullFormatter())  # they would lie on each other
         scores = [trial["score"] for trial in with_it]
         axes.scatter(values, scores, s=18, alpha=0.7)
         for value, trial in zip(values, with_it, strict=True):
@@ -214,13 +224,15 @@ def _shown_classes(evaluation: Evaluation, scores: Iterable[float | None]) -> It
         yield c, evaluation.labels[:, c] if evaluation.multi_label else evaluation.labels == c
 
 
-def _titled(axes: Axes, x: str, y: str, corner: str) -> Figure:
+def _titled(axes: Axes, x: str, y: str) -> Figure:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.set_aspect("auto")
     axes.grid()
-    if axes.get_lines():
-        axes.legend(loc=corner, fontsize=7)
     figure = axes.figure
+    if (legend := axes.get_legend()) is not None:
+        legend.remove()
+    if axes.get_legend_handles_labels()[0]:  # below, where no curve is
+        axes.figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     assert figure is not None
     return figure  # type: ignore[return-value]

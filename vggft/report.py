@@ -233,7 +233,7 @@ def calibration_words(told: Mapping[str, Any] | None, temperature: float) -> str
     """What was done so that probabilities mean what they say."""
     if told is None:
         done = f"Its logits are divided by a temperature of {temperature:.3f}." if temperature != 1 else ""
-        return done or "It was not calibrated; `calibrate` fits a temperature."
+        return done or "It was not calibrated; its method calibrate fits a temperature."
     words = [f"Calibrated by a temperature of {told['temperature']:.3f}, from {told['images']} {told['split']} images."]
     for split, (before, after) in told["calibration_error"].items():
         could = "" if after < before else "; it could not be lowered there"
@@ -298,9 +298,9 @@ def search_section(record: Record) -> dict[str, Any]:
     words += f"{told['validation_score']:.3f}"
     if told["test_score"] is not None:
         words += f", and {told['test_score']:.3f} on test images, which no trial saw"
-    section = {"words": words + ".", "trials": ranked, "best": best, "src": "", "alt": ""}
-    if any(trial["score"] is not None and trial["hyperparameters"] for trial in trials):
-        label = f"validation {told['objective']}"
-        alt = f"{label} of {len(trials)} trials against each hyperparameter"
-        section |= picture(plots.trials(trials, best, label), alt)
-    return section
+    label = f"validation {told['objective']}"
+    pictures = [
+        picture(plots.trials(trials, best, label, name), f"{label} of {len(trials)} trials against {name}", name)
+        for name in plots.hyperparameters(trials)
+    ]
+    return {"words": words + ".", "trials": ranked, "best": best, "pictures": pictures}

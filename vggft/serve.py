@@ -239,13 +239,21 @@ def make_app(
     )
 
 
-def serve(classifier: Classifier, *, host: str = "127.0.0.1", port: int = 8000, max_bytes: int = 10 * MEGABYTE) -> None:
+def serve(
+    classifier: Classifier,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    max_bytes: int = 10 * MEGABYTE,
+    on_listening: Callable[[], object] = lambda: None,
+) -> None:
     """Serve a classifier until SIGINT or SIGTERM; requests under way are then answered for up to 5 s.
 
     Args:
         host: the address to listen on; one that is not loopback is said to be open to others.
         port: 1..65535.
         max_bytes: of one picture.
+        on_listening: called when the address is had.
 
     Raises:
         ConfigError: a library is missing, or the address cannot be had.
@@ -278,6 +286,7 @@ def serve(classifier: Classifier, *, host: str = "127.0.0.1", port: int = 8000, 
         limit_concurrency=CONNECTIONS,
         timeout_graceful_shutdown=5,
     )
+    on_listening()
     with listening, suppress(KeyboardInterrupt):  # which uvicorn raises again after it has ended
         uvicorn.Server(config).run(sockets=[listening])
 
