@@ -17,7 +17,6 @@ from sklearn.calibration import CalibrationDisplay
 from .evaluation import Evaluation
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 INK = "#0a0b0c"  # a colour that nothing else has: the page's own is put in its place
@@ -119,26 +118,33 @@ def confusion(evaluation: Evaluation) -> Figure:
     return figure
 
 
-def roc(evaluation: Evaluation) -> Figure:
-    """A ROC curve for each class against the rest; of many classes those with the lowest area."""
-    figure = new_figure(height=4.8)
-    axes = figure.subplots()
-    for c, truth in _shown_classes(evaluation, [row.roc_auc for row in evaluation.per_class]):
-        name = short(evaluation.class_names[c])
-        sk.RocCurveDisplay.from_predictions(truth, evaluation.probabilities[:, c], ax=axes, name=name)
-    axes.plot([0, 1], [0, 1], linestyle=":", color=INK, linewidth=1)
-    return _titled(axes, "false positive rate", "true positive rate")
+# kind -> scikit-learn's display, the score that tells the lowest classes, and what the axes are called
+RANKING = {
+    "roc": (sk.RocCurveDisplay, "roc_auc", "false positive rate", "true positive rate"),
+    "precision_recall": (sk.PrecisionRecallDisplay, "average_precision", "recall", "precision"),
+}
 
 
-def precision_recall(evaluation: Evaluation) -> Figure:
-    """Precision against recall for each class; of many classes those with the lowest average precision."""
+def ranking(evaluation: Evaluation, kind: str) -> Figure:
+    """A curve for each class against the rest; of many classes those with the lowest score.
+
+    Args:
+        kind: of `RANKING`.
+    """
+    display, score, x, y = RANKING[kind]
     figure = new_figure(height=4.8)
     axes = figure.subplots()
-    for c, truth in _shown_classes(evaluation, [row.average_precision for row in evaluation.per_class]):
-        name = short(evaluation.class_names[c])
-        sk.PrecisionRecallDisplay.from_predictions(truth, evaluation.probabilities[:, c], ax=axes, name=name)
-    axes.set_ylim(-0.02, 1.05)
-    return _titled(axes, "recall", "precision")
+    for c, truth in _shown_classes(evaluation, [getattr(row, score) for row in evaluation.per_class]):
+        display.from_predictions(truth, evaluation.probabilities[:, c], ax=axes, name=short(evaluation.class_names[c]))
+    if kind == "roc":
+        axes.plot([0, 1], [0, 1], linestyle=":", color=INK, linewidth=1)
+    axes.set(xlabel=x, ylabel=y, xlim=(-0.02, 1.02), ylim=(-0.02, 1.05), aspect="auto")
+    axes.grid()
+    if (legend := axes.get_legend()) is not None:
+        legend.remove()
+    if axes.get_legend_handles_labels()[0]:  # below, where no curve is
+        figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+    return figure
 
 
 def reliability(evaluation: Evaluation) -> Figure:
@@ -222,17 +228,3 @@ def _shown_classes(evaluation: Evaluation, scores: Iterable[float | None]) -> It
         known = [each for each in known if each[1] == 1]  # the other one's mirrors it
     for c in sorted(c for _, c in known[:CURVES]):
         yield c, evaluation.labels[:, c] if evaluation.multi_label else evaluation.labels == c
-
-
-def _titled(axes: Axes, x: str, y: str) -> Figure:
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.set_aspect("auto")
-    axes.grid()
-    figure = axes.figure
-    if (legend := axes.get_legend()) is not None:
-        legend.remove()
-    if axes.get_legend_handles_labels()[0]:  # below, where no curve is
-        axes.figure.legend(loc="outside lower center", ncols=2, fontsize=8)
-    assert figure is not None
-    return figure  # type: ignore[return-value]

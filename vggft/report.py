@@ -111,9 +111,9 @@ def judged(classifier: Classifier, evaluation: Evaluation, record: Record) -> di
             for true, predicted, count in evaluation.most_confused(PAIRS)
         ],
         "ranking": [
-            picture(plots.roc(evaluation), f"ROC curves of {shown}", f"ROC of {shown}, against all others."),
+            picture(plots.ranking(evaluation, "roc"), f"ROC curves of {shown}", f"ROC of {shown}, against all others."),
             picture(
-                plots.precision_recall(evaluation),
+                plots.ranking(evaluation, "precision_recall"),
                 f"Precision-recall curves of {shown}",
                 f"Precision-recall of {shown}.",
             ),
