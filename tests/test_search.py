@@ -291,7 +291,7 @@ def run_search(stripes: tuple, common: dict, run_dir: Path, algorithm: str, resu
     return vggft.search(stripes, 3, run_dir=run_dir, resume=resume, **kinds, **common)
 
 
-@pytest.mark.parametrize("algorithm", ["random", "bayesian", "hyperband", "grid"])
+@pytest.mark.parametrize("algorithm", ["random", "bayesian", "hyperband", pytest.param("grid", marks=pytest.mark.slow)])
 def test_interrupted_again_and_again_it_ends_as_if_it_had_not_been(
     algorithm: str, stripes: tuple, common: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
