@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .api import vgg16 as vgg16
     from .audit import Audit as Audit
     from .audit import audit as audit
+    from .calibration import Calibration as Calibration
     from .classifier import Classifier as Classifier
     from .classifier import load as load
     from .compare import Comparison as Comparison
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from .estimate import Estimate as Estimate
     from .evaluation import Evaluation as Evaluation
     from .explain import Explanation as Explanation
+    from .export import Export as Export
     from .results import SearchResult as SearchResult
     from .search import search as search
     from .trials import Trial as Trial
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "api": ("estimate", "finetune", "vgg", "vgg16"),
     "audit": ("Audit", "audit"),
+    "calibration": ("Calibration",),
     "classifier": ("Classifier", "load"),
     "compare": ("Comparison", "compare"),
     "config": ("Augment", "Head", "SearchSpace", "Training"),
@@ -75,6 +78,7 @@ _HOMES = {
     "estimate": ("Estimate",),
     "evaluation": ("Evaluation",),
     "explain": ("Explanation",),
+    "export": ("Export",),
     "results": ("SearchResult",),
     "search": ("search",),
     "trials": ("Trial",),
