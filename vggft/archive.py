@@ -115,6 +115,6 @@ def _unpack_evaluation(packed: bytes, description: Description) -> Evaluation:
             split=str(stored["split"]),
             multi_label=description.multi_label,
             names=tuple(stored["names"].tolist()),
-            thresholds=None if description.thresholds is None else np.array(description.thresholds),
+            thresholds=description.thresholds,
             metadata=json.loads(str(stored["metadata"])) if "metadata" in stored.files else {},
         )

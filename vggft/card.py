@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .pages import render
 from .report import calibration_words
-from .run import whole_file
+from .run import write_whole
 from .weights import PRESETS
 
 if TYPE_CHECKING:
@@ -23,9 +23,7 @@ HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "roc_auc": "roc_auc", "
 def write_card(classifier: Classifier, path: str | os.PathLike[str]) -> Path:
     """Write the model card of a classifier."""
     path = Path(path)
-    text = card(classifier)
-    with whole_file(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+    write_whole(path, card(classifier))
     return path
 
 
@@ -33,10 +31,6 @@ def card(classifier: Classifier) -> str:
     """The model card as Markdown, its data in front as YAML."""
     record, description, evaluation = classifier.record, classifier.description, classifier.evaluation
     preset = PRESETS.get(description.backbone)
-    totals: dict[str, int] = {}
-    for split in record.audit.get("class_counts", {}).values():
-        for name, count in split.items():
-            totals[name] = totals.get(name, 0) + count
     arguments = record.environment.get("arguments", {})
     name = data_name(arguments)
     call = record.call  # where things lie here is nobody's business
@@ -53,7 +47,7 @@ def card(classifier: Classifier) -> str:
         description=description,
         audit=record.audit,
         splits=record.config.get("splits", {}),
-        counts=[(plain(each), count) for each, count in totals.items()],
+        counts=[(plain(each), count) for each, count in record.class_counts.items()],
         evaluation=evaluation,
         rows=() if evaluation is None else [{**vars(row), "name": plain(row.name)} for row in evaluation.per_class],
         confused=()

@@ -168,7 +168,7 @@ class Classifier:
             split=name,
             multi_label=self.description.multi_label,
             names=data.names,
-            thresholds=None if self.description.thresholds is None else np.array(self.description.thresholds),
+            thresholds=self.description.thresholds,
             metadata=data.metadata,
         )
 

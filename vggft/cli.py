@@ -166,7 +166,7 @@ def predict(
     """Classify images: labels with probabilities, or a CSV file with one row an image."""
     if output and output.exists() and not force:
         raise ConfigError(f"{output} exists already; --force overwrites it.")
-    from .run import whole_file
+    from .run import write_whole
 
     files = picture_files(pictures)
     import_quietly()
@@ -186,8 +186,7 @@ def predict(
     for file, row in zip(files, probabilities, strict=True):
         label = "|".join(classifier.describe(row).present)
         writer.writerow([file, label, f"{row.max():.6f}", *(f"{p:.6f}" for p in row)])
-    with whole_file(output) as aside:
-        aside.write_text(text.getvalue(), encoding="utf-8")
+    write_whole(output, text.getvalue())
     typer.echo(f"{len(files)} predictions are in {output}")
 
 

@@ -116,6 +116,15 @@ class Evaluation:
         rows = zip(self.class_names, scores, self._support.tolist(), strict=True)
         return tuple(ClassScores(name, *map(defined, row), support) for name, row, support in rows)  # type: ignore[arg-type, call-arg]
 
+    @property
+    def headline(self) -> str:
+        """The metric that is told first."""
+        return "average_precision" if self.multi_label else "accuracy"
+
+    def lowest_f1(self, limit: int) -> tuple[ClassScores, ...]:
+        """The classes with the lowest F1, worst first; those without images last."""
+        return tuple(sorted(self.per_class, key=lambda row: 2.0 if row.f1 is None else row.f1)[:limit])
+
     @cached_property
     def notes(self) -> tuple[str, ...]:
         """Which classes the macro averages leave out, and why."""
@@ -219,7 +228,7 @@ class Evaluation:
         return iter(self.metrics)
 
     def __repr__(self) -> str:
-        headline = "average_precision" if self.multi_label else "accuracy"
+        headline = self.headline
         images, classes = f"image{'s' * (len(self.labels) > 1)}", f"class{'es' * (len(self.class_names) > 1)}"
         counts = f"{len(self.labels)} {images}, {len(self.class_names)} {classes}"
         ends = self.bootstrap(metrics=[headline])[headline]  # the others take longer where there are many classes
@@ -230,9 +239,8 @@ class Evaluation:
         return summary(self)
 
     def _repr_html_(self) -> str:
-        rows = sorted(self.per_class, key=lambda row: 2.0 if row.f1 is None else row.f1)
-        shown = self.per_class if len(rows) <= 20 else tuple(rows[:20])
-        values = {"about": repr(self), "confused": self.most_confused(), "hidden": len(rows) - len(shown)}
+        shown = self.per_class if len(self.per_class) <= 20 else self.lowest_f1(20)
+        values = {"about": repr(self), "confused": self.most_confused(), "hidden": len(self.per_class) - len(shown)}
         return render("evaluation.html", evaluation=self, rows=shown, **values)
 
     @property

@@ -138,6 +138,6 @@ def _evaluate(pool: Pool, split: str, probabilities: np.ndarray, description: De
         split=split,
         multi_label=pool.multi_label,
         names=tuple(pool.names[row] for row in rows),
-        thresholds=None if description.thresholds is None else np.array(description.thresholds),
+        thresholds=description.thresholds,
         metadata={column: tuple(cells[row] for row in rows) for column, cells in pool.metadata.items()},
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from functools import cache
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from PIL import Image
 
 DASH = "–"  # noqa: RUF001
 
@@ -41,6 +44,13 @@ def _environment(autoescape: bool) -> Environment:
     )
     made.filters |= {"score": score, "ends": ends, "percent": lambda share: f"{share:.1%}", "tail": tail}
     return made
+
+
+def jpeg_url(image: Image.Image, quality: int = 88) -> str:
+    """A picture as the `src` of an `<img>`."""
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
 def render(template: str, **values: Any) -> str:

@@ -111,8 +111,7 @@ def confusion(evaluation: Evaluation) -> Figure:
         matrix = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     display = sk.ConfusionMatrixDisplay(matrix, display_labels=names)
     display.plot(ax=axes, cmap="Blues", include_values=not many, colorbar=False, xticks_rotation="vertical")
-    size = 9 if not many else max(2.5, min(8, 72 * 0.11))
-    axes.tick_params(labelsize=size)
+    axes.tick_params(labelsize=7.92 if many else 9)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     return figure

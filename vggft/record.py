@@ -40,6 +40,15 @@ class Record:
     pictures: Mapping[int, np.ndarray] = field(default_factory=dict)
 
     @property
+    def class_counts(self) -> dict[str, int]:
+        """Class -> images of it in all splits together."""
+        totals = dict.fromkeys(self.audit.get("class_names", ()), 0)
+        for counts in self.audit.get("class_counts", {}).values():
+            for name, count in counts.items():
+                totals[name] += count
+        return totals
+
+    @property
     def command(self) -> str:
         """What was typed, if it was typed."""
         program, *arguments = self.environment.get("command") or [""]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,9 +17,9 @@ from .evaluation import Evaluation
 from .explain import Explanation, grad_cam
 from .images import read_image
 from .mistakes import Mistake
-from .pages import render
+from .pages import jpeg_url, render
 from .record import Record
-from .run import versions, whole_file
+from .run import versions, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,9 +36,7 @@ PIXELS = 160  # of a side of a small picture
 def write_report(classifier: Classifier, path: str | os.PathLike[str]) -> Path:
     """Write all that is known of a classifier as one HTML file, which loads nothing from anywhere."""
     path = Path(path)
-    page = render("report.html", **contents(classifier))
-    with whole_file(path) as aside:
-        aside.write_text(page, encoding="utf-8")
+    write_whole(path, render("report.html", **contents(classifier)))
     return path
 
 
@@ -55,7 +51,7 @@ def contents(classifier: Classifier) -> dict[str, Any]:
         "evaluation": evaluation,
         "audit": record.audit,
         "splits": record.config.get("splits", {}),
-        "counts": class_counts(record.audit),
+        "counts": class_counts(record.class_counts),
         "network": network,
         "parameters": {
             "total": sum(row["parameters"] for row in network),
@@ -90,7 +86,7 @@ def contents(classifier: Classifier) -> dict[str, Any]:
 
 def judged(classifier: Classifier, evaluation: Evaluation, record: Record) -> dict[str, Any]:
     """What follows from the evaluation."""
-    metric = "average_precision" if evaluation.multi_label else "accuracy"
+    metric = evaluation.headline
     value, interval = evaluation[metric], evaluation.intervals[metric]
     between = "" if interval is None else f" (95 % interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f} %)"
     classes, images = len(evaluation.class_names), len(evaluation.labels)
@@ -103,7 +99,7 @@ def judged(classifier: Classifier, evaluation: Evaluation, record: Record) -> di
             "words": f"{metric.replace('_', ' ')} on {images} {evaluation.split} images{between}",
         },
         "slices": slices(evaluation, metric),
-        "lowest": sorted(evaluation.per_class, key=lambda row: 2.0 if row.f1 is None else row.f1)[:10],
+        "lowest": evaluation.lowest_f1(10),
         "confusion": {},
         "decisions": [],
         "confused": [
@@ -165,12 +161,8 @@ def facts(record: Record) -> dict[str, str]:
     return found | ({"started": str(started)} if started else {})
 
 
-def class_counts(audit: Mapping[str, Any]) -> list[list[tuple[str, int, float]]]:
+def class_counts(totals: Mapping[str, int]) -> list[list[tuple[str, int, float]]]:
     """(class, images, share of the largest), in columns that fit beside one another."""
-    totals = dict.fromkeys(audit.get("class_names", ()), 0)
-    for counts in audit.get("class_counts", {}).values():
-        for name, count in counts.items():
-            totals[name] += count
     most = max(totals.values(), default=0) or 1
     rows = [(name, count, count / most) for name, count in totals.items()]
     return [rows[start : start + COLUMNS] for start in range(0, len(rows), COLUMNS)]
@@ -283,9 +275,7 @@ def jpeg(pixels: np.ndarray) -> str:
     scale = max(1, PIXELS // max(image.size))
     image = image.resize((image.width * scale, image.height * scale), Image.Resampling.BICUBIC)
     image.thumbnail((2 * PIXELS, 2 * PIXELS))
-    file = io.BytesIO()
-    image.save(file, format="JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    return jpeg_url(image, quality=85)
 
 
 def search_section(record: Record) -> dict[str, Any]:

@@ -40,6 +40,12 @@ def whole_file(path: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file, which appears whole or not at all."""
+    with whole_file(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
 def versions() -> dict[str, str]:
     """What is installed here, for a result to be repeated by."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
@@ -140,8 +146,7 @@ class RunDirectory:
     def write_text(self, name: str, text: str) -> None:
         """Write a file of the run, whole or not at all."""
         if self.path is not None:
-            with whole_file(self.path / name) as aside:
-                aside.write_text(text, encoding="utf-8")
+            write_whole(self.path / name, text)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a value as indented JSON."""

@@ -8,8 +8,6 @@ in their sockets; large pictures are decoded one after another; and what waits f
 from __future__ import annotations
 
 import asyncio
-import base64
-import io
 import ipaddress
 import os
 import secrets
@@ -25,7 +23,7 @@ from PIL import Image
 from .classifier import Classifier
 from .errors import ConfigError
 from .explain import Explanation, grad_cam
-from .pages import render
+from .pages import jpeg_url, render
 from .progress import Narrator
 from .uploads import MAX_PIXELS, MEGABYTE, Decoded, RefusedError, decode, pixels_of, read_picture
 
@@ -104,7 +102,7 @@ class Desk:
         for threads in (self.small, self.large, self.network):
             threads.shutdown()
 
-    async def answer(self, request: Request, top: int | None, explain: bool, label: str | None) -> dict[str, Any]:
+    async def answer(self, request: Request, top: int, explain: bool, label: str | None) -> dict[str, Any]:
         """The answer to one request, JSON-ready."""
         names = self.classifier.class_names
         if label is not None and label not in names:
@@ -136,17 +134,11 @@ async def in_thread(threads: ThreadPoolExecutor, work: Callable[..., Result], *a
 
 def drawn(explanation: Explanation) -> dict[str, Any]:
     """An explanation, JSON-ready, with its pictures as data URLs."""
-
-    def url(pixels: np.ndarray) -> str:
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "JPEG", quality=88)
-        return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
-
     return {
         "label": explanation.label,
         "probability": explanation.probability,
-        "picture": url(explanation.picture),
-        "overlay": url(explanation.overlay()),
+        "picture": jpeg_url(Image.fromarray(explanation.picture)),
+        "overlay": jpeg_url(Image.fromarray(explanation.overlay())),
     }
 
 

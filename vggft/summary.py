@@ -20,10 +20,10 @@ def summary(evaluation: Evaluation) -> str:
     ends = {name: ("", "") if found is None else map(number, found) for name, found in evaluation.intervals.items()}
     metrics = [[name, number(value), *ends[name]] for name, value in evaluation.metrics.items()]
     blocks.append(table([["metric", "", "95 % from", "to"], *metrics]))
-    rows, num_classes = list(evaluation.per_class), len(evaluation.class_names)
+    rows, num_classes = evaluation.per_class, len(evaluation.class_names)
     if num_classes > _MAX_ROWS:
         blocks.append(f"The {_MAX_ROWS} of {num_classes} classes with the lowest F1, worst first:")
-        rows = sorted(rows, key=lambda row: 2.0 if row.f1 is None else row.f1)[:_MAX_ROWS]
+        rows = evaluation.lowest_f1(_MAX_ROWS)
     cells = [[row.name, *map(number, astuple(row)[1:-1]), str(row.support)] for row in rows]
     blocks.append(table([["class", "precision", "recall", "f1", "roc_auc", "avg_precision", "images"], *cells]))
     if pairs := evaluation.most_confused():
