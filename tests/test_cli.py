@@ -190,7 +190,9 @@ def test_search_prints_its_trials_and_where_they_are(folder: Path, tiny_weights:
     fixed = ("--num-classes", 3, "--backbone", tiny_weights, "--image-size", 32, "--precision", "float32", "--quiet")
     asked = ("--trials", 3, "--algorithm", "grid", "--units", "8,16", "--layers", 1, "--learning-rate", "0.01")
     searched = ("search", folder, *fixed, *asked, "--epochs", 2, "--run-dir", tmp_path / "run", "--test", 0.2)
+    searched += ("--calibrate",)
     printed = run(*searched)
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["calibration"]["temperature"] > 0
     assert "2 trials, searched for the max of validation accuracy" in printed and "units 16" in printed
     assert "Test images were touched once" in printed and (tmp_path / "run" / "trials.csv").exists()
     with pytest.raises(vggft.RunError, match="not empty"):
@@ -252,11 +254,13 @@ def test_compare_two_runs_on_what_both_were_judged_on(
         assert json.loads(run("compare", run_dir, tmp_path / "second", folder, "--json"))["images"] == 120
 
 
-def test_export_says_what_it_compared(run_dir: Path, tmp_path: Path) -> None:
+def test_export_says_what_it_compared(run_dir: Path, folder: Path, tmp_path: Path) -> None:
     printed = run("export", run_dir, tmp_path / "model.onnx")
     assert "ONNX in float32" in printed and "Read back on 24 images" in printed
     found = json.loads(run("export", run_dir, tmp_path / "model.tflite", "--precision", "float16", "--json"))
     assert found["exported_accuracy"] == pytest.approx(found["accuracy"], abs=0.05)
+    given = run("export", run_dir, tmp_path / "given.onnx", "--data", folder)
+    assert "Read back on 120 images" in given
     with pytest.raises(vggft.ConfigError, match=r"model\.onnx exists already; --force overwrites it"):
         run("export", run_dir, tmp_path / "model.onnx")
 
@@ -280,3 +284,10 @@ def test_calibration_and_curves_are_asked_for_by_flags(folder: Path, tiny_weight
     assert list((tmp_path / "run" / "tensorboard").rglob("events*"))
     with pytest.raises(vggft.ConfigError, match="tune_thresholds=True is for images with several labels"):
         finetune(folder, tiny_weights, "--run-dir", tmp_path / "other", "--tune-thresholds")
+
+
+def test_serve_passes_on_where_and_how_much(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr("vggft.serve.serve", lambda classifier, **how: asked.update(how))
+    run("serve", run_dir, "--host", "0.0.0.0", "--port", 8123, "--max-megabytes", 2)
+    assert (asked["host"], asked["port"], asked["max_bytes"]) == ("0.0.0.0", 8123, 2 * 2**20)

@@ -68,6 +68,9 @@ def test_a_better_classifier_is_told_from_chance() -> None:
     assert "new is right more often" in str(found)
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["p_value"] == found.p_value
 
+    narrow = compare(judged(first), judged(second), level=0.5, resamples=300, seed=1).metrics["accuracy"]
+    assert accuracy.low < narrow.low < narrow.high < accuracy.high and narrow.difference == accuracy.difference
+
     unpaired = judged(second).intervals["accuracy"]
     assert accuracy.high - accuracy.low < unpaired[1] - unpaired[0]  # the same draws for both
 

@@ -89,6 +89,7 @@ def test_of_files_arrays_and_words(classifier: vggft.Classifier, corners: tuple,
     assert (found.label, found.block) == ("0", "block5")
     assert found.probability == pytest.approx(classifier.predict(tmp_path / "turned.jpg").max(), abs=1e-5)
     assert found.heatmap.shape == (SIDE, SIDE)
+    np.testing.assert_array_equal(found.overlay(strength=0), found.picture)
     found.save(tmp_path / "overlay.png")
     np.testing.assert_array_equal(np.array(Image.open(tmp_path / "overlay.png")), found.overlay())
     half = Explanation(found.picture, np.eye(2, dtype="float32")[:1].repeat(2, 0), "0", 1.0, "block5").overlay()

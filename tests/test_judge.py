@@ -79,6 +79,16 @@ def test_a_refit_leaves_nothing_to_calibrate_on(noisy: tuple, tiny_weights: Path
         finetune(noisy, tiny_weights, tensorboard=True)
 
 
+def test_the_winner_of_a_search_is_adjusted_as_well(stripes: tuple, tiny_weights: Path) -> None:
+    labels = np.stack([stripes[1] == 0, stripes[1] > 0, np.arange(120) % 2 > 0], axis=1).astype(int)
+    settings: dict[str, Any] = {"backbone": tiny_weights, "image_size": 32, "training": QUICK, "verbose": 0}
+    settings |= {"trials": 2, "algorithm": "random", "test": 0.2, "precision": "float32"}
+    found = vggft.search((stripes[0], labels), 3, calibrate=True, tune_thresholds=True, **settings).classifier
+    assert found.description.temperature not in (0, 1) and found.description.thresholds != (0.5,) * 3
+    assert found.evaluation.thresholds.tolist() == list(found.description.thresholds)
+    assert found.record.summary["calibration"]["temperature"] == found.description.temperature
+
+
 def test_thresholds_of_several_labels_and_slices_by_a_column(
     stripes: tuple, tiny_weights: Path, tmp_path: Path
 ) -> None:
