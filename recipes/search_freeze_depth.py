@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 
 import vggft
-from vggft.results import line as describe
+from vggft.tuning.result import line as describe
 
 CONFIG = {"backbone": "vgg16_mini", "test": 0.2}
 SPACE = vggft.SearchSpace(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 
 import vggft
-from vggft.results import line as describe
+from vggft.tuning.result import line as describe
 
 CONFIG = {"backbone": "vgg16_mini", "freeze": "all", "test": 0.2}
 SPACE = vggft.SearchSpace(units=(64, 512, "log"), layers=[1, 2], dropout=(0.0, 0.7), learning_rate=(1e-4, 1e-2, "log"))

@@ -65,11 +65,11 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A weights file of VGG16 at a sixteenth of its width, random but always the same."""
     import keras
 
-    from vggft import backbone
+    from vggft.network import vgg, weights
 
     path = tmp_path_factory.mktemp("weights") / "tiny.npz"
     keras.utils.set_random_seed(7)
-    weights = backbone.plain_weights(backbone.vgg("D", include_top=False, image_size=32, width=1 / 16))
+    weights = weights.convolutions(vgg.vgg("D", include_top=False, image_size=32, width=1 / 16))
     weights["block1_conv1/kernel"] /= 64  # pixels are about +-128: features of a trained network are about 1
     np.savez(path, **weights)
     return path

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vggft import ConfigError, Head, SearchSpace, Training
-from vggft.config import Range
+from vggft.tuning.space import Range
 
 
 @pytest.mark.parametrize(

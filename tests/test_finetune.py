@@ -21,10 +21,13 @@ import numpy as np
 import pytest
 
 import vggft
-from vggft import backbone, features, judge, train, weights
-from vggft.augment import make_views
-from vggft.batches import Batches, Examples
-from vggft.description import Description, build
+from vggft.artifact import judge
+from vggft.data.views import make_views
+from vggft.features import cuts
+from vggft.network import blocks, forward, freezing, vgg, weights
+from vggft.network.description import Description, build
+from vggft.training import fit as train
+from vggft.training.batches import Batches, Examples
 
 QUICK = vggft.Training(epochs=3, fine_tune_epochs=2, batch_size=16)
 
@@ -119,14 +122,14 @@ def test_the_graph_is_flat_and_made_of_stock_layers(trained: tuple) -> None:
 def test_what_is_frozen_does_not_move_and_what_is_not_does(freeze: Any, stripes: tuple, tiny_weights: Path) -> None:
     classifier = finetune(stripes, tiny_weights, freeze=freeze)
     before = np.load(tiny_weights)
-    for block in backbone.BLOCKS:
+    for block in blocks.BLOCKS:
         same = all(
             np.array_equal(layer.kernel.numpy(), before[f"{layer.name}/kernel"])
-            for layer in backbone.block_layers(classifier.keras_model, block)
+            for layer in freezing.block_layers(classifier.keras_model, block)
             if layer.weights
         )
         best_epoch_is_in_phase_two = _fine_tuning_helped(classifier)
-        if block in backbone.frozen_blocks(freeze):
+        if block in blocks.frozen_blocks(freeze):
             assert same, block
         elif best_epoch_is_in_phase_two:
             assert not same, block
@@ -144,13 +147,13 @@ def test_cached_features_give_what_a_plain_fit_over_the_whole_network_gives(stri
     """The same head, trained once behind frozen features and once by `fit` over everything with layers frozen."""
     pixels, labels = stripes[0][:64], np.eye(3, dtype="float32")[stripes[1][:64]]
     description = Description(
-        ("a", "b", "c"), 32, width=1 / 16, head=vggft.Head(units=(8,), dropout=0.0), frozen=backbone.BLOCKS
+        ("a", "b", "c"), 32, width=1 / 16, head=vggft.Head(units=(8,), dropout=0.0), frozen=blocks.BLOCKS
     )
 
     def network() -> keras.Model:
         model = build(description, seed=3)
         weights.load_pretrained(tiny_weights).assign(model)
-        backbone.set_frozen(model, backbone.BLOCKS)
+        freezing.set_frozen(model, blocks.BLOCKS)
         return model
 
     def fit(model: keras.Model, inputs: np.ndarray) -> None:
@@ -161,9 +164,9 @@ def test_cached_features_give_what_a_plain_fit_over_the_whole_network_gives(stri
         model.fit(batches, epochs=5, shuffle=False, verbose=0)
 
     cached, plain = network(), network()
-    cut = features.cut_layer(cached, backbone.BLOCKS)
-    fit(features.between(cached, cut, "logits"), features.forward(features.between(cached, None, cut), pixels))
-    fit(features.between(plain, None, "logits"), pixels.astype("float32"))
+    cut = cuts.cut_layer(cached, blocks.BLOCKS)
+    fit(forward.between(cached, cut, "logits"), forward.forward(forward.between(cached, None, cut), pixels))
+    fit(forward.between(plain, None, "logits"), pixels.astype("float32"))
     before = network().predict(pixels, verbose=0)
     assert np.abs(before - plain.predict(pixels, verbose=0)).max() > 1e-2  # it did learn
     np.testing.assert_allclose(cached.predict(pixels, verbose=0), plain.predict(pixels, verbose=0), atol=1e-5)
@@ -245,7 +248,7 @@ def test_damaged_and_foreign_files_are_refused(trained: tuple, tmp_path: Path) -
     (tmp_path / "cut.keras").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(vggft.ClassifierFileError, match=r"cut.keras cannot be read as a classifier"):
         vggft.load(tmp_path / "cut.keras")
-    backbone.vgg("A", include_top=False, image_size=32, width=1 / 16).save(tmp_path / "plain.keras")
+    vgg.vgg("A", include_top=False, image_size=32, width=1 / 16).save(tmp_path / "plain.keras")
     with pytest.raises(vggft.ClassifierFileError, match="vggft did not write it"):
         vggft.load(tmp_path / "plain.keras")
     with pytest.raises(vggft.ClassifierFileError, match="no classifier file"):
@@ -325,7 +328,7 @@ def test_blocks_nearer_to_the_input_learn_slower(stripes: tuple) -> None:
     optimizer = train.make_optimizer(
         vggft.Training(optimizer="sgd", schedule="constant"), 0.1, 10, {"block1": 0.0, "block2": 0.5, "block3": 1.0}
     )
-    model = backbone.vgg("A", include_top=False, image_size=32, width=1 / 16)
+    model = vgg.vgg("A", include_top=False, image_size=32, width=1 / 16)
     variables = [model.get_layer(f"block{n}_conv1").bias for n in (1, 2, 3)]
     optimizer.build(variables)
     optimizer.apply([keras.ops.ones_like(v) for v in variables])
@@ -453,7 +456,7 @@ def test_the_scale_of_the_features_does_not_matter(stripes: tuple, tiny_weights:
     plain, small = (finetune(stripes, path) for path in (tiny_weights, tmp_path / "small.npz"))
     for classifier in (plain, small):
         model, train = classifier.keras_model, stripes[0]
-        seen = features.forward(features.between(model, None, "standardize"), train)
+        seen = forward.forward(forward.between(model, None, "standardize"), train)
         alive = seen.std(0) > 0.5
         assert alive.any() and np.abs(seen[:, alive].mean(0)).max() < 0.5
     np.testing.assert_allclose(plain.predict(stripes[0]), small.predict(stripes[0]), atol=3e-2)

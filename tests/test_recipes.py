@@ -13,12 +13,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 import vggft
-from vggft import weights
+from vggft.network import weights
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -145,6 +146,28 @@ def test_pretraining_stops_goes_on_and_writes_a_plain_backbone(tmp_path: Path, m
     assert weights.infer_architecture(out.name, arrays) == ("D", 1 / 16)
     for name, array in arrays.items():
         np.testing.assert_allclose(array, expected[name], atol=2e-3)
+
+
+def test_folding_batch_normalisation_keeps_the_outputs() -> None:
+    module, rng = recipe("pretrain_backbone"), np.random.default_rng(0)
+    config = module.Config(width=1 / 16)
+    normed, plain = module.build(config, batch_norm=True), module.build(config, batch_norm=False)
+    normed.set_weights(
+        [rng.uniform(0.1, 1.0, w.shape).astype("float32") * (-1) ** i for i, w in enumerate(normed.get_weights())]
+    )
+    for layer in normed.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.moving_variance.assign(np.abs(layer.moving_variance.numpy()))
+    weights = module.folded(normed)
+    for layer in plain.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            layer.set_weights([weights[f"{layer.name}/{kind}"] for kind in ("kernel", "bias")])
+    plain.get_layer("logits").set_weights(normed.get_layer("logits").get_weights())
+    pixels = rng.uniform(0, 255, (4, 32, 32, 3)).astype("float32")
+    expected = normed.predict(pixels, verbose=0)
+    np.testing.assert_allclose(
+        plain.predict(pixels, verbose=0), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max()
+    )
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import vggft
-from vggft.images import read_image
+from vggft.data.reading import read_image
 
 CELLS = ("Platelets", "RBC", "WBC")
 

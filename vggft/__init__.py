@@ -7,8 +7,6 @@ Names are loaded on first use, so that `import vggft` is quick; TensorFlow comes
 """
 
 import os
-import sys
-import types
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -22,20 +20,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 if TYPE_CHECKING:
     from .api import estimate as estimate
     from .api import finetune as finetune
-    from .api import vgg as vgg
-    from .api import vgg16 as vgg16
-    from .audit import Audit as Audit
-    from .audit import audit as audit
-    from .calibration import Calibration as Calibration
+    from .artifact.explain import Explanation as Explanation
     from .classifier import Classifier as Classifier
     from .classifier import load as load
-    from .compare import Comparison as Comparison
-    from .compare import compare as compare
     from .config import Augment as Augment
     from .config import Head as Head
-    from .config import SearchSpace as SearchSpace
     from .config import Training as Training
-    from .description import Classification as Classification
+    from .costs import Estimate as Estimate
+    from .data.audit import Audit as Audit
+    from .data.audit import audit as audit
+    from .deploy.export import Export as Export
     from .errors import CacheError as CacheError
     from .errors import ClassifierFileError as ClassifierFileError
     from .errors import ConfigError as ConfigError
@@ -46,23 +40,27 @@ if TYPE_CHECKING:
     from .errors import SearchError as SearchError
     from .errors import VggftError as VggftError
     from .errors import WeightsError as WeightsError
-    from .estimate import Estimate as Estimate
-    from .evaluation import Evaluation as Evaluation
-    from .explain import Explanation as Explanation
-    from .export import Export as Export
-    from .results import SearchResult as SearchResult
-    from .search import search as search
-    from .trials import Trial as Trial
-    from .weights import PRESETS as PRESETS
+    from .evaluation.calibration import Calibration as Calibration
+    from .evaluation.compare import Comparison as Comparison
+    from .evaluation.compare import compare as compare
+    from .evaluation.evaluation import Evaluation as Evaluation
+    from .network.description import Classification as Classification
+    from .network.vgg import vgg as vgg
+    from .network.vgg import vgg16 as vgg16
+    from .network.weights import PRESETS as PRESETS
+    from .tuning.result import SearchResult as SearchResult
+    from .tuning.search import search as search
+    from .tuning.space import SearchSpace as SearchSpace
+    from .tuning.trial import Trial as Trial
 
 _HOMES = {
-    "api": ("estimate", "finetune", "vgg", "vgg16"),
-    "audit": ("Audit", "audit"),
-    "calibration": ("Calibration",),
+    "api": ("estimate", "finetune"),
+    "artifact.explain": ("Explanation",),
     "classifier": ("Classifier", "load"),
-    "compare": ("Comparison", "compare"),
-    "config": ("Augment", "Head", "SearchSpace", "Training"),
-    "description": ("Classification",),
+    "config": ("Augment", "Head", "Training"),
+    "costs": ("Estimate",),
+    "data.audit": ("Audit", "audit"),
+    "deploy.export": ("Export",),
     "errors": (
         "CacheError",
         "ClassifierFileError",
@@ -75,29 +73,20 @@ _HOMES = {
         "VggftError",
         "WeightsError",
     ),
-    "estimate": ("Estimate",),
-    "evaluation": ("Evaluation",),
-    "explain": ("Explanation",),
-    "export": ("Export",),
-    "results": ("SearchResult",),
-    "search": ("search",),
-    "trials": ("Trial",),
-    "weights": ("PRESETS",),
+    "evaluation.calibration": ("Calibration",),
+    "evaluation.compare": ("Comparison", "compare"),
+    "evaluation.evaluation": ("Evaluation",),
+    "network.description": ("Classification",),
+    "network.vgg": ("vgg", "vgg16"),
+    "network.weights": ("PRESETS",),
+    "tuning.result": ("SearchResult",),
+    "tuning.search": ("search",),
+    "tuning.space": ("SearchSpace",),
+    "tuning.trial": ("Trial",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604
-
-
-class _Package(types.ModuleType):
-    """Python binds a submodule to its package when it is imported; `vggft.audit` has to stay the function."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOME_OF and isinstance(value, types.ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

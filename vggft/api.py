@@ -6,88 +6,23 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
-import keras
 import numpy as np
 
-from . import backbone as _backbone
-from .batches import Examples
+from .artifact.judge import check_adjustments, judge
+from .artifact.record import Record, write_pictures
 from .classifier import Classifier, load
 from .config import Augment, Head, Training
-from .description import build
+from .costs import Estimate, make_estimate
 from .errors import ConfigError
-from .estimate import Estimate, make_estimate
-from .features import frozen_features
-from .judge import check_adjustments, judge
-from .plan import Plan, make_plan, named
+from .features.extract import frozen_features
+from .network.description import build
 from .progress import Narrator
-from .record import Record, write_pictures
 from .run import RunDirectory, environment
-from .train import Start, train_network
-from .weights import load_pretrained
+from .training.batches import Examples
+from .training.experiment import Plan, make_plan, named
+from .training.fit import Start, train_network
 
 NOT_ESTIMATED = ("run_dir", "resume", "calibrate", "tune_thresholds", "tensorboard")
-
-
-def vgg(
-    column: str = "D",
-    *,
-    include_top: bool = True,
-    weights: str | os.PathLike[str] | None = None,
-    image_size: int = 224,
-    width: float = 1.0,
-    num_classes: int = 1000,
-    dropout: float | None = None,
-) -> keras.Model:
-    """A column of the paper's Table 1 as a plain `keras.Model`: arXiv:1409.1556.
-
-    Args:
-        column: `"A"`, `"A-LRN"`, `"B"`, `"C"`, `"D"` (VGG16) or `"E"` (VGG19).
-        include_top: whether `flatten`, `fc1`, `fc2` and `predictions` follow the five blocks.
-        weights: None for fresh ones; a preset's name or a weights file for the blocks (the top stays fresh).
-        image_size: height and width of the input in pixels, >= 32.
-        width: multiplies the number of filters and units.
-        num_classes: of the softmax.
-        dropout: probability after `fc1` and `fc2`; None is the paper's 0.5 where training starts from scratch, else 0.
-
-    Returns:
-        (B, image_size, image_size, 3) BGR minus the mean, as `vggft.backbone.preprocess` gives ->
-        (B, num_classes) probabilities, or (B, image_size / 32, image_size / 32, 512 * width) without the top.
-
-    Raises:
-        ConfigError: an argument out of its range.
-        WeightsError: weights that are missing, damaged or of another network.
-
-    >>> vgg("D").count_params()
-    138357544
-    """
-    if dropout is None:
-        dropout = 0.5 if weights is None else 0.0
-    model = _backbone.vgg(
-        column, include_top=include_top, image_size=image_size, width=width, num_classes=num_classes, dropout=dropout
-    )
-    if weights is not None:
-        load_pretrained(weights).assign(model)
-    return model
-
-
-def vgg16(
-    include_top: bool = True,
-    weights: str | os.PathLike[str] | None = None,
-    image_size: int = 224,
-    width: float = 1.0,
-    num_classes: int = 1000,
-    dropout: float | None = None,
-) -> keras.Model:
-    """The paper's VGG16, column D of its Table 1; arguments as for `vgg`."""
-    return vgg(
-        "D",
-        include_top=include_top,
-        weights=weights,
-        image_size=image_size,
-        width=width,
-        num_classes=num_classes,
-        dropout=dropout,
-    )
 
 
 def finetune(

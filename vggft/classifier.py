@@ -13,26 +13,26 @@ import keras
 import numpy as np
 from markupsafe import Markup
 
-from .archive import read_archive, write_archive
-from .backbone import draw
+from .artifact.archive import read_archive, write_archive
+from .artifact.explain import Explanation, explain
+from .artifact.record import Record, read_record
 from .cache import Cache
-from .calibration import Calibration, temperature
-from .card import write_card
-from .dataset import open_dataset
-from .description import Classification, Description
+from .data.arrays import as_several, is_one, read_pictures
+from .data.dataset import open_dataset
+from .data.scan import decode
+from .deploy.export import Export, export, to_compare_on
+from .display import render
 from .errors import ClassifierFileError, ConfigError, DataError
-from .evaluate import evaluate
-from .evaluation import Evaluation
-from .explain import Explanation, explain
-from .export import Export, export, to_compare_on
-from .features import forward
-from .head import divide_logits
-from .pages import render
-from .pictures import as_several, is_one, read_pictures
-from .pixels import decode
+from .evaluation.calibration import Calibration, temperature
+from .evaluation.checks import evaluate
+from .evaluation.evaluation import Evaluation
+from .network.description import Classification, Description
+from .network.forward import forward
+from .network.head import divide_logits
+from .network.vgg import draw
 from .progress import Narrator
-from .record import Record, read_record
-from .report import write_report
+from .report.card import write_card
+from .report.report import write_report
 
 
 class Classifier:

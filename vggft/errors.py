@@ -1,5 +1,7 @@
 """The few exceptions a user may want to catch. All of them are `VggftError`."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from typing import Self
 

@@ -79,10 +79,10 @@ class Bench:
         """Images a second of `keras.Model.predict` from an array in memory, after a first call."""
         import keras
 
-        from vggft import backbone
+        from vggft.network import vgg
 
         inputs = keras.Input((224, 224, 3))
-        x = backbone.add_blocks(backbone.preprocess(inputs), "D", 1.0, dtype=policy)
+        x = vgg.add_blocks(vgg.preprocess(inputs), "D", 1.0, dtype=policy)
         model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D(dtype="float32")(x))
         model.predict(pixels[:32], batch_size=32, verbose=0)
         return len(pixels) / clock(lambda: model.predict(pixels, batch_size=32, verbose=0))
@@ -92,13 +92,13 @@ class Bench:
         import tensorflow as tf
 
         from vggft.cache import Cache
-        from vggft.dataset import open_dataset
-        from vggft.description import Description, build
-        from vggft.features import frozen_features, passes
-        from vggft.pixels import decode
-        from vggft.precision import choose, measure, policy
+        from vggft.data.dataset import open_dataset
+        from vggft.data.scan import decode
+        from vggft.features.extract import frozen_features, passes
+        from vggft.network.description import Description, build
+        from vggft.network.precision import choose, measure, policy
+        from vggft.network.weights import load_pretrained
         from vggft.progress import Narrator
-        from vggft.weights import load_pretrained
 
         count, quiet = FEW, Narrator(0)
         folder = self.folder(count)

@@ -25,9 +25,10 @@ from sides import Log, clock, photographs
 
 import vggft  # before TensorFlow, so that oneDNN is on for both sides
 from vggft.run import RunDirectory
-from vggft.trainer import Fit, Trainer
-from vggft.trials import Setting, declaration
-from vggft.tuner import HeadTuner
+from vggft.training.resampling import Fit
+from vggft.tuning.rounds import Trainer
+from vggft.tuning.space import Setting, declaration
+from vggft.tuning.tuner import HeadTuner
 
 IMAGES, FEW, TRIALS, EPOCHS, ROUNDS = 512, 128, 20, 10, 3
 SPACE = vggft.SearchSpace(units=[128, 256, 512], layers=1, learning_rate=(1e-4, 1e-2, "log"))
@@ -84,10 +85,10 @@ class Bench:
         folder = photographs(self.work / f"images{IMAGES}", IMAGES, 10)
         weights = self.work / "random.npz"
         if not weights.exists():
-            from vggft import backbone
+            from vggft.network import vgg, weights
 
             keras.utils.set_random_seed(0)
-            np.savez(weights, **backbone.plain_weights(backbone.vgg("D", include_top=False)))
+            np.savez(weights, **weights.convolutions(vgg.vgg("D", include_top=False)))
 
         def ours(keep: bool) -> float:
             if not keep:
@@ -124,8 +125,8 @@ class Bench:
         fits = [Fit(rows[:2000], rows[2000:], 0)]
         trainer = Trainer(base, {"avg_pool": [features]}, rows[:0], fits, "accuracy", RunDirectory(None))
         training = vggft.Training(epochs=EPOCHS, patience=EPOCHS, batch_size=32)
-        from vggft.backbone import BLOCKS
-        from vggft.oracles import make_oracle
+        from vggft.network.blocks import BLOCKS
+        from vggft.tuning.oracles import make_oracle
 
         declare = declaration(SPACE, Setting(BLOCKS, vggft.Head(), training))
         with tempfile.TemporaryDirectory() as directory:

@@ -73,11 +73,11 @@ def random_weights(path: Path, images: np.ndarray) -> Path:
     if not path.exists():
         import keras
 
-        from vggft import backbone
+        from vggft.network import vgg, weights
 
         keras.utils.set_random_seed(0)
-        model = backbone.vgg("D", include_top=False)
-        x = backbone.preprocess(keras.ops.convert_to_tensor(images, "float32"))
+        model = vgg.vgg("D", include_top=False)
+        x = vgg.preprocess(keras.ops.convert_to_tensor(images, "float32"))
         for layer in model.layers[1:]:
             if isinstance(layer, keras.layers.Conv2D):
                 kernel = layer.kernel.numpy()
@@ -85,7 +85,7 @@ def random_weights(path: Path, images: np.ndarray) -> Path:
                 mean, deviation = linear.mean((0, 1, 2)), linear.std((0, 1, 2))
                 layer.set_weights([kernel / deviation, -mean / deviation])
             x = layer(x)
-        np.savez(path, **backbone.plain_weights(model))
+        np.savez(path, **weights.convolutions(model))
     return path
 
 

@@ -1,0 +1,115 @@
+"""Grad-CAM: the right place, for every block and class, and what is written and said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vggft
+from vggft.artifact.explain import Explanation, grad_cam
+from vggft.network.blocks import BLOCKS
+
+SIDE, PATCH = 64, 24
+
+
+@pytest.fixture(scope="module")
+def corners() -> tuple[np.ndarray, np.ndarray]:
+    """Grey pictures of 3 classes, told by the patch in the upper left corner; that in the opposite one is any."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:PATCH, :PATCH]
+    waves = [np.sin(y * 0.9), np.sin(x * 0.9), np.sin(y * 0.7) * np.sin(x * 0.7)]
+    patches = [np.stack([128 + 110 * wave * (c == n) for c in range(3)], -1) for n, wave in enumerate(waves)]
+    images = rng.normal(128, 8, (150, SIDE, SIDE, 3))
+    labels = np.arange(150) % 3
+    for image, label in zip(images, labels, strict=True):
+        image[:PATCH, :PATCH] = patches[label]
+        image[-PATCH:, -PATCH:] = patches[rng.integers(3)]
+    return images.clip(0, 255).astype("uint8"), labels
+
+
+@pytest.fixture(scope="module")
+def classifier(corners: tuple) -> vggft.Classifier:
+    training = vggft.Training(epochs=10, fine_tune_epochs=4)
+    settings = {"backbone": "vgg16_mini", "freeze": "block4", "precision": "float32", "training": training}
+    return vggft.finetune(corners, 3, **settings, verbose=0)
+
+
+@pytest.mark.parametrize(("block", "share"), [("block5", 0.6), ("block4", 0.5)])
+def test_it_shows_the_corner_that_decides(
+    classifier: vggft.Classifier, corners: tuple, block: str, share: float
+) -> None:
+    """Of every class, in pictures that carry a patch of another class in the opposite corner."""
+    assert classifier.evaluation["accuracy"] == 1
+    images, labels = corners[0][:60], corners[1][:60]
+    heat = grad_cam(classifier.keras_model, images, labels, block)
+    assert heat.shape == (60, SIDE, SIDE) and heat.dtype == np.float32
+    assert heat.min() >= 0 and heat.max() <= 1
+    hottest = np.stack(np.unravel_index(heat.reshape(60, -1).argmax(1), (SIDE, SIDE)), axis=1)
+    assert (hottest < SIDE / 2).all(axis=1).mean() >= 0.9
+    inside = heat[:, : SIDE // 2, : SIDE // 2].sum((1, 2)) / heat.sum((1, 2))
+    assert inside.mean() >= share  # of a quarter of the picture
+    assert min(inside[labels == c].mean() for c in range(3)) > 0.3
+
+
+def test_batches_classes_and_blocks(classifier: vggft.Classifier, corners: tuple) -> None:
+    """One at a time gives what all at once give; another class and another block give another map."""
+    images, model = corners[0][:5], classifier.keras_model
+    together = grad_cam(model, images, [0, 1, 2, 0, 1])
+    single = np.concatenate([grad_cam(model, images[i : i + 1], [i % 3]) for i in range(5)])
+    np.testing.assert_allclose(together, single, atol=1e-3)
+    maps = [grad_cam(model, images[:1], [0], block) for block in BLOCKS]
+    assert len({each.tobytes() for each in maps}) == len(BLOCKS)
+    assert not np.array_equal(grad_cam(model, images[:1], [1]), together[:1])
+
+
+def test_explaining_again_and_again_leaves_nothing_behind(classifier: vggft.Classifier, corners: tuple) -> None:
+    """Keras keeps a node for every part that is made of a network, in the layers that they share."""
+
+    def nodes() -> int:
+        return sum(len(layer._inbound_nodes) for layer in classifier.keras_model.layers)
+
+    grad_cam(classifier.keras_model, corners[0][:1], [0])
+    before = nodes()
+    for _ in range(3):
+        grad_cam(classifier.keras_model, corners[0][:1], [0])
+    assert nodes() == before
+
+
+def test_of_files_arrays_and_words(classifier: vggft.Classifier, corners: tuple, tmp_path: Path) -> None:
+    """The picture is shown upright and in its own proportions, and the file is the overlay."""
+    turned = Image.fromarray(corners[0][0]).resize((320, 160)).transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    found = classifier.explain(tmp_path / "turned.jpg")
+    assert found.picture.shape == (160, 320, 3)
+    assert (found.label, found.block) == ("0", "block5")
+    assert found.probability == pytest.approx(classifier.predict(tmp_path / "turned.jpg").max(), abs=1e-5)
+    assert found.heatmap.shape == (SIDE, SIDE)
+    np.testing.assert_array_equal(found.overlay(strength=0), found.picture)
+    found.save(tmp_path / "overlay.png")
+    np.testing.assert_array_equal(np.array(Image.open(tmp_path / "overlay.png")), found.overlay())
+    half = Explanation(found.picture, np.eye(2, dtype="float32")[:1].repeat(2, 0), "0", 1.0, "block5").overlay()
+    np.testing.assert_array_equal(half[:, -80:], found.picture[:, -80:])  # where nothing speaks for it
+    assert (half[:, :80] != found.picture[:, :80]).any(-1).all()
+
+    both = classifier.explain([corners[0][0], corners[0][1] / 255.0], label="2")
+    assert [each.label for each in both] == ["2", "2"]
+    np.testing.assert_array_equal(both[1].picture, corners[0][1])
+    each = classifier.explain(list(corners[0][:3]), label=["2", "0", "1"], block="block1")
+    assert [e.label for e in each] == ["2", "0", "1"]
+
+
+def test_what_cannot_be_explained_is_said(classifier: vggft.Classifier, corners: tuple, tmp_path: Path) -> None:
+    with pytest.raises(vggft.ConfigError, match=r"'cat' is no class of this classifier; it knows 0, 1, 2"):
+        classifier.explain(corners[0][0], label="cat")
+    with pytest.raises(vggft.ConfigError, match=r"block must be one of block1, .*; got 'fc1'"):
+        classifier.explain(corners[0][0], block="fc1")
+    with pytest.raises(vggft.ConfigError, match="one for each of 2 pictures; got 1"):
+        classifier.explain(corners[0][:2], label=["0"])
+    (tmp_path / "broken.jpg").write_bytes(b"<html>")
+    with pytest.raises(vggft.DataError, match=r"broken\.jpg is not an image"):
+        classifier.explain([tmp_path / "broken.jpg", corners[0][0]])

@@ -1,0 +1,293 @@
+"""The command line, as a person or a program meets it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import vggft
+from vggft.cli import main as cli
+from vggft.cli.search_commands import read_choice
+
+
+@pytest.fixture(scope="module")
+def folder(stripes: tuple, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stripes as a folder of class folders."""
+    root = tmp_path_factory.mktemp("data") / "stripes"
+    for i, (image, label) in enumerate(zip(*stripes, strict=True)):
+        path = root / "abc"[label] / f"{i:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    return root
+
+
+@pytest.fixture(scope="module")
+def run_dir(folder: Path, tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `vggft finetune` leaves."""
+    path = tmp_path_factory.mktemp("run") / "first"
+    finetune(folder, tiny_weights, "--run-dir", path, "--test", "0.2", "--epochs", "60", "--learning-rate", "0.003")
+    return path
+
+
+def run(*arguments: Any, status: int = 0) -> str:
+    """Run a command in this process; returns what it printed on standard output."""
+    result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+    if isinstance(result.exception, vggft.VggftError):
+        raise result.exception  # `main` prints these
+    assert result.exit_code == status, (result.output, result.exception)
+    return result.stdout
+
+
+def finetune(folder: Path, weights: Path, *arguments: Any) -> str:
+    quick = ("--num-classes", 3, "--backbone", weights, "--image-size", 32, "--units", "16", "--quiet")
+    return run("finetune", folder, *quick, *arguments)
+
+
+def test_finetune_prints_how_good_it_is_and_where_it_is(folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    printed = finetune(folder, tiny_weights, "--run-dir", tmp_path / "run", "--epochs", 2, "--test", 0.2)
+    assert re.search(r"Test: accuracy \d\.\d+ \(95 % interval 0\.\d+ to [01]\.\d+; 24 images, 3 classes\)", printed)
+    assert f"The classifier is {tmp_path / 'run' / 'classifier.keras'}" in printed.replace("\n", " ")
+    assert (tmp_path / "run" / "classifier.keras").exists()
+    assert f"Next: vggft report {tmp_path / 'run'}" in printed.replace("\n", " ")
+
+
+def test_without_a_run_dir_a_new_one_is_taken(
+    folder: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for n in (1, 2):
+        found = json.loads(finetune(folder, tiny_weights, "--epochs", 1, "--json"))
+        assert found["classifier"] == f"runs/stripes-{n}/classifier.keras"
+        assert found["split"] == "validation" and 0 <= found["accuracy"] <= 1
+
+
+def test_evaluate_says_the_same_again(run_dir: Path, folder: Path) -> None:
+    with (run_dir / "splits.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    table = run_dir.parent / "test.csv"
+    table.write_text("image,label\n" + "".join(f"{row['image']},{Path(row['image']).parent.name}\n" for row in rows))
+    found = json.loads(run("evaluate", run_dir / "classifier.keras", table, "--json"))
+    judged = json.loads((run_dir / "evaluation.json").read_text())
+    assert found["num_images"] == 24 and found["accuracy"] == judged["test"]["accuracy"]
+    with pytest.warns(UserWarning, match="trained or chosen on 96 of these 120 images"):
+        assert "All: accuracy" in run("evaluate", run_dir / "classifier.keras", folder, "--quiet")
+
+
+def test_predict_prints_words_or_writes_a_csv_file(run_dir: Path, folder: Path, tmp_path: Path) -> None:
+    model = run_dir / "classifier.keras"
+    words = run("predict", model, folder / "a" / "000.png", "--quiet")
+    assert re.search(r"000\.png: [abc] \(\d+\.\d%\), [abc] \(", words)
+
+    output = tmp_path / "predictions.csv"
+    run("predict", model, folder, "--output", output, "--quiet")
+    with output.open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 120 and list(rows[0]) == ["image", "label", "probability", "a", "b", "c"]
+    expected = vggft.load(model).predict([rows[5]["image"]])[0]
+    np.testing.assert_allclose([float(rows[5][name]) for name in "abc"], expected, atol=1e-5)
+    with pytest.raises(vggft.ConfigError, match="exists already; --force"):
+        run("predict", model, folder, "--output", output)
+
+
+def test_audit_reports_and_exits_with_one_where_there_are_errors(folder: Path, tmp_path: Path) -> None:
+    assert "120 images" in run("audit", folder, "--quiet")
+    assert json.loads(run("audit", folder, "--json"))["errors"] == []
+    (tmp_path / "bad" / "a").mkdir(parents=True)
+    (tmp_path / "bad" / "a" / "note.jpg").write_text("hello")
+    assert "note.jpg" in run("audit", tmp_path / "bad", "--quiet", status=1)
+
+
+def test_errors_are_sentences_on_standard_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["vggft", "finetune", "no such folder", "--num-classes", "3", "--backbone", "none"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    printed = capsys.readouterr()
+    assert caught.value.code == 2
+    assert printed.err.startswith("Error: backbone must be one of") and "Traceback" not in printed.err
+    assert printed.out == ""
+
+
+@pytest.mark.parametrize("command", ["", "audit", "finetune", "evaluate", "predict", "draw", "demo"])
+def test_help_teaches(command: str) -> None:
+    text = run(*command.split(), "--help")
+    assert "Usage" in text and len(text) > 300
+    assert f"vggft {vggft.__version__}" in run("--version")
+
+
+@pytest.mark.slow
+def test_the_demo_learns_digits(tmp_path: Path) -> None:
+    printed = run("demo", "--run-dir", tmp_path / "demo", "--quiet")
+    accuracy = re.search(r"Test: accuracy (\d\.\d+)", printed)
+    assert accuracy and float(accuracy[1]) > 0.9
+    assert (tmp_path / "demo" / "classifier.keras").exists()
+
+
+def test_a_dry_run_says_what_it_would_cost_and_leaves_no_run(folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    printed = finetune(folder, tiny_weights, "--dry-run", "--run-dir", run_dir, "--freeze", "block3")
+    assert re.search(r"Estimate: .*; training at most .*; about .* of memory", " ".join(printed.split()))
+    assert not run_dir.exists()
+    told = json.loads(finetune(folder, tiny_weights, "--dry-run", "--json", "--augment", "--precision", "float32"))
+    assert told["images"] == {"train": 96, "validation": 24} and told["minutes"] > 0
+    assert (told["passes"], told["views"]) == (4, 120 + 3 * 96)  # four views of what is trained on
+
+
+def test_the_cache_is_listed_verified_and_pruned(
+    folder: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VGGFT_CACHE_DIR", str(tmp_path))
+    assert "0 entries" in run("cache", "list")
+    finetune(folder, tiny_weights, "--epochs", 1, "--run-dir", tmp_path / "run")
+    entries = {entry["kind"]: entry for entry in json.loads(run("cache", "list", "--json"))}
+    assert entries["features"]["cut"] == "avg_pool" and entries["features"]["shape"] == [120, 32]
+    assert entries["images"]["bytes"] > 120 * 32 * 32 * 3
+    assert "features avg_pool" in run("cache", "list") and "0 incomplete" in run("cache", "verify")
+
+    rows = tmp_path / "images" / entries["images"]["entry"] / "rows.npy"
+    content = bytearray(rows.read_bytes())
+    content[5000] ^= 1
+    rows.write_bytes(content)
+    assert f"images/{entries['images']['entry']}: 1 shards are missing" in run("cache", "verify", status=1)
+    assert json.loads(run("cache", "verify", "--json", status=1))["damaged"] == {f"images/{rows.parent.name}": [0]}
+    finetune(folder, tiny_weights, "--epochs", 1, "--run-dir", tmp_path / "run2")
+    assert "0 incomplete" in run("cache", "verify")
+
+    with pytest.raises(vggft.ConfigError, match="as 20GB, 500MB"):
+        run("cache", "prune", "--max-size", "lots")
+    run("cache", "prune", "--max-size", "0.2MB")
+    left = json.loads(run("cache", "list", "--json"))
+    assert 0 < sum(entry["bytes"] for entry in left) <= 200_000
+    assert "0 entries" in run("cache", "prune", "--max-size", "0")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("256", 256),
+        ("0.5", 0.5),
+        ("64,128", [64, 128]),
+        ("avg,max", ["avg", "max"]),
+        ("64:512:log", (64, 512, "log")),
+        ("1e-4:1e-2:log", (1e-4, 1e-2, "log")),
+        ("0:0.5", (0, 0.5)),
+    ],
+)
+def test_choices_in_the_words_of_a_shell(text: str, value: Any) -> None:
+    assert read_choice("units", text) == value
+
+
+def test_search_prints_its_trials_and_where_they_are(folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    fixed = ("--num-classes", 3, "--backbone", tiny_weights, "--image-size", 32, "--precision", "float32", "--quiet")
+    asked = ("--trials", 3, "--algorithm", "grid", "--units", "8,16", "--layers", 1, "--learning-rate", "0.01")
+    searched = ("search", folder, *fixed, *asked, "--epochs", 2, "--run-dir", tmp_path / "run", "--test", 0.2)
+    searched += ("--calibrate",)
+    printed = run(*searched)
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["calibration"]["temperature"] > 0
+    assert "2 trials, searched for the max of validation accuracy" in printed and "units 16" in printed
+    assert "Test images were touched once" in printed and (tmp_path / "run" / "trials.csv").exists()
+    with pytest.raises(vggft.RunError, match="not empty"):
+        run(*searched)
+    again = json.loads(run(*searched, "--resume", "--json"))
+    assert again["trials"] == 2 and again["winner"] == "scored" and Path(again["classifier"]).exists()
+    with pytest.raises(vggft.ConfigError, match="--resume goes on with the search in --run-dir"):
+        run("search", folder, *fixed, "--resume")
+    with pytest.raises(vggft.ConfigError, match="--units needs a value"):
+        run("search", folder, *fixed, "--units", " ")
+
+
+def test_report_writes_a_page_and_a_card_beside_the_run(
+    run_dir: Path, folder: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    printed = run("report", run_dir)
+    page = run_dir / "report.html"
+    assert str(page) in printed and (run_dir / "MODEL_CARD.md").read_text(encoding="utf-8").startswith("---\n")
+    card = (run_dir / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "vggft.finetune(" in card and "stripes" in card
+    assert str(folder.parent) not in card and str(tiny_weights.parent) not in card  # a card is for others
+    text = page.read_text(encoding="utf-8")
+    assert text.count("data:image/jpeg") == 24 and "Images of each class" in text
+    page.write_text("mine")
+    with pytest.raises(vggft.ConfigError, match=r"report\.html exists already; --force overwrites it"):
+        run("report", run_dir)
+    assert page.read_text() == "mine"
+    run("report", run_dir / "classifier.keras", "--output", tmp_path / "a.html", "--card", tmp_path / "b.md")
+    assert (tmp_path / "a.html").exists() and (tmp_path / "b.md").exists()
+    run("report", run_dir, "--force")
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_explain_writes_an_overlay_for_each_picture(run_dir: Path, folder: Path, tmp_path: Path) -> None:
+    printed = run("explain", run_dir, folder / "a" / "000.png", folder / "b", "--output", tmp_path / "out")
+    assert re.search(r"000\.png: [abc] \(\d+\.\d%\) -> .*000\.block5\.jpg", printed)
+    assert len(list((tmp_path / "out").iterdir())) == 41
+    with Image.open(tmp_path / "out" / "000.block5.jpg") as overlay:
+        assert overlay.size == (32, 32)
+    common = ("explain", run_dir, folder / "a" / "000.png", "--output", tmp_path / "out")
+    with pytest.raises(vggft.ConfigError, match="exists already; --force"):
+        run(*common)
+    assert ": b (" in run(*common, "--block", "block4", "--label", "b")
+    with pytest.raises(vggft.ConfigError, match="There are no images in the folder"):
+        run("explain", run_dir, run_dir)
+
+
+def test_compare_two_runs_on_what_both_were_judged_on(
+    run_dir: Path, folder: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    finetune(folder, tiny_weights, "--run-dir", tmp_path / "second", "--test", "0.2", "--epochs", "1")
+    printed = run("compare", run_dir, tmp_path / "second" / "classifier.keras")
+    assert "first and second on the same 24 test images" in printed and "McNemar's exact test: p = " in printed
+    found = json.loads(run("compare", run_dir, tmp_path / "second", "--json"))
+    assert found["metrics"]["accuracy"]["difference"] == pytest.approx(
+        found["metrics"]["accuracy"]["second"] - found["metrics"]["accuracy"]["first"]
+    )
+    with pytest.warns(UserWarning, match="trained or chosen on"):
+        assert json.loads(run("compare", run_dir, tmp_path / "second", folder, "--json"))["images"] == 120
+
+
+def test_export_says_what_it_compared(run_dir: Path, folder: Path, tmp_path: Path) -> None:
+    printed = run("export", run_dir, tmp_path / "model.onnx")
+    assert "ONNX in float32" in printed and "Read back on 24 images" in printed
+    found = json.loads(run("export", run_dir, tmp_path / "model.tflite", "--precision", "float16", "--json"))
+    assert found["exported_accuracy"] == pytest.approx(found["accuracy"], abs=0.05)
+    given = run("export", run_dir, tmp_path / "given.onnx", "--data", folder)
+    assert "Read back on 120 images" in given
+    with pytest.raises(vggft.ConfigError, match=r"model\.onnx exists already; --force overwrites it"):
+        run("export", run_dir, tmp_path / "model.onnx")
+
+
+def test_evaluate_by_a_column(run_dir: Path, folder: Path, tmp_path: Path) -> None:
+    rows = [(path, path.parent.name, "ab"[i % 2]) for i, path in enumerate(sorted(folder.rglob("*.png")))]
+    table = tmp_path / "sites.csv"
+    table.write_text("image,label,site\n" + "".join(f"{path},{label},site {site}\n" for path, label, site in rows))
+    with pytest.warns(UserWarning, match="trained or chosen on"):
+        printed = run("evaluate", run_dir, table, "--by", "site", "--quiet")
+    assert "By site:" in printed and re.search(r"  site b: All: accuracy .* 60 images", printed)
+    with pytest.warns(UserWarning, match="trained or chosen on"):
+        found = json.loads(run("evaluate", run_dir, table, "--by", "site", "--json"))
+    assert found["slices"]["site a"]["num_images"] == 60
+
+
+def test_calibration_and_curves_are_asked_for_by_flags(folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    finetune(folder, tiny_weights, "--run-dir", tmp_path / "run", "--epochs", 2, "--calibrate", "--tensorboard")
+    judged = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert judged["calibration"]["temperature"] > 0
+    assert list((tmp_path / "run" / "tensorboard").rglob("events*"))
+    with pytest.raises(vggft.ConfigError, match="tune_thresholds=True is for images with several labels"):
+        finetune(folder, tiny_weights, "--run-dir", tmp_path / "other", "--tune-thresholds")
+
+
+def test_serve_passes_on_where_and_how_much(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr("vggft.deploy.server.serve", lambda classifier, **how: asked.update(how))
+    run("serve", run_dir, "--host", "0.0.0.0", "--port", 8123, "--max-megabytes", 2)
+    assert (asked["host"], asked["port"], asked["max_bytes"]) == ("0.0.0.0", 8123, 2 * 2**20)

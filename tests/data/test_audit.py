@@ -1,0 +1,196 @@
+"""What `audit` finds in data with every fault, and that it finds nothing in data without."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vggft.data.audit import Audit, audit, make_audit
+from vggft.data.dataset import open_dataset
+from vggft.data.scan import scan
+from vggft.errors import ConfigError, DataError
+
+
+def picture(path: Path, seed: int, size: tuple[int, int] = (40, 36), **options: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+@pytest.fixture
+def clean(tmp_path: Path) -> Path:
+    for c, name in enumerate(("daisy", "rose")):
+        for i in range(4):
+            picture(tmp_path / name / f"{i}.png", seed=10 * c + i)
+    return tmp_path
+
+
+def found(data: Any, *args: Any) -> Audit:
+    return audit(data, *args, image_size=32)
+
+
+def test_clean_data(clean: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = found(clean, 2)
+    assert result.ok and result.errors == result.warnings == result.duplicates == result.unreadable == ()
+    assert (result.images, result.splits, result.class_names) == (8, {"all": 8}, ("daisy", "rose"))
+    assert result.class_counts == {"all": {"daisy": 4, "rose": 4}}
+    assert (result.widths, result.heights) == ((40, 40, 40), (36, 36, 36))
+    assert (result.modes, result.formats) == ({"RGB": 8}, {"PNG": 8})
+    text = str(result)
+    assert text.startswith("8 images, 2 classes\n40x36 px each; 8 PNG, 8 RGB\n")
+    assert text.endswith("Nothing is wrong with it.")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_unreadable_files(clean: Path) -> None:
+    (clean / "rose" / "0.png").write_bytes(b"hello")
+    picture(clean / "rose" / "1.png", seed=0, size=(20, 20))
+    result = found(clean)
+    assert not result.ok and len(result.unreadable) == 2
+    assert "2 images cannot be used" in result.errors[0]
+    assert f"{clean / 'rose' / '0.png'} is not an image" in result.errors[0] and "20x20 px" in result.errors[0]
+
+
+def test_copies(clean: Path) -> None:
+    data = (clean / "rose" / "0.png").read_bytes()
+    (clean / "rose" / "copy.png").write_bytes(data)
+    picture(clean / "daisy" / "other.bmp", seed=10)  # the same pixels in another class and format
+    (clean / "daisy" / "twin.png").write_bytes((clean / "daisy" / "3.png").read_bytes())
+    result = found(clean)
+    names = [{Path(name).name for name in group} for group in result.duplicates]
+    assert sorted(map(len, names)) == [2, 3] and {"0.png", "copy.png", "other.bmp"} in names
+    assert len(result.conflicts) == 1 and len(result.conflicts[0]) == 3 and result.leaks == ()
+    text = "\n".join(result.warnings)
+    assert (
+        "1 image with different labels on its copies" in text and "1 image more than once, with the same label" in text
+    )
+    assert result.ok
+
+
+def test_copies_across_splits(clean: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    root = tmp_path_factory.mktemp("split")
+    clean.rename(root / "train")
+    picture(root / "test" / "rose" / "leaked.png", seed=10)
+    result = found(root)
+    assert result.splits == {"train": 8, "test": 1}
+    assert [[Path(name).name for name in group] for group in result.leaks] == [["0.png", "leaked.png"]]
+    text = "\n".join(result.warnings)
+    assert "1 image in more than one split" in text
+    assert "no images in test, so nothing is known there of: daisy." in text
+    assert "train" in str(result) and result.class_counts["test"] == {"daisy": 0, "rose": 1}
+
+
+def test_names_that_lie_and_files_that_are_left_out(clean: Path) -> None:
+    (clean / "rose" / "0.png").rename(clean / "rose" / "0.jpg")
+    (clean / "rose" / "readme.md").write_text("hello")
+    (clean / "rose" / "1.png").rename(clean / "rose" / "1")
+    result = found(clean)
+    assert result.wrong_suffix == (f"{clean / 'rose' / '0.jpg'} is a PNG file by content.",)
+    assert {Path(path).name for path in result.ignored} == {"readme.md", "1"}
+    text = "\n".join(result.warnings)
+    assert "1 file with the suffix of another format" in text and "images by their content were left out (1)" in text
+
+
+def test_classes_that_are_small_or_missing(clean: Path) -> None:
+    picture(clean / "tulip" / "0.png", seed=30)
+    picture(clean / "tulip" / "copy.png", seed=30)
+    picture(clean / "lily" / "0.png", seed=40)
+    picture(clean / "lily" / "1.png", seed=41)
+    (clean / "orchid").mkdir()
+    result = found(clean)
+    assert "no images are of class orchid." in result.errors
+    assert "too few distinct images to learn and to judge from: tulip (1)." in result.errors
+    assert any(warning.endswith("which takes 3: lily (2).") for warning in result.warnings)
+    assert result.class_counts["all"]["tulip"] == 2
+
+
+def test_imbalance(clean: Path) -> None:
+    for i in range(41):
+        picture(clean / "daisy" / f"more{i}.png", seed=100 + i)
+    assert any("45 images of daisy, but 4 of rose" in warning for warning in found(clean).warnings)
+
+
+def test_what_finetune_would_raise_is_reported(clean: Path) -> None:
+    assert found(clean, 3).errors == (f"num_classes=3, but the folder {clean} has 2 classes: daisy, rose.",)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (6, 32, 32, 3), np.uint8)
+    result = found((images, [0, 1, -1, 0, 1, 7]), 2)
+    assert result.errors == ("labels must be integers in 0..1; got label -1 at images[2], label 7 at images[5].",)
+    assert result.images == 4
+    assert (
+        "images[1] holds NaN"
+        in found((np.where(np.arange(2) == 1, np.nan, 0.5)[:, None, None] * np.ones((32, 32)), [0, 1])).errors[0]
+    )
+    (clean / "labels.csv").write_text(
+        "image,label\nrose/0.png,a\nrose/1.png,a\nnowhere.png,b\ndaisy/0.png,b\ndaisy/1.png,b\n"
+    )
+    result = found(clean / "labels.csv")
+    assert result.images == 4 and "files that do not exist (1;" in result.errors[0]
+    empty = found((images[:0], []))
+    assert not empty.ok and empty.images == 0 and "0 images, 0 classes" in str(empty)
+
+
+def test_only_an_unusable_argument_raises(clean: Path) -> None:
+    with pytest.raises(DataError, match="a string instead of a dataset"):
+        found("no such folder")
+    with pytest.raises(ConfigError, match="image_size must be an integer >= 32; got 8"):
+        audit(clean, image_size=8)
+
+
+def test_json(clean: Path) -> None:
+    (clean / "rose" / "0.png").write_bytes(b"hello")
+    for data in (clean, (np.zeros((3, 32, 32, 3)), np.eye(3)[[0, 1, 1]] + np.eye(3)[[1, 1, 2]])):
+        result = found(data).to_dict()
+        assert json.loads(json.dumps(result)) == result
+        assert result["ok"] is False
+
+
+def test_several_labels() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), np.uint8)
+    images[5] = images[4]
+    labels = np.array([[1, 1], [1, 0], [0, 1], [0, 0], [1, 1], [0, 1]])
+    result = found((images, labels))
+    assert result.multi_label and result.class_counts == {"all": {"0": 3, "1": 4}}
+    assert result.conflicts == (("images[4]", "images[5]"),)
+    assert result.modes == {"uint8": 6} and result.formats == {}
+    assert str(result).startswith("6 images, 2 classes (multi-label)")
+
+
+def test_many_classes_are_cut_short() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (90, 32, 32, 3), np.uint8)
+    text = str(found((images, np.arange(90) % 30)))
+    assert "... and 10 more classes with 30 images" in text
+    assert max(map(len, text.splitlines())) < 100
+
+
+def test_sizes_and_their_middle(clean: Path) -> None:
+    picture(clean / "rose" / "tall.jpg", seed=1, size=(50, 300))
+    Image.new("L", (64, 36)).save(clean / "rose" / "grey.png")
+    result = found(clean)
+    assert (result.widths, result.heights) == ((40, 40, 64), (36, 36, 300))
+    assert result.modes == {"RGB": 9, "L": 1} and result.formats == {"PNG": 9, "JPEG": 1}
+    assert "40x36 px in the middle, 40-64 wide and 36-300 high" in str(result)
+
+
+def test_scans_that_were_made_already_are_not_made_again(clean: Path) -> None:
+    splits = open_dataset(clean, 2)
+    scans = {name: scan(part, 32) for name, part in splits.items()}
+    assert make_audit(splits, scans) == found(clean)
+
+
+def test_progress_is_shown_when_asked(clean: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    audit(clean, image_size=32, verbose=1)
+    out, err = capsys.readouterr()
+    assert out == "" and "8/8" in err
+
+
+def test_sign_digits(shared_data: Path) -> None:
+    result = audit(shared_data / "sign_digits", 10, image_size=64)
+    assert result.ok and result.images == 2062
+    assert result.widths == (100, 100, 3024)

@@ -1,0 +1,148 @@
+"""From a dataset to one pool of pixels and the rows that are train, validation and test."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vggft.cache import Cache
+from vggft.data import pool as splits
+from vggft.data import scan as pixels
+from vggft.data.pool import Pool
+from vggft.data.splitting import folds_of
+from vggft.errors import DataError
+from vggft.progress import Narrator
+
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (80, 32, 32, 3), dtype=np.uint8)
+LABELS = np.repeat([0, 1], [60, 20])  # three to one, to see the stratification
+MIXED = np.arange(80) % 2
+
+
+def prepare(data: Any, **arguments: Any) -> Pool:
+    return splits.prepare(data, 2, image_size=32, cache=Cache(), narrator=Narrator(0), **arguments)
+
+
+def folder(path: Path) -> Path:
+    """Two classes of eight images, and one file that is not an image."""
+    for row in range(16):
+        file = path / "ab"[row % 2] / f"{row}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(PIXELS[row]).save(file)
+    (path / "a" / "letter.jpg").write_text("Dear bee")
+    return path
+
+
+def test_fractions_are_of_all_and_of_the_rest_and_stratified() -> None:
+    pool = prepare((PIXELS, LABELS), test=0.25, validation=0.2)
+    counts = {split: np.bincount(pool.labels(split)).tolist() for split in pool.rows}
+    assert counts == {"train": [36, 12], "validation": [9, 3], "test": [15, 5]}
+    assert sorted(np.concatenate(list(pool.rows.values()))) == list(range(80))
+    np.testing.assert_array_equal(pool.pixels, PIXELS)
+    np.testing.assert_array_equal(pool.targets, np.eye(2)[LABELS])
+    assert pool.left_out == ()
+
+
+def test_copies_of_an_image_fall_on_one_side_of_a_fraction() -> None:
+    pool = prepare((np.repeat(PIXELS[:20], 3, axis=0), np.repeat(MIXED[:20], 3)), test=0.3, validation=0.3)
+    sides = {split: pool.digests_of(split) for split in pool.rows}
+    assert [len(side) for side in sides.values()] == [10, 4, 6]
+    assert len(frozenset.union(*sides.values())) == 20
+    assert [len(rows) for rows in pool.rows.values()] == [30, 12, 18]
+
+
+def test_the_test_rows_follow_from_the_seed_alone() -> None:
+    pools = [prepare((PIXELS, LABELS), test=0.25, validation=v, seed=3) for v in (0.1, 0.2, 0.5)]
+    for pool in pools[1:]:
+        np.testing.assert_array_equal(pool.rows["test"], pools[0].rows["test"])
+    held = (PIXELS[:4], MIXED[:4])
+    test = prepare((PIXELS[4:], LABELS[4:]), validation=held, test=0.25, seed=3).rows["test"]
+    assert len(test) == 19  # a quarter of the 76 that are not validation
+    again = prepare((PIXELS, LABELS), test=0.25, validation=0.2, seed=3)
+    assert again.fingerprint == pools[1].fingerprint
+    other = prepare((PIXELS, LABELS), test=0.25, validation=0.2, seed=4)
+    assert set(other.rows["test"]) != set(again.rows["test"]) and other.fingerprint != again.fingerprint
+
+
+def test_duplicates_between_given_parts_are_left_out_and_named() -> None:
+    """Rows 0..11 are train, 12..17 validation, 18..23 test; some are in two or three parts."""
+    train, validation, test = [*range(12), 12, 18], [*range(12, 18), 18, 19], [*range(18, 24)]
+    pool = prepare(
+        (PIXELS[train], MIXED[train]),
+        validation=(PIXELS[validation], MIXED[validation]),
+        test=(PIXELS[test], MIXED[test]),
+    )
+    for split, expected in {"train": range(12), "validation": range(12, 18), "test": range(18, 24)}.items():
+        np.testing.assert_array_equal(pool.pixels[pool.rows[split]], PIXELS[expected])
+    text = "\n".join(pool.left_out)
+    assert len(pool.left_out) == 4 and text.count("left out of train") == text.count("left out of validation") == 2
+    assert "images[13] was left out of train" in text and "images[7] was left out of validation" in text
+
+
+def test_duplicates_within_a_given_part_stay() -> None:
+    pool = prepare((PIXELS[[0, 1, 0, 1]], MIXED[[0, 1, 0, 1]]), validation=(PIXELS[2:4], MIXED[2:4]))
+    assert [len(rows) for rows in pool.rows.values()] == [4, 2] and pool.left_out == ()
+
+
+def test_a_part_that_duplicates_empty_is_an_error() -> None:
+    with pytest.raises(DataError, match="No images are left in train"):
+        prepare((PIXELS[:4], MIXED[:4]), validation=(PIXELS[:4], MIXED[:4]))
+
+
+def test_bad_images_are_raised_or_left_out_and_listed(tmp_path: Path) -> None:
+    data = folder(tmp_path)
+    with pytest.raises(DataError, match=r"1 of 17 images cannot be used.*\n.*letter\.jpg is not an image"):
+        prepare(data)
+    pool = prepare(data, on_bad_image="skip", validation=0.25)
+    bad = pool.names.index(str(data / "a" / "letter.jpg"))
+    assert set(np.concatenate(list(pool.rows.values()))) == set(range(17)) - {bad}
+    assert [len(rows) for rows in pool.rows.values()] == [12, 4]
+    (left_out,) = pool.left_out
+    assert "letter.jpg is not an image" in left_out
+
+
+def test_images_are_decoded_once_whatever_their_names(tmp_path: Path) -> None:
+    """The second time they come from the disk, though the files were moved; what is wrong is said of the new names."""
+    kinds: dict[str, Any] = {"on_bad_image": "skip", "validation": 0.25}
+    first = prepare(folder(tmp_path / "first"), **kinds)
+    shutil.move(tmp_path / "first", tmp_path / "second")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pixels, "scan", lambda *_: pytest.fail("decoded again"))
+        second = prepare(tmp_path / "second", **kinds)
+    assert isinstance(second.pixels, np.memmap) and second.fingerprint == first.fingerprint
+    np.testing.assert_array_equal(second.pixels, first.pixels)
+    assert second.audit.to_dict()["images"] == first.audit.to_dict()["images"]
+    assert [text.replace("first", "second") for text in first.left_out] == list(second.left_out) != []
+
+
+def test_an_image_that_changed_is_decoded_again(tmp_path: Path) -> None:
+    data = folder(tmp_path / "data")
+    (data / "a" / "letter.jpg").unlink()
+    before = prepare(data, validation=0.25)
+    row = before.names.index(str(data / "a" / "0.png"))
+    Image.fromarray(255 - PIXELS[0]).save(data / "a" / "0.png")
+    after = prepare(data, validation=0.25)
+    np.testing.assert_array_equal(before.pixels[row], PIXELS[0])
+    np.testing.assert_array_equal(after.pixels[row], 255 - PIXELS[0])
+
+
+def test_folds_are_stratified_and_keep_copies_together() -> None:
+    targets = np.eye(2, dtype="float32")[LABELS]
+    digests = [f"{row // 2}" for row in range(80)]  # every image is there twice
+    folds = folds_of(targets, digests, 4, 0, ("a", "b"))
+    assert sorted(np.concatenate([held for _, held in folds])) == list(range(80))
+    for train, held in folds:
+        assert set(train) | set(held) == set(range(80)) and not set(train) & set(held)
+        assert not {digests[row] for row in train} & {digests[row] for row in held}
+        assert (LABELS[held] == 1).sum() in (4, 6)  # of 20
+    again = folds_of(targets, digests, 4, 0, ("a", "b"))
+    assert all((a[1] == b[1]).all() for a, b in zip(folds, again, strict=True))
+    with pytest.raises(
+        DataError, match=r"11 folds need as many distinct images of every class; too few in: 'b' \(10\)"
+    ):
+        folds_of(targets, digests, 11, 0, ("a", "b"))

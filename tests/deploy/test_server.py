@@ -1,0 +1,423 @@
+"""Serving: the endpoint with a real client, the page in a real browser, and that nothing is left behind."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import base64
+import http.client
+import io
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+from PIL import Image
+
+import vggft
+from vggft.deploy import server as serving
+from vggft.network.description import Description, build
+
+pytest.importorskip("starlette", reason="needs vggft[serve]")
+pytest.importorskip("uvicorn", reason="needs vggft[serve]")
+
+NAMES = ("<b>cat</b>", "dog & co", "Füchse")
+LIMIT = 2**20
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server in a process of its own."""
+
+    url: str
+    process: subprocess.Popen[str]
+    places: tuple[Path, ...]  # where it might leave something
+
+    def post(self, data: Any = None, **arguments: Any) -> requests.Response:
+        return requests.post(f"{self.url}/classify", data=data, timeout=30, **arguments)
+
+    def left(self) -> list[Path]:
+        return [path for place in self.places for path in place.rglob("*")]
+
+
+@contextmanager
+def started(model: Path, room: Path) -> Iterator[Server]:
+    """Start `vggft serve` with a temporary and a working directory of its own, and end it."""
+    places = room / "tmp", room / "cwd"
+    for place in places:
+        place.mkdir(parents=True)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with (room / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vggft", "serve", str(model), "--port", str(port), "--max-megabytes", "1"],
+            cwd=places[1],
+            env={**os.environ, "TMPDIR": str(places[0]), "PYTHONPATH": str(Path(vggft.__file__).parents[1])},
+            stderr=log,
+            stdout=log,
+            text=True,
+        )
+    server = Server(f"http://127.0.0.1:{port}", process, places)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            assert process.poll() is None and time.monotonic() < deadline, (room / "log").read_text()
+            try:
+                assert requests.get(f"{server.url}/health", timeout=5).json() == {"status": "ok"}
+                break
+            except requests.ConnectionError:
+                time.sleep(0.1)
+        yield server
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def classifier() -> vggft.Classifier:
+    description = Description(class_names=NAMES, image_size=32, width=1 / 16, backbone="tiny")
+    return vggft.Classifier(build(description, seed=3), description)
+
+
+@pytest.fixture(scope="module")
+def model(classifier: vggft.Classifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return classifier.save(tmp_path_factory.mktemp("model") / "tiny.keras")
+
+
+@pytest.fixture(scope="module")
+def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with started(model, tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Files that are easily read in another way than `predict` reads them."""
+    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    smooth = Image.fromarray(rng.integers(0, 256, (6, 9, 4), dtype="uint8")).resize((360, 240))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    smooth.convert("RGB").save(folder / "turned.jpg", exif=exif)
+    smooth.save(folder / "clear.png")
+    smooth.convert("L").save(folder / "grey.png")
+    Image.fromarray(np.asarray(smooth.convert("L")).astype("uint16") * 257).save(folder / "deep.tiff")
+    smooth.convert("CMYK").resize((32, 32)).save(folder / "print.jpg")
+    return {path.stem: path for path in folder.iterdir()}
+
+
+def png(width: int, height: int) -> bytes:
+    """A small PNG file that promises many pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(bytes(1000))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def png_of(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def detail(response: requests.Response) -> str:
+    """The sentence of an error."""
+    assert response.headers["content-type"] == "application/json"
+    return str(response.json()["detail"])
+
+
+@pytest.mark.parametrize("name", ["turned", "clear", "grey", "deep", "print"])
+def test_it_answers_what_predict_says(
+    server: Server, classifier: vggft.Classifier, pictures: dict[str, Path], name: str
+) -> None:
+    """Of a body and of a form."""
+    data, expected = pictures[name].read_bytes(), classifier.predict(pictures[name])[0]
+    answers = [server.post(data), server.post(files={"file": (name, data, "image/anything")})]
+    for found in (answer.json() for answer in answers):
+        by_label = {each["label"]: each["probability"] for each in found["labels"]}
+        np.testing.assert_allclose([by_label[label] for label in NAMES], expected, atol=1e-6)
+        assert found["label"] == found["labels"][0]["label"] == classifier.classify(pictures[name]).label
+        assert found["present"] == [found["label"]] and "explanation" not in found
+    assert answers[0].headers["cache-control"] == "no-store"
+    size = {"turned": (240, 360), "print": (32, 32)}.get(name, (360, 240))
+    assert (found["image"]["width"], found["image"]["height"]) == size
+    assert len(server.post(data, params={"top": 1}).json()["labels"]) == 1
+
+
+def test_it_explains(server: Server, classifier: vggft.Classifier, pictures: dict[str, Path]) -> None:
+    for label in (None, *NAMES):
+        query = {"explain": "true"} if label is None else {"label": label}
+        found = server.post(pictures["turned"].read_bytes(), params=query).json()["explanation"]
+        expected = classifier.explain(pictures["turned"], label)
+        assert (found["label"], found["probability"]) == (expected.label, pytest.approx(expected.probability, abs=1e-6))
+        for name, pixels in {"picture": expected.picture, "overlay": expected.overlay()}.items():
+            kind, _, text = found[name].partition(",")
+            assert kind == "data:image/jpeg;base64"
+            shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(text)))).astype(float)
+            assert np.abs(shown - pixels).mean() < 4  # of 255: JPEG
+
+
+def test_it_says_what_it_is(server: Server) -> None:
+    found = requests.get(f"{server.url}/classifier", timeout=5).json()
+    assert found["class_names"] == list(NAMES) and found["image_size"] == 32
+    assert (found["max_bytes"], found["max_pixels"]) == (LIMIT, serving.MAX_PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "sentence"),
+    [
+        (b"", 400, "is empty: send the bytes of a picture"),
+        (b"hello", 415, "is not an image: it begins with b'hello'"),
+        (b"<html>", 415, "is not an image: .* a web page"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), 422, "The picture "),
+        (png(50_000, 50_000), 422, "2500 million pixels, above the limit of 50 million"),
+        (png(8192, 6145), 422, "8192x6145 = 50 million pixels"),
+        (png(1000, 1000), 422, "The picture is truncated"),
+        (png(16, 900), 422, "is 16x900 px; at least 32 px"),
+        (b"\xff\xd8\xff" + bytes(LIMIT), 413, "is larger than 1 MB"),
+    ],
+    ids="empty text web header bomb large truncated small heavy".split(),
+)
+def test_what_cannot_be_answered_is_refused_with_a_sentence(
+    server: Server, data: bytes, status: int, sentence: str
+) -> None:
+    """Whether it comes as a body, in chunks of unknown number, or in a form."""
+    chunks = (data[start : start + 65536] for start in range(0, len(data), 65536))
+    for answer in (server.post(data), server.post(chunks), server.post(files={"file": ("it.png", data)})):
+        assert answer.status_code == status
+        assert re.search(sentence, detail(answer))
+
+
+def test_questions_that_make_no_sense_are_refused(server: Server, pictures: dict[str, Path]) -> None:
+    data = pictures["grey"].read_bytes()
+    for top in ("0", "many"):
+        answer = server.post(data, params={"top": top})
+        assert answer.status_code == 400 and f"from 1; got '{top}'" in detail(answer)
+    answer = server.post(data, params={"label": "cow"})
+    assert answer.status_code == 400 and "'cow' is no class of this classifier; it knows <b>cat</b>" in detail(answer)
+    for form, headers in (({"file": "text"}, {}), (b"--x", {"Content-Type": "multipart/form-data"})):
+        sent = {"files": {"x": (None, "text")}} if isinstance(form, dict) else {"data": form, "headers": headers}
+        answer = server.post(**sent)
+        assert answer.status_code == 400 and "with one picture as file" in detail(answer)
+    assert requests.get(f"{server.url}/classify", timeout=5).status_code == 405
+    assert detail(requests.get(f"{server.url}/etc/passwd", timeout=5)) == "Not Found"
+
+
+def test_only_those_who_call_it_by_its_name_are_answered(server: Server) -> None:
+    """A web page cannot point a name of its own at it."""
+    for host, status in (("evil.example", 400), ("localhost", 200), ("127.0.0.1:1", 200), ("[::1]:8000", 200)):
+        assert requests.get(f"{server.url}/health", headers={"Host": host}, timeout=5).status_code == status
+
+
+def test_a_client_that_waits_for_leave_is_told_before_it_sends(server: Server) -> None:
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=10)
+    connection.putrequest("POST", "/classify")
+    connection.putheader("Content-Length", str(10**12))
+    connection.putheader("Expect", "100-continue")
+    connection.endheaders()
+    assert connection.getresponse().status == 413
+    connection.close()
+
+
+def test_fifty_clients_at_once_and_nothing_is_left(
+    server: Server, classifier: vggft.Classifier, pictures: dict[str, Path]
+) -> None:
+    files = {path: (path.read_bytes(), classifier.predict(path)[0].max()) for path in pictures.values()}
+    bad = {b"hello": 415, png(50_000, 50_000): 422, bytes(2 * LIMIT): 413}
+    until = time.monotonic() + 2
+
+    def client(number: int) -> int:
+        answered = 0
+        with requests.Session() as session:
+            while time.monotonic() < until:
+                if number % 10 == 0:
+                    data, status = list(bad.items())[answered % len(bad)]
+                    assert session.post(f"{server.url}/classify", data=data, timeout=30).status_code == status
+                else:
+                    data, probability = list(files.values())[(number + answered) % len(files)]
+                    answer = session.post(f"{server.url}/classify", data=data, timeout=30)
+                    assert answer.status_code == 200, answer.text
+                    assert answer.json()["labels"][0]["probability"] == pytest.approx(probability, abs=1e-6)
+                answered += 1
+        return answered
+
+    with ThreadPoolExecutor(50) as clients:
+        assert min(clients.map(client, range(50))) >= 1
+    with socket.create_connection(server.url.removeprefix("http://").split(":")) as gone:  # in the middle of it
+        gone.sendall(b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900000\r\n\r\n" + bytes(300_000))
+    server.post(files={"file": ("big.png", bytes(LIMIT))})
+    assert requests.get(f"{server.url}/health", timeout=5).ok
+    assert server.left() == []
+    assert "Traceback" not in (server.places[0].parent / "log").read_text()
+
+
+def test_what_waits_goes_through_the_network_together(
+    classifier: vggft.Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype="uint8")
+    expected, sizes = classifier.predict(pixels), []
+    predict = classifier.predict
+
+    def counted(batch: np.ndarray) -> np.ndarray:
+        sizes.append(len(batch))
+        if len(sizes) == 4:
+            raise MemoryError("no room")
+        return predict(batch)
+
+    monkeypatch.setattr(classifier, "predict", counted)
+
+    async def all_at_once() -> list[Any]:
+        desk = serving.Desk(classifier, LIMIT)
+        found = await asyncio.gather(*map(desk.predict, pixels))
+        with pytest.raises(MemoryError, match="no room"):
+            await desk.predict(pixels[0])
+        found.append(await desk.predict(pixels[0]))  # one that fails does not stop the others
+        desk.close()
+        return found
+
+    found = asyncio.run(all_at_once())
+    np.testing.assert_allclose(found, np.concatenate([expected, expected[:1]]), atol=1e-6)
+    assert sizes == [16, 16, 8, 1, 1]
+
+
+def test_several_labels_are_present_by_their_thresholds() -> None:
+    """Within this process, as any ASGI server calls it."""
+    description = Description(("day", "dog", "rain"), 32, width=1 / 16, multi_label=True, thresholds=(0.0, 1.0, 0.0))
+    network = build(description)
+    layer = network.get_layer("logits")
+    layer.set_weights([np.zeros_like(weights) for weights in layer.get_weights()])  # each label is as likely as not
+    app = serving.make_app(vggft.Classifier(network, description), hosts=None)
+    body, answers = png_of(np.full((40, 40, 3), 200, "uint8")), []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        answers.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/classify", "query_string": b"top=2", "headers": []}
+    asyncio.run(app(scope, receive, send))
+    assert answers[0]["status"] == 200
+    found = json.loads(b"".join(message.get("body", b"") for message in answers))
+    assert set(found["present"]) == {"day", "rain"} and len(found["labels"]) == 2
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, -signal.SIGTERM)])
+def test_it_ends_cleanly_with_a_connection_open(
+    model: Path, tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    with started(model, tmp_path) as server, requests.Session() as session:
+        assert session.get(f"{server.url}/health", timeout=5).ok
+        server.process.send_signal(number)
+        assert server.process.wait(10) == status
+        assert server.left() == []
+        assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_where_it_listens(
+    classifier: vggft.Classifier, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert all(map(serving.is_loopback, ("127.0.0.1", "127.8.0.1", "::1", "localhost")))
+    assert not any(map(serving.is_loopback, ("0.0.0.0", "192.168.1.2", "::", "example.org")))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(vggft.ConfigError, match=f"Port {port} of 127.0.0.1 cannot be had .*another program"):
+            serving.serve(classifier, port=port)
+    with pytest.raises(vggft.ConfigError, match="port must be from 1 to 65535; got 70000"):
+        serving.serve(classifier, port=70_000)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("uvicorn.Server.run", lambda self, sockets: None)
+    serving.serve(classifier, host="0.0.0.0", port=port)
+    assert "Warning: 0.0.0.0 is not loopback: anyone who can reach" in capsys.readouterr().err
+    with pytest.raises(vggft.ConfigError, match="max_bytes must be at least 1; got 0"):
+        serving.make_app(classifier, max_bytes=0)
+
+
+def test_a_missing_library_is_named(classifier: vggft.Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(vggft.ConfigError, match=r"Serving needs starlette, .*: pip install 'vggft\[serve\]'"):
+        serving.serve(classifier)
+
+
+def test_its_libraries_are_imported_only_to_serve() -> None:
+    tree = ast.parse(Path(serving.__file__).read_text(encoding="utf-8"))
+    imported = {ast.unparse(node) for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))}
+    assert not [line for line in imported if any(name in line for name in ("starlette", "uvicorn", "multipart"))]
+
+
+def test_the_page_in_a_browser(
+    server: Server, classifier: vggft.Classifier, pictures: dict[str, Path], browser: Any, tmp_path: Path
+) -> None:
+    """Labels, probabilities and Grad-CAM of a dropped picture; names are text; nothing outside is asked."""
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    def shown(selector: str) -> Any:
+        return WebDriverWait(browser, 20).until(
+            lambda _: next((e for e in browser.find_elements(By.CSS_SELECTOR, selector) if e.is_displayed()), None)
+        )
+
+    def until(script: str) -> None:
+        WebDriverWait(browser, 20).until(lambda _: browser.execute_script(f"return {script}"))
+
+    browser.get("about:blank")
+    browser.get_log("performance")  # of the browser's own first page
+    browser.get(server.url)
+    assert browser.title == "vggft: 3 classes"
+    browser.find_element(By.ID, "file").send_keys(str(pictures["turned"]))
+    expected = classifier.classify(pictures["turned"])
+    assert shown("#verdict b").text == expected.label
+    rows = [row.text.split("\n") for row in browser.find_elements(By.CSS_SELECTOR, "#labels button")]
+    assert rows == [[n, f"{p:.1%}"] for n, p in zip(expected.labels, expected.probabilities, strict=True)]
+    until("document.querySelector('#picture').naturalWidth === 240")
+    until("document.querySelector('#overlay').naturalHeight === 360")
+    assert f"saw “{expected.label}” (240 \u00d7 360 px JPEG)" in browser.find_element(By.ID, "caption").text
+
+    browser.find_elements(By.CSS_SELECTOR, "#labels button")[2].click()  # another class's Grad-CAM
+    until("document.querySelectorAll('#labels button')[2].getAttribute('aria-pressed') === 'true'")
+    assert f"saw “{expected.labels[2]}”" in browser.find_element(By.ID, "caption").text
+    assert browser.find_element(By.CSS_SELECTOR, "#verdict b").text == expected.label
+
+    # a real drop of a file that browsers cannot show, built in the page
+    drop = """
+        const bytes = Uint8Array.from(atob(arguments[0]), c => c.charCodeAt(0)), data = new DataTransfer();
+        data.items.add(new File([bytes], "deep.tiff"));
+        dispatchEvent(new DragEvent("drop", {dataTransfer: data, cancelable: true}));
+    """
+    browser.execute_script(drop, base64.b64encode(pictures["deep"].read_bytes()).decode())
+    until("document.querySelector('#caption').textContent.includes('TIFF')")
+    for width in (390, 1440):
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 400}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert [each for each in browser.get_log("browser") if each["level"] in ("SEVERE", "WARNING")] == []
+
+    (tmp_path / "note.jpg").write_text("hello")
+    browser.find_element(By.ID, "file").send_keys(str(tmp_path / "note.jpg"))
+    assert shown("#error").text == "The picture is not an image: it begins with b'hello'."
+    (tmp_path / "big.jpg").write_bytes(bytes(LIMIT + 1))
+    browser.find_element(By.ID, "file").send_keys(str(tmp_path / "big.jpg"))
+    until("document.querySelector('#error').textContent.includes('larger than 1 MB')")
+
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = {e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"}
+    assert f"{server.url}/" in asked
+    assert not [url for url in asked if not url.startswith((f"{server.url}/", "data:", "chrome:"))]
+    assert server.left() == []

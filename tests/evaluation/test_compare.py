@@ -1,0 +1,99 @@
+"""What follows from an evaluation besides numbers: mistakes by name, slices; and two classifiers side by side."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+import vggft
+from vggft.evaluation.checks import evaluate
+from vggft.evaluation.compare import compare
+from vggft.evaluation.evaluation import Evaluation
+
+NAMES = [f"cats/{i}.jpg" for i in range(6)]
+
+
+def judged(right: np.ndarray, **more: object) -> Evaluation:
+    """Of two classes, of which image i is predicted right or wrong."""
+    labels = np.arange(len(right)) % 2
+    return evaluate(labels, 0.8 * np.eye(2)[np.where(right, labels, 1 - labels)] + 0.1, ["cat", "dog"], **more)
+
+
+def test_top_losses_name_the_images_that_surprised_most() -> None:
+    p = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.99, 0.01], [0.5, 0.5], [0.7, 0.3]])
+    evaluation = evaluate([0, 1, 1, 1, 0, 0], p, ["cat", "dog"], names=NAMES)
+    worst, second, *_ = evaluation.top_losses()
+    assert (worst.name, worst.true, worst.predicted, worst.wrong) == ("cats/3.jpg", ("dog",), ("cat",), True)
+    assert worst.loss == pytest.approx(-np.log(0.01), rel=1e-5) and worst.probability == pytest.approx(0.01)
+    assert str(second) == "cats/2.jpg: dog (40.0%), predicted cat"
+    assert len(evaluation.top_losses(3)) == 3
+    assert evaluation.confused_images("dog", "cat") == ["cats/2.jpg", "cats/3.jpg"]
+    assert "dog -> cat: 2 (cats/2.jpg, cats/3.jpg)" in str(evaluation)
+
+
+def test_top_losses_of_several_labels() -> None:
+    evaluation = evaluate([[1, 0], [1, 1]], [[0.9, 0.2], [0.8, 0.1]], ["x", "y"], multi_label=True)
+    worst = evaluation.top_losses()[0]
+    assert (worst.name, worst.true, worst.predicted) == ("image 1", ("x", "y"), ("x",))
+    assert worst.probability == pytest.approx(0.1) and worst.loss == pytest.approx(-np.log(0.8 * 0.1) / 2, rel=1e-5)
+
+
+def test_slices_are_evaluations_of_their_images() -> None:
+    sites = ["north", "south", "north", "north", "south", "west"]
+    evaluation = judged(np.array([1, 0, 1, 1, 1, 0]), names=NAMES, metadata={"site": sites})
+    slices = evaluation.slices("site")
+    assert list(slices) == ["north", "south", "west"]
+    assert [each["accuracy"] for each in slices.values()] == [1.0, 0.5, 0.0]
+    assert slices["south"].names == ("cats/1.jpg", "cats/4.jpg")
+    assert slices["south"].metadata == {"site": ("south", "south")}
+    with pytest.raises(vggft.ConfigError, match=r"columns of metadata \(site\); received 'device'"):
+        evaluation.slices("device")
+    with pytest.raises(vggft.ConfigError, match="metadata: expected 6 cells in site"):
+        judged(np.ones(6, bool), metadata={"site": sites[:5]})
+
+
+def test_a_better_classifier_is_told_from_chance() -> None:
+    rng = np.random.default_rng(0)
+    first = rng.random(400) < 0.7
+    second = first | (rng.random(400) < 0.4)
+    found = compare(judged(first), judged(second), names=("old", "new"))
+    assert (found.only_first, found.both_right) == (0, first.sum())
+    assert found.only_second == (second & ~first).sum() and found.neither == (~second).sum()
+    assert found.p_value == pytest.approx(binomtest(0, found.only_second).pvalue)
+    accuracy = found.metrics["accuracy"]
+    assert accuracy.difference == pytest.approx(second.mean() - first.mean())
+    assert 0 < accuracy.low < accuracy.difference < accuracy.high
+    assert "new is right more often" in str(found)
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["p_value"] == found.p_value
+
+    narrow = compare(judged(first), judged(second), level=0.5, resamples=300, seed=1).metrics["accuracy"]
+    assert accuracy.low < narrow.low < narrow.high < accuracy.high and narrow.difference == accuracy.difference
+
+    unpaired = judged(second).intervals["accuracy"]
+    assert accuracy.high - accuracy.low < unpaired[1] - unpaired[0]  # the same draws for both
+
+
+def test_no_better_is_said_to_be_chance() -> None:
+    rng = np.random.default_rng(1)
+    first, second = (rng.random(100) < 0.8 for _ in range(2))
+    found = compare(judged(first), judged(second))
+    assert found.p_value > 0.05 and found.metrics["accuracy"].low < 0 < found.metrics["accuracy"].high
+    assert "may well be chance" in str(found)
+    same = compare(judged(first), judged(first))
+    assert (same.p_value, same.metrics["accuracy"].difference) == (1.0, 0.0)
+
+
+def test_only_the_same_images_are_compared() -> None:
+    right = np.ones(6, bool)
+    with pytest.raises(vggft.DataError, match="not of the same images"):
+        compare(judged(right), judged(right[:4]))
+    with pytest.raises(vggft.DataError, match="not of the same images"):
+        compare(judged(right, names=NAMES), judged(right, names=NAMES[::-1]))
+    others = evaluate([0, 1], np.eye(2), ["cat", "cow"])
+    with pytest.raises(vggft.ConfigError, match="cat, dog against cat, cow"):
+        compare(judged(right), others)
+    with pytest.raises(vggft.ConfigError, match="expected a Classifier with an evaluation"):
+        compare(judged(right), "old.keras")

@@ -1,0 +1,156 @@
+"""Frozen features: never a wrong row, in one pass, through lack of range and of memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import vggft
+from vggft.cache import Cache
+from vggft.features import extract
+from vggft.network import forward
+from vggft.network.description import Description, build
+from vggft.network.weights import load_pretrained
+from vggft.progress import Narrator
+from vggft.training.batches import Batches, Examples
+
+CUTS = ("block1_pool", "block2_pool", "block3_pool", "block4_pool", "block5_pool", "avg_pool")
+ROWS = 300  # more than a shard
+PIXELS = np.random.default_rng(0).integers(0, 256, (ROWS, 32, 32, 3), dtype=np.uint8)
+DIGESTS = tuple(f"{row}" for row in range(ROWS))
+NARRATOR = Narrator(0)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_weights: Path) -> keras.Model:
+    found = build(Description(("a", "b"), 32, width=1 / 16))
+    load_pretrained(tiny_weights).assign(found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(model: keras.Model) -> dict[str, np.ndarray]:
+    """What plain Keras gives for every image, at every cut."""
+    return {cut: forward.between(model, None, cut).predict(PIXELS, verbose=0) for cut in CUTS}
+
+
+def get(model: keras.Model, cuts: list[str], rows: np.ndarray, cache: Cache, **arguments: Any) -> dict[str, list]:
+    """The features of some images, which are the whole data set of this run."""
+    kinds = {"precision": "float32", "stored_as": "float32", "train": np.arange(len(rows) // 2)} | arguments
+    planned = extract.passes(model, cuts, [DIGESTS[row] for row in rows], **kinds)
+    views = {name: arguments[name] for name in ("augment", "seed") if name in arguments}
+    return extract.frozen_features(model, planned, PIXELS[rows], cache=cache, narrator=NARRATOR, **views)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_no_row_is_ever_wrong(
+    data: st.DataObject,
+    model: keras.Model,
+    whole: dict[str, np.ndarray],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Random cuts, sizes, subsets and orders, one cache for all of them; through batches as a fit sees them."""
+    cache = Cache(tmp_path_factory.getbasetemp() / "property")
+    cuts = data.draw(st.lists(st.sampled_from(CUTS), min_size=1, max_size=3, unique=True))
+    rows = np.array(data.draw(st.lists(st.integers(0, ROWS - 1), min_size=2, max_size=ROWS, unique=True)))
+    if data.draw(st.booleans()):
+        rows = np.random.default_rng(len(rows)).permutation(ROWS)
+    found = get(model, cuts, rows, cache)
+    train = np.array(data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1, max_size=50, unique=True)))
+    size, seed = data.draw(st.integers(1, 40)), data.draw(st.integers(0, 5))
+    for cut in cuts:
+        np.testing.assert_allclose(found[cut][0], whole[cut][rows], atol=1e-4)
+        batches = Batches(Examples(found[cut][0], np.eye(len(rows), dtype="float32"), train), size, seed)
+        for number in range(len(batches)):
+            inputs, targets = batches[number]
+            np.testing.assert_allclose(inputs, whole[cut][rows[targets.argmax(1)]], atol=1e-4)
+
+
+def test_two_cuts_cost_one_pass_and_none_the_second_time(
+    model: keras.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    forward_all = forward.forward_all
+
+    def counted(prefix: keras.Model, inputs: np.ndarray, **arguments: Any) -> list[np.ndarray]:
+        rows = arguments.get("rows")
+        seen.append(len(inputs if rows is None else rows))
+        return forward_all(prefix, inputs, **arguments)
+
+    monkeypatch.setattr(extract, "forward_all", counted)
+    for _ in range(2):
+        get(model, ["block4_pool", "avg_pool"], np.arange(ROWS), Cache(tmp_path))
+        assert sum(seen) == ROWS
+    get(model, ["block3_pool", "block4_pool"], np.arange(ROWS), Cache(tmp_path))  # one of them is new
+    assert sum(seen) == 2 * ROWS
+
+
+def test_views_are_kept_as_well_and_are_of_the_training_images(model: keras.Model, tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"augment": vggft.Augment(views=3), "seed": 4}
+    found = get(model, ["avg_pool"], np.arange(60), Cache(tmp_path), **arguments)["avg_pool"]
+    assert [len(view) for view in found] == [60, 30, 30]
+    assert not np.allclose(found[1], found[0][:30]) and not np.allclose(found[1], found[2])
+    again = get(model, ["avg_pool"], np.arange(60), Cache(tmp_path), **arguments)["avg_pool"]
+    for a, b in zip(found, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+    other = get(model, ["avg_pool"], np.arange(60), Cache(tmp_path), **(arguments | {"seed": 5}))["avg_pool"]
+    np.testing.assert_array_equal(other[0], found[0])
+    assert not np.allclose(other[1], found[1])
+
+
+def test_other_weights_are_another_entry(model: keras.Model, tmp_path: Path) -> None:
+    before = get(model, ["block2_pool", "avg_pool"], np.arange(20), Cache(tmp_path))
+    changed = keras.models.clone_model(model)
+    changed.set_weights(model.get_weights())
+    layer = changed.get_layer("block5_conv3")
+    layer.set_weights([layer.get_weights()[0] * 2, layer.get_weights()[1]])
+    after = get(changed, ["block2_pool", "avg_pool"], np.arange(20), Cache(tmp_path))
+    assert not np.allclose(before["avg_pool"][0], after["avg_pool"][0])
+    assert before["block2_pool"][0].filename == after["block2_pool"][0].filename  # which block 5 does not change
+
+
+def test_features_too_large_for_16_bits_are_kept_in_32(tiny_weights: Path, tmp_path: Path) -> None:
+    model = build(Description(("a", "b"), 32, width=1 / 16))
+    load_pretrained(tiny_weights).assign(model)
+    layer = model.get_layer("block2_conv2")
+    layer.set_weights([layer.get_weights()[0] * 1e6, layer.get_weights()[1]])
+    (found,) = get(model, ["block2_pool"], np.arange(20), Cache(tmp_path), stored_as="float16")["block2_pool"]
+    plain = forward.between(model, None, "block2_pool").predict(PIXELS[:20], verbose=0)
+    assert found.dtype == "float32" and plain.max() > np.finfo("float16").max
+    np.testing.assert_allclose(found, plain, rtol=1e-4, atol=1)
+
+
+SMALL_MEMORY = """
+import json, resource
+import numpy as np, keras
+from vggft import features
+inputs = keras.Input((1,))  # an image becomes 2 MB; convolutions of oneDNN crash where others raise
+model = keras.Model(inputs, keras.layers.GlobalAveragePooling1D()(keras.layers.RepeatVector(2**19)(inputs)))
+numbers = np.arange(200, dtype="float32")[:, None] % 7
+forward.forward(model, numbers[:8])
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + 250 * 2**20,) * 2)
+sizes = []
+found = forward.forward(model, numbers, batch_size=200, advance=sizes.append)
+assert np.allclose(found, numbers)
+print(json.dumps(sizes))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits its memory as Linux does")
+def test_out_of_memory_halves_the_batch_and_goes_on() -> None:
+    command = [sys.executable, "-c", SMALL_MEMORY]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    sizes = json.loads(done.stdout.splitlines()[-1])
+    assert sum(sizes) == 200 and 1 < sizes[0] < 200

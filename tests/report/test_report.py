@@ -1,0 +1,209 @@
+"""The report in a real browser: narrow and wide, light and dark, whole in itself; and what notebooks and hubs read."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vggft
+from vggft.classifier import Classifier
+from vggft.evaluation.checks import evaluate
+from vggft.network.description import Description, build
+
+EVIL = "<script>document.title='broken'</script>"
+# Elements that end beyond the page, but for what scrolls by itself; pictures that did not load; texts that are cut off.
+LOOK = """
+const page = document.documentElement.clientWidth;
+const outside = [...document.querySelectorAll('body *')].filter(e =>
+  (!e.closest('.scroll, pre') || e.matches('.scroll, pre')) && e.getBoundingClientRect().right > page + 1);
+const images = [...document.images];
+const texts = [...document.querySelectorAll('h1, h2, h3, p, li, figcaption')];
+const cut = texts.filter(e => e.scrollWidth > e.clientWidth + 1);
+const boxes = [...document.querySelectorAll('section > *, .columns > *')].map(e => e.getBoundingClientRect());
+const overlapping = boxes.filter((a, i) => boxes.some((b, j) => j > i && a.left < b.right - 1 && b.left < a.right - 1 &&
+  a.top < b.bottom - 1 && b.top < a.bottom - 1 &&
+  !(a.top <= b.top && a.bottom >= b.bottom && a.left <= b.left && a.right >= b.right)));
+return {
+  scroll: document.documentElement.scrollWidth, page: page, height: document.documentElement.scrollHeight,
+  outside: outside.map(e => e.outerHTML.slice(0, 80)), images: images.length,
+  unloaded: images.filter(e => !e.complete || !e.naturalWidth).length,
+  nameless: images.filter(e => !e.alt.trim()).length, cut: cut.map(e => e.textContent.slice(0, 40)),
+  overlapping: overlapping.length, background: getComputedStyle(document.body).backgroundColor, title: document.title,
+};
+"""
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path, stripes: tuple) -> vggft.SearchResult:
+    """Of a search over files whose classes and names try to break out of the page."""
+    root = tmp_path_factory.mktemp("report")
+    names = [EVIL.replace("/", "-"), "a & b", "雛菊 $x^2$"]  # a folder's name has no slash
+    for i, (pixels, label) in enumerate(zip(*stripes, strict=True)):
+        folder = root / "data" / names[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / f"{i} <b>.png")
+    space = vggft.SearchSpace(units=[8, 16], learning_rate=[1e-3, 3e-3])
+    settings: dict[str, Any] = {"backbone": tiny_weights, "image_size": 32, "training": vggft.Training(epochs=4)}
+    settings |= {"trials": 4, "algorithm": "random", "test": 0.2, "run_dir": root / "run", "verbose": 0}
+    return vggft.search(root / "data", 3, space=space, **settings)
+
+
+@pytest.fixture(scope="module")
+def searched(result: vggft.SearchResult, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its run directory."""
+    return next(tmp_path_factory.getbasetemp().glob("report*/run"))
+
+
+@pytest.fixture(scope="module")
+def page(searched: Path) -> Path:
+    return vggft.load(searched / "classifier.keras").report(searched / "report.html")
+
+
+def look(browser: Any, page: Path, width: int, scheme: str, picture: Path | None = None) -> dict[str, Any]:
+    """Open a page as a phone or a desk would, and say what is wrong with it."""
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    browser.get_log("performance"), browser.get_log("browser")
+    browser.get(page.as_uri())
+    found = browser.execute_script(LOOK)
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    found["asked"] = [url for url in asked if not url.startswith(("data:", page.as_uri()))]
+    found["console"] = browser.get_log("browser")
+    if picture is not None:
+        clip = {"x": 0, "y": 0, "width": width, "height": found["height"], "scale": 1}
+        shot = browser.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})
+        picture.write_bytes(base64.b64decode(shot["data"]))
+    return found
+
+
+def check(found: dict[str, Any]) -> None:
+    assert found["scroll"] <= found["page"], found["outside"]
+    assert found["outside"] == [] and found["cut"] == [] and found["overlapping"] == 0
+    assert found["asked"] == [] and found["console"] == []
+    assert found["unloaded"] == found["nameless"] == 0
+    assert found["title"].startswith("A classifier of")
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_nothing_overlaps_or_is_cut_off_or_asked_for(browser: Any, page: Path, width: int, tmp_path: Path) -> None:
+    backgrounds = []
+    for scheme in ("light", "dark"):
+        found = look(browser, page, width, scheme, tmp_path / f"{scheme}.png")
+        check(found)
+        assert found["images"] >= 6 + 2 * 12
+        backgrounds.append(found["background"])
+        shot = np.asarray(Image.open(tmp_path / f"{scheme}.png").convert("L"))
+        assert shot.shape[1] == width and shot.std() > 10
+        assert (np.median(shot) > 200) == (scheme == "light")
+    assert backgrounds[0] != backgrounds[1]
+
+
+def test_it_prints_on_paper(browser: Any, page: Path) -> None:
+    """In print it is dark on white, also for a reader of dark pages."""
+    look(browser, page, 1440, "dark")
+    pdf = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": False})["data"])
+    assert pdf.startswith(b"%PDF") and len(re.findall(rb"/Type\s*/Page\b", pdf)) >= 3
+    features = [{"name": "prefers-color-scheme", "value": "dark"}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": features})
+    ink = browser.execute_script("return getComputedStyle(document.body).color")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": features})
+    assert ink == "rgb(29, 31, 36)"
+
+
+def test_a_hundred_classes_can_still_be_read(browser: Any, tmp_path: Path) -> None:
+    rng, classes = np.random.default_rng(0), 100
+    names = [f"class {i}" for i in range(classes)]
+    labels = rng.integers(0, classes, 1500)
+    p = np.full((1500, classes), 0.2 / 99)
+    p[np.arange(1500), np.where(rng.random(1500) < 0.8, labels, rng.integers(0, classes, 1500))] = 0.8
+    description = Description(tuple(names), 32, width=1 / 16)
+    sites = ["north" if i % 3 else "south" for i in range(1500)]
+    judged = evaluate(labels, p, names, metadata={"site": sites})
+    found = Classifier(build(description), description, judged).report(tmp_path / "many.html")
+    assert found.stat().st_size < 5_000_000
+    for width in (390, 1440):
+        check(look(browser, found, width, "light"))
+    size = browser.execute_script(
+        "const i = [...document.images].find(i => i.alt.startsWith('Confusion')); return [i.width, i.naturalWidth]"
+    )
+    assert size[0] == size[1] >= 1000  # not squeezed: it scrolls
+    text = found.read_text(encoding="utf-8")
+    assert "By site" in text and "The 10 classes with the lowest F1" in text and "not in one" in text
+
+
+def test_what_the_page_says(page: Path, searched: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    classifier = vggft.load(searched / "classifier.keras")
+    assert page.stat().st_size < 5_000_000
+    assert EVIL.replace("/", "-") not in text and "&lt;script&gt;" in text and "<b>.png" not in text
+    assert not re.search(r"(?:src|href)=\"(?!data:|#)", text) and "<script" not in text
+    low, high = classifier.evaluation.intervals["accuracy"]
+    assert f"{classifier.evaluation['accuracy']:.1%}" in text
+    assert f"{low:.3f} to {high:.3f}" in text
+    for heading in ("Data", "Network", "Learning", "Metrics", "Confusion", "Reliability", "Top losses", "Search"):
+        assert f"<h2>{heading}</h2>" in text
+    assert "4 trials, searched for the max of validation accuracy" in text and "(best)" in text
+    assert text.count("data:image/jpeg") == 2 * 12
+    for block in ("block1", "block5"):
+        assert re.search(rf'<th scope="row">{block}</th>.*?<td>frozen</td>', text)
+
+
+def test_without_a_run_directory_it_says_what_is_missing(
+    searched: Path, tmp_path: Path, stripes: tuple, tiny_weights: Path
+) -> None:
+    """A file that was saved elsewhere, one that was never judged, and one that was never written."""
+    classifier = vggft.load(searched / "classifier.keras")
+    classifier.save(tmp_path / "alone.keras")
+    alone = vggft.load(tmp_path / "alone.keras")
+    text = alone.report(tmp_path / "alone.html").read_text(encoding="utf-8")
+    assert "the run directory, and this classifier is not in one" in text and "<h2>Search</h2>" not in text
+    assert text.count("data:image/jpeg") == 24  # the files are still where they were
+    moved = dataclasses.replace(alone.evaluation, names=("gone.png",) * len(alone.evaluation.labels))
+    never = Classifier(alone.keras_model, alone.description, moved).report(tmp_path / "moved.html")
+    assert "The pictures are not here" in never.read_text(encoding="utf-8")
+    bare = Classifier(alone.keras_model, alone.description).report(tmp_path / "bare.html")
+    assert "It has not been judged on any images." in bare.read_text(encoding="utf-8")
+
+    settings = {"backbone": tiny_weights, "image_size": 32, "training": vggft.Training(epochs=2), "verbose": 0}
+    labels = np.stack([stripes[1] == 0, stripes[1] > 0, np.arange(120) % 2 > 0], axis=1).astype(int)
+    memory = vggft.finetune((stripes[0], labels), 3, calibrate=True, **settings)
+    text = memory.report(tmp_path / "memory.html").read_text(encoding="utf-8")
+    assert "There was no test part" in text and "Calibrated by a temperature" in text
+    assert "120 images of 3 classes, several to an image" in text and "wrongly absent" in text
+    assert text.count("data:image/jpeg") == 24
+
+
+def test_what_a_notebook_shows_is_escaped(result: vggft.SearchResult, searched: Path) -> None:
+    classifier = vggft.load(searched / "classifier.keras")
+    found = vggft.audit(searched.parent / "data")
+    for shown in (classifier, classifier.evaluation, found):
+        html = shown._repr_html_()
+        assert "<script>" not in html and "&lt;script&gt;" in html
+        assert html.count("<table") == html.count("</table>") and html.count("<div") == html.count("</div>")
+    shown = result._repr_html_()
+    assert "4 trials" in shown and shown.count("<tr") == 5 and f"test {result.test_score:.3f}" in shown
+    assert "accuracy" in classifier._repr_html_() and "120 images, 3 classes" in found._repr_html_()
+
+
+def test_the_model_card_is_what_a_hub_reads(searched: Path, tmp_path: Path) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    classifier = vggft.load(searched / "classifier.keras")
+    read = hub.ModelCard.load(classifier.model_card(tmp_path / "MODEL_CARD.md"))
+    assert read.data.library_name == "keras" and read.data.pipeline_tag == "image-classification"
+    accuracy = next(each for each in read.data.eval_results if each.metric_type == "accuracy")
+    assert accuracy.metric_value == round(classifier.evaluation["accuracy"], 4)
+    assert (accuracy.dataset_name, accuracy.dataset_split) == ("data", "test")
+    assert "&lt;script&gt;" in read.text and "<script>" not in read.text
+    assert str(searched.parent) not in read.content  # where the images lie is nobody's business
+    assert "Chosen by a search of 4 trials" in read.text

@@ -1,0 +1,83 @@
+"""What is said before the work is what then happens."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vggft
+
+SETTINGS: dict[str, Any] = {"num_classes": 3, "image_size": 32, "verbose": 0}
+QUICK = vggft.Training(epochs=4, fine_tune_epochs=2, batch_size=16)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VGGFT_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.mark.parametrize("freeze", ["all", "block4", "none"])
+def test_what_is_foretold_is_written(
+    freeze: str, stripes: tuple, tiny_weights: Path, cache: Path, tmp_path: Path
+) -> None:
+    arguments = SETTINGS | {"backbone": tiny_weights, "freeze": freeze, "training": QUICK}
+    told = vggft.estimate(stripes, **arguments)
+    assert not list(cache.glob("features/*"))
+    vggft.finetune(stripes, **arguments, run_dir=tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "estimate.json").read_text())["bytes_on_disk"] == told.bytes_on_disk
+    written = sum(np.load(file, mmap_mode="r").nbytes for file in cache.glob("features/*/rows.npy"))
+    assert told.bytes_on_disk == written > 0
+    assert (told.passes, told.views, told.images) == (1, 120, {"train": 96, "validation": 24})
+    again = vggft.estimate(stripes, **arguments)
+    assert (again.passes, again.bytes_on_disk, again.bytes_in_cache) == (0, 0, written)
+    assert again.feature_seconds == 0 and "in the cache" in str(again)
+    assert again.training_seconds == pytest.approx(told.training_seconds)
+
+
+def test_more_work_is_said_to_take_longer(stripes: tuple, tiny_weights: Path) -> None:
+    def told(**arguments: Any) -> vggft.Estimate:
+        return vggft.estimate(stripes, **(SETTINGS | {"backbone": tiny_weights, "training": QUICK} | arguments))
+
+    frozen, views = told(), told(augment=vggft.Augment(views=4))
+    assert (views.passes, views.views) == (4, 120 + 3 * 96)
+    assert views.feature_seconds == pytest.approx(frozen.feature_seconds * 408 / 120)
+    anew = told(augment=lambda pixels: pixels)  # the frozen blocks in every epoch
+    assert anew.passes == 0 and anew.bytes_on_disk == 0
+    assert anew.training_seconds > frozen.training_seconds + 3 * frozen.feature_seconds
+    deep = told(freeze="block3")
+    deeper = told(freeze="block2")
+    assert frozen.training_seconds < deep.training_seconds < deeper.training_seconds
+    assert deep.peak_memory >= frozen.peak_memory
+
+
+def test_bad_data_is_told_before_an_estimate(stripes: tuple, tiny_weights: Path) -> None:
+    with pytest.raises(vggft.DataError):
+        vggft.estimate(stripes, **(SETTINGS | {"num_classes": 4}), backbone=tiny_weights)
+    with pytest.raises(vggft.ConfigError, match="precision must be one of"):
+        vggft.estimate(stripes, **SETTINGS, backbone=tiny_weights, precision="float8")
+
+
+def test_too_little_disk_is_said_before_anything_is_computed(
+    stripes: tuple, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """All passes together have to find room, not only the first."""
+    from vggft.cache import Cache
+    from vggft.training import experiment as plan
+
+    size = 120 * 32 * 32 * 3 + 120 * 500 + 120 * 2 * 2 * 32 * 2 + 10_000  # images, facts, and features of one view
+    monkeypatch.setattr(plan, "Cache", lambda: Cache(max_size=size))
+    with pytest.raises(vggft.CacheError, match="Set VGGFT_CACHE_DIR to a larger disk"):
+        vggft.finetune(
+            stripes,
+            **SETTINGS,
+            backbone=tiny_weights,
+            freeze="block4",
+            augment=vggft.Augment(views=100),
+            run_dir=tmp_path / "run",
+        )
+    assert not (tmp_path / "run").exists()

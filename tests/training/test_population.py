@@ -1,0 +1,157 @@
+"""A population: each member ends as it would alone, trained by Keras's own `fit`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vggft.config import Head, Training
+from vggft.network.blocks import BLOCKS
+from vggft.network.forward import forward
+from vggft.network.freezing import learned_weights
+from vggft.network.head import head_model
+from vggft.progress import Narrator
+from vggft.run import RunDirectory
+from vggft.training.batches import Examples
+from vggft.training.fit import Start, best_epochs, train_network
+from vggft.training.population import Member, alike, size_for, train_population, why_alone
+
+FEATURES, CLASSES = 12, 3
+
+
+def examples(multi_label: bool = False, views: int = 0) -> tuple[Examples, Examples]:
+    """70 images to learn from, so that the last of the batches of 16 is smaller, and 30 to be judged on."""
+    rng = np.random.default_rng(3)
+    inputs = (rng.normal(size=(100, FEATURES)) * rng.uniform(0.5, 20, FEATURES)).astype("float16")
+    signal = inputs[:, :CLASSES] / inputs[:, :CLASSES].std(0) + rng.normal(size=(100, CLASSES))
+    labels = (signal > 0.3).astype("float32") if multi_label else np.eye(CLASSES, dtype="float32")[signal.argmax(1)]
+    rows = rng.permutation(100)
+    train, validation = rows[:70], rows[70:]
+    more = [inputs[np.sort(train)] + np.float16(view) for view in range(1, views + 1)]
+    where = np.searchsorted(np.sort(train), train)
+    return Examples(inputs, labels, train, more, view_rows=where if views else None), Examples(
+        inputs, labels, validation
+    )
+
+
+def alone(member: Member, train: Examples, validation: Examples, multi_label: bool, seed: int) -> tuple[Any, Any, Any]:
+    """The same by `train_network`: weights, probabilities and history."""
+    model = head_model(FEATURES, member.head, CLASSES, multi_label=multi_label, seed=seed)
+    history = train_network(
+        model,
+        Start("features", train, validation),
+        None,
+        frozen=BLOCKS,
+        training=member.training,
+        multi_label=multi_label,
+        run=RunDirectory(None),
+        narrator=Narrator(0),
+        seed=seed,
+    )
+    return learned_weights(model), forward(model, validation.inputs, rows=validation.rows), history
+
+
+def random_group(rng: np.random.Generator, count: int) -> list[Member]:
+    """Members that are alike, and differ in all that members may differ in."""
+    units = tuple(int(u) for u in rng.choice([5, 8, 16], size=rng.integers(0, 3)))
+    activation = str(rng.choice(["relu", "tanh", "gelu"]))
+    about = {
+        "epochs": 5,
+        "batch_size": int(rng.choice([16, 35])),
+        "patience": int(rng.choice([2, 5])),
+        "schedule": str(rng.choice(["cosine", "constant"])),
+    }
+    return [
+        Member(
+            Head(
+                units=units,
+                activation=activation,
+                dropout=float(rng.choice([0.0, 0.3, 0.6])),
+                l2=float(rng.choice([0.0, 1e-2])),
+            ),
+            Training(
+                **about,
+                learning_rate=float(10 ** rng.uniform(-3, -1.3)),
+                label_smoothing=float(rng.choice([0.0, 0.2])),
+            ).resolve(70),
+        )
+        for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize("case", [0, 1, 2, pytest.param(3, marks=pytest.mark.slow)])
+def test_each_member_ends_as_it_would_alone(case: int) -> None:
+    rng = np.random.default_rng(case)
+    multi_label, seed = case == 1, int(rng.integers(0, 9))
+    train, validation = examples(multi_label, views=2 if case == 2 else 0)
+    members = random_group(rng, 3)
+    assert len({alike(member.head, member.training) for member in members}) == 1
+    together = train_population(members, train, validation, multi_label=multi_label, seed=seed)
+    for member, found in zip(members, together, strict=True):
+        weights, probabilities, history = alone(member, train, validation, multi_label, seed)
+        assert len(found.history) == len(history)
+        for mine, keras_row in zip(found.history, history, strict=True):
+            assert mine["val_loss"] == pytest.approx(keras_row["val_loss"], abs=1e-4)
+            assert mine["val_accuracy"] == pytest.approx(keras_row["val_accuracy"], abs=1e-6)
+        assert found.epochs == best_epochs(history)
+        np.testing.assert_allclose(found.probabilities, probabilities, atol=1e-4)
+        assert found.weights.keys() == weights.keys()
+        for name, array in weights.items():
+            np.testing.assert_allclose(found.weights[name], array, atol=1e-4, rtol=1e-4, err_msg=name)
+
+
+def test_classes_are_weighed_as_alone() -> None:
+    train, validation = examples()
+    member = Member(Head(units=(8,)), Training(epochs=3, batch_size=16, class_weight="balanced").resolve(70))
+    (found,) = train_population([member], train, validation, multi_label=False, seed=0)
+    _, probabilities, _ = alone(member, train, validation, False, 0)
+    np.testing.assert_allclose(found.probabilities, probabilities, atol=1e-4)
+
+
+def test_a_member_does_not_notice_its_company() -> None:
+    train, validation = examples()
+    members = random_group(np.random.default_rng(11), 4)
+    together = train_population(members, train, validation, multi_label=False, seed=1)
+    turned = train_population(members[::-1], train, validation, multi_label=False, seed=1)
+    for a, b in zip(together, turned[::-1], strict=True):
+        np.testing.assert_array_equal(a.probabilities, b.probabilities)
+        assert a.epochs == b.epochs
+
+
+def test_epochs_that_are_spared_are_told() -> None:
+    train, validation = examples()
+    told: list[int] = []
+    training = Training(epochs=30, patience=2, batch_size=16, learning_rate=0.3).resolve(70)
+    (found,) = train_population(
+        [Member(Head(units=(8,)), training)], train, validation, multi_label=False, seed=0, on_epoch=told.append
+    )
+    assert sum(told) == 30 and len(found.history) < 30
+
+
+def test_a_member_that_diverges_takes_no_other_with_it() -> None:
+    train, validation = examples()
+    training = Training(epochs=3, batch_size=16)
+    wild = Member(Head(units=(8,), activation="exponential", dropout=0.0), training.resolve(70))
+    members = [wild, Member(wild.head, Training(epochs=3, batch_size=16, learning_rate=1e9).resolve(70))]
+    sane, diverged = train_population(members, train, validation, multi_label=False, seed=0)
+    assert np.isfinite(sane.probabilities).all() and not np.isfinite(diverged.probabilities).all()
+
+
+@pytest.mark.parametrize(
+    ("head", "training", "reason"),
+    [
+        (Head(), Training(), ""),
+        (Head(batch_norm=True), Training(), "batch normalisation"),
+        (Head(), Training(optimizer="sgd"), "optimizer sgd"),
+        (Head(), Training(weight_decay=0.1), "weight decay"),
+    ],
+)
+def test_what_cannot_be_stacked_says_why(head: Head, training: Training, reason: str) -> None:
+    assert why_alone(head, training) == reason
+    assert why_alone(head, training, frozen=False) == ", ".join(filter(None, ["blocks learn", reason]))
+
+
+def test_populations_fit_into_the_processors_caches() -> None:
+    assert size_for(512, (64,), 10) == 16 and size_for(512, (256,), 10) == 4 and size_for(25088, (4096,), 1000) == 1

@@ -1,0 +1,120 @@
+"""The one file that a classifier is: a `.keras` file of plain Keras, our own JSON beside Keras's in the same zip."""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from ..data.reading import RESIZE_RULE
+from ..errors import ClassifierFileError
+from ..evaluation.checks import evaluate
+from ..evaluation.evaluation import Evaluation
+from ..network.description import Description, build
+from ..run import whole_file
+
+MEMBER = "vggft.json"
+EVALUATION_MEMBER = "vggft_evaluation.npz"
+
+
+def write_archive(
+    path: Path, model: keras.Model, description: Description, evaluation: Evaluation | None, more: Mapping[str, Any]
+) -> None:
+    """Write a classifier aside, open it again by plain Keras, and rename it only if both give the same predictions.
+
+    Args:
+        more: what else is kept, as JSON.
+
+    Raises:
+        ClassifierFileError: read back it does not predict the same.
+    """
+    size = description.image_size
+    probe = np.random.default_rng(0).integers(0, 256, (2, size, size, 3)).astype("float32")
+    with whole_file(path) as aside:
+        model.save(aside)
+        content = description.to_dict()
+        with zipfile.ZipFile(aside, "a") as archive:
+            if evaluation is not None:
+                content["evaluation"] = evaluation.to_dict()
+                archive.writestr(EVALUATION_MEMBER, _pack_evaluation(evaluation))
+            content |= more
+            archive.writestr(MEMBER, json.dumps(content, indent=2, ensure_ascii=False))
+        again = keras.models.load_model(aside, compile=False)
+        before, after = model.predict_on_batch(probe), again.predict_on_batch(probe)
+        if not np.allclose(before, after, atol=1e-6):
+            raise ClassifierFileError(
+                f"{path} was not written: read back, probabilities differ by {np.abs(before - after).max():.2g}."
+            )
+
+
+def read_archive(path: Path) -> tuple[keras.Model, Description, Evaluation | None, dict[str, Any]]:
+    """What `write_archive` wrote: the network is rebuilt from our JSON, and only weights are read, never code.
+
+    Raises:
+        ClassifierFileError: no such file, damaged, or a `.keras` file that vggft did not write.
+    """
+    if not path.is_file():
+        raise ClassifierFileError(f"There is no classifier file {path}.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if MEMBER not in archive.namelist():
+                raise ClassifierFileError(
+                    f"{path} is a .keras file, but vggft did not write it (it holds no {MEMBER}). "
+                    "keras.models.load_model may open it."
+                )
+            content = json.loads(archive.read(MEMBER))
+            weights = archive.read("model.weights.h5")
+            judged = archive.read(EVALUATION_MEMBER) if EVALUATION_MEMBER in archive.namelist() else None
+        if content.get("format", 1) > Description.format or content.get("resize") != RESIZE_RULE:
+            raise ClassifierFileError(
+                f"{path} was saved by vggft {content.get('versions', {}).get('vggft')}, whose images were resized by "
+                f"{content.get('resize')!r} (format {content.get('format')}); this version does {RESIZE_RULE!r} "
+                f"(format {Description.format}). Open it with the version that saved it."
+            )
+        description = Description.from_dict(content)
+        model = build(description)
+        with tempfile.TemporaryDirectory() as directory:
+            (Path(directory) / "model.weights.h5").write_bytes(weights)
+            model.load_weights(Path(directory) / "model.weights.h5")
+    except ClassifierFileError:
+        raise
+    except Exception as error:  # whatever a damaged zip, JSON or HDF5 raises
+        raise ClassifierFileError(
+            f"{path} cannot be read as a classifier ({error}). This usually occurs when a copy broke off."
+        ) from error
+    evaluation = None if judged is None else _unpack_evaluation(judged, description)
+    return model, description, evaluation, content
+
+
+def _pack_evaluation(evaluation: Evaluation) -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(
+        file,
+        split=np.array(evaluation.split),
+        labels=evaluation.labels,
+        probabilities=evaluation.probabilities,
+        names=np.array(evaluation.names, dtype=str),
+        metadata=np.array(json.dumps({column: list(cells) for column, cells in evaluation.metadata.items()})),
+    )
+    return file.getvalue()
+
+
+def _unpack_evaluation(packed: bytes, description: Description) -> Evaluation:
+    with np.load(io.BytesIO(packed), allow_pickle=False) as stored:
+        return evaluate(
+            stored["labels"],
+            stored["probabilities"],
+            description.class_names,
+            split=str(stored["split"]),
+            multi_label=description.multi_label,
+            names=tuple(stored["names"].tolist()),
+            thresholds=description.thresholds,
+            metadata=json.loads(str(stored["metadata"])) if "metadata" in stored.files else {},
+        )

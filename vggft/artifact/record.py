@@ -1,0 +1,125 @@
+"""What made a classifier: all that a run directory says of it, or the same before anything was written."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import RunError
+from ..run import RunDirectory
+
+PICTURES = "top_losses.npz"
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """What is known of a run; whatever is not is empty.
+
+    Args:
+        config: what made the run; two of equal ones end equal.
+        environment: versions, the command, what was given.
+        audit: what was in the data.
+        summary: every evaluation, the gap between them, and what calibration did.
+        search: what a search came to.
+        trials: of a search, as `Trial.to_dict` has them.
+        pictures: row of the evaluation -> (S, S, 3) pixels, of the images with the highest losses.
+    """
+
+    config: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    audit: Mapping[str, Any] = field(default_factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    search: Mapping[str, Any] = field(default_factory=dict)
+    trials: tuple[Mapping[str, Any], ...] = ()
+    pictures: Mapping[int, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def class_counts(self) -> dict[str, int]:
+        """Class -> images of it in all splits together."""
+        totals = dict.fromkeys(self.audit.get("class_names", ()), 0)
+        for counts in self.audit.get("class_counts", {}).values():
+            for name, count in counts.items():
+                totals[name] += count
+        return totals
+
+    @property
+    def command(self) -> str:
+        """What was typed, if it was typed."""
+        program, *arguments = self.environment.get("command") or [""]
+        name = Path(program).name
+        if name in ("vggft", "vggft.exe") or Path(program).parts[-2:] == ("vggft", "__main__.py"):
+            return shlex.join(["vggft", *arguments])
+        return shlex.join(["python", program, *arguments]) if name.endswith(".py") else ""
+
+    @property
+    def call(self) -> str:
+        """The call of `vggft.finetune` that gives the same again, with all that was chosen by itself filled in."""
+        if not self.config or self.search:
+            return ""
+        given, config = self.environment.get("arguments", {}), self.config
+
+        def shown(name: str) -> str:
+            """A path or a number as it was given; of arrays and the like only the kind is known."""
+            value = given.get(name)
+            is_path = isinstance(value, str) and (Path(value).exists() or len(Path(value).parts) > 1)
+            return repr(value) if is_path or not isinstance(value, str) else name
+
+        lines = [f"{shown('dataset')}, num_classes={config['num_classes']}"]
+        lines += [f"{name}={shown(name)}" for name in ("validation", "test") if given.get(name) is not None]
+        lines.append(f"backbone={given.get('backbone', config['backbone'])!r}")
+        lines.append(f"freeze={tuple(config['frozen'])!r}")
+        for name, kind in (("head", "Head"), ("training", "Training"), ("augment", "Augment")):
+            value = config.get(name)
+            if isinstance(value, Mapping):
+                fields = ", ".join(f"{key}={tuple(v) if isinstance(v, list) else v!r}" for key, v in value.items())
+                lines.append(f"{name}=vggft.{kind}({fields})")
+            elif value is not None:
+                lines.append(f"{name}={value}")
+        lines += [f"{name}={config[name]!r}" for name in ("image_size", "precision", "seed")]
+        lines += [f"{name}=True" for name in ("calibrate", "tune_thresholds") if config.get(name)]
+        return "vggft.finetune(\n    " + ",\n    ".join(lines) + ",\n)"
+
+
+def write_pictures(run: RunDirectory, pictures: Mapping[int, np.ndarray]) -> None:
+    """Keep the images that surprised the classifier most; only the run directory has them, no classifier file."""
+    rows = list(pictures)
+    run.write_arrays(PICTURES, rows=np.array(rows, np.int64), pixels=np.stack([pictures[row] for row in rows]))
+
+
+def read_record(run_dir: Path) -> Record:
+    """Read what a run directory holds.
+
+    Raises:
+        RunError: a file in it is damaged.
+    """
+
+    def read(path: Path) -> dict[str, Any]:
+        if not path.exists():
+            return {}
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise RunError(f"{path} cannot be read ({error}). This usually occurs when a copy broke off.") from error
+
+    pictures: dict[int, np.ndarray] = {}
+    if (file := run_dir / PICTURES).exists():
+        try:
+            with np.load(file, allow_pickle=False) as stored:
+                pictures = dict(zip(stored["rows"].tolist(), stored["pixels"], strict=True))
+        except (OSError, ValueError, KeyError) as error:
+            raise RunError(f"{file} cannot be read ({error}). This usually occurs when a copy broke off.") from error
+    return Record(
+        config=read(run_dir / "config.json"),
+        environment=read(run_dir / "environment.json"),
+        audit=read(run_dir / "audit.json"),
+        summary=read(run_dir / "evaluation.json"),
+        search=read(run_dir / "search.json"),
+        trials=tuple(read(path) for path in sorted(run_dir.glob("trials/trial_*/outcome.json"))),
+        pictures=pictures,
+    )

@@ -1,0 +1,205 @@
+"""Labels as they came -> class indices and class names, for all splits of a dataset together."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import DataError
+from .sources import SPLITS, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .reading import Array
+
+# A text cell that is a class index: not "007", which is a name; "3.0" is what pandas makes of 3 in a column with gaps.
+_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")
+
+
+@dataclass(eq=False)
+class Labels:
+    """Labels of N images.
+
+    Attributes:
+        values: (N,) int64, or (N, num_classes) uint8 of 0 and 1; 0 where a label is no good.
+        class_names: in the order of the values.
+        good: (N,) bool, False where the label cannot be used.
+        notes: what was inferred.
+        problems: what is wrong, as sentences.
+    """
+
+    values: Array
+    class_names: tuple[str, ...]
+    good: Array
+    notes: list[str]
+    problems: list[str]
+
+
+def encode(
+    table: Table,
+    num_classes: int | None = None,
+    class_names: tuple[str, ...] | None = None,
+    multi_label: bool | None = None,
+) -> Labels:
+    """Find the classes, check them, and number them.
+
+    Args:
+        table: as loaded; its train split decides which classes there are.
+        num_classes: how many classes there must be.
+        class_names: the classes and their order where a trained classifier fixes them; some may then have no images.
+        multi_label: whether images may have several classes; None: as the labels say.
+
+    Raises:
+        DataError: labels of a shape that makes no sense at all.
+    """
+    splits = np.array(table.splits if table.splits is not None else ["all"] * len(table.images))
+    deciding = splits == "train" if "train" in splits else np.ones(len(splits), bool)
+    came = _as_they_came(table, class_names)
+    if isinstance(came, list):
+        labels = _encode_names(table, came, class_names, deciding, bool(multi_label) or table.multi_label)
+    elif came.ndim == 1:
+        labels = _encode_indices(table, came, num_classes, class_names, deciding)
+    elif came.ndim == 2:
+        labels = _encode_columns(table, came, class_names, deciding, bool(multi_label))
+    else:
+        raise DataError(f"Labels must have shape (N,) or (N, num_classes); got {came.shape}.")
+    if multi_label and labels.values.ndim == 1:
+        labels.values = np.eye(len(labels.class_names), dtype=np.uint8)[labels.values]
+    names = labels.class_names
+    if multi_label is False and labels.values.ndim == 2:
+        labels.problems.append(f"images in {table.where} have several labels, where exactly one is expected.")
+    if num_classes is not None and num_classes != len(names):
+        count = f"{len(names)} class{'es' * (len(names) != 1)}"
+        labels.problems.append(f"num_classes={num_classes}, but {table.where} has {count}: {some(names)}.")
+    elif len(names) < 2:
+        what = f"only one class, {names[0]!r}, so there is nothing to tell apart" if names else "no label"
+        labels.problems.append(f"{table.where} has {what}.")
+    present = [name for name in SPLITS if name in splits]
+    if present and "train" not in present and class_names is None:
+        labels.problems.append(f"{table.where} has no train part, only {' and '.join(present)}.")
+    return labels
+
+
+def _as_they_came(table: Table, class_names: tuple[str, ...] | None) -> Array | list[tuple[str, ...]]:
+    """Numbers as an array (N,) or (N, C); names as one tuple of them per image."""
+    try:
+        array = np.asarray(table.labels)
+    except ValueError:  # lists of different lengths
+        array = np.empty(0, object)
+    if array.dtype.kind in "biuf":
+        return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+    rows = [row.tolist() if isinstance(row, np.ndarray) else row for row in table.labels]
+    if all(isinstance(row, (tuple, list)) for row in rows):
+        return [tuple(map(_text, row)) for row in rows]
+    texts = [_text(row) for row in rows]
+    are_names = table.class_names is not None or (class_names is not None and set(texts) <= set(class_names))
+    if not are_names and any(texts) and all(_NUMBER.fullmatch(text) for text in texts if text):
+        return np.array([float(text or "nan") for text in texts])
+    return [(text,) for text in texts]
+
+
+def _text(label: Any) -> str:
+    if label is None or label != label:  # NaN is not itself
+        return ""
+    return label.decode() if isinstance(label, bytes) else str(label)
+
+
+def _encode_names(
+    table: Table, came: list[tuple[str, ...]], fixed: tuple[str, ...] | None, deciding: Array, several: bool
+) -> Labels:
+    several = several or any(len(row) != 1 for row in came)
+    if several:
+        came = [tuple(name for name in row if name) for row in came]
+    seen = Counter(name for row, decides in zip(came, deciding, strict=True) if decides for name in row if name)
+    names = fixed or table.class_names or tuple(sorted(seen))
+    index = {name: i for i, name in enumerate(names)}
+    good = np.array([all(name in index for name in row) for row in came])
+    problems = []
+    if unlabelled := [name for name, row in zip(table.names, came, strict=True) if row == ("",)]:
+        problems.append(f"images without a label ({len(unlabelled)}): {some(unlabelled)}.")
+    if unknown := Counter(name for row in came for name in row if name and name not in index):
+        which = "that the classifier does not know" if fixed else "that the train split does not have"
+        counts = some(f"{name!r} ({count})" for name, count in sorted(unknown.items()))
+        problems.append(f"{table.where} has classes {which}: {counts}. Known are {some(names)}.")
+    if not fixed:
+        problems += _empty_classes(names, [seen[name] for name in names])
+    if several:
+        values = np.zeros((len(came), len(names)), np.uint8)
+        for i, row in enumerate(came):
+            values[i, [index[name] for name in row if name in index]] = 1
+    else:
+        values = np.array([index.get(row[0], 0) for row in came], np.int64)
+    return Labels(values, names, good, [], problems)
+
+
+def _encode_indices(
+    table: Table, came: Array, num_classes: int | None, fixed: tuple[str, ...] | None, deciding: Array
+) -> Labels:
+    own = table.class_names or fixed  # numbers count in the dataset's own names, where it has some
+    bound = len(own) if own else num_classes
+    # Where nothing bounds them: as every class has an image, there are at most as many classes as images.
+    good = np.isfinite(came) & (came == np.floor(came.astype(float))) & (came >= 0) & (came < (bound or len(came)))
+    problems = _bad_labels(table, came, good, f"integers in 0..{bound - 1 if bound else 'num_classes-1'}")
+    values = np.where(good, came, 0).astype(np.int64)
+    names = own or tuple(map(str, range(num_classes or int(values.max()) + 1)))
+    if fixed:
+        return Labels(_reordered(table, names, fixed)[values], fixed, good, [], problems)
+    problems += _empty_classes(names, np.bincount(values[good & deciding], minlength=len(names)))
+    return Labels(values, names, good, [], problems)
+
+
+def _encode_columns(table: Table, came: Array, fixed: tuple[str, ...] | None, deciding: Array, several: bool) -> Labels:
+    names = table.class_names or fixed or tuple(map(str, range(came.shape[1])))
+    if len(names) != came.shape[1]:
+        raise DataError(f"labels have {came.shape[1]} columns, but there are {len(names)} classes: {some(names)}.")
+    good = ((came == 0) | (came == 1)).all(axis=1)
+    problems = _bad_labels(table, came, good, "0 or 1 in every column")
+    values = np.where(good[:, None], came, 0).astype(np.uint8)
+    if fixed:
+        ordered = np.zeros((len(values), len(fixed)), np.uint8)
+        ordered[:, _reordered(table, names, fixed)] = values
+        values, names = ordered, fixed
+    else:
+        problems += _empty_classes(names, values[good & deciding].sum(axis=0))
+    if not several and (values[good].sum(axis=1) == 1).all():
+        note = "the labels are one-hot: every image has exactly one class"
+        return Labels(values.argmax(axis=1), names, good, [note], problems)
+    return Labels(values, names, good, [], problems)
+
+
+def _reordered(table: Table, names: tuple[str, ...], fixed: tuple[str, ...]) -> Array:
+    """Where each of the names is among the fixed ones."""
+    if unknown := [name for name in names if name not in fixed]:
+        raise DataError(
+            f"{table.where} has classes that the classifier does not know: {some(unknown)}. Known are {some(fixed)}."
+        )
+    return np.array([fixed.index(name) for name in names], np.int64)
+
+
+def _bad_labels(table: Table, came: Array, good: Array, expected: str) -> list[str]:
+    bad = [f"label {came[i]} at {table.names[i]}" for i in np.flatnonzero(~good)]
+    if table.by_content:
+        counts = Counter(f"label {label}" for label in came[~good])
+        bad = [f"{label} ({count} image{'s' * (count > 1)})" for label, count in counts.items()]
+    return [f"labels must be {expected}; got {some(bad)}."] if bad else []
+
+
+def _empty_classes(names: tuple[str, ...], counts: Iterable[int]) -> list[str]:
+    empty = [name for name, count in zip(names, counts, strict=True) if not count]
+    if not empty:
+        return []
+    hint = " Integer labels count from 0." if empty == ["0"] else ""
+    if len(names) - len(empty) == 1:
+        hint = " All images have one label; this usually means that the labels were not read as meant."
+    return [f"no images are of class {some(empty)}.{hint}"]
+
+
+def some(items: Iterable[Any], limit: int = 20) -> str:
+    """Items with commas between, and after `limit` of them how many more there are."""
+    texts = [str(item) for item in items]
+    return ", ".join(texts[:limit]) + (f", ... and {len(texts) - limit} more" if len(texts) > limit else "")

@@ -1,0 +1,158 @@
+"""How a classifier is written for other runtimes, and how each of them is asked: SavedModel, ONNX, LiteRT."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ..network.description import Description
+from .savedmodel_decoder import decode
+
+MEMBER = "vggft.json"
+
+Runtime = Callable[[np.ndarray], np.ndarray]  # (N, S, S, 3) float32 -> (N, num_classes) probabilities
+
+
+def metadata(description: Description, precision: str) -> dict[str, Any]:
+    """What travels inside of every export: class names, and what has to be done to a picture first."""
+    size = description.image_size
+    return description.to_dict() | {
+        "precision": precision,
+        "input": f"(B, {size}, {size}, 3) float32, RGB in 0..255, upright, the whole picture squashed to a square",
+        "output": f"(B, {len(description.class_names)}) float32 probabilities, in the order of class_names",
+    }
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What `metadata` put into an export of any format."""
+    path = Path(path)
+    if path.is_dir():
+        text = (path / "assets.extra" / MEMBER).read_text(encoding="utf-8")
+    elif path.suffix.lower() == ".onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        text = session.get_modelmeta().custom_metadata_map["vggft"]
+    else:
+        with zipfile.ZipFile(path) as archive:
+            text = archive.read(MEMBER).decode()
+    return dict(json.loads(text))
+
+
+def write_saved_model(model: keras.Model, description: Description, inside: dict[str, Any], folder: Path) -> None:
+    """Two signatures: `serving_default` takes pixels, `serve_bytes` the bytes of JPEG and PNG files."""
+    size, names = description.image_size, tf.constant(description.class_names)
+    module = tf.Module()
+    module.weights = [variable.value for variable in model.variables]
+
+    @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3), tf.float32, name="image")], autograph=False)  # type: ignore[untyped-decorator]
+    def pixels(image: Any) -> dict[str, Any]:
+        return {"probabilities": model(image, training=False)}
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")], autograph=False)  # type: ignore[untyped-decorator]
+    def files(image_bytes: Any) -> dict[str, Any]:
+        decoded = tf.map_fn(
+            lambda data: decode(data, size), image_bytes, fn_output_signature=tf.TensorSpec((size, size, 3), tf.float32)
+        )
+        found = model(decoded, training=False)
+        return {"probabilities": found, "label": tf.gather(names, tf.argmax(found, axis=1))}
+
+    tf.saved_model.save(module, str(folder), {"serving_default": pixels, "serve_bytes": files})
+    (folder / "assets.extra").mkdir()
+    (folder / "assets.extra" / MEMBER).write_text(json.dumps(inside, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def open_saved_model(folder: Path) -> Runtime:
+    """By `tf.saved_model`, from pixels."""
+    loaded = tf.saved_model.load(str(folder))  # has to outlive its signatures
+    signature = loaded.signatures["serving_default"]
+
+    def run(pixels: np.ndarray) -> np.ndarray:
+        assert loaded is not None
+        return np.concatenate([signature(image=tf.constant(part))["probabilities"] for part in _batches(pixels)])
+
+    return run
+
+
+def saved_model_of_files(folder: Path, files: Sequence[Path]) -> list[np.ndarray | None]:
+    """The probabilities that `serve_bytes` gives for files; None for one that its graph cannot decode."""
+    loaded = tf.saved_model.load(str(folder))
+    found: list[np.ndarray | None] = []
+    for file in files:
+        try:
+            answer = loaded.signatures["serve_bytes"](image_bytes=tf.constant([file.read_bytes()]))
+            found.append(answer["probabilities"].numpy()[0])
+        except tf.errors.InvalidArgumentError:  # CMYK, or another format
+            found.append(None)
+    return found
+
+
+def write_onnx(model: keras.Model, description: Description, inside: dict[str, Any], path: Path) -> None:
+    """By tf2onnx; input `image`, output `probabilities`, any number of images."""
+    import onnx
+    import tf2onnx
+
+    size = description.image_size
+    signature = [tf.TensorSpec((None, size, size, 3), tf.float32, name="image")]
+    function = tf.function(
+        lambda image: {"probabilities": model(image, training=False)}, input_signature=signature, autograph=False
+    )
+    proto, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=17)
+    for tensor in (*proto.graph.input, *proto.graph.output):
+        tensor.type.tensor_type.shape.dim[0].dim_param = "batch"
+    onnx.helper.set_model_props(
+        proto, {"vggft": json.dumps(inside), "class_names": json.dumps(description.class_names)}
+    )
+    onnx.save_model(proto, path)
+
+
+def open_onnx(path: Path) -> Runtime:
+    """By ONNX Runtime."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda pixels: np.concatenate([session.run(None, {"image": part})[0] for part in _batches(pixels)])
+
+
+def write_litert(
+    model: keras.Model, description: Description, inside: dict[str, Any], path: Path, precision: str, pixels: np.ndarray
+) -> None:
+    """By TensorFlow's converter; class names and the rest are a zip at the end, as is the custom of such files."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_saved_model(model, description, inside, Path(folder) / "model")
+        converter = tf.lite.TFLiteConverter.from_saved_model(
+            str(Path(folder) / "model"), signature_keys=["serving_default"]
+        )
+        if precision != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if precision == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        if precision == "int8":
+            converter.representative_dataset = lambda: ([each[None].astype("float32")] for each in pixels)
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        path.write_bytes(converter.convert())
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("labels.txt", "\n".join(description.class_names))
+        archive.writestr(MEMBER, json.dumps(inside, ensure_ascii=False))
+
+
+def open_litert(path: Path) -> Runtime:
+    """By the LiteRT interpreter."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner = Interpreter(str(path)).get_signature_runner("serving_default")
+    return lambda pixels: np.concatenate([runner(image=part)["probabilities"] for part in _batches(pixels)])
+
+
+def _batches(pixels: np.ndarray) -> Iterator[np.ndarray]:
+    """Few at a time, and the last of another number: a runtime that takes only one shape fails here."""
+    return (pixels[start : start + 16] for start in range(0, len(pixels), 16))

@@ -1,0 +1,128 @@
+"""What a client sends: a picture as the body of a request or in a form, in memory only, within limits."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..artifact.explain import shown
+from ..data.reading import open_header, read_image, sniff
+from ..errors import DataError
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+MEGABYTE = 2**20
+MAX_PIXELS = 48 * 2**20  # 8192 x 6144: the most that common cameras make; one such, in 16-bit greys, decodes in 1 GB
+LINGER = 8  # times the limit that is still read, and dropped, of a body that is too large
+
+
+class RefusedError(Exception):
+    """A request that cannot be answered: a status of HTTP from 400 to 499, and a sentence for the client."""
+
+    def __init__(self, status: int, detail: str):
+        super().__init__(detail)
+        self.status, self.detail = status, detail
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A picture as the network sees it, and, if it is to be explained, as a person does."""
+
+    pixels: np.ndarray  # (S, S, 3) uint8
+    size: tuple[int, int]  # width and height in px, upright
+    format: str
+    picture: np.ndarray | None  # (H, W, 3) uint8
+
+
+async def read_picture(request: Request, max_bytes: int) -> bytes:
+    """The bytes of the picture that a request brings, raw or as one file of a form, in memory.
+
+    Raises:
+        RefusedError: 400 there is none, 413 it is too large.
+    """
+    is_form = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+    most = max_bytes + (16 * 1024 if is_form else 0)  # what is around the file in a form
+    body, declared = bytearray(), int(request.headers.get("content-length", 0))
+    too_large = RefusedError(
+        413,
+        f"The picture is larger than {max_bytes / MEGABYTE:.3g} MB, the limit of this server; send a smaller one, or"
+        " start it with a larger --max-megabytes.",
+    )
+    if declared > most and "expect" in request.headers:  # the client waits for our word before it sends
+        raise too_large
+    received = 0
+    async for chunk in request.stream():
+        received += len(chunk)
+        if max(received, declared) <= most:
+            body += chunk
+        elif received > LINGER * max_bytes:
+            break
+        else:  # read and drop: a client that is cut off while it sends may never see the answer
+            body.clear()
+    if max(received, declared) > most:
+        raise too_large
+    data = await file_of_form(request, bytes(body)) if is_form else bytes(body)
+    if not data:
+        raise RefusedError(400, "The request is empty: send the bytes of a picture, or a form with it as file.")
+    if len(data) > max_bytes:
+        raise too_large
+    return data
+
+
+async def file_of_form(request: Request, body: bytes) -> bytes:
+    """The one file in a form. Starlette would write it to the disk from 1 MB on, unless told not to."""
+    from starlette.datastructures import UploadFile
+    from starlette.formparsers import MultiPartException, MultiPartParser
+
+    async def whole() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    parser = MultiPartParser(request.headers, whole(), max_files=1, max_fields=8)
+    parser.spool_max_size = len(body) + 1
+    try:
+        form = await parser.parse()
+    except (MultiPartException, KeyError, UnicodeError) as error:
+        raise RefusedError(400, f"The form cannot be read ({error}): send it with one picture as file.") from error
+    try:
+        files = [value for value in form.values() if isinstance(value, UploadFile)]
+        if not files:
+            raise RefusedError(400, "The form holds no file: send it with one picture as file.")
+        return bytes(await files[0].read())
+    finally:
+        await form.close()
+
+
+def pixels_of(data: bytes) -> int:
+    """How many pixels the header promises; 0 where it is damaged, which decoding says better.
+
+    Raises:
+        RefusedError: 415 it is no image.
+    """
+    if sniff(data[:16]) is None:
+        try:
+            read_image(data, name="The picture")
+        except DataError as error:
+            raise RefusedError(415, str(error)) from None
+    width = height = 0
+    with suppress(Exception):
+        width, height = open_header(io.BytesIO(data)).size
+    return width * height
+
+
+def decode(data: bytes, image_size: int, explain: bool) -> Decoded:
+    """Decode a picture as `Classifier.predict` does.
+
+    Raises:
+        RefusedError: 422 it cannot be used.
+    """
+    try:
+        found = read_image(data, image_size, "The picture", MAX_PIXELS)
+        return Decoded(found.pixels, found.size, found.format, shown(data) if explain else None)
+    except DataError as error:
+        raise RefusedError(422, str(error)) from None

@@ -1,0 +1,78 @@
+"""The paper's Table 1 as data, and which of its blocks are frozen. Imports no Keras.
+
+Simonyan & Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", arXiv:1409.1556.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..errors import ConfigError
+
+BLOCKS = ("block1", "block2", "block3", "block4", "block5")
+FILTERS = (64, 128, 256, 512, 512)
+
+# Table 1: the kernel sizes of the convolutions in each of the five blocks, column by column.
+COLUMNS: dict[str, tuple[tuple[int, ...], ...]] = {
+    "A": ((3,), (3,), (3, 3), (3, 3), (3, 3)),
+    "A-LRN": ((3,), (3,), (3, 3), (3, 3), (3, 3)),
+    "B": ((3, 3), (3, 3), (3, 3), (3, 3), (3, 3)),
+    "C": ((3, 3), (3, 3), (3, 3, 1), (3, 3, 1), (3, 3, 1)),
+    "D": ((3, 3), (3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)),
+    "E": ((3, 3), (3, 3), (3, 3, 3, 3), (3, 3, 3, 3), (3, 3, 3, 3)),
+}
+
+MIN_IMAGE_SIZE = 32  # five halvings leave one pixel
+
+
+def check_architecture(column: str, image_size: int, width: float) -> None:
+    """Raise `ConfigError` unless a network with this column, image size and width can be built."""
+    if column not in COLUMNS:
+        raise ConfigError(f"column must be one of {', '.join(COLUMNS)}; got {column!r}.")
+    if not isinstance(image_size, int) or image_size < MIN_IMAGE_SIZE:
+        raise ConfigError(
+            f"image_size must be an integer >= {MIN_IMAGE_SIZE}, as the blocks halve it five times; got {image_size!r}."
+        )
+    if not 0 < width <= 4:
+        raise ConfigError(f"width multiplies the numbers of filters and must be in (0, 4]; got {width!r}.")
+
+
+def scaled(filters: int, width: float) -> int:
+    """The paper's number of filters at another `width`, at least one."""
+    return max(1, round(filters * width))
+
+
+def frozen_blocks(freeze: str | Iterable[str]) -> tuple[str, ...]:
+    """The blocks that a `freeze` argument names, in the order of the network.
+
+    Args:
+        freeze: `"all"`, `"none"`, one block (`"block3"` means through block3), or any collection of blocks
+            (exactly these).
+
+    Raises:
+        ConfigError: `freeze` is none of these.
+    """
+    expected = f"'all', 'none', one of {', '.join(BLOCKS)} (through that block), or a collection of blocks"
+    if isinstance(freeze, str):
+        if freeze in ("all", "none"):
+            return BLOCKS if freeze == "all" else ()
+        if freeze not in BLOCKS:
+            raise ConfigError(f"freeze must be {expected}; got {freeze!r}.")
+        return BLOCKS[: BLOCKS.index(freeze) + 1]
+    try:
+        names = set(freeze)
+    except TypeError:
+        raise ConfigError(f"freeze must be {expected}; got {freeze!r}.") from None
+    if not names <= set(BLOCKS):
+        raise ConfigError(f"freeze must be {expected}; got {sorted(map(str, names - set(BLOCKS)))} in the collection.")
+    return tuple(block for block in BLOCKS if block in names)
+
+
+def frozen_prefix(frozen: Iterable[str]) -> tuple[str, ...]:
+    """The longest run of frozen blocks from the input: the part that needs to be computed only once."""
+    held, prefix = set(frozen), []
+    for block in BLOCKS:
+        if block not in held:
+            break
+        prefix.append(block)
+    return tuple(prefix)

@@ -1,0 +1,95 @@
+"""What a classifier is, as JSON: class names, architecture, how images are resized; and the network built from that."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from ..config import Head
+from ..data.reading import RESIZE_RULE
+from ..run import versions
+from .blocks import BLOCKS, check_architecture
+from .head import add_head
+from .vgg import add_blocks, preprocess
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What a classifier says of one image, most probable label first; `str` puts it in words."""
+
+    labels: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    present: tuple[str, ...]  # the label; with several labels to an image, those above their thresholds
+
+    @property
+    def label(self) -> str:
+        """The most probable label."""
+        return self.labels[0]
+
+    def __str__(self) -> str:
+        pairs = [f"{label} ({p:.1%})" for label, p in zip(self.labels, self.probabilities, strict=True)]
+        return ", ".join(pairs[:3])
+
+
+@dataclass(frozen=True)
+class Description:
+    """All that rebuilds a classifier but its weights, and what a person may want to know of it."""
+
+    class_names: tuple[str, ...]
+    image_size: int
+    column: str = "D"
+    width: float = 1.0
+    head: Head = dataclasses.field(default_factory=Head)
+    multi_label: bool = False
+    thresholds: tuple[float, ...] | None = None  # multi-label: a label counts as present from here
+    temperature: float = 1.0  # what the logits were divided by when they were calibrated; the weights have it already
+    backbone: str = "vgg16_imagenet"
+    frozen: tuple[str, ...] = BLOCKS
+    resize: str = RESIZE_RULE
+    versions: Mapping[str, str] = dataclasses.field(default_factory=versions)
+    format: int = 1
+
+    def describe(self, probabilities: np.ndarray) -> Classification:
+        """(num_classes,) probabilities of one image in words."""
+        order = np.argsort(-probabilities, kind="stable")
+        labels = tuple(self.class_names[i] for i in order)
+        present = labels[:1]
+        if self.multi_label:
+            thresholds = self.thresholds or (0.5,) * len(labels)
+            present = tuple(self.class_names[i] for i in order if probabilities[i] >= thresholds[i])
+        return Classification(labels, tuple(float(probabilities[i]) for i in order), present)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return fields | {"head": self.head.to_dict()}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Description:
+        """The inverse of `to_dict` after a trip through JSON; members of a later version are left aside."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in fields.items() if key in known
+        }
+        return cls(**values | {"head": Head.from_dict(fields["head"])})
+
+
+def build(description: Description, seed: int = 0, dtype: str | None = None) -> keras.Model:
+    """The classifier's network, one flat graph: (B, S, S, 3) RGB 0..255 -> (B, num_classes) probabilities.
+
+    Args:
+        seed: of the head's initial weights and dropout.
+        dtype: a dtype policy of Keras for the blocks; the head is float32.
+    """
+    check_architecture(description.column, description.image_size, description.width)
+    inputs = keras.Input((description.image_size, description.image_size, 3), name="image")
+    x = add_blocks(preprocess(inputs), description.column, description.width, dtype=dtype)
+    outputs = add_head(
+        x, description.head, len(description.class_names), multi_label=description.multi_label, seed=seed
+    )
+    return keras.Model(inputs, outputs, name="vggft_classifier")

@@ -1,0 +1,99 @@
+"""Parts of a flat network, and their outputs for many rows, batch by batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+def between(model: keras.Model, first: str | None, last: str | Sequence[str]) -> keras.Model:
+    """The part of a flat model behind the layer `first` (None: from the input) up to and with the layer `last`.
+
+    It shares its layers with the whole, so training the part trains the whole. With several `last` it has as many
+    outputs.
+    """
+    start = model.input if first is None else model.get_layer(first).output
+    if isinstance(last, str):
+        return keras.Model(start, model.get_layer(last).output)
+    return keras.Model(start, [model.get_layer(name).output for name in last])
+
+
+def batch_size_for(model: keras.Model) -> int:
+    """Images at once: 32 of 224 px through the full VGG16, more where the largest layer is smaller, at most 256."""
+    largest = max(math.prod(tensor.shape[1:]) for layer in model.layers for tensor in [layer.output])
+    return max(1, min(256, 32 * 224 * 224 * 64 // largest))
+
+
+def forward(
+    model: keras.Model,
+    inputs: np.ndarray,
+    *,
+    rows: np.ndarray | None = None,
+    batch_size: int | None = None,
+    advance: Callable[[int], object] | None = None,
+) -> np.ndarray:
+    """The output of a model for every row of `inputs`, in order, with nothing random in it.
+
+    Args:
+        model: a prefix, a suffix or a whole classifier.
+        inputs: (N, ...) array, which may be memory-mapped: one batch is read at a time.
+        rows: (n,) which of the N; None for all.
+        batch_size: rows at once; None suits the model.
+        advance: told the number of rows after each batch.
+
+    Returns:
+        (n, ...) float32.
+    """
+    return forward_all(model, inputs, rows=rows, batch_size=batch_size, advance=advance)[0]
+
+
+def forward_all(
+    model: keras.Model,
+    inputs: np.ndarray,
+    *,
+    rows: np.ndarray | None = None,
+    batch_size: int | None = None,
+    advance: Callable[[int], object] | None = None,
+) -> list[np.ndarray]:
+    """As `forward`, for a model of several outputs: one array each, from one pass.
+
+    Where memory does not suffice for a batch it is halved.
+    """
+    total = len(inputs) if rows is None else len(rows)
+    outputs = [np.empty((total, *output.shape[1:]), "float32") for output in model.outputs]
+    size, start = batch_size or batch_size_for(model), 0
+
+    def read(start: int, size: int) -> tuple[Any, int]:
+        """A batch on the device, and how many of its rows count."""
+        part = slice(start, start + size)
+        batch = np.asarray(inputs[part if rows is None else rows[part]])
+        count, missing = len(batch), size - len(batch)
+        if missing and start and count:  # one shape, one trace: the last batch is filled up
+            batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
+        return keras.ops.convert_to_tensor(batch), count
+
+    with ThreadPoolExecutor(1) as reader:
+        ahead = reader.submit(read, start, size)
+        while start < total:
+            try:
+                batch, count = ahead.result()
+                ahead = reader.submit(read, start + count, size)  # while the network computes
+                found = model.predict_on_batch(batch)
+            except tf.errors.ResourceExhaustedError:
+                if size == 1:
+                    raise
+                size = (size + 1) // 2
+                ahead = reader.submit(read, start, size)
+                continue
+            for output, values in zip(outputs, found if isinstance(found, list) else [found], strict=True):
+                output[start : start + count] = values[:count]
+            start += count
+            if advance:
+                advance(count)
+    return outputs

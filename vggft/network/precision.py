@@ -1,0 +1,105 @@
+"""What to compute in: chosen by a short measurement on this machine, not by hope.
+
+bfloat16 doubles the rate of a processor that has instructions for it and is many times slower on one that has not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from functools import partial
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from ..errors import ConfigError
+from ..run import whole_file
+from .vgg import add_blocks, preprocess
+
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+MEASURED_BLOCKS = 3
+
+
+def policy(precision: str) -> str:
+    """Keras's dtype policy: 16-bit arithmetic on weights that stay float32."""
+    return precision if precision == "float32" else f"mixed_{precision}"
+
+
+def check_precision(precision: str) -> None:
+    """Raise `ConfigError` for what is none."""
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}.")
+
+
+def measure(column: str, width: float, image_size: int, learns: bool, memory: Path) -> dict[str, float]:
+    """Seconds an image through blocks 1 to 3, in float32 and in the 16 bits that this machine is meant for.
+
+    The first block alone says little: it moves more bytes than it computes, and runs as fast in bfloat16 on a
+    processor where all that follows is many times slower.
+
+    Args:
+        learns: whether to measure a step of training, which differs from the forward pass in what it gains.
+        memory: a JSON file of measurements: the next run on this machine decides alike, whatever the noise.
+    """
+    other = "float16" if keras.distribution.list_devices("gpu") else "bfloat16"
+    here = [platform.node(), str(os.cpu_count()), other, keras.__version__, keras.backend.backend()]
+    key = " ".join([*here, column, f"{width:g}", str(image_size), "training" if learns else "forward"])
+    try:
+        known = json.loads(memory.read_text())
+        return {precision: float(known[key][precision]) for precision in ("float32", other)}
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    steps = {p: _step(p, column, width, image_size, learns) for p in ("float32", other)}
+    times: dict[str, list[float]] = {p: [] for p in steps}
+    count = _count(width, image_size)
+    while len(times[other]) < 2 or (sum(map(sum, times.values())) < 0.3 and len(times[other]) < 20):
+        for precision, step in steps.items():  # in turns, so that a disturbance meets both
+            started = time.perf_counter()
+            step()
+            times[precision].append((time.perf_counter() - started) / count)
+    found = {precision: min(seconds) for precision, seconds in times.items()}
+    _remember(memory, key, found)
+    return found
+
+
+def choose(seconds: dict[str, float]) -> tuple[str, str]:
+    """The faster precision, 16 bits only where they gain a quarter, and a sentence that says why."""
+    (other,) = set(seconds) - {"float32"}
+    share = seconds[other] / seconds["float32"]
+    chosen = other if share < 0.75 else "float32"
+    return chosen, f"here, blocks 1 to {MEASURED_BLOCKS} take {share:.1f} times as long in {other} as in float32"
+
+
+def _count(width: float, image_size: int) -> int:
+    """How many images to measure with: more where one is little work."""
+    return round(min(32.0, max(1.0, (224 / image_size / width) ** 2)))
+
+
+def _step(precision: str, column: str, width: float, image_size: int, learns: bool) -> partial[object]:
+    inputs = keras.Input((image_size, image_size, 3))
+    x = add_blocks(preprocess(inputs), column, width, dtype=policy(precision), blocks=MEASURED_BLOCKS)
+    model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D(dtype="float32")(x))
+    pixels = np.zeros((_count(width, image_size), image_size, image_size, 3), "float32")
+    if not learns:
+        step: partial[object] = partial(model.predict_on_batch, pixels)
+    else:
+        model.compile("sgd", "mse", jit_compile=False)
+        step = partial(model.train_on_batch, pixels, np.zeros((len(pixels), model.output.shape[1]), "float32"))
+    step()  # traces
+    return step
+
+
+def _remember(memory: Path, key: str, found: dict[str, float]) -> None:
+    try:
+        known = json.loads(memory.read_text())
+        known[key] = found
+    except (OSError, ValueError, TypeError):
+        known = {key: found}
+    try:
+        with whole_file(memory) as aside:
+            aside.write_text(json.dumps(known, indent=2))
+    except OSError:  # measured anew the next time
+        return

@@ -1,0 +1,229 @@
+"""Pictures of how a classifier learned and how it does, by scikit-learn's displays; SVG for light and dark pages."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn import metrics as sk
+from sklearn.calibration import CalibrationDisplay
+
+from ..evaluation.evaluation import Evaluation
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK = "#0a0b0c"  # a colour that nothing else has: the page's own is put in its place
+WIDTH = 4.8  # inches: on a phone its letters can still be read
+DIGITS = 20  # classes, up to which a confusion matrix has its numbers written in
+CURVES = 8  # classes, up to which each has a curve
+NOT_DRAWN = ("tuner/",)  # hyperparameters of Hyperband itself
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Drawn in `INK` on nothing, and the same bytes for the same numbers."""
+    import matplotlib as mpl
+
+    ink = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
+    with (
+        warnings.catch_warnings(),
+        mpl.rc_context(
+            {
+                **ink,
+                "font.size": 9,
+                "axes.spines.top": False,
+                "axes.spines.right": False,
+                "axes.titlesize": 10,
+                "grid.color": INK,
+                "grid.alpha": 0.15,
+                "legend.frameon": False,
+                "svg.fonttype": "none",  # the reader's fonts, which have every script that the reader can read
+                "svg.hashsalt": "vggft",
+            }
+        ),
+    ):
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+        yield
+
+
+def new_figure(width: float = WIDTH, height: float = 3.4) -> Figure:
+    """Of matplotlib, without pyplot, which keeps what it draws."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def svg(figure: Figure) -> str:
+    """A figure as the `src` of an `<img>`, whose ink follows the page: dark on light, light on dark, dark in print."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = file.getvalue()
+    text = text[text.index("<svg") :].replace(INK, "currentColor")
+    colours = "svg{color:#1d1f24}@media screen and (prefers-color-scheme:dark){svg{color:#d9dce3}}"
+    text = text.replace(">", f"><style>{colours}</style>", 1)
+    return "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()
+
+
+def learning_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
+    """Loss and accuracy over epochs, phase after phase; a dot marks the epoch whose weights were kept."""
+    figure = new_figure(height=4.4)
+    epochs = np.arange(1, len(history) + 1)
+    starts = [i for i, row in enumerate(history) if i == 0 or row["phase"] != history[i - 1]["phase"]]
+    kept = [i for i, row in enumerate(history) if row.get("kept")]
+    panels: Any = figure.subplots(2, 1, sharex=True)
+    for axes, metric in zip(panels, ("accuracy", "loss"), strict=True):
+        for key, label, colour in ((metric, "train", "tab:blue"), (f"val_{metric}", "validation", "tab:orange")):
+            values = [row.get(key) for row in history]
+            if any(value is not None for value in values):
+                known = np.array([np.nan if value is None else float(value) for value in values])
+                axes.plot(epochs, known, label=label, color=colour, marker="." if len(history) < 3 else None)
+                axes.scatter(epochs[kept], known[kept], color=colour, s=28, zorder=3)
+        for start in starts[1:]:
+            axes.axvline(start + 0.5, color=INK, linestyle=":", linewidth=1)
+        axes.set_ylabel(metric)
+        axes.grid()
+    for i, start in enumerate(starts):
+        close = i and start - starts[i - 1] < 0.3 * len(history)  # one above the other
+        at, coordinates = (start + 0.5, 1.12 if close else 1.02), ("data", "axes fraction")
+        panels[0].annotate(str(history[start]["phase"]), at, xycoords=coordinates, fontsize=8, annotation_clip=False)
+    panels[0].legend(loc="best")
+    panels[1].set_xlabel("epoch")
+    panels[1].xaxis.get_major_locator().set_params(integer=True)
+    return figure
+
+
+def confusion(evaluation: Evaluation) -> Figure:
+    """True class by predicted class: numbers up to 20 classes, the share of each true class as colour beyond."""
+    names, classes = [short(name) for name in evaluation.class_names], len(evaluation.class_names)
+    matrix = evaluation.confusion_matrix
+    many = classes > DIGITS
+    side = max(WIDTH, 1.2 + 0.42 * classes) if not many else max(6.0, 1.5 + 0.13 * classes)
+    figure = new_figure(side, side)
+    axes = figure.subplots()
+    if many:
+        matrix = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    display = sk.ConfusionMatrixDisplay(matrix, display_labels=names)
+    display.plot(ax=axes, cmap="Blues", include_values=not many, colorbar=False, xticks_rotation="vertical")
+    axes.tick_params(labelsize=7.92 if many else 9)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    return figure
+
+
+# kind -> scikit-learn's display, the score that tells the lowest classes, and what the axes are called
+RANKING = {
+    "roc": (sk.RocCurveDisplay, "roc_auc", "false positive rate", "true positive rate"),
+    "precision_recall": (sk.PrecisionRecallDisplay, "average_precision", "recall", "precision"),
+}
+
+
+def ranking(evaluation: Evaluation, kind: str) -> Figure:
+    """A curve for each class against the rest; of many classes those with the lowest score.
+
+    Args:
+        kind: of `RANKING`.
+    """
+    display, score, x, y = RANKING[kind]
+    figure = new_figure(height=4.8)
+    axes = figure.subplots()
+    for c, truth in _shown_classes(evaluation, [getattr(row, score) for row in evaluation.per_class]):
+        display.from_predictions(truth, evaluation.probabilities[:, c], ax=axes, name=short(evaluation.class_names[c]))
+    if kind == "roc":
+        axes.plot([0, 1], [0, 1], linestyle=":", color=INK, linewidth=1)
+    axes.set(xlabel=x, ylabel=y, xlim=(-0.02, 1.02), ylim=(-0.02, 1.05), aspect="auto")
+    axes.grid()
+    if (legend := axes.get_legend()) is not None:
+        legend.remove()
+    if axes.get_legend_handles_labels()[0]:  # below, where no curve is
+        figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+    return figure
+
+
+def reliability(evaluation: Evaluation) -> Figure:
+    """Accuracy against confidence, and how many predictions there are of each."""
+    found = evaluation.reliability
+    there = found.images > 0
+    figure = new_figure(height=4.2)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    display = CalibrationDisplay(found.accuracy[there], found.confidence[there], found.confidence[there])
+    display.plot(ax=upper, name="this classifier", color="tab:blue")
+    for line in upper.get_lines():
+        if line.get_linestyle() == ":":
+            line.set_color(INK)
+    upper.legend(loc="upper left")
+    upper.set_xlabel("")
+    upper.set_ylabel("share that is right")
+    upper.set_aspect("auto")
+    edges = np.linspace(0, 1, len(found.images) + 1)
+    lower.bar(edges[:-1], found.images, width=np.diff(edges), align="edge", color="tab:blue", alpha=0.6)
+    lower.set_xlabel("confidence")
+    lower.set_ylabel("predictions")
+    for axes in (upper, lower):
+        axes.grid()
+    return figure
+
+
+def hyperparameters(given: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The names of what was drawn in trials that have a score."""
+    names = (name for trial in given if trial["score"] is not None for name in trial["hyperparameters"])
+    return [name for name in dict.fromkeys(names) if not name.startswith(NOT_DRAWN)]
+
+
+def trials(given: Sequence[Mapping[str, Any]], best: str, label: str, only: str | None = None) -> Figure:
+    """Scores against each hyperparameter, a panel each; the best is marked in all.
+
+    Args:
+        given: of `Trial.to_dict`.
+        best: the number of the best.
+        label: of the score.
+        only: one hyperparameter; None is all.
+    """
+    from matplotlib.ticker import NullFormatter
+
+    done = [trial for trial in given if trial["score"] is not None]
+    names = hyperparameters(given) if only is None else [only]
+    columns = max(1, min(2, len(names)))
+    rows = max(1, math.ceil(len(names) / columns))
+    figure = new_figure(2.9 * columns + 0.4, 2.6 * rows)
+    panels = np.ravel(figure.subplots(rows, columns, squeeze=False, sharey=True))
+    for axes, name in zip(panels, names, strict=False):
+        with_it = [trial for trial in done if name in trial["hyperparameters"]]
+        values = [trial["hyperparameters"][name] for trial in with_it]
+        if any(isinstance(value, (str, bool)) for value in values):
+            values = [str(value) for value in values]
+        elif min(values) > 0 and max(values) >= 10 * min(values):
+            axes.set_xscale("log")
+            axes.xaxis.set_minor_formatter(NullFormatter())  # they would lie on each other
+        scores = [trial["score"] for trial in with_it]
+        axes.scatter(values, scores, s=18, alpha=0.7)
+        for value, trial in zip(values, with_it, strict=True):
+            if trial["trial_id"] == best:
+                axes.scatter([value], [trial["score"]], s=90, facecolors="none", edgecolors="tab:red", linewidths=1.5)
+        axes.set_xlabel(name)
+        axes.grid()
+    for row in range(rows):
+        panels[row * columns].set_ylabel(label)
+    for axes in panels[len(names) :]:
+        axes.set_visible(False)
+    return figure
+
+
+def short(name: str, most: int = 18) -> str:
+    """A class's name as it fits beside an axis. Dollars are text, not mathematics."""
+    return (name if len(name) <= most else name[: most - 1] + "…").replace("$", r"\$")
+
+
+def _shown_classes(evaluation: Evaluation, scores: Iterable[float | None]) -> Iterator[tuple[int, np.ndarray]]:
+    """Which classes have a curve, and which images are of each."""
+    known = sorted((score, c) for c, score in enumerate(scores) if score is not None)
+    if len(evaluation.class_names) == 2 and not evaluation.multi_label:
+        known = [each for each in known if each[1] == 1]  # the other one's mirrors it
+    for c in sorted(c for _, c in known[:CURVES]):
+        yield c, evaluation.labels[:, c] if evaluation.multi_label else evaluation.labels == c

@@ -1,0 +1,175 @@
+"""KerasTuner's oracles, by name, such that a search that was killed goes on as if it had not been.
+
+What each of them adds is here and nowhere else, for it is where KerasTuner's own private state is touched;
+`tests/test_oracles.py` says when KerasTuner can do without.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras_tuner
+import numpy as np
+
+from ..errors import SearchError
+from ..run import whole_file
+
+MOST_FAILURES = 3  # in a row
+
+
+class _Kept:
+    """Keeps the whole search in one file as well, for KerasTuner's own are many, and a kill may leave one half written.
+
+    It also ends the search after three failures in a row. KerasTuner does that by an exception behind its lock, which
+    would leave the workers of a chief waiting for ever.
+    """
+
+    state_file: Path | None = None
+    on_end: Callable[[str], object] = staticmethod(lambda trial_id: None)  # told of each trial that has ended
+    held = False  # whether a round is going on, which counts as a whole or not at all
+
+    def save(self) -> None:
+        super().save()  # type: ignore[misc]
+        if self.state_file is not None and not self.held:
+            self.keep()
+
+    def keep(self) -> None:
+        """Write the file: all of the search, whole."""
+        assert self.state_file is not None
+        oracle: Any = self
+        state = {"oracle": oracle.get_state(), "trials": [trial.get_state() for trial in oracle.trials.values()]}
+        with whole_file(self.state_file) as aside:
+            aside.write_text(json.dumps(state), encoding="utf-8")
+
+    def restore(self, project: Path) -> None:
+        """Go on where the file stands, and write KerasTuner's own files in `project` anew.
+
+        Raises:
+            SearchError: the file is damaged.
+        """
+        assert self.state_file is not None
+        oracle: Any = self
+        if not self.state_file.exists():
+            return
+        try:
+            state = json.loads(self.state_file.read_text(encoding="utf-8"))
+            trials = [keras_tuner.engine.trial.Trial.from_state(each) for each in state["trials"]]
+            oracle.trials = {trial.trial_id: trial for trial in trials}
+            oracle.set_state(state["oracle"])
+            # As KerasTuner's own reload does: what was going on is to be done again, by whoever asks.
+            oracle._retry_queue += [t.trial_id for t in oracle.ongoing_trials.values() if t.status == "RUNNING"]
+            oracle.ongoing_trials = {}
+        except (ValueError, KeyError, TypeError) as error:
+            raise SearchError(f"{self.state_file} cannot be read as the state of a search ({error}).") from error
+        for trial in trials:
+            folder = project / f"trial_{trial.trial_id}"
+            folder.mkdir(parents=True, exist_ok=True)
+            trial.save(str(folder / "trial.json"))
+        for file in project.glob("trial_*/trial.json"):  # of a round that did not end
+            if file.parent.name.removeprefix("trial_") not in oracle.trials:
+                file.unlink()
+        super().save()  # type: ignore[misc]
+
+    @property
+    def failures(self) -> list[str]:
+        """The trials that failed in a row, if they are so many that the search ends."""
+        oracle: Any = self
+        last = oracle.end_order[-MOST_FAILURES:]
+        failed = len(last) == MOST_FAILURES and all(oracle.trials[each].status == "FAILED" for each in last)
+        return last if failed else []
+
+    def end_trial(self, trial: Any) -> None:
+        super().end_trial(trial)  # type: ignore[misc]
+        self.on_end(trial.trial_id)
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        if self.failures:
+            return {"status": "STOPPED"}
+        found: dict[str, Any] = super().populate_space(trial_id)  # type: ignore[misc]
+        return found
+
+
+class Random(_Kept, keras_tuner.oracles.RandomSearchOracle):  # type: ignore[misc]
+    """Draws evenly from the space."""
+
+
+class Bayesian(_Kept, keras_tuner.oracles.BayesianOptimizationOracle):  # type: ignore[misc]
+    """A Gaussian process says where to look next."""
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        # KerasTuner does not save this state: make it follow from the seed and the number of the trial.
+        self._random_state = np.random.RandomState((self.seed + len(self.trials)) % 2**32)
+        return super().populate_space(trial_id)
+
+
+class Grid(_Kept, keras_tuner.oracles.GridSearchOracle):  # type: ignore[misc]
+    """All combinations in order."""
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        if not self.start_order or self.failures:
+            return super().populate_space(trial_id)
+        # KerasTuner waits for the end of a trial, in case it brings new hyperparameters, and forgets its queue when
+        # it is saved. The space is known here, and the next combination follows from the last one.
+        values = self._get_next_combination(self.trials[self.start_order[-1]].hyperparameters.values)
+        return {"status": "STOPPED"} if values is None else {"status": "RUNNING", "values": values}
+
+
+class Hyperband(_Kept, keras_tuner.oracles.HyperbandOracle):  # type: ignore[misc]
+    """Many trials of few epochs, of which the best are trained longer."""
+
+
+ALGORITHMS = ("random", "bayesian", "hyperband", "grid")
+
+
+def make_oracle(algorithm: str, objective: str, direction: str, trials: int, seed: int) -> Any:
+    """One of KerasTuner's oracles.
+
+    Args:
+        algorithm: one of `ALGORITHMS`.
+        objective: what a trial reports, `"val_accuracy"` say.
+        direction: `"max"` or `"min"`.
+        trials: at most so many; a grid or a small space may end before.
+    """
+    common = {
+        "objective": keras_tuner.Objective(objective, direction),
+        "seed": seed + 1,  # to KerasTuner 0 is no seed
+        "max_consecutive_failed_trials": trials + 1,  # see `_Kept`
+    }
+    if algorithm == "hyperband":
+        oracle = Hyperband(max_epochs=hyperband_parts(trials), hyperband_iterations=trials, **common)
+        oracle.max_trials = trials
+        return oracle
+    kinds = {"random": Random, "bayesian": Bayesian, "grid": Grid}
+    return kinds[algorithm](max_trials=trials, **common)
+
+
+def hyperband_parts(trials: int) -> int:
+    """In how many parts Hyperband divides the epochs of a trial: 3, 9, 27 ..., as many as the trials suffice for."""
+    parts = 3
+    while hyperband_size(3 * parts) <= trials:
+        parts *= 3
+    return parts
+
+
+def hyperband_size(parts: int) -> int:
+    """How many trials one whole iteration of Hyperband takes (arXiv:1603.06560, in KerasTuner's rounding)."""
+    return sum(sum(rungs) for rungs in _rungs(parts))
+
+
+def hyperband_first(parts: int) -> int:
+    """How many trials its first rung has: what can be trained before anything is to be heard."""
+    return _rungs(parts)[0][0]
+
+
+def _rungs(parts: int, factor: int = 3) -> list[list[int]]:
+    """The sizes of all rungs, bracket by bracket, that with the most trials first."""
+    highest = sum(1 for power in range(1, 64) if parts >= factor**power)
+    last = 1 + highest  # in KerasTuner the logarithm, rounded up
+    return [
+        [math.ceil(last / (bracket + 1) * factor ** (bracket - rung)) for rung in range(bracket + 1)]
+        for bracket in reversed(range(highest + 1))
+    ]

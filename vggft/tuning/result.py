@@ -1,0 +1,168 @@
+"""What a search came to: its trials as a table, plots and a line for each, and the classifier that came out."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..classifier import Classifier
+from ..display import render
+from ..evaluation.evaluation import METRICS, Evaluation
+from ..report import plots
+from ..run import whole_file
+from .trial import Trial, ranked
+
+TOP = 5  # whose spread says how much the winner's place is worth
+SHOWN = 10
+
+
+@dataclass(frozen=True, eq=False)
+class SearchResult:
+    """Made by `vggft.search`; `str` puts it in words.
+
+    Args:
+        trials: all of them, in the order of their numbers.
+        best: the one with the best score; of equal ones that with the lower validation loss.
+        classifier: the winner, evaluated on test images if there are any.
+        objective: the metric that was searched for, one of `vggft.evaluate.METRICS`.
+        winner: `"scored"`, the very weights that were scored, or `"refit"`, learned anew from train and validation.
+        stopped: why the search ended early; empty if it did not.
+    """
+
+    trials: tuple[Trial, ...]
+    best: Trial
+    classifier: Classifier
+    objective: str
+    winner: str
+    stopped: str = ""
+
+    @property
+    def evaluation(self) -> Evaluation | None:
+        """The classifier's: on test where there is a test part, else on validation."""
+        return self.classifier.evaluation
+
+    @property
+    def direction(self) -> str:
+        """Whether the objective is to be high (`"max"`) or low (`"min"`)."""
+        return METRICS[self.objective].direction
+
+    @property
+    def test_score(self) -> float | None:
+        """The objective on test images, which no trial saw; None without a test part."""
+        evaluation = self.evaluation
+        return evaluation[self.objective] if evaluation is not None and evaluation.split == "test" else None
+
+    @property
+    def gap(self) -> float | None:
+        """Validation score of the best trial minus test score: above 0, an accuracy was too hopeful."""
+        test, best = self.test_score, self.best.score
+        return None if test is None or best is None else best - test
+
+    @property
+    def top(self) -> tuple[float, float]:
+        """The lowest and the highest score of the five best trials."""
+        scores = [trial.score or 0.0 for trial in ranked(self.trials, self.direction)[:TOP]]
+        return min(scores), max(scores)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON; the trials are in `to_csv`."""
+        failed = sum(trial.status == "failed" for trial in self.trials)
+        return {
+            "objective": self.objective,
+            "direction": self.direction,
+            "trials": len(self.trials),
+            "failed": failed,
+            "best": self.best.to_dict(),
+            "winner": self.winner,
+            "stopped": self.stopped,
+            "validation_score": self.best.score,
+            "test_score": self.test_score,
+            "gap": self.gap,
+            f"top_{TOP}": list(self.top),
+        }
+
+    def to_csv(self, path: str | os.PathLike[str]) -> Path:
+        """Write all trials as a table, one row each."""
+        path = Path(path)
+        rows = [trial.to_row() for trial in self.trials]
+        with whole_file(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        return path
+
+    def plot(self, path: str | os.PathLike[str]) -> Path:
+        """Draw the score against each hyperparameter into a picture file."""
+        path = Path(path)
+        with plots.style(), whole_file(path) as aside:
+            given = [trial.to_dict() for trial in self.trials]
+            figure = plots.trials(given, self.best.trial_id, f"validation {self.objective}")
+            figure.savefig(aside, format=path.suffix.lstrip(".") or "png", dpi=150)
+        return path
+
+    def __str__(self) -> str:
+        low, high = self.top
+        lines = [f"{len(self.trials)} trials, searched for the {self.direction} of validation {self.objective}"]
+        order = [*ranked(self.trials, self.direction), *(t for t in self.trials if t.status == "failed")]
+        lines += [f"  {line(trial)}" for trial in order[:SHOWN]]
+        if len(self.trials) > SHOWN:
+            lines.append(f"  ... and {len(self.trials) - SHOWN} more")
+        what = {
+            "scored": "its weights are the very ones that were scored",
+            "refit": "its weights were learned anew from train and validation images",
+        }[self.winner]
+        lines.append(f"The best is trial {self.best.trial_id}; {what}. The best {TOP} score {low:.3f} to {high:.3f}.")
+        if self.test_score is None:
+            lines.append("Without a test part (test=0.2, say) there is no telling how far that is too hopeful.")
+        else:
+            lines.append(
+                f"Validation {self.objective} {self.best.score:.3f}, test {self.test_score:.3f}: a gap of "
+                f"{self.gap:+.3f}. Test images were touched once, by the winner."
+            )
+        return "\n".join([*lines, *([self.stopped] if self.stopped else [])])
+
+    def _repr_html_(self) -> str:
+        order = [*ranked(self.trials, self.direction), *(t for t in self.trials if t.status == "failed")]
+        return render("search.html", result=self, trials=order, limit=SHOWN)
+
+    def __repr__(self) -> str:
+        told = f"validation {self.objective} {self.best.score:.3f}"
+        told += "" if self.test_score is None else f", test {self.test_score:.3f}"
+        return f"<SearchResult of {len(self.trials)} trials, best {self.best.trial_id}: {told}>"
+
+
+def line(trial: Trial) -> str:
+    """A trial in one line."""
+    drawn = ", ".join(f"{name} {_short(value)}" for name, value in trial.hyperparameters.items() if _shown(name))
+    if trial.score is None:
+        return f"{trial.trial_id}  failed   {drawn}: {trial.to_row()['reason']}"
+    spread = "" if trial.interval is None else f" ({trial.interval[0]:.3f} to {trial.interval[1]:.3f})"
+    return f"{trial.trial_id}  {trial.score:.4f}{spread}  {drawn}  [{trial.way}]"
+
+
+def write_hparams(directory: Path, trials: Sequence[Trial], objective: str) -> None:
+    """Trials as TensorBoard's HParams plugin reads them, one run each."""
+    import tensorflow as tf
+    from tensorboard.plugins.hparams import api as hparams
+
+    shutil.rmtree(directory, ignore_errors=True)  # of a kill while they were written
+    for trial in trials:
+        if trial.score is not None:
+            with tf.summary.create_file_writer(str(directory / trial.trial_id)).as_default():
+                shown = {name: value for name, value in trial.hyperparameters.items() if _shown(name)}
+                hparams.hparams(shown, trial_id=trial.trial_id)
+                for name, value in {f"val_{objective}": trial.score, **(trial.metrics or {})}.items():
+                    tf.summary.scalar(name, value, step=0)
+
+
+def _shown(name: str) -> bool:
+    return not name.startswith(plots.NOT_DRAWN)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

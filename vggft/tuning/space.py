@@ -1,0 +1,238 @@
+"""What a search may choose from, and how KerasTuner's hyperparameters become a setting."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
+
+from ..config import Config, Head, Training
+from ..errors import ConfigError
+from ..network.blocks import frozen_blocks
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers from `low` to `high`, drawn evenly or, by `"log"`, evenly in their logarithm.
+
+    >>> Range(1e-4, 1e-2, "log").sampling
+    'log'
+    """
+
+    low: float
+    high: float
+    sampling: Literal["linear", "log"] = "linear"
+
+    def __post_init__(self) -> None:
+        numbers = all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in (self.low, self.high))
+        if not numbers or not self.low < self.high:
+            raise ConfigError(f"A range goes from a number to a larger one; got {self.low!r} to {self.high!r}.")
+        if self.sampling not in ("linear", "log"):
+            raise ConfigError(f"A range is drawn 'linear' or 'log'; got {self.sampling!r}.")
+        if self.sampling == "log" and self.low <= 0:
+            raise ConfigError(f"A range drawn by 'log' begins above 0; got {self.low!r}.")
+
+
+@dataclass(frozen=True)
+class SearchSpace(Config):
+    """What a search may choose from. Each field is a value, a list (any of these), or a range.
+
+    A range is a tuple `(low, high)` or `(low, high, "log")`. Whole numbers go in steps of what divides both ends (64,
+    128, 192), by `"log"` in doublings of `low`, so that heads of one width can be trained together. A tuple of words is
+    a list. None is not searched: it is as in the `freeze`, `head` and `training` of the search.
+
+    Args:
+        units: width of the hidden layers.
+        layers: how many hidden layers of that width there are; 0 is a linear probe.
+        dropout, pooling, activation, batch_norm, l2: as in `Head`.
+        learning_rate, fine_tune_learning_rate, optimizer, label_smoothing, weight_decay, batch_size: as in `Training`.
+        freeze: as in `finetune`: `["block4", "all"]`, say.
+
+    >>> SearchSpace(units=[64, 128], dropout=(0.0, 0.5)).choices("dropout")
+    Range(low=0.0, high=0.5, sampling='linear')
+    """
+
+    units: Any = (64, 512, "log")
+    layers: Any = (1, 2)
+    dropout: Any = None
+    pooling: Any = None
+    activation: Any = None
+    batch_norm: Any = None
+    l2: Any = None
+    learning_rate: Any = (1e-4, 1e-2, "log")
+    fine_tune_learning_rate: Any = None
+    optimizer: Any = None
+    label_smoothing: Any = None
+    weight_decay: Any = None
+    batch_size: Any = None
+    freeze: Any = None
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            try:
+                self._check(field.name, self.choices(field.name))
+            except ConfigError as error:
+                raise ConfigError(f"SearchSpace.{field.name}: {error}") from None
+
+    def choices(self, field: str) -> tuple[Any, ...] | Range | None:
+        """What a field may be: some values, a `Range`, or None where it is not searched."""
+        value = getattr(self, field)
+        if value is None:
+            return None
+        if isinstance(value, tuple) and not isinstance(value[0] if value else None, str):
+            if len(value) not in (2, 3):
+                raise ConfigError(
+                    f"a range is (low, high) or (low, high, 'log'), and a choice is a list; got {value!r}."
+                )
+            return Range(*value)
+        values = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+        if not values:
+            raise ConfigError("a choice needs at least one value; got none.")
+        return values
+
+    def _check(self, field: str, choices: tuple[Any, ...] | Range | None) -> None:
+        """Every value has to be one that `Head` or `Training` takes."""
+        values = (choices.low, choices.high) if isinstance(choices, Range) else choices or ()
+        for value in values:
+            if field == "freeze":
+                if isinstance(choices, Range):
+                    raise ConfigError(f"expected blocks, or a list of what may be frozen; got {self.freeze!r}.")
+            elif field == "layers":
+                whole = isinstance(value, int) and not isinstance(value, bool)
+                if not whole or value < 0:
+                    raise ConfigError(f"expected integers >= 0; got {value!r}.")
+            elif field == "units":
+                Head(units=(value,))
+            elif field in Head.__dataclass_fields__:
+                Head(**{field: value})
+            elif field in Training.__dataclass_fields__:
+                Training(**{field: value})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON-ready values: a list of what may be chosen, a range as its fields, or None."""
+        found: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            choices = self.choices(field.name)
+            found[field.name] = dataclasses.asdict(choices) if isinstance(choices, Range) else choices and list(choices)
+        return found
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`."""
+        ranges = {name: tuple(value.values()) for name, value in fields.items() if isinstance(value, dict)}
+        return super().from_dict({**fields, **ranges})
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is to be trained in a trial: the blocks that are frozen, the head, and how; `training` may be unresolved."""
+
+    frozen: tuple[str, ...]
+    head: Head
+    training: Training
+
+
+Declare = Callable[[Any], Setting]  # given KerasTuner's HyperParameters
+
+
+def declaration(space: SearchSpace | Callable[[Any], tuple[Head, Training]], fixed: Setting) -> Declare:
+    """How hyperparameters become a setting; what is not searched is as in `fixed`.
+
+    Args:
+        space: a `SearchSpace`, or a function of `keras_tuner.HyperParameters` that gives a `Head` and a `Training`.
+
+    Raises:
+        ConfigError: blocks to freeze that do not exist; at a draw, a function that gives something else.
+    """
+    if not isinstance(space, SearchSpace):
+        return lambda hp: _by_function(space, hp, fixed)
+    possible_freezes(space, fixed)
+
+    def declare(hp: Any) -> Setting:
+        layers = _draw(hp, "layers", space, len(fixed.head.units))
+        hidden = _hidden_layers(space)
+        # What a linear probe has not is drawn only where there are hidden layers.
+        with hp.conditional_scope("layers", hidden) if hidden else nullcontext():
+            drawn = {name: _draw(hp, name, space, None) for name in ("units", "dropout", "activation", "batch_norm")}
+        drawn |= {name: _draw(hp, name, space, None) for name in Head.__dataclass_fields__ if name not in drawn}
+        drawn |= {name: _draw(hp, name, space, None) for name in Training.__dataclass_fields__}
+        freeze = _draw(hp, "freeze", space, None)
+        drawn["units"] = _widths(fixed.head.units, layers) if drawn["units"] is None else (drawn["units"],) * layers
+        return Setting(
+            fixed.frozen if freeze is None else frozen_of(freeze),
+            replace(fixed.head, **_known(Head, drawn)),
+            replace(fixed.training, **_known(Training, drawn)),
+        )
+
+    return declare
+
+
+def _widths(units: tuple[int, ...], layers: int) -> tuple[int, ...]:
+    """As many widths as there are layers, the last one repeated."""
+    if layers and not units:
+        raise ConfigError("SearchSpace.layers needs widths: give SearchSpace.units, or a head with hidden layers.")
+    return (units + units[-1:] * layers)[:layers]
+
+
+def frozen_of(freeze: str) -> tuple[str, ...]:
+    """The blocks of one value of `freeze` as KerasTuner holds it: a collection is written with commas."""
+    return frozen_blocks([block for block in freeze.split(",") if block] if "," in freeze else freeze)
+
+
+def possible_freezes(space: Any, fixed: Setting) -> list[tuple[str, ...]]:
+    """Every set of frozen blocks that a trial may have."""
+    choices: Any = space.choices("freeze") if isinstance(space, SearchSpace) else None
+    return [frozen_blocks(freeze) for freeze in choices] if choices else [fixed.frozen]
+
+
+def possible_poolings(space: Any, fixed: Setting) -> list[str]:
+    """Every pooling that a trial may have; a function may give any."""
+    if not isinstance(space, SearchSpace):
+        return ["avg", "max", "flatten"]
+    choices: Any = space.choices("pooling") or (fixed.head.pooling,)
+    return list(choices)
+
+
+def _by_function(function: Callable[[Any], tuple[Head, Training]], hp: Any, fixed: Setting) -> Setting:
+    given = function(hp)
+    if not (isinstance(given, tuple) and len(given) == 2):
+        raise ConfigError(f"A search space that is a function must give (Head, Training); got {given!r}.")
+    head, training = given
+    if not (isinstance(head, Head) and isinstance(training, Training)):
+        raise ConfigError(f"A search space that is a function must give (Head, Training); got {given!r}.")
+    return Setting(fixed.frozen, head, training)
+
+
+def _hidden_layers(space: SearchSpace) -> list[int]:
+    """The numbers of layers under which there are hidden ones, where it is drawn whether there are any."""
+    choices = space.choices("layers")
+    if isinstance(choices, Range):
+        return list(range(1, int(choices.high) + 1)) if choices.low == 0 else []
+    values = choices or ()
+    return [n for n in values if n] if 0 in values and len(values) > 1 else []
+
+
+def _draw(hp: Any, name: str, space: SearchSpace, fixed: Any) -> Any:
+    """The value of one hyperparameter; `fixed` where it is not searched."""
+    choices = space.choices(name) if name in SearchSpace.__dataclass_fields__ else None
+    if choices is None:
+        return fixed
+    if isinstance(choices, Range):
+        low, high = choices.low, choices.high
+        if isinstance(low, int) and isinstance(high, int):
+            even = 1 if name == "layers" else math.gcd(low, high)
+            step = 2 if choices.sampling == "log" else even
+            return int(hp.Int(name, low, high, step=step, sampling=choices.sampling))  # in a grid it gives floats
+        return hp.Float(name, float(low), float(high), sampling=choices.sampling)
+    values = [value if isinstance(value, (str, int, float)) else ",".join([*value, ""]) for value in choices]
+    if any(isinstance(value, float) for value in values):  # KerasTuner takes values of one type
+        values = [float(value) for value in values]
+    value = values[0] if len(values) == 1 else hp.Choice(name, values)
+    return bool(value) if name == "batch_norm" else value
+
+
+def _known(kind: type[Any], drawn: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in drawn.items() if name in kind.__dataclass_fields__ and value is not None}

@@ -1,0 +1,231 @@
+"""KerasTuner's tuner, asking its oracle for a round of trials at a time, so that they can be trained together.
+
+An oracle gives one trial to each tuner id, and the same one again when it is asked again: a round of K trials is K ids.
+What a round comes to counts as a whole: the oracle hears of it when all of it is there. A search that was killed asks
+for the same round again, and trains what of it has no outcome yet.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras_tuner
+
+from ..config import Head, Training
+from ..errors import SearchError
+from .rounds import Done, Job, Trainer
+from .space import Declare
+from .trial import WEIGHTS, Trial, ranked, read_outcome, read_outcomes, write_outcome
+
+PROJECT = "trials"
+WAIT = 0.5  # seconds until an oracle is asked again that waits for other workers
+
+
+def is_chief() -> bool:
+    """Whether this process only hands out trials to workers, as KerasTuner's environment variables say."""
+    return _has_chief() and "chief" in os.environ["KERASTUNER_TUNER_ID"]
+
+
+def is_worker() -> bool:
+    """Whether this process gets its trials from a chief."""
+    return _has_chief() and not is_chief()
+
+
+def _has_chief() -> bool:
+    return "KERASTUNER_ORACLE_IP" in os.environ and "KERASTUNER_TUNER_ID" in os.environ
+
+
+class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
+    """Runs a search by rounds.
+
+    Args:
+        oracle: of `make_oracle`.
+        declare: hyperparameters to a setting.
+        trainer: trains them.
+        directory: KerasTuner's project is its directory `trials`.
+        parallel: most trials of a round.
+        images: how many are trained on, which settles what a training leaves open.
+        keep_top: of so many trials the weights are kept.
+        on_trial: told of every trial that has ended, also before this process began.
+        on_epochs: told how many epochs of trials are done.
+    """
+
+    def __init__(
+        self,
+        oracle: Any,
+        declare: Declare,
+        trainer: Trainer,
+        *,
+        directory: Path,
+        parallel: int,
+        images: int,
+        keep_top: int,
+        on_trial: Callable[[Trial], object],
+        on_epochs: Callable[[int], object] = lambda epochs: None,
+    ):
+        self.declare, self.trainer, self.parallel, self.images = declare, trainer, parallel, images
+        self.keep_top, self.on_trial, self.on_epochs = keep_top, on_trial, on_epochs
+        self.local = oracle  # of a worker, `oracle` becomes a client of the chief's
+        project = directory / PROJECT
+        oracle.verbose = 0
+        if not is_worker():
+            for file in project.glob("*.json"):  # KerasTuner would read its own state, and print that it does
+                file.unlink()
+        with _quietly():
+            super().__init__(oracle, hypermodel=declare, directory=str(directory), project_name=PROJECT)
+        if not is_worker():
+            oracle.state_file = directory / "search_state.json"
+            oracle.restore(project)
+            if is_chief():  # which sees nothing of a trial but its end
+                oracle.on_end = self._heard
+            (self.project / "tuner0.json").write_text("{}")  # without it KerasTuner takes the project for a new one
+
+    @property
+    def project(self) -> Path:
+        """KerasTuner's directory of this search."""
+        return Path(self.project_dir)
+
+    def search(self, *arguments: Any, **keywords: Any) -> None:
+        """Run all rounds; of a chief: hand out trials until there are no more."""
+        heard = set(self.local.end_order)
+        for trial in read_outcomes(self.project):
+            if trial.trial_id in heard:
+                self._tell(trial)
+        with _quietly():
+            if is_chief():
+                super().search(verbose=0)
+                return
+            self.local.held = not is_worker()
+            open_ids = [f"{self.tuner_id}-{n}" for n in range(self.parallel)]
+            while open_ids:
+                trials, open_ids = self._ask(open_ids)
+                if trials:
+                    self._round(trials)
+                elif open_ids:
+                    time.sleep(WAIT)  # other workers have to end theirs first
+                if not is_worker():
+                    self.local.keep()
+
+    def _ask(self, ids: Sequence[str]) -> tuple[list[Any], list[str]]:
+        """Trials for these ids, and the ids that may get more."""
+        trials, still_open = [], []
+        for name in ids:
+            trial = self.oracle.create_trial(name)
+            if trial.status == "RUNNING":
+                trials.append(trial)
+            if trial.status != "STOPPED":
+                still_open.append(name)
+        return trials, still_open
+
+    def _round(self, trials: Sequence[Any]) -> None:
+        """Train what has no outcome yet, then report all."""
+        jobs = [self._job(trial) for trial in trials]
+        ended: dict[str, Trial] = {}
+        for trial, job in zip(trials, jobs, strict=True):
+            if isinstance(job, Done):
+                self._keep(job, ended)
+            elif found := read_outcome(self.project / f"trial_{trial.trial_id}", job.hyperparameters):
+                ended[trial.trial_id] = found
+                self._tell(found)
+        for group in self.trainer.populations([job for job in jobs if isinstance(job, Job)]):
+            if not all(job.trial_id in ended for job in group):
+                for done in self.trainer.train(group, self.on_epochs):
+                    self._keep(done, ended)
+                self._keep_best()
+        for trial in trials:
+            self._report(trial, ended[trial.trial_id])
+
+    def _job(self, trial: Any) -> Job | Done:
+        """What a trial asks for; a space that is a function may fail at it."""
+        hp = trial.hyperparameters
+        try:
+            setting = self.declare(hp)
+            values = dict(hp.values)  # with those that a function has just declared
+            training = setting.training.resolve(self.images)
+            if (parts := values.get("tuner/epochs")) is not None:  # Hyperband's share of the epochs
+                training = _share(training, parts / self.local.max_epochs)
+            setting = replace(setting, training=training)
+        except Exception as error:
+            values, reason = dict(hp.values), f"{type(error).__name__}: {error}"
+            return Done(Trial(trial.trial_id, "failed", values, (), Head(), Training(), reason=reason), None)
+        return Job(trial.trial_id, values, setting)
+
+    def _keep(self, done: Done, ended: dict[str, Trial]) -> None:
+        trial = done.trial
+        if trial.trial_id not in ended:
+            write_outcome(self.project / f"trial_{trial.trial_id}", trial, done.weights)
+            ended[trial.trial_id] = trial
+            self.on_trial(trial)
+
+    def _tell(self, trial: Trial) -> None:
+        """Of a trial that was trained elsewhere or before."""
+        self.on_trial(trial)
+        self.on_epochs(len(self.trainer.fits) * (trial.training.epochs or 1))
+
+    def _heard(self, trial_id: str) -> None:
+        if found := read_outcome(self.project / f"trial_{trial_id}"):
+            self._tell(found)
+
+    def _report(self, trial: Any, outcome: Trial) -> None:
+        """Tell the oracle how a trial ended."""
+        if outcome.status == "completed":
+            name = self.oracle.objective.name
+            assert outcome.score is not None
+            reported = {**(outcome.metrics or {}), name: outcome.score}
+            epochs = outcome.epochs or {}
+            self.oracle.update_trial(trial.trial_id, reported, step=max(epochs.values(), default=0))
+            trial.status = "COMPLETED"
+        else:
+            trial.status, trial.message = "FAILED", outcome.reason
+        self.oracle.end_trial(trial)
+
+    def _keep_best(self) -> None:
+        """Let go of the weights of trials that are not among the best."""
+        with_weights = {path.parent for path in self.project.glob(f"trial_*/{WEIGHTS}")}
+        outcomes = [outcome for folder in with_weights if (outcome := read_outcome(folder))]
+        for loser in ranked(outcomes, self.oracle.objective.direction)[self.keep_top :]:
+            (self.project / f"trial_{loser.trial_id}" / WEIGHTS).unlink(missing_ok=True)
+
+    def outcomes(self) -> tuple[list[Trial], str]:
+        """All trials that ended, in the order of their numbers; and why the search ended early, if it did.
+
+        Raises:
+            SearchError: none was completed, with the reasons.
+        """
+        found = read_outcomes(self.project)
+        last = set(self.local.failures)
+        failed = [t for t in found if t.trial_id in last] or [t for t in found if t.status == "failed"][-1:]
+        told = "".join(f"\n  - trial {trial.trial_id}: {trial.to_row()['reason']}" for trial in failed)
+        if not any(trial.status == "completed" for trial in found):
+            headline = f"{len(last)} trials failed in a row" if last else "No trial was completed"
+            raise SearchError(f"{headline}, so the search has ended:{told}")
+        early = last and len(found) < (self.local.max_trials or 0)
+        return found, f"{len(last)} trials failed in a row, so the search ended early:{told}" if early else ""
+
+
+def _share(training: Training, share: float) -> Training:
+    """The same with a share of the epochs. Each rung is trained from the start, for the schedule spans its epochs."""
+    return replace(
+        training,
+        epochs=math.ceil(share * (training.epochs or 1)),
+        fine_tune_epochs=math.ceil(share * (training.fine_tune_epochs or 1)),
+    )
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """KerasTuner prints, and calls what Python has deprecated; scikit-learn says that few points make no process."""
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        warnings.filterwarnings("ignore", message="currentThread|getName", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", module="sklearn")
+        warnings.filterwarnings("ignore", module="keras_tuner")
+        yield

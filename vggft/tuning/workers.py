@@ -1,0 +1,147 @@
+"""A chief and its workers on this machine: KerasTuner's own, one process each, a worker that dies started again."""
+
+from __future__ import annotations
+
+import _thread
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import keras
+
+from ..errors import SearchError
+
+HOST = "127.0.0.1"
+MOST_STARTS = 4  # of one worker: what kills it so often is not an accident
+LOOK_EVERY = 0.5  # seconds
+PATIENCE = 10.0  # seconds until a worker that does not end is ended
+PARENT = "VGGFT_CHIEF"
+
+
+@contextmanager
+def with_workers(count: int, run_dir: Path, command: Sequence[str] | None = None) -> Iterator[None]:
+    """Make this process the chief of a search, and start workers that do what it was told to do.
+
+    A worker that was killed gets its trials back, for KerasTuner knows it by its id: none is lost or counted twice.
+
+    Args:
+        count: how many workers. Where there are GPUs each sees one of them.
+        run_dir: beside it each writes `<run_dir>.worker0.log` and so on.
+        command: what a worker runs; None: `vggft` with the arguments of this process.
+
+    Raises:
+        SearchError: a worker died again and again, so that its trials would never end.
+    """
+    command = command or [sys.executable, "-m", "vggft", *_without_workers(sys.argv[1:]), "--run-dir", str(run_dir)]
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port = probe.getsockname()[1]
+    common = {"KERASTUNER_ORACLE_IP": HOST, "KERASTUNER_ORACLE_PORT": str(port), "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    before = {name: os.environ.get(name) for name in (*common, "KERASTUNER_TUNER_ID")}
+    gpus = len(keras.distribution.list_devices("gpu"))
+    os.environ.update(common | {"KERASTUNER_TUNER_ID": "chief"})
+    crew = _Crew(command, count, gpus, run_dir)
+    try:
+        yield
+        crew.finish()
+    except KeyboardInterrupt:
+        if crew.lost is not None:
+            raise SearchError(
+                f"worker{crew.lost} died {MOST_STARTS} times; {crew.log(crew.lost)} says why. With --resume the search "
+                "goes on where it stands."
+            ) from None
+        raise
+    finally:
+        crew.end()
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def end_with_chief() -> None:
+    """In a worker that a chief of this machine has started: do not outlive it, whatever it dies of."""
+    chief = os.environ.get(PARENT)
+    if chief is None:
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(chief):
+            time.sleep(LOOK_EVERY)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class _Crew:
+    """The worker processes, and a thread that looks after them."""
+
+    def __init__(self, command: Sequence[str], count: int, gpus: int, run_dir: Path):
+        self.command, self.gpus, self.run_dir = list(command), gpus, run_dir
+        self.starts, self.over = [0] * count, threading.Event()
+        self.lost: int | None = None  # a worker that died too often
+        self.processes = [self._start(number) for number in range(count)]
+        self.watch = threading.Thread(target=self._watch, daemon=True)
+        self.watch.start()
+
+    def _start(self, number: int) -> subprocess.Popen[bytes]:
+        self.starts[number] += 1
+        environment = os.environ | {"KERASTUNER_TUNER_ID": f"worker{number}", PARENT: str(os.getpid())}
+        if self.gpus:
+            visible = [part for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part]
+            mine = number % self.gpus
+            environment["CUDA_VISIBLE_DEVICES"] = visible[mine] if mine < len(visible) else str(mine)
+        log = self.log(number)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as file:
+            return subprocess.Popen(self.command, env=environment, stdout=file, stderr=subprocess.STDOUT)
+
+    def log(self, number: int) -> Path:
+        """Beside the run directory, which has to be empty when the chief begins."""
+        return self.run_dir.with_name(f"{self.run_dir.name}.worker{number}.log")
+
+    def _watch(self) -> None:
+        while not self.over.wait(LOOK_EVERY):
+            codes = [process.poll() for process in self.processes]
+            for number, code in enumerate(codes):
+                if code and self.starts[number] < MOST_STARTS:
+                    self.processes[number] = self._start(number)
+                elif code:
+                    self.lost = number
+                    _thread.interrupt_main()
+                    return
+
+    def finish(self) -> None:
+        """Let the workers end by themselves; one that came too late to hear that it is over is ended by `end`."""
+        self.over.set()
+        self.watch.join()
+        deadline = time.monotonic() + PATIENCE
+        for process in self.processes:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, deadline - time.monotonic()))
+
+    def end(self) -> None:
+        """No worker outlives its chief."""
+        self.over.set()
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def _without_workers(arguments: Sequence[str]) -> list[str]:
+    """The arguments of a command without `--workers N`."""
+    kept: list[str] = []
+    skip = False
+    for argument in arguments:
+        if not skip and argument != "--workers" and not argument.startswith("--workers="):
+            kept.append(argument)
+        skip = argument == "--workers"
+    return kept
