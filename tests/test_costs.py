@@ -67,10 +67,10 @@ def test_too_little_disk_is_said_before_anything_is_computed(
 ) -> None:
     """All passes together have to find room, not only the first."""
     from vggft.cache import Cache
-    from vggft.training import experiment as plan
+    from vggft.training import experiment
 
     size = 120 * 32 * 32 * 3 + 120 * 500 + 120 * 2 * 2 * 32 * 2 + 10_000  # images, facts, and features of one view
-    monkeypatch.setattr(plan, "Cache", lambda: Cache(max_size=size))
+    monkeypatch.setattr(experiment, "Cache", lambda: Cache(max_size=size))
     with pytest.raises(vggft.CacheError, match="Set VGGFT_CACHE_DIR to a larger disk"):
         vggft.finetune(
             stripes,

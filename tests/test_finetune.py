@@ -26,7 +26,6 @@ from vggft.data.views import make_views
 from vggft.features import cuts
 from vggft.network import blocks, forward, freezing, vgg, weights
 from vggft.network.description import Description, build
-from vggft.training import fit as train
 from vggft.training.batches import Batches, Examples
 
 QUICK = vggft.Training(epochs=3, fine_tune_epochs=2, batch_size=16)
@@ -164,7 +163,7 @@ def test_cached_features_give_what_a_plain_fit_over_the_whole_network_gives(stri
         model.fit(batches, epochs=5, shuffle=False, verbose=0)
 
     cached, plain = network(), network()
-    cut = cuts.cut_layer(cached, blocks.BLOCKS)
+    cut = cuts.cut_of(blocks.BLOCKS, "avg")
     fit(forward.between(cached, cut, "logits"), forward.forward(forward.between(cached, None, cut), pixels))
     fit(forward.between(plain, None, "logits"), pixels.astype("float32"))
     before = network().predict(pixels, verbose=0)
@@ -192,8 +191,8 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(stripes: tupl
 
 KILLED = """
 import sys, numpy as np, vggft
-from vggft import train
-train.SECONDS_BETWEEN_POINTS = 0
+from vggft.training import callbacks
+callbacks.SECONDS_BETWEEN_POINTS = 0
 data, weights, run_dir = sys.argv[1:]
 arrays = np.load(data)
 vggft.finetune((arrays["images"], arrays["labels"]), 3, backbone=weights, image_size=32, freeze="block4", verbose=0,
@@ -322,18 +321,6 @@ def test_every_way_of_training_runs(training: dict, stripes: tuple, tiny_weights
     settings = vggft.Training(**{"epochs": 3, "fine_tune_epochs": 2, "batch_size": 16, **training})
     classifier = finetune(stripes, tiny_weights, training=settings, freeze="block4")
     assert all(np.isfinite(row["loss"]) for row in classifier.history)
-
-
-def test_blocks_nearer_to_the_input_learn_slower(stripes: tuple) -> None:
-    optimizer = train.make_optimizer(
-        vggft.Training(optimizer="sgd", schedule="constant"), 0.1, 10, {"block1": 0.0, "block2": 0.5, "block3": 1.0}
-    )
-    model = vgg.vgg("A", include_top=False, image_size=32, width=1 / 16)
-    variables = [model.get_layer(f"block{n}_conv1").bias for n in (1, 2, 3)]
-    optimizer.build(variables)
-    optimizer.apply([keras.ops.ones_like(v) for v in variables])
-    steps = [float(-v.numpy()[0]) for v in variables]
-    assert steps[0] == 0 and steps[1] == pytest.approx(steps[2] / 2) and steps[2] > 0
 
 
 def test_multi_label_runs_end_to_end(stripes: tuple, tiny_weights: Path, tmp_path: Path) -> None:

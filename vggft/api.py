@@ -1,4 +1,4 @@
-"""The thin face: `finetune` and its kin, from arguments to a classifier."""
+"""`finetune` and `estimate`: from arguments to a classifier, or to what it would cost."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .artifact.judge import check_adjustments, judge
-from .artifact.record import Record, write_pictures
 from .classifier import Classifier, load
 from .config import Augment, Head, Training
-from .costs import Estimate, make_estimate
+from .costs import Estimate, estimate_run
 from .errors import ConfigError
-from .features.extract import frozen_features
-from .network.description import build
-from .progress import Narrator
-from .run import RunDirectory, environment
-from .training.batches import Examples
-from .training.experiment import Plan, make_plan, named
-from .training.fit import Start, train_network
+from .network.blocks import BLOCKS
+from .pipeline import Request, introduce, open_run
+from .run import RunDirectory
+from .training.experiment import Experiment
+from .training.fit import train
+from .training.phases import Setting
+from .training.resampling import Fold
 
 NOT_ESTIMATED = ("run_dir", "resume", "calibrate", "tune_thresholds", "tensorboard")
 
@@ -95,10 +93,7 @@ def finetune(
     >>> classifier.predict(images[:3]).shape
     (3, 2)
     """
-    run, narrator = RunDirectory(run_dir, resume), Narrator(verbose)
-    if tensorboard and run.path is None:
-        raise ConfigError("tensorboard=True writes into the run directory: name one as run_dir.")
-    plan = make_plan(
+    request = Request(
         dataset,
         num_classes,
         validation=validation,
@@ -111,69 +106,30 @@ def finetune(
         image_size=image_size,
         precision=precision,
         on_bad_image=on_bad_image,
-        seed=seed,
-        earlier=run.earlier,
-        narrator=narrator,
-    )
-    pool = plan.pool
-    check_adjustments(calibrate, tune_thresholds, pool.multi_label)
-    plan.cache.check_room([spec for each in plan.planned for spec in each.specs.values()])
-    given = {"dataset": dataset, "validation": validation, "test": test, "backbone": backbone}
-    given |= {"on_bad_image": on_bad_image}
-    arguments = {name: named(value) for name, value in given.items()}
-    config = plan.config | {"calibrate": calibrate, "tune_thresholds": tune_thresholds}
-    run.start(config, arguments)
-    if run.finished and run.classifier_path is not None:
-        narrator.say(f"The run in {run.path} is finished; its classifier is {run.classifier_path}.")
-        run.drop_points()
-        return load(run.classifier_path)
-    audit = {**pool.audit.to_dict(), "left_out": list(pool.left_out)}
-    run.write_json("audit.json", audit)
-    run.write_table("splits.csv", pool.table())
-    for note in plan.notes:
-        narrator.say(f"Note: {note}.")
-    narrator.say(str(plan))
-    cost = make_estimate(plan)
-    run.write_json("estimate.json", cost.to_dict())
-    narrator.say(str(cost))
-
-    head_start, blocks_start = _starts(plan, narrator)
-    history = train_network(
-        plan.model,
-        head_start,
-        blocks_start,
-        frozen=plan.description.frozen,
-        training=plan.training,
-        multi_label=pool.multi_label,
-        run=run,
-        narrator=narrator,
-        seed=plan.seed,
-        tensorboard=tensorboard,
-    )
-    model = build(plan.description)
-    model.set_weights(plan.model.get_weights())
-    last = blocks_start or head_start
-    judged = judge(
-        model,
-        plan.description,
-        last.layer,
-        last.train.inputs,
-        pool,
         calibrate=calibrate,
         tune_thresholds=tune_thresholds,
+        run_dir=run_dir,
+        resume=resume,
+        seed=seed,
+        verbose=verbose,
     )
-    seen, summary = pool.digests_of("train", "validation"), judged.to_dict()
-    record = Record(config, environment(arguments), audit, summary, pictures=judged.pictures)
-    classifier = Classifier(model, judged.description, judged.final, history, seen, record)
-    for told in (*map(repr, judged.evaluations.values()), *([str(judged.calibration)] if judged.calibration else [])):
-        narrator.say(told)
-    run.write_table("history.csv", history)
-    run.write_json("evaluation.json", summary)
-    write_pictures(run, judged.pictures)
-    if run.classifier_path is not None:
-        classifier.save(run.classifier_path)
-        run.drop_points()
-        narrator.say(f"The classifier is {run.classifier_path}.")
+    directory, setting = RunDirectory(run_dir, resume), request.setting()
+    if tensorboard and directory.path is None:
+        raise ConfigError("tensorboard=True writes into the run directory: name one as run_dir.")
+    run = open_run(request, [setting], directory)
+    setting, experiment = run.resolve(setting), run.experiment
+    planned = run.passes([setting])
+    run.start({"frozen": list(setting.frozen), "head": setting.head.to_dict(), "training": setting.training.to_dict()})
+    if directory.finished and directory.classifier_path is not None:
+        run.narrator.say(f"The run in {directory.path} is finished; its classifier is {directory.classifier_path}.")
+        directory.drop_points()
+        return load(directory.classifier_path)
+    run.introduce(*_about(experiment, setting), estimate_run(experiment, setting, planned))
+    bank = experiment.bank(planned, run.narrator)
+    fold = Fold(experiment.pool.rows["train"], experiment.pool.rows["validation"], experiment.seed)
+    fitted = train(experiment, bank, setting, fold, run=directory, narrator=run.narrator, tensorboard=tensorboard)
+    classifier = run.finish(bank, setting, fitted)
+    run.save(classifier)
     return classifier
 
 
@@ -196,31 +152,23 @@ def estimate(dataset: Any, num_classes: int, *, verbose: int = 1, **arguments: A
     {'train': 32, 'validation': 8}
     """
     asked = {name: value for name, value in arguments.items() if name not in NOT_ESTIMATED}
-    narrator = Narrator(verbose)
-    plan = make_plan(dataset, num_classes, **asked, narrator=narrator)
-    for note in plan.notes:
-        narrator.say(f"Note: {note}.")
-    narrator.say(str(plan))
-    return make_estimate(plan)
+    request = Request(dataset, num_classes, verbose=verbose, **asked)
+    run = open_run(request, [request.setting()], RunDirectory(None))
+    setting, experiment = run.resolve(request.setting()), run.experiment
+    cost = estimate_run(experiment, setting, run.passes([setting]))
+    introduce(experiment, *_about(experiment, setting), cost, run.narrator)
+    return cost
 
 
-def _starts(plan: Plan, narrator: Narrator) -> tuple[Start, Start | None]:
-    """What the head and what unfrozen blocks learn from, its frozen features computed."""
-    pool, features = plan.pool, {}
-    if plan.planned:
-        features = frozen_features(
-            plan.model,
-            plan.planned,
-            pool.pixels,
-            augment=plan.views,
-            seed=plan.seed,
-            cache=plan.cache,
-            narrator=narrator,
-        )
-
-    def start(cut: str | None) -> Start:
-        inputs, *views = [pool.pixels] if cut is None else features[cut]
-        train = Examples(inputs, pool.targets, pool.rows["train"], views, plan.change if cut is None else None)
-        return Start(cut, train, Examples(inputs, pool.targets, pool.rows["validation"]))
-
-    return start(plan.head_cut), start(plan.blocks_cut) if plan.learning else None
+def _about(experiment: Experiment, setting: Setting) -> tuple[str, list[str]]:
+    """What will learn, in words, and what the user should know about it."""
+    learning = [block for block in BLOCKS if block not in setting.frozen]
+    training, notes = setting.training, []
+    about = f"{', '.join([*learning, 'the head'])} will learn, at most {training.epochs} epochs"
+    if learning:
+        about += f" of the head and {training.fine_tune_epochs} with blocks"
+    if experiment.transform is not None and setting.frozen:
+        notes.append("every epoch has new views, so the frozen blocks are computed anew each time, not once")
+    if experiment.transform is not None and learning:
+        notes.append("the first phase, of the head alone, uses the images as they are")
+    return f"{about}, batches of {training.batch_size}", notes

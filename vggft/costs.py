@@ -1,4 +1,4 @@
-"""What a run will cost, before it: passes, disk, memory and minutes, from a moment's measurement."""
+"""What a run will cost, before it starts: passes, disk, memory and minutes, from a short measurement."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rich.filesize import decimal
+
+from .features.cuts import is_pooled, shape_of
 from .features.extract import Pass
-from .network.blocks import BLOCKS
-from .network.forward import batch_size_for, between
+from .network.blocks import BLOCKS, COLUMNS, FILTERS, POOLING_LAYERS, scaled
+from .network.forward import rows_at_once
 from .network.precision import MEASURED_BLOCKS
-from .training.experiment import Plan
+from .training.experiment import Experiment
+from .training.phases import Phase, Setting
 
 SECONDS_A_STEP = 0.004  # to and from Python, whatever the network
 RUNTIME = 700 * 2**20  # bytes that TensorFlow, Keras and the rest take before any image
@@ -23,10 +27,10 @@ class Estimate:
     """What a run will cost; `str` puts it in words.
 
     Args:
-        images: how many in each split.
-        passes: times that the frozen prefix is computed for a set of images; those in the cache are not counted.
-        views: images that go through it, with every view of each.
-        bytes_on_disk: of frozen features that are to be written.
+        images: number of images in each split.
+        passes: how often the frozen prefix is computed for a set of images; passes in the cache are not counted.
+        views: number of images that go through it, counting every view.
+        bytes_on_disk: of frozen features that will be written.
         bytes_in_cache: of those that are there already.
         peak_memory: bytes, roughly.
         feature_seconds: for those passes.
@@ -48,54 +52,55 @@ class Estimate:
         return (self.feature_seconds + self.training_seconds) / 60
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
+        """JSON-ready values."""
         return asdict(self) | {"minutes": self.minutes}
 
     def __str__(self) -> str:
         if self.passes:
+            times = "one pass" if self.passes == 1 else f"{self.passes} passes"
             features = (
-                f"frozen features of {self.views} images in {_times(self.passes)}, {_seconds(self.feature_seconds)} "
-                f"and {_bytes(self.bytes_on_disk)} on disk"
+                f"frozen features of {self.views} images in {times}, {_seconds(self.feature_seconds)} "
+                f"and {decimal(self.bytes_on_disk)} on disk"
             )
         elif self.bytes_in_cache:
-            features = f"all frozen features are in the cache ({_bytes(self.bytes_in_cache)})"
+            features = f"all frozen features are in the cache ({decimal(self.bytes_in_cache)})"
         else:
             features = "no frozen features"
         return (
             f"Estimate: {features}; training at most {_seconds(self.training_seconds)}; "
-            f"about {_bytes(self.peak_memory)} of memory."
+            f"about {decimal(self.peak_memory)} of memory."
         )
 
 
-def make_estimate(plan: Plan) -> Estimate:
-    """The estimate of a plan."""
-    work = _Work(plan)
-    images = {split: len(rows) for split, rows in plan.pool.rows.items()}
-    return _estimate(work, plan.planned, work.training(images))
+def estimate_run(experiment: Experiment, setting: Setting, planned: Sequence[Pass]) -> Estimate:
+    """The estimate of training one setting, whose `training` is resolved."""
+    work = _Work(experiment, setting)
+    return _estimate(work, planned, work.training())
 
 
-def estimate_search(plans: Sequence[Plan], planned: Sequence[Pass], trainings: int) -> Estimate:
+def estimate_search(
+    experiment: Experiment, settings: Sequence[Setting], planned: Sequence[Pass], trainings: int
+) -> Estimate:
     """The estimate of a search.
 
     Args:
-        plans: one for each choice of what is frozen; they are taken for equally likely.
+        settings: one for each choice of frozen blocks; they are taken for equally likely.
         planned: the passes that give the features of all of them.
-        trainings: how many there are, each trial as often as it is scored.
+        trainings: number of trainings: trials times folds and repeats.
     """
-    works = [_Work(plan) for plan in plans]
-    images = {split: len(rows) for split, rows in plans[0].pool.rows.items()}
-    each = [work.in_population(images) if not work.plan.learning else work.training(images) for work in works]
+    works = [_Work(experiment, setting) for setting in settings]
+    each = [work.training() if work.learning else work.in_population() for work in works]
     widest = max(works, key=lambda work: work.memory())
     return _estimate(widest, planned, trainings * sum(each) / len(each))
 
 
 def _estimate(work: _Work, planned: Sequence[Pass], training_seconds: float) -> Estimate:
-    pool, cache = work.plan.pool, work.plan.cache
+    cache = work.experiment.cache
     missing = [(each, [cut for cut, spec in each.specs.items() if not cache.holds(spec)]) for each in planned]
     specs = [spec for each in planned for spec in each.specs.values()]
     to_write = sum(each.specs[cut].num_bytes for each, cuts in missing for cut in cuts)
     return Estimate(
-        images={split: len(rows) for split, rows in pool.rows.items()},
+        images=work.images,
         passes=sum(1 for _, cuts in missing if cuts),
         views=sum(len(each.rows) for each, cuts in missing if cuts),
         bytes_on_disk=to_write,
@@ -106,78 +111,96 @@ def _estimate(work: _Work, planned: Sequence[Pass], training_seconds: float) -> 
     )
 
 
+@dataclass(frozen=True)
+class _Layer:
+    """For one image: values in the output, and multiplications; and the number of weights."""
+
+    name: str
+    size: int
+    products: int = 0
+    weights: int = 0
+
+
+def _layers(column: str, width: float, image_size: int, setting: Setting, num_classes: int) -> list[_Layer]:
+    """The layers of a classifier, in order, by the arithmetic of Table 1."""
+    layers, channels = [], 3
+    for n, (block, kernels) in enumerate(zip(BLOCKS, COLUMNS[column], strict=True)):
+        pixels, filters = (image_size >> n) ** 2, scaled(FILTERS[n], width)
+        for k, kernel in enumerate(kernels, start=1):
+            weights = kernel**2 * channels * filters
+            layers.append(_Layer(f"{block}_conv{k}", pixels * filters, pixels * weights, weights + filters))
+            channels = filters
+        layers.append(_Layer(f"{block}_pool", math.prod(shape_of(f"{block}_pool", image_size, width))))
+    pooling = POOLING_LAYERS[setting.head.pooling]
+    (features,) = shape_of(pooling, image_size, width)
+    layers += [_Layer(pooling, features), _Layer("standardize", features, 0, 2 * features)]
+    for n, units in enumerate((*setting.head.units, num_classes), start=1):
+        name = "logits" if n > len(setting.head.units) else f"fc{n}"
+        layers.append(_Layer(name, units, features * units, features * units + units))
+        features = units
+    return layers
+
+
 class _Work:
-    """Multiplications of a plan's network by the layer, and how long one takes here."""
+    """How long the parts of a network take for an image on this machine, and how much memory they need."""
 
-    def __init__(self, plan: Plan):
-        self.plan, model = plan, plan.model
-        self.names = [layer.name for layer in model.layers]
-        self.sizes = {layer.name: math.prod(layer.output.shape[1:]) for layer in model.layers}
-        self.products = {
-            layer.name: math.prod(layer.output.shape[1:-1]) * math.prod(layer.kernel.shape)
-            for layer in model.layers
-            if hasattr(layer, "kernel")
-        }
-        measured = sum(self.products.get(name, 0) for name in self._layers(None, f"block{MEASURED_BLOCKS}_pool"))
-        seconds = plan.seconds.get(plan.precision, plan.seconds["float32"])
-        self.rate = seconds / measured / (3 if plan.learning else 1)  # a step of training is three passes
+    def __init__(self, experiment: Experiment, setting: Setting):
+        self.experiment, self.setting = experiment, setting
+        self.phases, self.learning = experiment.phases(setting), [b for b in BLOCKS if b not in setting.frozen]
+        self.images = {split: len(rows) for split, rows in experiment.pool.rows.items()}
+        pretrained, num_classes = experiment.pretrained, len(experiment.pool.class_names)
+        self.layers = _layers(pretrained.column, pretrained.width, experiment.image_size, setting, num_classes)
+        self.names = [layer.name for layer in self.layers]
+        measured = sum(layer.products for layer in self._part(None, f"block{MEASURED_BLOCKS}_pool"))
+        seconds = experiment.seconds.get(experiment.precision, experiment.seconds["float32"])
+        self.rate = seconds / measured / (3 if self.learning else 1)  # a step of training is three passes
 
-    def _layers(self, first: str | None, last: str) -> list[str]:
+    def _part(self, first: str | None, last: str) -> list[_Layer]:
         start = 0 if first is None else self.names.index(first) + 1
-        return self.names[start : self.names.index(last) + 1]
+        return self.layers[start : self.names.index(last) + 1]
 
     def forward(self, first: str | None, last: str) -> float:
-        """Seconds that an image takes from behind one layer up to and with another; any pooling is behind block 5."""
-        last = last if last in self.names else "block5_pool"
-        return self.rate * sum(self.products.get(name, 0) for name in self._layers(first, last))
+        """Seconds for an image from after one layer up to and including another."""
+        last = "block5_pool" if is_pooled(last) else last  # the head's pooling may be another one
+        return self.rate * sum(layer.products for layer in self._part(first, last))
 
-    def _phase(self, cut: str | None, learns_after: str, epochs: int, images: dict[str, int]) -> float:
-        forward, backward = self.forward(cut, "logits"), 2 * self.forward(learns_after, "logits")
-        steps = -(-images["train"] // (self.plan.training.batch_size or 32))
-        epoch = images["train"] * (forward + backward) + images["validation"] * forward + steps * SECONDS_A_STEP
-        return epochs * epoch
+    def _before_learning(self, phase: Phase) -> str | None:
+        """The layer before the first one that learns in a phase."""
+        learning = [BLOCKS.index(block) for block in BLOCKS if block not in phase.freeze]
+        if not learning:
+            return POOLING_LAYERS[self.setting.head.pooling]
+        return f"{BLOCKS[learning[0] - 1]}_pool" if learning[0] else None
 
-    @property
-    def _first_learning(self) -> str | None:
-        """The layer before the first that learns in the second phase."""
-        before = BLOCKS.index(self.plan.learning[0])
-        return f"{BLOCKS[before - 1]}_pool" if before else None
+    def _seconds(self, phase: Phase) -> float:
+        """At most, without early stopping."""
+        forward = self.forward(phase.cut(self.setting.head.pooling), "logits")
+        backward = 2 * self.forward(self._before_learning(phase), "logits")
+        train, validation = self.images["train"], self.images["validation"]
+        steps = -(-train // (self.setting.training.batch_size or 32))
+        return phase.epochs * (train * (forward + backward) + validation * forward + steps * SECONDS_A_STEP)
 
-    def training(self, images: dict[str, int]) -> float:
-        """Seconds of all epochs and of the evaluation."""
-        plan, judged = self.plan, sum(number for split, number in images.items() if split != "train")
-        pooled = self.names[self.names.index("block5_pool") + 1]
-        seconds = self._phase(plan.head_cut, pooled, plan.training.epochs or 1, images)
-        cut = plan.head_cut
-        if plan.learning:
-            cut = plan.blocks_cut
-            after = self._first_learning or self.names[0]
-            seconds += self._phase(cut, after, plan.training.fine_tune_epochs or 1, images)
-        return seconds + judged * self.forward(cut, "predictions")
+    def training(self) -> float:
+        """Seconds for all epochs and the evaluation."""
+        judged = sum(number for split, number in self.images.items() if split != "train")
+        last = self.phases[-1].cut(self.setting.head.pooling)
+        return sum(map(self._seconds, self.phases)) + judged * self.forward(last, "logits")
 
-    def in_population(self, images: dict[str, int]) -> float:
-        """Seconds of a head that is trained with others, for which the way to and from Python is no matter."""
-        return 3 * (self.plan.training.epochs or 1) * images["train"] * self.forward(self.plan.head_cut, "logits")
+    def in_population(self) -> float:
+        """Seconds for a head that is trained with others, so that the way to and from Python does not matter."""
+        head = self.forward(POOLING_LAYERS[self.setting.head.pooling], "logits")
+        return 3 * self.phases[0].epochs * self.images["train"] * head
 
     def memory(self) -> int:
         """Bytes at the peak: the runtime, weights, and the activations of one batch."""
-        plan, width = self.plan, 4 if self.plan.precision == "float32" else 2
-        batch = batch_size_for(between(plan.model, None, "block5_pool"))
-        peak = TEMPORARY * max(self.sizes.values()) * batch * width
-        if plan.learning:
-            held = sum(self.sizes[name] for name in self._layers(self._first_learning, "logits"))
-            peak = max(peak, 2 * held * (plan.training.batch_size or 32) * width)
-        weights = sum(4 * math.prod(weight.shape) for weight in plan.model.weights)
-        return RUNTIME + (4 if plan.learning else 2) * weights + peak
-
-
-def _times(passes: int) -> str:
-    return "one pass" if passes == 1 else f"{passes} passes"
+        width, batch_size = 4 if self.experiment.precision == "float32" else 2, self.setting.training.batch_size or 32
+        largest = max(layer.size for layer in self.layers)
+        peak = TEMPORARY * largest * rows_at_once(largest) * width
+        if self.learning:
+            held = sum(layer.size for layer in self._part(self._before_learning(self.phases[-1]), "logits"))
+            peak = max(peak, 2 * held * batch_size * width)
+        weights = sum(4 * layer.weights for layer in self.layers)
+        return RUNTIME + (4 if self.learning else 2) * weights + peak
 
 
 def _seconds(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
-
-
-def _bytes(number: int) -> str:
-    return f"{number / 2**30:.1f} GiB" if number >= 2**30 else f"{number / 2**20:.1f} MiB"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from vggft.cache import Cache
 from vggft.features import extract
 from vggft.network import forward
 from vggft.network.description import Description, build
-from vggft.network.weights import load_pretrained
+from vggft.network.weights import Pretrained, load_pretrained
 from vggft.progress import Narrator
 from vggft.training.batches import Batches, Examples
 
@@ -31,31 +32,41 @@ NARRATOR = Narrator(0)
 
 
 @pytest.fixture(scope="module")
-def model(tiny_weights: Path) -> keras.Model:
+def pretrained(tiny_weights: Path) -> Pretrained:
+    return load_pretrained(tiny_weights)
+
+
+def whole_network(pretrained: Pretrained) -> keras.Model:
     found = build(Description(("a", "b"), 32, width=1 / 16))
-    load_pretrained(tiny_weights).assign(found)
+    pretrained.assign(found)
     return found
 
 
 @pytest.fixture(scope="module")
-def whole(model: keras.Model) -> dict[str, np.ndarray]:
+def whole(pretrained: Pretrained) -> dict[str, np.ndarray]:
     """What plain Keras gives for every image, at every cut."""
+    model = whole_network(pretrained)
     return {cut: forward.between(model, None, cut).predict(PIXELS, verbose=0) for cut in CUTS}
 
 
-def get(model: keras.Model, cuts: list[str], rows: np.ndarray, cache: Cache, **arguments: Any) -> dict[str, list]:
+def get(pretrained: Pretrained, cuts: list[str], rows: np.ndarray, cache: Cache, **arguments: Any) -> dict[str, list]:
     """The features of some images, which are the whole data set of this run."""
-    kinds = {"precision": "float32", "stored_as": "float32", "train": np.arange(len(rows) // 2)} | arguments
-    planned = extract.passes(model, cuts, [DIGESTS[row] for row in rows], **kinds)
-    views = {name: arguments[name] for name in ("augment", "seed") if name in arguments}
-    return extract.frozen_features(model, planned, PIXELS[rows], cache=cache, narrator=NARRATOR, **views)
+    prefix = extract.Prefix(pretrained, 32, **{"precision": "float32", "stored_as": "float32"} | arguments)
+    planned = extract.passes(prefix, cuts, [DIGESTS[row] for row in rows], np.arange(len(rows) // 2))
+    return extract.frozen_features(prefix, planned, PIXELS[rows], cache=cache, narrator=NARRATOR)
+
+
+def changed(pretrained: Pretrained, layer: str, factor: float) -> Pretrained:
+    """The same weights, but for the kernel of one layer."""
+    kernel = f"{layer}/kernel"
+    return replace(pretrained, arrays={**pretrained.arrays, kernel: pretrained.arrays[kernel] * np.float32(factor)})
 
 
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_no_row_is_ever_wrong(
     data: st.DataObject,
-    model: keras.Model,
+    pretrained: Pretrained,
     whole: dict[str, np.ndarray],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
@@ -65,7 +76,7 @@ def test_no_row_is_ever_wrong(
     rows = np.array(data.draw(st.lists(st.integers(0, ROWS - 1), min_size=2, max_size=ROWS, unique=True)))
     if data.draw(st.booleans()):
         rows = np.random.default_rng(len(rows)).permutation(ROWS)
-    found = get(model, cuts, rows, cache)
+    found = get(pretrained, cuts, rows, cache)
     train = np.array(data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1, max_size=50, unique=True)))
     size, seed = data.draw(st.integers(1, 40)), data.draw(st.integers(0, 5))
     for cut in cuts:
@@ -77,7 +88,7 @@ def test_no_row_is_ever_wrong(
 
 
 def test_two_cuts_cost_one_pass_and_none_the_second_time(
-    model: keras.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pretrained: Pretrained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
     forward_all = forward.forward_all
@@ -89,43 +100,37 @@ def test_two_cuts_cost_one_pass_and_none_the_second_time(
 
     monkeypatch.setattr(extract, "forward_all", counted)
     for _ in range(2):
-        get(model, ["block4_pool", "avg_pool"], np.arange(ROWS), Cache(tmp_path))
+        get(pretrained, ["block4_pool", "avg_pool"], np.arange(ROWS), Cache(tmp_path))
         assert sum(seen) == ROWS
-    get(model, ["block3_pool", "block4_pool"], np.arange(ROWS), Cache(tmp_path))  # one of them is new
+    get(pretrained, ["block3_pool", "block4_pool"], np.arange(ROWS), Cache(tmp_path))  # one of them is new
     assert sum(seen) == 2 * ROWS
 
 
-def test_views_are_kept_as_well_and_are_of_the_training_images(model: keras.Model, tmp_path: Path) -> None:
+def test_views_are_kept_as_well_and_are_of_the_training_images(pretrained: Pretrained, tmp_path: Path) -> None:
     arguments: dict[str, Any] = {"augment": vggft.Augment(views=3), "seed": 4}
-    found = get(model, ["avg_pool"], np.arange(60), Cache(tmp_path), **arguments)["avg_pool"]
+    found = get(pretrained, ["avg_pool"], np.arange(60), Cache(tmp_path), **arguments)["avg_pool"]
     assert [len(view) for view in found] == [60, 30, 30]
     assert not np.allclose(found[1], found[0][:30]) and not np.allclose(found[1], found[2])
-    again = get(model, ["avg_pool"], np.arange(60), Cache(tmp_path), **arguments)["avg_pool"]
+    again = get(pretrained, ["avg_pool"], np.arange(60), Cache(tmp_path), **arguments)["avg_pool"]
     for a, b in zip(found, again, strict=True):
         np.testing.assert_array_equal(a, b)
-    other = get(model, ["avg_pool"], np.arange(60), Cache(tmp_path), **(arguments | {"seed": 5}))["avg_pool"]
+    other = get(pretrained, ["avg_pool"], np.arange(60), Cache(tmp_path), **(arguments | {"seed": 5}))["avg_pool"]
     np.testing.assert_array_equal(other[0], found[0])
     assert not np.allclose(other[1], found[1])
 
 
-def test_other_weights_are_another_entry(model: keras.Model, tmp_path: Path) -> None:
-    before = get(model, ["block2_pool", "avg_pool"], np.arange(20), Cache(tmp_path))
-    changed = keras.models.clone_model(model)
-    changed.set_weights(model.get_weights())
-    layer = changed.get_layer("block5_conv3")
-    layer.set_weights([layer.get_weights()[0] * 2, layer.get_weights()[1]])
-    after = get(changed, ["block2_pool", "avg_pool"], np.arange(20), Cache(tmp_path))
+def test_other_weights_are_another_entry(pretrained: Pretrained, tmp_path: Path) -> None:
+    before = get(pretrained, ["block2_pool", "avg_pool"], np.arange(20), Cache(tmp_path))
+    other = changed(pretrained, "block5_conv3", 2)
+    after = get(other, ["block2_pool", "avg_pool"], np.arange(20), Cache(tmp_path))
     assert not np.allclose(before["avg_pool"][0], after["avg_pool"][0])
     assert before["block2_pool"][0].filename == after["block2_pool"][0].filename  # which block 5 does not change
 
 
-def test_features_too_large_for_16_bits_are_kept_in_32(tiny_weights: Path, tmp_path: Path) -> None:
-    model = build(Description(("a", "b"), 32, width=1 / 16))
-    load_pretrained(tiny_weights).assign(model)
-    layer = model.get_layer("block2_conv2")
-    layer.set_weights([layer.get_weights()[0] * 1e6, layer.get_weights()[1]])
-    (found,) = get(model, ["block2_pool"], np.arange(20), Cache(tmp_path), stored_as="float16")["block2_pool"]
-    plain = forward.between(model, None, "block2_pool").predict(PIXELS[:20], verbose=0)
+def test_features_too_large_for_16_bits_are_kept_in_32(pretrained: Pretrained, tmp_path: Path) -> None:
+    large = changed(pretrained, "block2_conv2", 1e6)
+    (found,) = get(large, ["block2_pool"], np.arange(20), Cache(tmp_path), stored_as="float16")["block2_pool"]
+    plain = forward.between(whole_network(large), None, "block2_pool").predict(PIXELS[:20], verbose=0)
     assert found.dtype == "float32" and plain.max() > np.finfo("float16").max
     np.testing.assert_allclose(found, plain, rtol=1e-4, atol=1)
 
@@ -133,7 +138,7 @@ def test_features_too_large_for_16_bits_are_kept_in_32(tiny_weights: Path, tmp_p
 SMALL_MEMORY = """
 import json, resource
 import numpy as np, keras
-from vggft import features
+from vggft.network import forward
 inputs = keras.Input((1,))  # an image becomes 2 MB; convolutions of oneDNN crash where others raise
 model = keras.Model(inputs, keras.layers.GlobalAveragePooling1D()(keras.layers.RepeatVector(2**19)(inputs)))
 numbers = np.arange(200, dtype="float32")[:, None] % 7

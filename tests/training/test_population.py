@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -9,16 +10,23 @@ import pytest
 
 from vggft.config import Head, Training
 from vggft.network.blocks import BLOCKS
-from vggft.network.forward import forward
+from vggft.network.forward import between, forward
 from vggft.network.freezing import learned_weights
-from vggft.network.head import head_model
+from vggft.network.head import head_model, standardize
 from vggft.progress import Narrator
 from vggft.run import RunDirectory
+from vggft.training import population
 from vggft.training.batches import Examples
-from vggft.training.fit import Start, best_epochs, train_network
-from vggft.training.population import Member, alike, size_for, train_population, why_alone
+from vggft.training.fit import Fitted, best_epochs, fit_phase, pooled_features
+from vggft.training.phases import Setting, phases_of
+from vggft.training.population import Member, Programs, alike, size_for, why_alone
 
 FEATURES, CLASSES = 12, 3
+PROGRAMS = Programs()  # compiled once for all tests
+
+
+def train_population(members: list[Member], *examples: Examples, **arguments: Any) -> list[Fitted]:
+    return population.train_population(members, *examples, programs=PROGRAMS, **arguments)
 
 
 def examples(multi_label: bool = False, views: int = 0) -> tuple[Examples, Examples]:
@@ -37,18 +45,21 @@ def examples(multi_label: bool = False, views: int = 0) -> tuple[Examples, Examp
 
 
 def alone(member: Member, train: Examples, validation: Examples, multi_label: bool, seed: int) -> tuple[Any, Any, Any]:
-    """The same by `train_network`: weights, probabilities and history."""
+    """The same by Keras's own `fit`: weights, probabilities and history."""
     model = head_model(FEATURES, member.head, CLASSES, multi_label=multi_label, seed=seed)
-    history = train_network(
-        model,
-        Start("features", train, validation),
-        None,
-        frozen=BLOCKS,
-        training=member.training,
+    standardize(model, pooled_features(train))
+    (phase,) = phases_of(Setting(BLOCKS, member.head, member.training))
+    history = fit_phase(
+        between(model, "features", "logits"),
+        train,
+        validation,
+        phase,
+        member.training,
         multi_label=multi_label,
+        seed=seed,
         run=RunDirectory(None),
         narrator=Narrator(0),
-        seed=seed,
+        steps_at_once=8,
     )
     return learned_weights(model), forward(model, validation.inputs, rows=validation.rows), history
 
@@ -143,14 +154,59 @@ def test_a_member_that_diverges_takes_no_other_with_it() -> None:
     ("head", "training", "reason"),
     [
         (Head(), Training(), ""),
-        (Head(batch_norm=True), Training(), "batch normalisation"),
-        (Head(), Training(optimizer="sgd"), "optimizer sgd"),
-        (Head(), Training(weight_decay=0.1), "weight decay"),
+        (Head(batch_norm=True), Training(), "batch_norm=True"),
+        (Head(), Training(optimizer="sgd"), "optimizer='sgd'"),
+        (Head(batch_norm=True), Training(weight_decay=0.1), "batch_norm=True, weight_decay=0.1"),
     ],
 )
 def test_what_cannot_be_stacked_says_why(head: Head, training: Training, reason: str) -> None:
     assert why_alone(head, training) == reason
-    assert why_alone(head, training, frozen=False) == ", ".join(filter(None, ["blocks learn", reason]))
+
+
+OFF_DEFAULT: dict[str, Any] = {
+    "units": (7,),
+    "pooling": "max",
+    "dropout": 0.1,
+    "activation": "tanh",
+    "batch_norm": True,
+    "l2": 0.5,
+    "epochs": 7,
+    "fine_tune_epochs": 7,
+    "batch_size": 7,
+    "learning_rate": 0.5,
+    "fine_tune_learning_rate": 0.5,
+    "block_decay": 0.5,
+    "schedule": "constant",
+    "optimizer": "sgd",
+    "weight_decay": 0.5,
+    "label_smoothing": 0.5,
+    "class_weight": "balanced",
+    "patience": 7,
+}
+
+
+def test_every_field_is_a_members_own_shared_by_all_or_trained_alone() -> None:
+    """A population lists what it can do: a field that is added to `Head` or `Training` is never ignored in silence."""
+    assert set(OFF_DEFAULT) == {field.name for kind in (Head, Training) for field in dataclasses.fields(kind)}
+    for kind in (Head, Training):
+        for field in dataclasses.fields(kind):
+            changed = {Head: Head(), Training: Training()} | {kind: kind(**{field.name: OFF_DEFAULT[field.name]})}
+            own = field.name in population.MEMBERS_DIFFER_IN[kind]
+            shared = field.name in population.MEMBERS_SHARE[kind]
+            for_blocks = field.name in population.ONLY_FOR_BLOCKS[kind]
+            assert own + shared + for_blocks <= 1
+            stacked = why_alone(changed[Head], changed[Training]) == ""
+            assert stacked == (own or shared or for_blocks), field.name
+            assert shared == (alike(changed[Head], changed[Training]) != alike(Head(), Training())), field.name
+
+
+def test_a_field_that_does_not_exist_yet_trains_alone() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Later(Training):
+        mixup: float = 0.0
+
+    assert why_alone(Head(), Later()) == ""
+    assert why_alone(Head(), Later(mixup=0.2)) == "mixup=0.2"
 
 
 def test_populations_fit_into_the_processors_caches() -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import vggft
-from vggft.tuning import rounds as trainer_module
+from vggft.tuning import rounds
 from vggft.tuning.trial import read_outcome
 
 TINY = {"image_size": 32, "precision": "float32", "verbose": 0}
@@ -178,7 +178,7 @@ def test_folds_and_repeats_give_a_mean_and_an_interval(stripes: tuple, common: d
         assert len(trial.scores) == 6 and trial.score == pytest.approx(np.mean(trial.scores))
         assert trial.interval[0] <= trial.score <= trial.interval[1]
     assert result.winner == "refit" and result.evaluation.split == "test"
-    assert "learned anew" in str(result) and result.objective == "balanced_accuracy"
+    assert "trained anew" in str(result) and result.objective == "balanced_accuracy"
     with pytest.raises(vggft.ConfigError, match="give a test part"):
         vggft.search(stripes, 3, folds=3, **common)
 
@@ -236,8 +236,8 @@ def test_three_failures_in_a_row_end_the_search_with_the_reason(
     def broken(*arguments: Any, **keywords: Any) -> None:
         raise MemoryError("no room for this head")
 
-    monkeypatch.setattr(trainer_module, "train_population", broken)
-    monkeypatch.setattr(trainer_module, "train_network", broken)
+    monkeypatch.setattr(rounds, "train_population", broken)
+    monkeypatch.setattr(rounds, "train", broken)
     with pytest.raises(vggft.SearchError, match=r"3 trials failed in a row(.|\n)*no room for this head"):
         vggft.search(stripes, 3, trials=9, algorithm="random", parallel_trials=1, **common)
 
@@ -297,7 +297,7 @@ def test_interrupted_again_and_again_it_ends_as_if_it_had_not_been(
 ) -> None:
     whole = run_search(stripes, common, tmp_path / "whole", algorithm, False)
     trained: list[str] = []
-    train, moment = trainer_module.Trainer.train, [0]
+    train, moment = rounds.Rounds.train, [0]
 
     def counted(self: Any, jobs: Any, *arguments: Any) -> Any:
         moment[0] += 1
@@ -306,7 +306,7 @@ def test_interrupted_again_and_again_it_ends_as_if_it_had_not_been(
         trained.extend(job.trial_id for job in jobs)
         return train(self, jobs, *arguments)
 
-    monkeypatch.setattr(trainer_module.Trainer, "train", counted)
+    monkeypatch.setattr(rounds.Rounds, "train", counted)
     result, stops = None, 0
     while result is None:
         try:

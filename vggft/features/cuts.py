@@ -1,23 +1,47 @@
-"""Cuts: the layers at which the frozen prefix ends and training begins."""
+"""Cuts: the layers at which the frozen prefix ends and training begins, by name and shape; needs no network."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-import keras
-
-from ..network.blocks import BLOCKS, frozen_prefix
+from ..network.blocks import BLOCKS, FILTERS, POOLING_LAYERS, frozen_prefix, scaled
 
 
-def pooled_layer(model: keras.Model) -> str:
-    """The first layer of the head, which makes a vector of block 5's map."""
-    names = [layer.name for layer in model.layers]
-    return str(names[names.index("block5_pool") + 1])
+def cut_of(frozen: Iterable[str], pooling: str) -> str | None:
+    """The layer that ends the frozen prefix.
 
+    Args:
+        frozen: the frozen blocks.
+        pooling: the head's pooling, which is part of the prefix where every block is frozen.
 
-def cut_layer(model: keras.Model, frozen: Iterable[str]) -> str | None:
-    """The layer that ends the frozen prefix: a block's pooling, the head's pooling if all is frozen, or None."""
+    Returns:
+        The pooling layer of the head or of a block, or None where the first block learns.
+    """
     prefix = frozen_prefix(frozen)
     if prefix == BLOCKS:
-        return pooled_layer(model)
+        return POOLING_LAYERS[pooling]
     return f"{prefix[-1]}_pool" if prefix else None
+
+
+def is_pooled(cut: str | None) -> bool:
+    """Whether a cut gives one vector per image, which is where a head begins."""
+    return cut in POOLING_LAYERS.values()
+
+
+def last_block(cut: str) -> str:
+    """The last block that a cut depends on."""
+    return BLOCKS[-1] if is_pooled(cut) else cut.removesuffix("_pool")
+
+
+def shape_of(cut: str, image_size: int, width: float) -> tuple[int, ...]:
+    """The shape of the features of one image at a cut: (H, W, C), or (C,) for a pooled cut.
+
+    Args:
+        image_size: height and width of the images in pixels.
+        width: of the network.
+    """
+    number = BLOCKS.index(last_block(cut)) + 1
+    side, channels = image_size >> number, scaled(FILTERS[number - 1], width)
+    if cut == POOLING_LAYERS["flatten"]:
+        return (side * side * channels,)
+    return (channels,) if is_pooled(cut) else (side, side, channels)

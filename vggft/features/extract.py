@@ -1,10 +1,10 @@
-"""Frozen features: what the frozen prefix gives, computed once for every image and kept."""
+"""Frozen features: the outputs of the frozen prefix, computed once for every image and kept in the cache."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,23 +17,57 @@ from ..cache import Cache, Spec
 from ..config import Augment
 from ..data.reading import RESIZE_RULE
 from ..data.views import make_views
-from ..network.blocks import BLOCKS
-from ..network.forward import between, forward_all
-from ..network.freezing import block_digests
+from ..network.blocks import BLOCKS, POOLING_LAYERS
+from ..network.forward import forward_all
+from ..network.head import pool
+from ..network.precision import policy
+from ..network.vgg import add_blocks, preprocess
+from ..network.weights import Pretrained
 from ..progress import Narrator
+from .cuts import is_pooled, last_block, shape_of
 
-# Every seed and every split builds models anew, which TensorFlow takes for a mistake.
-logging.getLogger("tensorflow").addFilter(lambda record: "tf.function retracing" not in record.getMessage())
+
+@dataclass(frozen=True)
+class Prefix:
+    """What frozen features depend on besides the images and the cut.
+
+    Args:
+        pretrained: the weights of the blocks.
+        image_size: height and width of the images in pixels.
+        precision: of the arithmetic in the blocks.
+        stored_as: dtype of the features on disk.
+        augment: gives the further views of training images; None for no further views.
+        seed: of those views.
+    """
+
+    pretrained: Pretrained
+    image_size: int
+    precision: str
+    stored_as: str
+    augment: Augment | None = None
+    seed: int = 0
+
+    def network(self, cuts: Sequence[str]) -> keras.Model:
+        """The blocks up to the last of the cuts, with pretrained weights and an output for each cut."""
+        depth = max(BLOCKS.index(last_block(cut)) for cut in cuts) + 1
+        inputs = keras.Input((self.image_size, self.image_size, 3), name="image")
+        column, width = self.pretrained.column, self.pretrained.width
+        maps = add_blocks(preprocess(inputs), column, width, blocks=depth, dtype=policy(self.precision))
+        blocks = keras.Model(inputs, maps)
+        self.pretrained.assign(blocks)
+        poolings = {layer: pooling for pooling, layer in POOLING_LAYERS.items()}
+        outputs = [pool(maps, poolings[cut]) if is_pooled(cut) else blocks.get_layer(cut).output for cut in cuts]
+        return keras.Model(inputs, outputs)
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One way of images through the frozen prefix, which gives the features of one or several cuts.
+    """One pass of images through the frozen prefix, which gives their features at one or several cuts.
 
     Args:
-        view: 0 are the images as they are; further views are augmented.
+        view: 0 for the images themselves; further views are augmented.
         rows: which images.
-        specs: what is kept, for each cut.
+        specs: the cache entry of each cut.
     """
 
     view: int
@@ -41,80 +75,72 @@ class Pass:
     specs: Mapping[str, Spec]
 
 
-def passes(
-    model: keras.Model,
-    cuts: Sequence[str],
-    digests: Sequence[str],
-    train: np.ndarray,
-    *,
-    precision: str,
-    stored_as: str,
-    augment: Augment | None = None,
-    seed: int = 0,
-) -> list[Pass]:
-    """The passes that give features of all images at some cuts, and of further views of those in train.
+def passes(prefix: Prefix, cuts: Sequence[str], digests: Sequence[str], viewed: np.ndarray) -> list[Pass]:
+    """The passes that give the features of all images at some cuts, and those of the further views.
 
     Args:
-        model: with pretrained weights; computes in `precision`.
-        cuts: names of layers.
+        cuts: names of layers, as `cuts.cut_of` gives them; no cuts, no passes.
         digests: of the pixels of every image.
-        train: rows of the training images.
-        stored_as: dtype of the features on the disk.
+        viewed: rows of the images that have further views.
     """
-    blocks, device = block_digests(model), "gpu" if keras.distribution.list_devices("gpu") else "cpu"
+    if not cuts:
+        return []
+    device = "gpu" if keras.distribution.list_devices("gpu") else "cpu"
+    blocks = prefix.pretrained.block_digests
 
     def spec(cut: str, rows: np.ndarray, changed: dict[str, object]) -> Spec:
-        last = BLOCKS.index(cut.split("_")[0]) if cut.startswith("block") else len(BLOCKS) - 1
         parts = {
             "pixels": _sha256([digests[row] for row in rows]),
             "preprocessing": "BGR minus the mean of ImageNet",
-            "blocks": _sha256([blocks[block] for block in BLOCKS[: last + 1]]),
+            "blocks": _sha256([blocks[block] for block in BLOCKS[: BLOCKS.index(last_block(cut)) + 1]]),
             "cut": cut,
-            "precision": precision,
+            "precision": prefix.precision,
             "versions": [tf.__version__, keras.__version__, keras.backend.backend(), device],
             **changed,
         }
-        return Spec("features", parts, (len(rows), *model.get_layer(cut).output.shape[1:]), stored_as)
+        shape = (len(rows), *shape_of(cut, prefix.image_size, prefix.pretrained.width))
+        return Spec("features", parts, shape, prefix.stored_as)
 
     everything = np.arange(len(digests))
     found = [Pass(0, everything, {cut: spec(cut, everything, {}) for cut in cuts})]
-    for view in range(1, (augment.views or 1) if augment else 1):
-        assert augment is not None
+    augment = prefix.augment
+    if augment is None:
+        return found
+    for view in range(1, augment.views or 1):
         changed: dict[str, object] = {
             "augment": {key: value for key, value in augment.to_dict().items() if key != "views"},
-            "view": [view, seed, _sha256(train.tolist()), RESIZE_RULE, PIL.__version__],
+            "view": [view, prefix.seed, _sha256(viewed.tolist()), RESIZE_RULE, PIL.__version__],
         }
-        found.append(Pass(view, train, {cut: spec(cut, train, changed) for cut in cuts}))
+        found.append(Pass(view, viewed, {cut: spec(cut, viewed, changed) for cut in cuts}))
     return found
 
 
 def frozen_features(
-    model: keras.Model,
-    planned: Sequence[Pass],
-    pixels: np.ndarray,
-    *,
-    augment: Augment | None = None,
-    seed: int = 0,
-    cache: Cache,
-    narrator: Narrator,
+    prefix: Prefix, planned: Sequence[Pass], pixels: np.ndarray, *, cache: Cache, narrator: Narrator
 ) -> dict[str, list[np.ndarray]]:
     """The features of all passes, from the cache or else computed into it.
 
+    Args:
+        planned: what `passes` returned.
+        pixels: (N, S, S, 3) RGB in 0..255, of all images.
+
     Returns:
-        For each cut a memory-mapped array for each pass: that of all images, then of each further view.
+        For each cut a memory-mapped array for each pass: that of all images, then one for each further view.
     """
+    if not planned:
+        return {}
     cuts = list(planned[0].specs)
-    prefix = between(model, None, cuts)
     features: dict[str, list[np.ndarray]] = {cut: [] for cut in cuts}
+    network = functools.cache(lambda: prefix.network(cuts))  # built only where something has to be computed
     with narrator.bar("frozen features", sum(len(each.rows) for each in planned)) as advance:
         for each in planned:
 
             def compute(start: int, stop: int, each: Pass = each) -> list[np.ndarray]:
                 rows = each.rows[start:stop]
-                seen = (
-                    make_views(pixels[rows], rows, each.view, augment, seed) if augment and each.view else pixels[rows]
-                )
-                return forward_all(prefix, seen)
+                images = pixels[rows]
+                if each.view and prefix.augment:
+                    images = make_views(images, rows, each.view, prefix.augment, prefix.seed)
+                return forward_all(network(), images)
 
             def fill(specs: list[Spec]) -> list[np.ndarray]:
                 return cache.fill(specs, compute, on_rows=advance, on_wait=narrator.waiting)

@@ -11,6 +11,7 @@ from ..errors import ConfigError
 
 BLOCKS = ("block1", "block2", "block3", "block4", "block5")
 FILTERS = (64, 128, 256, 512, 512)
+POOLING_LAYERS = {"avg": "avg_pool", "max": "max_pool", "flatten": "flatten"}  # of the head, by `Head.pooling`
 
 # Table 1: the kernel sizes of the convolutions in each of the five blocks, column by column.
 COLUMNS: dict[str, tuple[tuple[int, ...], ...]] = {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -13,7 +15,7 @@ import tensorflow as tf
 
 
 def between(model: keras.Model, first: str | None, last: str | Sequence[str]) -> keras.Model:
-    """The part of a flat model behind the layer `first` (None: from the input) up to and with the layer `last`.
+    """The part of a flat model after the layer `first` (None: from the input) up to and including the layer `last`.
 
     It shares its layers with the whole, so training the part trains the whole. With several `last` it has as many
     outputs.
@@ -24,10 +26,33 @@ def between(model: keras.Model, first: str | None, last: str | Sequence[str]) ->
     return keras.Model(start, [model.get_layer(name).output for name in last])
 
 
-def batch_size_for(model: keras.Model) -> int:
-    """Images at once: 32 of 224 px through the full VGG16, more where the largest layer is smaller, at most 256."""
-    largest = max(math.prod(tensor.shape[1:]) for layer in model.layers for tensor in [layer.output])
+def rows_at_once(largest: int) -> int:
+    """The batch size for a forward pass: 32 images of 224 px through the full VGG16, more where less is computed.
+
+    Args:
+        largest: number of values in the largest output of a layer for one image.
+    """
     return max(1, min(256, 32 * 224 * 224 * 64 // largest))
+
+
+def batch_size_for(model: keras.Model) -> int:
+    """`rows_at_once` for a model."""
+    return rows_at_once(max(math.prod(layer.output.shape[1:]) for layer in model.layers))
+
+
+@contextmanager
+def without_retracing_warnings() -> Iterator[None]:
+    """Silence TensorFlow's advice against building models anew, which every seed, split and trial here has to do."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "tf.function retracing" not in record.getMessage()
+
+    logger = logging.getLogger("tensorflow")
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
 
 
 def forward(
@@ -43,9 +68,9 @@ def forward(
     Args:
         model: a prefix, a suffix or a whole classifier.
         inputs: (N, ...) array, which may be memory-mapped: one batch is read at a time.
-        rows: (n,) which of the N; None for all.
-        batch_size: rows at once; None suits the model.
-        advance: told the number of rows after each batch.
+        rows: (n,) which of the N rows; None for all.
+        batch_size: rows in a batch; None chooses by the size of the model.
+        advance: called with the number of rows after each batch.
 
     Returns:
         (n, ...) float32.
@@ -63,7 +88,7 @@ def forward_all(
 ) -> list[np.ndarray]:
     """As `forward`, for a model of several outputs: one array each, from one pass.
 
-    Where memory does not suffice for a batch it is halved.
+    If a batch does not fit into memory, it is halved.
     """
     total = len(inputs) if rows is None else len(rows)
     outputs = [np.empty((total, *output.shape[1:]), "float32") for output in model.outputs]
@@ -74,11 +99,11 @@ def forward_all(
         part = slice(start, start + size)
         batch = np.asarray(inputs[part if rows is None else rows[part]])
         count, missing = len(batch), size - len(batch)
-        if missing and start and count:  # one shape, one trace: the last batch is filled up
+        if missing and start and count:  # one shape means one trace, so the last batch is filled up
             batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
         return keras.ops.convert_to_tensor(batch), count
 
-    with ThreadPoolExecutor(1) as reader:
+    with ThreadPoolExecutor(1) as reader, without_retracing_warnings():
         ahead = reader.submit(read, start, size)
         while start < total:
             try:

@@ -10,8 +10,8 @@ import numpy as np
 from sklearn.preprocessing import StandardScaler
 
 from ..config import Head
+from .blocks import POOLING_LAYERS
 
-POOLING_LAYERS = {"avg": "avg_pool", "max": "max_pool", "flatten": "flatten"}
 STANDARDIZE = "standardize"
 EPSILON = 1e-12  # of that layer
 

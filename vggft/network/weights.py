@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 
 from ..errors import ConfigError, WeightsError
 from .blocks import BLOCKS, COLUMNS, FILTERS, scaled
+from .freezing import digest_of
 
 
 @dataclass(frozen=True)
@@ -80,14 +82,30 @@ class Pretrained:
             digest.update(np.ascontiguousarray(self.arrays[name], "float32").tobytes())
         return digest.hexdigest()
 
+    @cached_property
+    def block_digests(self) -> dict[str, str]:
+        """SHA-256 of the weights of each block, as `freezing.block_digests` computes it from a network."""
+        layers = sorted({name.split("/")[0] for name in self.arrays})
+        return {
+            block: digest_of(
+                np.asarray(self.arrays[f"{layer}/{kind}"], "float32")
+                for layer in layers
+                if layer.startswith(f"{block}_")
+                for kind in ("kernel", "bias")
+            )
+            for block in BLOCKS
+        }
+
     def assign(self, model: keras.Model) -> None:
-        """Put the weights into the convolutions of a model, by layer name."""
+        """Put the weights into the convolutions of a model, by layer name; the model may end after any block."""
         held = f"{self.name} holds column {self.column} at width {self.width:g}"
-        convolutions = [layer.name for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
-        wanted = {f"{name}/{kind}" for name in convolutions for kind in ("kernel", "bias")}
-        if odd := wanted ^ set(self.arrays):
+        names = [layer.name for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+        blocks = {name.split("_")[0] for name in names}
+        wanted = {f"{name}/{kind}" for name in names for kind in ("kernel", "bias")}
+        mine = {name: array for name, array in self.arrays.items() if name.split("_")[0] in blocks}
+        if odd := wanted ^ set(mine):
             raise WeightsError(f"{held}; the network is of another column, it differs in {', '.join(sorted(odd))}.")
-        for name, array in self.arrays.items():
+        for name, array in mine.items():
             layer, weight = name.split("/")
             variable = getattr(model.get_layer(layer), weight)
             if tuple(variable.shape) != array.shape:

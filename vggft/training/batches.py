@@ -7,6 +7,12 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
+from sklearn.utils.class_weight import compute_class_weight
+
+from ..config import Training
+
+# inputs, targets, rows and epoch -> inputs and targets to train on instead
+Transform = Callable[[np.ndarray, np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -16,33 +22,49 @@ class Examples:
     Args:
         inputs: (N, ...) features or pixels.
         targets: (N, num_classes) float32, one-hot or multi-hot.
-        rows: (n,) which of the N.
+        rows: (n,) which of the N rows.
         views: further views, (m, ...) each, of which every epoch draws one an image.
-        change: given a batch of inputs, their rows and the epoch, what to train on instead.
-        view_rows: (n,) where in the views each of those rows is; None: in their order.
+        view_rows: (n,) where in the views each of those rows is; None where they are in the same order.
+        transform: changes a batch anew in every epoch, given inputs, targets, their rows and the epoch.
     """
 
     inputs: np.ndarray
     targets: np.ndarray
     rows: np.ndarray
     views: Sequence[np.ndarray] = ()
-    change: Callable[[np.ndarray, np.ndarray, int], np.ndarray] | None = None
     view_rows: np.ndarray | None = None
+    transform: Transform | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def in_views(self) -> np.ndarray:
+        """(n,) where in the views each row is."""
+        return np.arange(len(self)) if self.view_rows is None else self.view_rows
 
 
-# Keras's `fit` ends an epoch before it begins the first one, so that has the order of the second.
+# Keras's `fit` calls on_epoch_end before the first epoch, so that the first epoch has the order of number 1.
 FIRST_ORDER = 1
 
 
 def order_of(count: int, num_views: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-    """The order of an epoch, and which view of each image it draws (0: the image itself)."""
+    """The order of an epoch, and which view of each image it draws (0 for the image itself)."""
     rng = np.random.default_rng((seed, epoch))
     order = rng.permutation(count)
     return order, rng.integers(1 + num_views, size=count) if num_views else np.zeros(count, np.int64)
 
 
+def class_weights(train: Examples, training: Training) -> np.ndarray | None:
+    """(num_classes,) float32 weight of an image of each class; None unless `training` weighs classes."""
+    if training.class_weight is None:
+        return None
+    labels, classes = train.targets[train.rows].argmax(1), np.arange(train.targets.shape[1])
+    return np.asarray(compute_class_weight("balanced", classes=classes, y=labels), "float32")
+
+
 class Batches(keras.utils.PyDataset):
-    """Examples by the batch; with a seed, in an order that follows from (seed, epoch) alone, so it can resume."""
+    """Examples by the batch; with a seed, in an order that follows from (seed, epoch) alone, so it can be resumed."""
 
     def __init__(
         self,
@@ -55,35 +77,33 @@ class Batches(keras.utils.PyDataset):
         super().__init__()
         self.examples, self.batch_size, self.seed, self.epoch = examples, batch_size, seed, epoch
         self.class_weight = class_weight
-        self._order()
+        self._draw()
 
-    def _order(self) -> None:
-        count = len(self.examples.rows)
+    def _draw(self) -> None:
+        count = len(self.examples)
         self.order, self.drawn = np.arange(count), np.zeros(count, np.int64)
         if self.seed is not None:
             self.order, self.drawn = order_of(count, len(self.examples.views), self.seed, self.epoch)
 
     @property
     def num_images(self) -> int:
-        """Images in an epoch."""
+        """Number of images in an epoch."""
         return len(self.order)
 
     def __len__(self) -> int:
         return -(-len(self.order) // self.batch_size)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
-        part = slice(index * self.batch_size, (index + 1) * self.batch_size)
-        chosen, rows = self.order[part], self.examples.rows[self.order[part]]
-        inputs = np.asarray(self.examples.inputs[rows])
-        seen = chosen if self.examples.view_rows is None else self.examples.view_rows[chosen]
-        for view, features in enumerate(self.examples.views, start=1):
+        examples, part = self.examples, slice(index * self.batch_size, (index + 1) * self.batch_size)
+        chosen, rows = self.order[part], examples.rows[self.order[part]]
+        inputs, targets = np.asarray(examples.inputs[rows]), examples.targets[rows]
+        for view, features in enumerate(examples.views, start=1):
             where = self.drawn[part] == view
-            inputs[where] = features[seen[where]]
-        if self.examples.change and self.seed is not None:
-            inputs = self.examples.change(inputs, rows, self.epoch)
-        batch = inputs, self.examples.targets[rows]
-        return batch if self.class_weight is None else (*batch, batch[1] @ self.class_weight)
+            inputs[where] = features[examples.in_views[chosen[where]]]
+        if examples.transform and self.seed is not None:
+            inputs, targets = examples.transform(inputs, targets, rows, self.epoch)
+        return (inputs, targets) if self.class_weight is None else (inputs, targets, targets @ self.class_weight)
 
     def on_epoch_end(self) -> None:
         self.epoch += 1
-        self._order()
+        self._draw()

@@ -1,9 +1,9 @@
-"""Keras callbacks: the best epoch with its resume points, and a progress bar."""
+"""Keras callbacks: the best epoch with its history and resume points, and a progress bar."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -11,52 +11,68 @@ import numpy as np
 
 from ..run import RunDirectory
 from .batches import Batches
-from .objective import score
+from .objective import Objective
 
 SECONDS_BETWEEN_POINTS = 10.0
 
 
-class Keeper(keras.callbacks.EarlyStopping):
-    """Early stopping that keeps the history, survives a kill, and can start from weights that are already good."""
+class BestEpoch(keras.callbacks.EarlyStopping):
+    """Early stopping that keeps the history, survives a kill, and may start from weights that are already good.
 
-    def __init__(self, phase: str, patience: int, run: RunDirectory, at_end: Callable[[], None], best: float | None):
+    Args:
+        phase: name in the history and of the resume point.
+        patience: epochs without improvement after which training stops.
+        run: where resume points are kept.
+        variables: of model and optimizer, in the order of the resume point.
+        start_score: score of the weights at the start if these compete for the best epoch, else None.
+        at_end: called after the last epoch, before the best weights are restored.
+
+    Attributes:
+        rows: the history, one row an epoch, with `kept` for the best one when training has ended.
+        first_epoch: the epoch to begin with, counted from 0.
+        done: whether the phase had ended already when it was resumed; the best weights are then in place.
+    """
+
+    def __init__(
+        self,
+        phase: str,
+        patience: int,
+        run: RunDirectory,
+        variables: Sequence[Any],
+        start_score: float | None = None,
+        at_end: Callable[[], None] = lambda: None,
+    ):
         super().__init__(monitor="score", mode="max", patience=patience, restore_best_weights=True)
-        self.phase, self.run, self.at_end, self.start = phase, run, at_end, best
+        self.phase, self.run, self.variables, self.start_score, self.at_end = phase, run, variables, start_score, at_end
         self.rows: list[dict[str, Any]] = []
         self.first_epoch, self.done = 0, False
+        self.started = self.saved = time.monotonic()
+        self.resumed: tuple[list[np.ndarray], dict[str, Any]] | None = None
+        if (point := run.load_point(phase)) is not None:
+            arrays, note = point
+            for variable, array in zip(variables, arrays, strict=False):
+                variable.assign(array)
+            self.resumed = arrays[len(variables) :], note
+            self.rows, self.first_epoch, self.done = note["history"], note["epoch"] + 1, note["done"]
 
     def on_train_begin(self, logs: Any = None) -> None:
         super().on_train_begin(logs)
-        if self.start is not None:
-            self.best, self.best_epoch, self.best_weights = self.start, -1, self.model.get_weights()
-        self.saved = time.monotonic()
-        if self._point is not None:
-            arrays, note = self._point
+        if self.start_score is not None:
+            self.best, self.best_epoch, self.best_weights = self.start_score, -1, self.model.get_weights()
+        if self.resumed is not None:
+            self.best_weights, note = self.resumed
             self.wait, self.best, self.best_epoch = note["wait"], note["best"], note["best_epoch"]
-            self.best_weights = arrays[self._split :]
-
-    def resume(self, variables: list[Any]) -> None:
-        """Take up the resume point of this phase, if there is one; `variables` are of model and optimizer."""
-        self._variables, self._split = variables, len(variables)
-        self._point = self.run.load_point(self.phase)
-        if self._point is not None:
-            arrays, note = self._point
-            for variable, array in zip(variables, arrays, strict=False):
-                variable.assign(array)
-            self.rows, self.first_epoch, self.done = note["history"], note["epoch"] + 1, note["done"]
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.started = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         values = {key: float(value) for key, value in (logs or {}).items()}
-        judged = "val_loss" in values  # else there is nothing to choose by, and the last epoch is the best
-        super().on_epoch_end(
-            epoch, {"score": score(values["val_accuracy"], values["val_loss"]) if judged else float(epoch)}
-        )
-        self.rows.append(
-            {"phase": self.phase, "epoch": epoch + 1, **values, "seconds": time.monotonic() - self.started}
-        )
+        # Without validation images there is nothing to choose by, and the last epoch is the best.
+        score = Objective.score(values) if "val_loss" in values else float(epoch)
+        super().on_epoch_end(epoch, {"score": score})
+        seconds = time.monotonic() - self.started
+        self.rows.append({"phase": self.phase, "epoch": epoch + 1, **values, "seconds": seconds})
         if time.monotonic() - self.saved >= SECONDS_BETWEEN_POINTS and not self.model.stop_training:
             self._save(epoch)
 
@@ -71,13 +87,13 @@ class Keeper(keras.callbacks.EarlyStopping):
         if self.run.path is None:
             return
         note = {"epoch": epoch, "wait": self.wait, "best": float(self.best), "best_epoch": self.best_epoch}
-        arrays = [np.asarray(variable) for variable in self._variables]
+        arrays = [np.asarray(variable) for variable in self.variables]
         self.run.save_point(self.phase, [*arrays, *self.best_weights], note | {"history": self.rows, "done": done})
         self.saved = time.monotonic()
 
 
 class Bar(keras.callbacks.Callback):
-    """Moves a progress bar on, batch by batch."""
+    """Moves a progress bar, batch by batch, and tells the validation accuracy of each epoch."""
 
     def __init__(self, advance: Callable[..., None], batches: Batches, phase: str):
         super().__init__()

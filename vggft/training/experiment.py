@@ -1,12 +1,12 @@
-"""All that is decided before the work: what learns from what, in which precision, and by which passes."""
+"""What all trainings of a run share: the images, the pretrained weights, the precision, and frozen features."""
 
 from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
 
 import keras
 import numpy as np
@@ -16,94 +16,148 @@ from ..config import Augment, Head, Training
 from ..data.pool import Pool, prepare
 from ..data.views import changer
 from ..errors import ConfigError
-from ..features.cuts import cut_layer, pooled_layer
-from ..features.extract import Pass, passes
-from ..network.blocks import BLOCKS, frozen_blocks
+from ..features.extract import Pass, Prefix, frozen_features, passes
+from ..network.blocks import BLOCKS
 from ..network.description import Description, build
-from ..network.freezing import set_frozen
+from ..network.freezing import assign_weights, set_frozen
 from ..network.precision import check_precision, choose, measure, policy
 from ..network.weights import Pretrained, load_pretrained
 from ..progress import Narrator
+from .batches import Examples, Transform
+from .phases import Phase, Setting, phases_of
+
+Augmentation: TypeAlias = "Augment | Callable[[np.ndarray], np.ndarray] | None"
 
 
 @dataclass(frozen=True)
-class Base:
-    """What a run stands on, whatever is frozen and whatever the head is.
+class FeatureBank:
+    """What trainings start from: pixels, and frozen features of all images with the further views of some.
+
+    Args:
+        pixels: (N, S, S, 3) RGB in 0..255.
+        targets: (N, num_classes) float32.
+        features: for each cut an array of all images, then one for each further view.
+        viewed: the rows that have further views.
+        transform: what changes a batch of pixels anew in every epoch.
+    """
+
+    pixels: np.ndarray
+    targets: np.ndarray
+    features: Mapping[str, Sequence[np.ndarray]] = field(default_factory=dict)
+    viewed: np.ndarray = field(default_factory=lambda: np.arange(0))
+    transform: Transform | None = None
+
+    def inputs(self, cut: str | None) -> np.ndarray:
+        """Features of all images at a cut, or their pixels for None."""
+        return self.pixels if cut is None else self.features[cut][0]
+
+    def examples(self, cut: str | None, rows: np.ndarray) -> Examples:
+        """Examples of some rows, with the further views and the transform that training may draw from."""
+        if cut is None:
+            return Examples(self.pixels, self.targets, rows, transform=self.transform)
+        inputs, *views = self.features[cut]
+        if not views:
+            return Examples(inputs, self.targets, rows)
+        where = np.zeros(len(self.targets), np.int64)
+        where[self.viewed] = np.arange(len(self.viewed))
+        return Examples(inputs, self.targets, rows, views, where[rows])
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What all trainings of a run share; builds no network before it has to.
 
     Args:
         pool: the images and how they are split.
-        pretrained: where the blocks start from.
-        image_size: pixels a side.
+        prefix: pretrained weights, image size, precision, and the augmentation whose views are frozen features.
         augment: as it was given.
-        change: what is done to the pixels of a batch anew in every epoch, if anything is.
+        transform: what changes the pixels of a batch anew in every epoch, if anything does.
         seed: of everything random.
-        precision: of the arithmetic in the blocks.
-        why: a sentence about the precision.
-        stored_as: dtype of frozen features on the disk.
-        seconds: that an image takes through the first blocks, for each precision that was measured.
+        why: a sentence about the choice of precision.
+        seconds: per image through the first blocks, for each precision that was measured.
         cache: where frozen features are kept.
     """
 
     pool: Pool
-    pretrained: Pretrained
-    image_size: int
-    augment: Augment | Callable[[np.ndarray], np.ndarray] | None
-    change: Callable[[np.ndarray, np.ndarray, int], np.ndarray] | None
+    prefix: Prefix
+    augment: Augmentation
+    transform: Transform | None
     seed: int
-    precision: str
     why: str
-    stored_as: str
     seconds: dict[str, float]
     cache: Cache
 
     @property
-    def views(self) -> Augment | None:
-        """The augmentation, where its views are frozen features."""
-        return self.augment if isinstance(self.augment, Augment) and self.change is None else None
+    def pretrained(self) -> Pretrained:
+        """The weights that the blocks start from."""
+        return self.prefix.pretrained
 
-    def describe(self, head: Head, frozen: tuple[str, ...]) -> Description:
-        """The classifier that comes out with this head."""
+    @property
+    def precision(self) -> str:
+        """Of the arithmetic in the blocks."""
+        return self.prefix.precision
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the images in pixels."""
+        return self.prefix.image_size
+
+    def phases(self, setting: Setting) -> tuple[Phase, ...]:
+        """The phases in which a setting is trained."""
+        return phases_of(setting, from_pixels=self.transform is not None)
+
+    def cuts(self, settings: Iterable[Setting]) -> list[str]:
+        """The cuts that trainings of these settings start from, nearest to the input first."""
+        found = {phase.cut(setting.head.pooling) for setting in settings for phase in self.phases(setting)}
+        return sorted((cut for cut in found if cut), key=lambda cut: (not cut.startswith("block"), cut))
+
+    def passes(self, cuts: Sequence[str], viewed: np.ndarray) -> list[Pass]:
+        """The passes that give the features at these cuts, with the further views of some rows."""
+        return passes(self.prefix, cuts, self.pool.digests, viewed)
+
+    def bank(self, planned: Sequence[Pass], narrator: Narrator) -> FeatureBank:
+        """Compute what the cache lacks of these passes."""
+        pool, viewed = self.pool, planned[-1].rows if planned else np.arange(0)
+        features = frozen_features(self.prefix, planned, pool.pixels, cache=self.cache, narrator=narrator)
+        return FeatureBank(pool.pixels, pool.targets, features, viewed, self.transform)
+
+    def describe(self, setting: Setting) -> Description:
+        """The classifier that a setting gives."""
         return Description(
             class_names=self.pool.class_names,
             image_size=self.image_size,
             column=self.pretrained.column,
             width=self.pretrained.width,
-            head=head,
+            head=setting.head,
             multi_label=self.pool.multi_label,
             backbone=self.pretrained.name,
-            frozen=frozen,
+            frozen=setting.frozen,
         )
 
-    def network(self, description: Description, seed: int) -> keras.Model:
-        """Its network: pretrained blocks, of which the frozen ones are not trainable, and a fresh head."""
-        model = build(description, seed, policy(self.precision))
+    def network(self, setting: Setting, seed: int) -> keras.Model:
+        """The network to train: pretrained blocks, of which the frozen ones are not trainable, and a fresh head."""
+        model = build(self.describe(setting), seed, policy(self.precision))
         self.pretrained.assign(model)
-        set_frozen(model, description.frozen)
+        set_frozen(model, setting.frozen)
         return model
 
-    def passes(self, model: keras.Model, cuts: Sequence[str], train: np.ndarray) -> list[Pass]:
-        """What computes the frozen features of these cuts, with the views of the `train` rows."""
-        return passes(
-            model,
-            cuts,
-            self.pool.digests,
-            train,
-            precision=self.precision,
-            stored_as=self.stored_as,
-            augment=self.views,
-            seed=self.seed,
-        )
+    def classifier(self, setting: Setting, weights: Mapping[str, np.ndarray]) -> keras.Model:
+        """The network to judge and save, in float32: pretrained blocks and what a training learned."""
+        model = build(self.describe(setting))
+        self.pretrained.assign(model)
+        assign_weights(model, weights)
+        return model
 
     @property
     def config(self) -> dict[str, Any]:
-        """What makes the run, as JSON: two runs of equal ones end equal."""
+        """What determines the run, as JSON: two runs with equal values end equal."""
         return {
             "num_classes": len(self.pool.class_names),
             "backbone": self.pretrained.name,
             "backbone_digest": self.pretrained.digest,
             "augment": named(self.augment),
             "precision": self.precision,
-            "stored_as": self.stored_as,
+            "stored_as": self.prefix.stored_as,
             "image_size": self.image_size,
             "splits": {split: len(rows) for split, rows in self.pool.rows.items()},
             "data_fingerprint": self.pool.fingerprint,
@@ -111,92 +165,34 @@ class Base:
         }
 
 
-@dataclass(frozen=True)
-class Plan(Base):
-    """What a run of `finetune` will do.
-
-    Args:
-        description: the classifier that comes out.
-        model: its network with pretrained weights, computing in `precision`; frozen blocks are not trainable.
-        training: resolved for the number of images.
-        head_cut: the layer whose frozen features the head learns from; None: from pixels.
-        blocks_cut: the same for unfrozen blocks.
-        planned: the passes that compute those features.
-    """
-
-    description: Description
-    model: keras.Model
-    training: Training
-    head_cut: str | None
-    blocks_cut: str | None
-    planned: list[Pass]
-
-    @property
-    def learning(self) -> tuple[str, ...]:
-        """The blocks that learn."""
-        return tuple(block for block in BLOCKS if block not in self.description.frozen)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """What makes the run, as JSON: two runs of equal ones end equal."""
-        return super().config | {
-            "frozen": list(self.description.frozen),
-            "head": self.description.head.to_dict(),
-            "training": self.training.to_dict(),
-        }
-
-    @property
-    def notes(self) -> list[str]:
-        """What the user should know before it starts."""
-        notes = [*self.pool.notes, *self.pool.left_out[:20]]
-        if self.change is not None and self.description.frozen:
-            notes.append("every epoch has new views, so the frozen blocks are computed anew each time, not once")
-        if self.change is not None and self.learning:
-            notes.append("the first phase, of the head alone, uses the images as they are")
-        return notes
-
-    def __str__(self) -> str:
-        counts = ", ".join(f"{len(rows)} {split}" for split, rows in self.pool.rows.items())
-        learning = f"{', '.join(self.learning)} and the head" if self.learning else "the head"
-        epochs = f"at most {self.training.epochs} epochs"
-        if self.learning:
-            epochs += f" and {self.training.fine_tune_epochs} with blocks"
-        return (
-            f"{counts} images of {len(self.pool.class_names)} classes at {self.description.image_size} px; "
-            f"{self.pretrained.name}: {learning} will learn, {epochs} of batch {self.training.batch_size}. "
-            f"The blocks compute in {self.precision}: {self.why}."
-        )
-
-
-def make_base(
+def make_experiment(
     dataset: Any,
     num_classes: int,
     *,
-    head: Head,
-    training: Training,
-    learning: Collection[str],
+    settings: Sequence[Setting],
     validation: Any = 0.2,
     test: Any = None,
     backbone: str | os.PathLike[str] = "vgg16_imagenet",
-    augment: Augment | Callable[[np.ndarray], np.ndarray] | None = None,
+    augment: Augmentation = None,
     image_size: int | None = None,
     precision: str = "auto",
     on_bad_image: Literal["raise", "skip"] = "raise",
     seed: int = 0,
     earlier: Mapping[str, Any] | None = None,
     narrator: Narrator,
-) -> Base:
+) -> Experiment:
     """Check everything, read the images, and measure the machine for a moment; arguments as for `finetune`.
 
     Args:
-        learning: the blocks that may learn.
-        earlier: the configuration of the run that is resumed: a measurement may come out differently the next time.
+        settings: what may be trained: one setting for each choice of frozen blocks.
+        earlier: the configuration of the run that is resumed, since a measurement may come out differently.
 
     Raises:
-        DataError, ConfigError, WeightsError, CacheError: all that is wrong, before anything is computed.
+        DataError, ConfigError, WeightsError, CacheError: before anything is computed, listing all problems of the data.
     """
     num_classes, seed = _whole("num_classes", num_classes, 2), _whole("seed", seed, 0)
-    check_kinds(head, training, augment)
+    for setting in settings:
+        check_kinds(setting.head, setting.training, augment)
     check_precision(precision)
     pretrained = load_pretrained(backbone)
     image_size = pretrained.image_size if image_size is None else _whole("image_size", image_size, 32)
@@ -212,61 +208,30 @@ def make_base(
         cache=cache,
         narrator=narrator,
     )
-    if pool.multi_label and training.class_weight:
-        raise ConfigError(
-            f"Training.class_weight={training.class_weight!r} needs one label an image; here are several."
-        )
-    change = None
+    if pool.multi_label and any(setting.training.class_weight for setting in settings):
+        raise ConfigError("Training.class_weight needs one label an image; these images have several.")
+    transform: Transform | None = None
+    learning = {block for setting in settings for block in BLOCKS if block not in setting.frozen}
     if augment is not None and ("block1" in learning or getattr(augment, "views", None) is None):
         change = changer(augment, seed, pool.pixels[:2])
+
+        def changed(inputs: np.ndarray, targets: np.ndarray, rows: np.ndarray, epoch: int) -> Any:
+            return change(inputs, rows, epoch), targets
+
+        transform = changed
     seconds = measure(pretrained.column, pretrained.width, image_size, bool(learning), cache.root / "precision.json")
-    stored_as, why = "float32" if precision == "float32" else "float16", "as was asked"
+    stored_as, why = "float32" if precision == "float32" else "float16", "as requested"
     if precision == "auto":
         precision, why = choose(seconds)
         if earlier:
             precision, stored_as, why = earlier["precision"], earlier.get("stored_as", stored_as), "as the run began"
-    return Base(pool, pretrained, image_size, augment, change, seed, precision, why, stored_as, seconds, cache)
-
-
-def make_plan(
-    dataset: Any,
-    num_classes: int,
-    *,
-    freeze: str | Iterable[str] = "all",
-    head: Head | None = None,
-    training: Training | None = None,
-    **arguments: Any,
-) -> Plan:
-    """`make_base`, and what learns from what; arguments as for `finetune`."""
-    head, training, frozen = head or Head(), training or Training(), frozen_blocks(freeze)
-    learning = [block for block in BLOCKS if block not in frozen]
-    base = make_base(dataset, num_classes, head=head, training=training, learning=learning, **arguments)
-    return plan_of(base, frozen, head, training)
-
-
-def plan_of(base: Base, frozen: tuple[str, ...], head: Head, training: Training) -> Plan:
-    """What learns from what, with these blocks frozen."""
-    description = base.describe(head, frozen)
-    model = base.network(description, base.seed)
-    head_cut = blocks_cut = None
-    if base.change is None or frozen != BLOCKS:
-        head_cut = pooled_layer(model)
-    if base.change is None and frozen != BLOCKS:
-        blocks_cut = cut_layer(model, frozen)
-    cuts = [cut for cut in (blocks_cut, head_cut) if cut is not None]
-    return Plan(
-        **vars(base),
-        description=description,
-        model=model,
-        training=training.resolve(len(base.pool.rows["train"])),
-        head_cut=head_cut,
-        blocks_cut=blocks_cut,
-        planned=base.passes(model, cuts, base.pool.rows["train"]) if cuts else [],
-    )
+    views = augment if isinstance(augment, Augment) and transform is None else None
+    prefix = Prefix(pretrained, image_size, precision, stored_as, views, seed)
+    return Experiment(pool, prefix, augment, transform, seed, why, seconds, cache)
 
 
 def _whole(name: str, value: Any, low: int) -> int:
-    """An integer argument; NumPy's do as well."""
+    """An integer argument; NumPy's integers are accepted."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -277,7 +242,7 @@ def _whole(name: str, value: Any, low: int) -> int:
 
 
 def check_kinds(head: Any, training: Any, augment: Any) -> None:
-    """Raise `ConfigError` for a head, a training or an augmentation that is none."""
+    """Raise `ConfigError` unless the three are a `Head`, a `Training`, and an augmentation or None."""
     if not isinstance(head, Head):
         raise ConfigError(f"head must be a vggft.Head, as Head(units=(256,)); got {head!r}.")
     if not isinstance(training, Training):
@@ -291,7 +256,7 @@ def check_kinds(head: Any, training: Any, augment: Any) -> None:
 
 
 def named(value: Any) -> Any:
-    """An argument as JSON: itself if it is simple, else what it is called or what kind it is."""
+    """An argument as JSON: itself if it is simple, else its name or the name of its type."""
     if isinstance(value, Augment):
         return value.to_dict()
     if value is None or isinstance(value, (bool, int, float, str, os.PathLike)):

@@ -1,205 +1,190 @@
-"""The fit: the head on frozen features, then blocks and head together; schedules, early stopping, resume points."""
+"""Train one setting by Keras's own `fit`, phase by phase: the one path of `finetune`, trials and refits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
-from sklearn.utils.class_weight import compute_class_weight
 
 from ..config import Training
 from ..network.blocks import BLOCKS
-from ..network.forward import between, forward
-from ..network.freezing import block_digests, check_movement
-from ..network.head import STANDARDIZE, standardize
+from ..network.forward import between, forward, without_retracing_warnings
+from ..network.freezing import block_digests, check_movement, learned_weights
+from ..network.head import STANDARDIZE, head_model, standardize
 from ..progress import Narrator
 from ..run import RunDirectory
-from .batches import Batches, Examples
-from .callbacks import Bar, Keeper
-from .objective import score
+from .batches import Batches, Examples, class_weights
+from .callbacks import Bar, BestEpoch
+from .experiment import Experiment, FeatureBank
+from .objective import Objective
 from .optimizer import make_optimizer
+from .phases import Phase, Setting
+from .resampling import Fold
 
-MOST_FOR_SCALE = 4096
+MOST_FOR_SCALE = 4096  # training images, enough to tell the scale of their features
+STEPS_AT_ONCE = 8  # of a head on vectors: so short that the way to Python and back costs more
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a training learned, at its best epoch.
+
+    Args:
+        weights: of all layers outside the frozen blocks, by layer and number: `{"fc1/0": kernel, ...}`.
+        history: one row an epoch, with `phase`, `epoch`, losses, accuracies and whether its weights were `kept`.
+        probabilities: (n, num_classes) of the validation images; None where they were not asked for.
+    """
+
+    weights: dict[str, np.ndarray]
+    history: list[dict[str, Any]]
+    probabilities: np.ndarray | None = None
+
+    @property
+    def epochs(self) -> dict[str, int]:
+        """The number of the best epoch of each phase, counted from 1; 0 where the weights before it were better."""
+        return best_epochs(self.history)
 
 
 def best_epochs(history: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """The number of the epoch of every phase whose weights were kept, from 1; 0: those before its first."""
+    """The number of the epoch of every phase whose weights were kept, counted from 1; 0: those before its first."""
     best: dict[str, int] = {}
     for row in history:
         best[row["phase"]] = row["epoch"] if row["kept"] else best.get(row["phase"], 0)
     return best
 
 
-def class_weights(train: Examples, training: Training) -> np.ndarray | None:
-    """(num_classes,) float32 how heavy an image of each class is, if `training` weighs them."""
-    if training.class_weight is None:
-        return None
-    labels, classes = train.targets[train.rows].argmax(1), np.arange(train.targets.shape[1])
-    return np.asarray(compute_class_weight("balanced", classes=classes, y=labels), "float32")
-
-
-def fit(
-    model: keras.Model,
-    train: Examples,
-    validation: Examples | None,
+def train(
+    experiment: Experiment,
+    bank: FeatureBank,
+    setting: Setting,
+    fold: Fold,
     *,
-    phase: str,
-    epochs: int,
-    learning_rate: float,
-    training: Training,
-    multi_label: bool,
     run: RunDirectory,
     narrator: Narrator,
+    tensorboard: bool = False,
+    predict: bool = False,
+) -> Fitted:
+    """Train a setting on a fold, in its phases.
+
+    Args:
+        bank: with the features of every cut that the phases start from.
+        setting: with a resolved `training`.
+        run: where resume points and TensorBoard's curves are kept.
+        tensorboard: whether to write curves.
+        predict: whether to predict the validation images, by the network that would be saved.
+
+    Raises:
+        FreezeError: a frozen block changed, or an unfrozen one did not.
+    """
+    phases, pooling = experiment.phases(setting), setting.head.pooling
+    cuts = [phase.cut(pooling) for phase in phases]
+    seed, pool = fold.seed, experiment.pool
+    if setting.frozen == BLOCKS and cuts[0] is not None:  # the head alone, on vectors
+        size, classes = bank.inputs(cuts[0]).shape[1], len(pool.class_names)
+        model = head_model(size, setting.head, classes, multi_label=pool.multi_label, seed=seed)
+        layers: list[str | None] = ["features"]
+    else:
+        model, layers = experiment.network(setting, seed), cuts
+    before = block_digests(model)
+    names = [layer.name for layer in model.layers]
+    pooled = names[names.index(STANDARDIZE) - 1]
+    rest = None if layers[0] == pooled else between(model, layers[0], pooled)
+    standardize(model, pooled_features(bank.examples(cuts[0], fold.train), rest))
+    history: list[dict[str, Any]] = []
+    for phase, layer, cut in zip(phases, layers, cuts, strict=True):
+        history += fit_phase(
+            between(model, layer, "logits"),
+            bank.examples(cut, fold.train),
+            None if fold.validation is None else Examples(bank.inputs(cut), bank.targets, fold.validation),
+            phase,
+            setting.training,
+            multi_label=pool.multi_label,
+            seed=seed,
+            run=run,
+            narrator=narrator,
+            steps_at_once=STEPS_AT_ONCE if layer == pooled else 1,
+            tensorboard=tensorboard,
+            at_end=lambda phase=phase: check_movement(before, block_digests(model), phase.freeze),
+        )
+    weights, probabilities = learned_weights(model, setting.frozen), None
+    if predict and fold.validation is not None:
+        if setting.frozen != BLOCKS and experiment.precision != "float32":
+            model = experiment.classifier(setting, weights)
+        probabilities = forward(between(model, layers[-1], "predictions"), bank.inputs(cuts[-1]), rows=fold.validation)
+    return Fitted(weights, history, probabilities)
+
+
+def fit_phase(
+    model: keras.Model,
+    examples: Examples,
+    validation: Examples | None,
+    phase: Phase,
+    training: Training,
+    *,
+    multi_label: bool,
     seed: int,
-    rates: dict[str, float] | None = None,
-    keep_start: bool = False,
+    run: RunDirectory,
+    narrator: Narrator,
     steps_at_once: int = 1,
     tensorboard: bool = False,
-    at_end: Callable[[], None] = lambda: None,
+    at_end: Any = lambda: None,
 ) -> list[dict[str, Any]]:
-    """Train a model that ends in logits, by Keras's own `fit`; leave it with the weights of its best epoch.
+    """Train a model that ends in logits, by Keras's `fit`; leave it with the weights of its best epoch.
 
     Args:
         model: takes `inputs` of the examples, gives (B, num_classes) logits.
-        validation: what the best epoch is chosen by; None keeps the last.
-        phase: its name in history and resume points.
+        validation: chooses the best epoch; None keeps the last.
         training: resolved.
-        rates: multiplier of the learning rate for each block.
-        keep_start: whether the weights at the start count among the best.
-        steps_at_once: steps between returns to Python; where a step is short, the way there and back costs more.
-        tensorboard: write curves into the run directory, where TensorBoard reads them.
-        at_end: called after the last epoch, before the best weights are put back.
+        steps_at_once: training steps between returns to Python.
+        at_end: called after the last epoch, before the best weights are restored.
 
     Returns:
         One row an epoch.
     """
     batch_size = training.batch_size or 32
-    if multi_label:
-        loss: Any = keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=training.label_smoothing)
-        accuracy: Any = keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)
-    else:
-        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=training.label_smoothing)
-        accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
-    steps = epochs * -(-len(train.rows) // batch_size)
+    steps = phase.epochs * -(-len(examples) // batch_size)
     half = any(layer.compute_dtype == "float16" and layer.trainable_weights for layer in model.layers)
-    optimizer = make_optimizer(training, learning_rate, steps, rates or {}, half)
-    # XLA on the CPU does without oneDNN's convolutions and is slower.
-    model.compile(optimizer, loss, metrics=[accuracy], jit_compile=False, steps_per_execution=min(steps_at_once, steps))
+    optimizer = make_optimizer(training, phase.learning_rate, steps, phase.block_rates, half)
+    Objective(multi_label, training.label_smoothing).compile(model, optimizer, min(steps_at_once, steps))
     optimizer.build(model.trainable_variables)
     judged = None if validation is None else Batches(validation, 4 * batch_size)
-    best = None
-    if keep_start and judged:
-        start = model.evaluate(judged, verbose=0, return_dict=True)
-        best = score(float(start["accuracy"]), float(start["loss"]))
-    keeper = Keeper(phase, training.patience or epochs, run, at_end, best)
-    keeper.resume([*model.variables, *optimizer.variables])
-    if keeper.done:
-        assert keeper._point is not None
-        model.set_weights(keeper._point[0][keeper._split :])
-        return keeper.rows
-    batches = Batches(train, batch_size, seed, keeper.first_epoch, class_weights(train, training))
-    with narrator.bar(phase, (epochs - keeper.first_epoch) * batches.num_images) as advance:
-        callbacks = [keeper, Bar(advance, batches, phase)]
-        if tensorboard and run.path is not None:
-            callbacks.append(keras.callbacks.TensorBoard(run.path / "tensorboard" / phase.replace(" ", "-")))
-        model.fit(
-            batches,
-            validation_data=judged,
-            epochs=epochs,
-            initial_epoch=keeper.first_epoch,
-            callbacks=callbacks,
-            shuffle=False,
-            verbose=0,
-        )
+    with without_retracing_warnings():
+        start = None
+        if phase.keep_start and judged:
+            found = model.evaluate(judged, verbose=0, return_dict=True)
+            start = Objective.score({f"val_{name}": float(value) for name, value in found.items()})
+        variables = [*model.variables, *optimizer.variables]
+        keeper = BestEpoch(phase.name, phase.patience, run, variables, start, at_end)
+        if keeper.done and keeper.resumed is not None:
+            model.set_weights(keeper.resumed[0])
+            return keeper.rows
+        batches = Batches(examples, batch_size, seed, keeper.first_epoch, class_weights(examples, training))
+        with narrator.bar(phase.name, (phase.epochs - keeper.first_epoch) * batches.num_images) as advance:
+            callbacks = [keeper, Bar(advance, batches, phase.name)]
+            if tensorboard and run.path is not None:
+                callbacks.append(keras.callbacks.TensorBoard(run.path / "tensorboard" / phase.name.replace(" ", "-")))
+            model.fit(
+                batches,
+                validation_data=judged,
+                epochs=phase.epochs,
+                initial_epoch=keeper.first_epoch,
+                callbacks=callbacks,
+                shuffle=False,
+                verbose=0,
+            )
     return keeper.rows
 
 
-def pooled_features(train: Examples, rest: keras.Model | None = None) -> Iterator[np.ndarray]:
-    """Batches of what the head starts from, of training images as they are; a few thousand tell their scale.
+def pooled_features(examples: Examples, rest: keras.Model | None = None) -> Iterator[np.ndarray]:
+    """Batches of (B, C) features that the head starts from, of up to `MOST_FOR_SCALE` images as they are.
 
     Args:
-        rest: from the inputs of the examples to pooled features; None where they are that.
+        rest: maps the inputs of the examples to pooled features; None where they are pooled features.
     """
-    rows = np.sort(np.random.default_rng(0).permutation(train.rows)[:MOST_FOR_SCALE])
+    rows = np.sort(np.random.default_rng(0).permutation(examples.rows)[:MOST_FOR_SCALE])
     for part in np.array_split(rows, -(-len(rows) // 256)):
-        inputs = np.asarray(train.inputs[part])
+        inputs = np.asarray(examples.inputs[part])
         yield inputs if rest is None else forward(rest, inputs)
-
-
-@dataclass(frozen=True)
-class Start:
-    """Where a phase starts from: examples whose inputs are what the layer gives, or pixels where there is none."""
-
-    layer: str | None
-    train: Examples
-    validation: Examples | None
-
-
-def train_network(
-    model: keras.Model,
-    head: Start,
-    blocks: Start | None,
-    *,
-    frozen: Iterable[str],
-    training: Training,
-    multi_label: bool,
-    run: RunDirectory,
-    narrator: Narrator,
-    seed: int,
-    tensorboard: bool = False,
-) -> list[dict[str, Any]]:
-    """Both phases: the head with every block held still; then, if any block is not frozen, blocks and head together.
-
-    Args:
-        model: the flat classifier with `set_frozen` applied, or a head alone.
-        head: what the first phase starts from.
-        blocks: what the second starts from; None where all blocks are frozen.
-        training: resolved.
-
-    Raises:
-        FreezeError: a frozen block moved, or an unfrozen one did not.
-    """
-    frozen = tuple(frozen)
-    common: dict[str, Any] = {
-        "training": training,
-        "multi_label": multi_label,
-        "run": run,
-        "narrator": narrator,
-        "seed": seed,
-        "tensorboard": tensorboard,
-    }
-    before = block_digests(model)
-    names = [layer.name for layer in model.layers]
-    pooled = names[names.index(STANDARDIZE) - 1]
-    standardize(
-        model, pooled_features(head.train, None if head.layer == pooled else between(model, head.layer, pooled))
-    )
-    history = fit(
-        between(model, head.layer, "logits"),
-        head.train,
-        head.validation,
-        phase="head",
-        epochs=training.epochs or 1,
-        learning_rate=training.learning_rate,
-        steps_at_once=1 if head.layer is None else 8,
-        **common,
-    )
-    check_movement(before, block_digests(model), BLOCKS)
-    if blocks is not None:
-        rates = {block: training.block_decay ** (len(BLOCKS) - 1 - i) for i, block in enumerate(BLOCKS)}
-        history += fit(
-            between(model, blocks.layer, "logits"),
-            blocks.train,
-            blocks.validation,
-            phase="blocks and head",
-            epochs=training.fine_tune_epochs or 1,
-            learning_rate=training.fine_tune_learning_rate or 0.0,
-            rates=rates,
-            keep_start=True,
-            at_end=lambda: check_movement(before, block_digests(model), frozen),
-            **common,
-        )
-    return history

@@ -1,7 +1,8 @@
-"""Optimizers: a schedule of the learning rate, and slower learning for blocks nearer to the input."""
+"""Optimizers: a schedule of the learning rate, and a lower rate for blocks nearer to the input."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -12,35 +13,45 @@ OPTIMIZERS = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW, "s
 
 
 def learning_rate(schedule: str, peak: float, steps: int) -> Any:
-    """A constant, or a short warm-up and then a cosine to zero; `steps` are those of the whole phase."""
+    """A constant, or a short warm-up followed by a cosine to zero over `steps`, those of the whole phase."""
     if schedule == "constant":
         return peak
     warmup = max(1, steps // 20)
     return keras.optimizers.schedules.CosineDecay(0.0, max(1, steps - warmup), warmup_target=peak, warmup_steps=warmup)
 
 
-def make_optimizer(training: Training, peak: float, steps: int, rates: dict[str, float], half: bool = False) -> Any:
-    """An optimizer whose learning rate follows the schedule and is multiplied for each block by `rates`."""
+def make_optimizer(
+    training: Training, peak: float, steps: int, block_rates: Mapping[str, float], half: bool = False
+) -> Any:
+    """An optimizer whose learning rate follows the schedule, multiplied for each block by its factor.
+
+    Args:
+        training: names the optimizer, its schedule and its weight decay.
+        peak: of the learning rate.
+        steps: of the whole phase.
+        block_rates: `{"block1": 0.24, ...}`; variables of other layers learn at the full rate.
+        half: whether gradients are float16, which need loss scaling.
+    """
     base = OPTIMIZERS[training.optimizer]
 
-    rate_of: dict[int, float] = {}
-
     class Discriminative(base):  # type: ignore[misc, valid-type]
-        """Keras has one learning rate for all variables; blocks nearer to the input should learn slower."""
+        """Keras has one learning rate for all variables; this one has a factor for each, found by its index."""
 
         def build(self, variables: list[Any]) -> None:
             super().build(variables)
-            for variable in variables:  # a step is given Keras's variable or, under TensorFlow, the one inside it
-                rate = rates.get(variable.path.split("_")[0], 1.0)
-                rate_of.update({id(variable): rate, id(variable.value): rate})
+            self.factors = [block_rates.get(variable.path.split("_")[0], 1.0) for variable in variables]
 
         def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-            super().update_step(gradient, variable, learning_rate * rate_of[id(variable)])
+            # Under TensorFlow a step may be given the variable inside Keras's, and under a distribution strategy a
+            # replica's: only this method of Keras knows which one it is. tests/training/test_optimizer.py says when
+            # Keras has a public way.
+            factor = self.factors[self._get_variable_index(variable)]
+            super().update_step(gradient, variable, learning_rate * factor)
 
     options: dict[str, Any] = {"momentum": 0.9, "nesterov": True} if training.optimizer == "sgd" else {}
     schedule = learning_rate(training.schedule, peak, steps)
-    if training.weight_decay or training.optimizer == "adamw":  # to AdamW none is no value
+    if training.weight_decay or training.optimizer == "adamw":  # AdamW does not take None
         options["weight_decay"] = training.weight_decay
     optimizer = Discriminative(schedule, **options)
-    # The gradients of float16 would vanish; bfloat16 has the range of float32.
+    # float16 gradients would vanish; bfloat16 has the range of float32.
     return keras.optimizers.LossScaleOptimizer(optimizer) if half else optimizer

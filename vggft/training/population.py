@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import MISSING, dataclass, fields
 from itertools import pairwise
 from typing import Any
 
@@ -15,67 +14,75 @@ import tensorflow as tf
 
 from ..config import Head, Training
 from ..network.head import EPSILON, scale_of
-from .batches import FIRST_ORDER, Examples, order_of
-from .fit import class_weights, pooled_features
-from .objective import score
-from .stacked import Program
+from .batches import FIRST_ORDER, Examples, class_weights, order_of
+from .fit import Fitted, pooled_features
+from .objective import Objective
+from .stacked import Program, Shape
 
-CACHE = 8 * 2**20  # bytes of kernels with their moments that the processor's caches can be hoped to hold
+CACHE = 8 * 2**20  # bytes of kernels with their moments that the processor's caches can be expected to hold
 MOST_MEMBERS = 16
 
-
-def why_alone(head: Head, training: Training, frozen: bool = True) -> str:
-    """Why a trial cannot be a member of a population; empty if it can."""
-    reasons = {
-        "blocks learn": not frozen,
-        "batch normalisation": head.batch_norm,
-        f"optimizer {training.optimizer}": training.optimizer != "adam",
-        "weight decay": training.weight_decay > 0,
-        f"backend {keras.backend.backend()}": keras.backend.backend() != "tensorflow",
-    }
-    return ", ".join(reason for reason, holds in reasons.items() if holds)
-
-
-def alike(head: Head, training: Training) -> tuple[Any, ...]:
-    """What all members of a population have in common; `training` is resolved."""
-    about = (training.batch_size, training.epochs, training.patience, training.schedule, training.class_weight)
-    return head.pooling, head.units, head.activation, *about
-
-
-def size_for(num_features: int, units: Sequence[int], num_classes: int) -> int:
-    """How many members at once: as many as the caches hold with their moments, a power of two."""
-    widths = [num_features, *units, num_classes]
-    each = 12 * sum(a * b for a, b in pairwise(widths))
-    return 2 ** int(math.log2(max(1, min(MOST_MEMBERS, CACHE // each))))
+# What a population can do. A field that is in none of these has to have its default, or the trial is trained alone.
+MEMBERS_DIFFER_IN = {Head: ("dropout", "l2"), Training: ("learning_rate", "label_smoothing")}
+MEMBERS_SHARE = {
+    Head: ("units", "pooling", "activation"),
+    Training: ("epochs", "batch_size", "schedule", "class_weight", "patience"),
+}
+ONLY_FOR_BLOCKS = {Head: (), Training: ("fine_tune_epochs", "fine_tune_learning_rate", "block_decay")}
 
 
 @dataclass(frozen=True)
 class Member:
-    """What one trial of a population is to be: `training` is resolved."""
+    """A head and its training, which is resolved."""
 
     head: Head
     training: Training
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """What a trial came to, at its best epoch.
+def why_alone(head: Head, training: Training) -> str:
+    """Why a head cannot be a member of a population; empty if it can."""
+    reasons = []
+    for part in (head, training):
+        kind: Any = next(each for each in (Head, Training) if isinstance(part, each))
+        can = {*MEMBERS_DIFFER_IN[kind], *MEMBERS_SHARE[kind], *ONLY_FOR_BLOCKS[kind]}
+        for field in fields(part):
+            default = field.default_factory() if field.default_factory is not MISSING else field.default
+            if field.name not in can and (value := getattr(part, field.name)) != default:
+                reasons.append(f"{field.name}={value!r}")
+    if keras.backend.backend() != "tensorflow":
+        reasons.append(f"backend {keras.backend.backend()}")
+    return ", ".join(reasons)
 
-    Args:
-        weights: what it learned, by layer and number: `{"fc1/0": kernel, ...}`.
-        probabilities: (n, num_classes) of the validation images.
-        epochs: the number of the best epoch, for each phase.
-        history: one row an epoch.
+
+def alike(head: Head, training: Training) -> tuple[Any, ...]:
+    """What all members of a population have in common; `training` is resolved."""
+    shared = [(head, MEMBERS_SHARE[Head]), (training, MEMBERS_SHARE[Training])]
+    return tuple(getattr(part, name) for part, names in shared for name in names)
+
+
+def size_for(num_features: int, units: Sequence[int], num_classes: int) -> int:
+    """Number of members at once: as many as the caches hold with their moments, a power of two."""
+    widths = [num_features, *units, num_classes]
+    each = 12 * sum(a * b for a, b in pairwise(widths))
+    return 2 ** int(math.log2(max(1, min(MOST_MEMBERS, CACHE // each))))
+
+
+class Programs:
+    """Compiled programs by their shape, for whoever trains several populations.
+
+    Of programs with a single member only the last is kept, since these are large: they hold weights and moments.
     """
 
-    weights: dict[str, np.ndarray]
-    probabilities: np.ndarray
-    epochs: dict[str, int]
-    history: list[dict[str, Any]]
+    def __init__(self) -> None:
+        self._kept: dict[Shape, Program] = {}
 
-
-# What is compiled serves again; of large programs only the last, for they hold weights and moments.
-_small, _large = lru_cache(maxsize=16)(Program), lru_cache(maxsize=1)(Program)
+    def get(self, shape: Shape) -> Program:
+        """The program of a shape, compiled when it first runs."""
+        if shape not in self._kept:
+            if shape.members == 1:
+                self._kept = {kept: program for kept, program in self._kept.items() if kept.members > 1}
+            self._kept[shape] = Program(shape)
+        return self._kept[shape]
 
 
 def train_population(
@@ -85,6 +92,7 @@ def train_population(
     *,
     multi_label: bool,
     seed: int,
+    programs: Programs,
     on_epoch: Callable[[int], object] = lambda epochs: None,
 ) -> list[Fitted]:
     """Train members that are `alike`, each with its own early stopping.
@@ -93,25 +101,29 @@ def train_population(
         train: pooled features, (N, C), with views if there are any; held in memory meanwhile.
         validation: chooses the best epoch of each member.
         seed: of initial weights, order and dropout; common to all.
-        on_epoch: told of every epoch how many of the members' epochs that were, those spared at the end included.
+        programs: where compiled programs are kept.
+        on_epoch: called after every epoch with the number of epochs done by all members together, including those
+            that early stopping saves at the end.
     """
-    about = members[0]
-    batch_size, epochs = about.training.batch_size or 32, about.training.epochs or 1
-    count, num_features = len(train.rows), train.inputs.shape[1]
+    head, training = members[0].head, members[0].training
+    count, num_features, num_classes = len(train), train.inputs.shape[1], train.targets.shape[1]
+    batch_size, epochs = training.batch_size or 32, training.epochs or 1
     steps = -(-count // batch_size)
-    drops = any(member.head.dropout for member in members)
-    places = size_for(num_features, about.head.units, train.targets.shape[1])
-    make = _small if places > 1 else _large
-    program = make(
-        1 if len(members) == 1 else max(places, len(members)),  # few sizes, few programs to compile
-        num_features,
-        Head(units=about.head.units, activation=about.head.activation, dropout=0.5 if drops else 0.0),
-        train.targets.shape[1],
-        batch_size=batch_size,
-        steps=steps,
-        epochs=epochs,
-        schedule=about.training.schedule,
-        multi_label=multi_label,
+    places = size_for(num_features, head.units, num_classes)
+    program = programs.get(
+        Shape(
+            members=1 if len(members) == 1 else max(places, len(members)),  # few sizes, few programs to compile
+            features=num_features,
+            units=head.units,
+            classes=num_classes,
+            activation=head.activation,
+            drops=any(member.head.dropout for member in members),
+            batch_size=batch_size,
+            steps=steps,
+            epochs=epochs,
+            schedule=training.schedule,
+            multi_label=multi_label,
+        )
     )
     program.begin(
         seed,
@@ -125,41 +137,45 @@ def train_population(
     def scaled(features: np.ndarray) -> np.ndarray:
         return np.asarray((features - scale[0]) / np.sqrt(scale[1] + EPSILON), "float32")
 
-    seen = np.arange(count) if train.view_rows is None else train.view_rows
-    inputs = tf.constant(np.concatenate([scaled(train.inputs[train.rows]), *(scaled(v[seen]) for v in train.views)]))
-    targets = tf.constant(train.targets[train.rows])
+    views = [train.inputs[train.rows], *(view[train.in_views] for view in train.views)]
+    inputs, targets = tf.constant(np.stack([scaled(view) for view in views])), tf.constant(train.targets[train.rows])
     judged = tf.constant(scaled(validation.inputs[validation.rows])), tf.constant(validation.targets[validation.rows])
-    weight_of = class_weights(train, about.training)
-    runs = [_Course(about.training.patience or epochs) for _ in members]
-    for epoch in range(epochs):
-        order, drawn = order_of(count, len(train.views), seed, epoch + FIRST_ORDER)
-        padding = np.zeros(steps * batch_size - count, order.dtype)
-        rows = np.concatenate([order, padding])
-        heavy = np.full(count, 1.0 / batch_size, "float32")
-        heavy[(steps - 1) * batch_size :] = 1.0 / (count - (steps - 1) * batch_size)  # the last batch may be smaller
-        if weight_of is not None:
-            heavy *= train.targets[train.rows][order] @ weight_of
-        weights = np.concatenate([heavy, np.zeros(len(padding), "float32")])
-        program.epoch(rows + np.concatenate([drawn, padding]) * count, rows, weights, inputs, targets)
+    courses = [_Course(training.patience or epochs) for _ in members]
+    weigh = class_weights(train, training)
+    image_weights = np.ones(count, "float32") if weigh is None else train.targets[train.rows] @ weigh
+    for epoch, batches in enumerate(_batches(count, batch_size, image_weights, len(train.views), seed, epochs)):
+        program.epoch(*batches, inputs, targets)
         probabilities, losses, accuracies = program.judge(*judged)
-        for place, run in enumerate(runs):
-            if not run.stopped and run.better(epoch, float(accuracies[place]), float(losses[place])):
-                run.probabilities = probabilities[place]
-                run.weights = [np.asarray(variable[place]) for variable in program.variables]
+        for place, course in enumerate(courses):
+            if not course.stopped and course.better(epoch, float(accuracies[place]), float(losses[place])):
+                course.probabilities = probabilities[place]
+                course.weights = [np.asarray(variable[place]) for variable in program.variables]
         on_epoch(len(members))
-        if all(run.stopped for run in runs):
+        if all(course.stopped for course in courses):
             on_epoch(len(members) * (epochs - epoch - 1))
             break
-    for run in runs:
-        for row in run.rows:
-            row["kept"] = row["epoch"] - 1 == run.best_epoch
-    return [
-        Fitted(_named(scale, run.weights), run.probabilities, {"head": run.best_epoch + 1}, run.rows) for run in runs
-    ]
+    return [course.fitted(scale) for course in courses]
+
+
+def _batches(
+    count: int, batch_size: int, image_weights: np.ndarray, num_views: int, seed: int, epochs: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """For each epoch the rows of its batches, their views, and their weights in the loss: (steps, batch_size) each.
+
+    A step's loss is the mean over its images. The last batch is filled up with images of weight 0.
+    """
+    steps = -(-count // batch_size)
+    last = count - (steps - 1) * batch_size
+    share = np.full((steps, batch_size), 1.0 / batch_size, "float32")
+    share[-1] = np.where(np.arange(batch_size) < last, np.float32(1.0 / last), np.float32(0.0))
+    for epoch in range(epochs):
+        order, drawn = order_of(count, num_views, seed, epoch + FIRST_ORDER)
+        rows, views = (np.pad(each, (0, share.size - count)).reshape(share.shape) for each in (order, drawn))
+        yield rows, views, share * image_weights[rows]
 
 
 class _Course:
-    """The way of one member: its history, and early stopping as Keras's callback does it."""
+    """The course of one member: its history, and early stopping as Keras's callback does it."""
 
     def __init__(self, patience: int):
         self.patience, self.best, self.best_epoch, self.wait, self.stopped = patience, -math.inf, -1, 0, False
@@ -169,21 +185,23 @@ class _Course:
 
     def better(self, epoch: int, accuracy: float, loss: float) -> bool:
         """Take note of an epoch; whether it is the best so far."""
-        self.rows.append({"phase": "head", "epoch": epoch + 1, "val_accuracy": accuracy, "val_loss": loss})
-        found = score(accuracy, loss)
+        logs = {"val_accuracy": accuracy, "val_loss": loss}
+        self.rows.append({"phase": "head", "epoch": epoch + 1, **logs})
+        score = Objective.score(logs)
         self.wait += 1
-        if improved := found > self.best:
-            self.best, self.best_epoch, self.wait = found, epoch, 0
+        if improved := score > self.best:
+            self.best, self.best_epoch, self.wait = score, epoch, 0
         elif epoch == 0:  # diverged at once: something has to be kept
             self.best_epoch, improved = 0, True
         self.stopped = self.wait >= self.patience and epoch > 0
         return improved
 
-
-def _named(scale: list[np.ndarray], weights: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """As the layers of a head have them: kernel and bias are numbers 0 and 1."""
-    names = [f"fc{n}" for n in range(1, len(weights) // 2)] + ["logits"]
-    found = {"standardize/0": scale[0], "standardize/1": scale[1]}
-    for name, kernel, bias in zip(names, weights[::2], weights[1::2], strict=True):
-        found |= {f"{name}/0": kernel, f"{name}/1": bias.reshape(-1)}
-    return found
+    def fitted(self, scale: Sequence[np.ndarray]) -> Fitted:
+        """What was learned, with weights named as in the layers of a head: kernel and bias are numbers 0 and 1."""
+        for row in self.rows:
+            row["kept"] = row["epoch"] - 1 == self.best_epoch
+        names = [f"fc{n}" for n in range(1, len(self.weights) // 2)] + ["logits"]
+        found = {"standardize/0": scale[0], "standardize/1": scale[1]}
+        for name, kernel, bias in zip(names, self.weights[::2], self.weights[1::2], strict=True):
+            found |= {f"{name}/0": kernel, f"{name}/1": bias.reshape(-1)}
+        return Fitted(found, self.rows, self.probabilities)

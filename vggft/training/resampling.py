@@ -6,37 +6,42 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..data.pool import Pool
 from ..data.splitting import folds_of
-from .experiment import Base
 
 
 @dataclass(frozen=True)
-class Fit:
-    """One training that a trial is scored by.
+class Fold:
+    """One training and what it is scored on.
 
     Args:
         train: rows to learn from.
-        validation: rows to be scored on.
+        validation: rows that choose the best epoch and give the score; None keeps the last epoch.
         seed: of initial weights, order and dropout.
         name: tells it from the others.
     """
 
     train: np.ndarray
-    validation: np.ndarray
+    validation: np.ndarray | None
     seed: int
     name: str = "fit"
 
 
-def fits_of(base: Base, folds: int | None, repeats: int) -> list[Fit]:
-    """What each trial is scored by."""
-    rows, pool = base.pool.rows, base.pool
-    pairs = [(rows["train"], rows["validation"])]
+def resample(pool: Pool, folds: int | None, repeats: int, seed: int) -> list[Fold]:
+    """The trainings that a setting is scored by: the given split or `folds` of it, each `repeats` times.
+
+    Args:
+        folds: number of folds of train and validation images together; None for the split as it is.
+        repeats: number of trainings of each fold, which differ in their seed.
+    """
+    pairs = [(pool.rows["train"], pool.rows["validation"])]
     if folds is not None:
-        both = np.concatenate([rows["train"], rows["validation"]])
-        split = folds_of(pool.targets[both], [pool.digests[row] for row in both], folds, base.seed, pool.class_names)
+        both = np.concatenate(pairs[0])
+        digests = [pool.digests[row] for row in both]
+        split = folds_of(pool.targets[both], digests, folds, seed, pool.class_names)
         pairs = [(both[train], both[held]) for train, held in split]
     return [
-        Fit(train, held, base.seed + repeat, f"repeat{repeat}-fold{fold}")
+        Fold(train, held, seed + repeat, f"repeat{repeat}-fold{fold}")
         for repeat in range(repeats)
         for fold, (train, held) in enumerate(pairs)
     ]

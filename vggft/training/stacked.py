@@ -1,13 +1,14 @@
 """Many heads as one model: kernels stacked along a leading axis of members, an epoch as one compiled program.
 
-Each member learns as it would alone, from the same initial weights, in the same order of images, with the same units
-dropped. What they may differ in are learning rate, dropout, L2 and label smoothing. For dense layers XLA pays on the
-CPU too: the way to Python and back costs more than such a step.
+Each member learns as it would alone: from the same initial weights, in the same order of images, with the same units
+dropped. Members may differ in learning rate, dropout, L2 and label smoothing. For dense layers XLA pays on the CPU
+too, since the way to Python and back costs more than such a step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -17,6 +18,7 @@ from keras import ops
 
 from ..config import Head
 from ..network.head import head_model
+from .objective import Objective
 from .optimizer import learning_rate
 
 JUDGED_AT_ONCE = 4096
@@ -38,7 +40,7 @@ class StackedDense(keras.layers.Layer):
 
 
 class StackedDropout(keras.layers.Layer):
-    """Dropout at a rate for each member: (T, B, C), and (B, C) numbers in [0, 1) that all of them see."""
+    """Dropout at a rate for each member: (T, B, C), and (B, C) numbers in [0, 1) that all members see."""
 
     def __init__(self, members: int, **arguments: Any):
         super().__init__(**arguments)
@@ -51,19 +53,6 @@ class StackedDropout(keras.layers.Layer):
         return ops.where(drawn >= self.rate, x / (1.0 - self.rate), 0.0)
 
 
-def _draws(seeds: Any, rows: int, units: int) -> Any:
-    """(steps, rows, units): what Keras's layer of dropout draws with these seeds, (steps, 2).
-
-    Not in the compiled program, since XLA draws other numbers from the same seeds.
-    """
-    return tf.map_fn(
-        lambda seed: tf.random.stateless_uniform((rows, units), seed), seeds, fn_output_signature=tf.float32
-    )
-
-
-_draw = tf.function(_draws)
-
-
 class Rates(keras.optimizers.schedules.LearningRateSchedule):
     """A schedule of (T, 1, 1) learning rates that rise and fall together."""
 
@@ -74,42 +63,61 @@ class Rates(keras.optimizers.schedules.LearningRateSchedule):
         return self.peaks * (self.shape(step) if callable(self.shape) else self.shape)
 
 
+@dataclass(frozen=True)
+class Shape:
+    """What a program is compiled for.
+
+    Args:
+        members: number of heads.
+        features: length of the vector of an image.
+        units: widths of the hidden layers.
+        classes: number of outputs.
+        activation: of the hidden layers.
+        drops: whether any member has dropout.
+        batch_size: images in a step.
+        steps: in an epoch.
+        epochs: maximum number, which the schedule spans.
+        schedule: of the learning rate.
+        multi_label: whether an image may have several classes.
+    """
+
+    members: int
+    features: int
+    units: tuple[int, ...]
+    classes: int
+    activation: str
+    drops: bool
+    batch_size: int
+    steps: int
+    epochs: int
+    schedule: str
+    multi_label: bool
+
+
 class Program:
     """A population's model with its epoch and its judging, compiled once for all populations of its shape."""
 
-    def __init__(
-        self,
-        members: int,
-        num_features: int,
-        head: Head,
-        num_classes: int,
-        *,
-        batch_size: int,
-        steps: int,
-        epochs: int,
-        schedule: str,
-        multi_label: bool,
-    ):
-        self.members, self.multi_label, self.seed = members, multi_label, 0
-        self.shape = num_features, head, num_classes
-        self.batch_size, self.steps, self.units = batch_size, steps, head.units if head.dropout else ()
-        inputs = x = y = keras.Input((num_features,))
-        draws = [keras.Input((units,)) for units in self.units]
+    def __init__(self, shape: Shape):
+        self.shape, self.seed, members = shape, 0, shape.members
+        inputs = x = y = keras.Input((shape.features,))
+        draws = [keras.Input((units,)) for units in shape.units] if shape.drops else []
         self.dropouts = [StackedDropout(members, name=f"dropout{n}") for n, _ in enumerate(draws, start=1)]
-        layers = [StackedDense(members, units, name=f"fc{n}") for n, units in enumerate(head.units, start=1)]
+        layers = [StackedDense(members, units, name=f"fc{n}") for n, units in enumerate(shape.units, start=1)]
         for n, layer in enumerate(layers):
-            x, y = (keras.activations.get(head.activation)(layer(z)) for z in (x, y))
+            x, y = (keras.activations.get(shape.activation)(layer(z)) for z in (x, y))
             if draws:
                 x = self.dropouts[n](x, draws[n])
-        layers.append(StackedDense(members, num_classes, name="logits"))
+        layers.append(StackedDense(members, shape.classes, name="logits"))
         self.learning, self.judging = keras.Model([inputs, *draws], layers[-1](x)), keras.Model(inputs, layers[-1](y))
         self.kernels = [layer.kernel for layer in layers]
         self.variables = self.judging.trainable_variables
-        self.peaks, self.l2, self.smoothing = (keras.Variable(np.zeros((members, 1, 1), "float32")) for _ in range(3))
-        self.optimizer = keras.optimizers.Adam(Rates(self.peaks, schedule, steps * epochs))
+        self.peaks, self.l2, smoothing = (keras.Variable(np.zeros((members, 1, 1), "float32")) for _ in range(3))
+        self.objective = Objective(shape.multi_label, smoothing)
+        self.optimizer = keras.optimizers.Adam(Rates(self.peaks, shape.schedule, shape.steps * shape.epochs))
         self.optimizer.build(self.variables)
         self._epoch = tf.function(self._steps(), jit_compile=True)
         self._judge = tf.function(self._forward, jit_compile=True)
+        self._draw = tf.function(_draws)
 
     def begin(
         self,
@@ -121,77 +129,43 @@ class Program:
         label_smoothing: Sequence[float],
     ) -> None:
         """Everything as before the first step, with a value for each member; places left over repeat the last one."""
+        shape = self.shape
 
         def column(values: Sequence[float]) -> np.ndarray:
-            filled = [*values, *[values[-1]] * (self.members - len(values))]
+            filled = [*values, *[values[-1]] * (shape.members - len(values))]
             return np.array(filled, "float32")[:, None, None]
 
         self.peaks.assign(column(learning_rates))
-        self.smoothing.assign(column(label_smoothing))
+        self.objective.label_smoothing.assign(column(label_smoothing))
         self.l2.assign(column(l2))
         for layer in self.dropouts:
             layer.rate.assign(column(dropout))
         self.seed = seed
-        first = head_model(*self.shape, multi_label=self.multi_label, seed=seed)
+        head = Head(units=shape.units, activation=shape.activation)
+        first = head_model(shape.features, head, shape.classes, multi_label=shape.multi_label, seed=seed)
         for variable, start in zip(self.variables, first.trainable_variables, strict=True):
             one = np.asarray(start).reshape(variable.shape[1:])
             variable.assign(np.broadcast_to(one, variable.shape))
         for variable in self.optimizer.variables:
             variable.assign(ops.zeros_like(variable))
 
-    def _losses(self, targets: Any, logits: Any) -> Any:
-        """(T, B): the loss of each member for each image, as Keras's crossentropies from logits are."""
-        if self.multi_label:
-            smooth = targets * (1.0 - self.smoothing) + 0.5 * self.smoothing
-            return ops.mean(ops.binary_crossentropy(smooth, logits, from_logits=True), axis=-1)
-        smooth = targets * (1.0 - self.smoothing) + self.smoothing / targets.shape[-1]
-        return ops.categorical_crossentropy(smooth, logits, from_logits=True)
-
-    def _penalties(self) -> Any:
-        """(T,): the L2 penalty of each member."""
-        return sum(self.l2[:, 0, 0] * ops.sum(ops.square(kernel), axis=(1, 2)) for kernel in self.kernels)
-
-    def _steps(self) -> Callable[..., None]:
-        batch_size, variables = self.batch_size, [variable.value for variable in self.variables]
-
-        def epoch(order: Any, weights: Any, inputs: Any, targets: Any, rows: Any, draws: Any) -> None:
-            """Args: which inputs, how heavy, of which, which targets, of which, and what dropout draws."""
-            for step in tf.range(self.steps):
-                part = tf.range(batch_size) + step * batch_size
-                x, y = tf.gather(inputs, tf.gather(order, part)), tf.gather(targets, tf.gather(rows, part))
-                with tf.GradientTape() as tape:
-                    logits = self.learning([x, *(drawn[step] for drawn in draws)])
-                    losses = self._losses(y, logits) * tf.gather(weights, part)
-                    loss = tf.reduce_sum(losses) + tf.reduce_sum(self._penalties())
-                self.optimizer.apply(tape.gradient(loss, variables), self.variables)
-
-        return epoch
-
-    def _forward(self, inputs: Any, targets: Any) -> tuple[Any, Any, Any]:
-        logits = self.judging(inputs)
-        probabilities = ops.sigmoid(logits) if self.multi_label else ops.softmax(logits)
-        right = (
-            ops.mean(ops.cast((logits > 0) == (targets > 0.5), "float32"), axis=-1)
-            if self.multi_label
-            else ops.cast(ops.argmax(logits, axis=-1) == ops.argmax(targets, axis=-1), "float32")
-        )
-        return probabilities, ops.sum(self._losses(targets, logits), axis=1), ops.sum(right, axis=1)
-
-    def epoch(self, order: np.ndarray, rows: np.ndarray, weights: np.ndarray, inputs: Any, targets: Any) -> None:
+    def epoch(self, rows: np.ndarray, views: np.ndarray, weights: np.ndarray, inputs: Any, targets: Any) -> None:
         """All steps of an epoch.
 
         Args:
-            order: (steps * B,) which of the inputs.
-            rows: which of the targets.
-            weights: of each in the loss.
+            rows: (steps, B) which images.
+            views: (steps, B) which view of each.
+            weights: (steps, B) of each in the loss.
+            inputs: (views, n, C) features.
+            targets: (n, num_classes).
         """
-        begun = int(self.optimizer.iterations)
+        begun, shape = int(self.optimizer.iterations), self.shape
         draws = []
-        for n, units in enumerate(self.units, start=1):
-            seeds = [(self.seed + n, begun + step) for step in range(self.steps)]
-            draws.append(_draw(tf.constant(seeds, tf.int32), self.batch_size, units))
-        indices = tf.constant(order, tf.int32), tf.constant(weights, tf.float32)
-        self._epoch(*indices, inputs, targets, tf.constant(rows, tf.int32), draws)
+        for n, units in enumerate(shape.units if shape.drops else (), start=1):
+            seeds = [(self.seed + n, begun + step) for step in range(shape.steps)]
+            draws.append(self._draw(tf.constant(seeds, tf.int32), shape.batch_size, units))
+        where = tf.constant(np.stack([views, rows], axis=-1), tf.int32)
+        self._epoch(where, tf.constant(weights, tf.float32), inputs, targets, draws)
 
     def judge(self, inputs: Any, targets: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(T, n, num_classes) probabilities, (T,) losses and (T,) accuracies."""
@@ -203,3 +177,36 @@ class Program:
         probabilities, losses, right = zip(*[[np.asarray(value) for value in part] for part in found], strict=True)
         loss = np.sum(losses, axis=0) / len(inputs) + np.asarray(self._penalties())
         return np.concatenate(probabilities, axis=1), loss, np.sum(right, axis=0) / len(inputs)
+
+    def _penalties(self) -> Any:
+        """(T,): the L2 penalty of each member."""
+        return sum(self.l2[:, 0, 0] * ops.sum(ops.square(kernel), axis=(1, 2)) for kernel in self.kernels)
+
+    def _steps(self) -> Callable[..., None]:
+        steps, variables = self.shape.steps, [variable.value for variable in self.variables]
+
+        def epoch(where: Any, weights: Any, inputs: Any, targets: Any, draws: Any) -> None:
+            for step in tf.range(steps):
+                x, y = tf.gather_nd(inputs, where[step]), tf.gather(targets, where[step, :, 1])
+                with tf.GradientTape() as tape:
+                    logits = self.learning([x, *(drawn[step] for drawn in draws)])
+                    losses = self.objective.losses(y, logits) * weights[step]
+                    loss = tf.reduce_sum(losses) + tf.reduce_sum(self._penalties())
+                self.optimizer.apply(tape.gradient(loss, variables), self.variables)
+
+        return epoch
+
+    def _forward(self, inputs: Any, targets: Any) -> tuple[Any, Any, Any]:
+        logits, objective = self.judging(inputs), self.objective
+        losses, right = objective.losses(targets, logits), objective.right(targets, logits)
+        return objective.probabilities(logits), ops.sum(losses, axis=1), ops.sum(right, axis=1)
+
+
+def _draws(seeds: Any, rows: int, units: int) -> Any:
+    """(steps, rows, units): what Keras's dropout layer draws with these seeds, (steps, 2).
+
+    Outside the compiled program, since XLA draws other numbers from the same seeds.
+    """
+    return tf.map_fn(
+        lambda seed: tf.random.stateless_uniform((rows, units), seed), seeds, fn_output_signature=tf.float32
+    )

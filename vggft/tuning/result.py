@@ -114,7 +114,7 @@ class SearchResult:
             lines.append(f"  ... and {len(self.trials) - SHOWN} more")
         what = {
             "scored": "its weights are the very ones that were scored",
-            "refit": "its weights were learned anew from train and validation images",
+            "refit": "its weights were trained anew on train and validation images",
         }[self.winner]
         lines.append(f"The best is trial {self.best.trial_id}; {what}. The best {TOP} score {low:.3f} to {high:.3f}.")
         if self.test_score is None:

@@ -1,4 +1,4 @@
-"""`vggft.search`: many trials for the price of one pass, on KerasTuner, judged on images that no trial saw."""
+"""`vggft.search`: many trials for the price of one pass, by KerasTuner, judged on images that no trial saw."""
 
 from __future__ import annotations
 
@@ -12,34 +12,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import keras
-import keras_tuner
 import numpy as np
 
-from ..artifact.judge import check_adjustments
-from ..classifier import load
+from ..classifier import Classifier, load
 from ..config import Augment, Head, Training
 from ..costs import estimate_search
-from ..errors import ConfigError, VggftError
+from ..errors import ConfigError, SearchError
 from ..evaluation.evaluation import METRICS
-from ..features.cuts import cut_layer
-from ..features.extract import frozen_features
-from ..network.blocks import BLOCKS, frozen_blocks
-from ..network.head import POOLING_LAYERS, pool
-from ..network.precision import policy
-from ..network.vgg import add_blocks, preprocess
-from ..progress import Narrator
-from ..run import RunDirectory, environment
-from ..training.experiment import Base, make_base, named, plan_of
-from ..training.resampling import Fit, fits_of
+from ..network.blocks import BLOCKS
+from ..pipeline import Request, Run, open_run
+from ..run import RunDirectory
+from ..training.experiment import FeatureBank
+from ..training.fit import Fitted, train
+from ..training.phases import Setting
+from ..training.resampling import Fold, resample
 from .oracles import hyperband_parts, hyperband_size, make_oracle
 from .result import SearchResult, line, write_hparams
-from .rounds import Trainer
-from .space import SearchSpace, Setting, declaration, possible_freezes, possible_poolings
-from .terms import await_chief, check_terms, objective_of, parallel_of, source_of
-from .trial import ranked, read_outcomes
-from .tuner import PROJECT, HeadTuner, is_chief, is_worker
-from .winner import classifier_of
+from .rounds import Rounds
+from .space import SearchSpace, declaration, possible_settings
+from .terms import Terms
+from .trial import Trial, ranked, read_outcomes, read_weights
+from .tuner import PROJECT, HeadTuner, clear_project
+from .workers import await_chief, is_chief, is_worker
 
 
 def search(
@@ -119,184 +113,162 @@ def search(
     >>> len(result.trials)
     4
     """
-    narrator = Narrator(verbose)
-    space = SearchSpace() if space is None else space
-    fixed = Setting(frozen_blocks(freeze), head or Head(), training or Training())
-    declare = declaration(space, fixed)
-    winner = winner or ("scored" if folds is None else "refit")
-    check_terms(space, trials, algorithm, folds, repeats, winner, keep_top, parallel_trials, freeze)
-    try:
-        declare(keras_tuner.HyperParameters())
-    except VggftError:
-        raise
-    except Exception as error:
-        raise ConfigError(f"The search space cannot be drawn from ({type(error).__name__}: {error}).") from error
-    if is_worker() or is_chief():
-        if run_dir is None:
-            raise ConfigError("A chief and its workers share a run_dir; got run_dir=None.")
-        await_chief(run_dir)
-    run = RunDirectory(run_dir, resume or is_worker())
-    freezes = possible_freezes(space, fixed)
-    base = make_base(
+    terms = Terms(
+        SearchSpace() if space is None else space,
+        trials=trials,
+        algorithm=algorithm,
+        objective=objective,
+        folds=folds,
+        repeats=repeats,
+        winner=winner or ("scored" if folds is None else "refit"),
+        keep_top=keep_top,
+        parallel_trials=parallel_trials,
+    )
+    request = Request(
         dataset,
         num_classes,
-        head=fixed.head,
-        training=fixed.training,
-        learning={block for frozen in freezes for block in BLOCKS if block not in frozen},
         validation=validation,
         test=test,
         backbone=backbone,
+        freeze=freeze,
+        head=head,
+        training=training,
         augment=augment,
         image_size=image_size,
         precision=precision,
         on_bad_image=on_bad_image,
+        calibrate=calibrate,
+        tune_thresholds=tune_thresholds,
+        run_dir=run_dir,
+        resume=resume,
         seed=seed,
-        earlier=run.earlier,
-        narrator=narrator,
+        verbose=verbose,
     )
-    if base.change is not None and BLOCKS in freezes:
+    fixed = request.setting()
+    terms.check(freeze, fixed)
+    if is_worker() or is_chief():
+        if run_dir is None:
+            raise ConfigError("A chief and its workers share a run_dir; got run_dir=None.")
+        await_chief(run_dir)
+    directory = RunDirectory(run_dir, resume or is_worker())
+    settings = possible_settings(terms.space, fixed)
+    run = open_run(request, settings, directory, terms.learned)
+    if run.experiment.transform is not None and any(setting.frozen == BLOCKS for setting in settings):
         raise ConfigError(
             "A search of heads learns from frozen views, so augment must be an Augment with a number of views, and "
             "block1 frozen in every trial; new views in every epoch would cost every trial a pass of its own."
         )
-    if winner == "refit" and "test" not in base.pool.rows:
-        raise ConfigError(
-            "winner='refit', which is how it is after folds, learns from the validation images too, so nothing would "
-            "be left to judge it by: give a test part, as test=0.2."
-        )
-    learned = ("train", "validation") if winner == "refit" else ("train",)
-    check_adjustments(calibrate, tune_thresholds, base.pool.multi_label, learned)
-    metric = objective_of(objective, base)
-    fits = fits_of(base, folds, repeats)
-    images = len(fits[0].train)
-    epochs = fixed.training.resolve(images).epochs or 1
-    parallel = parallel_of(parallel_trials, algorithm, trials)
-    config = base.config | {
-        "search": space.to_dict() if isinstance(space, SearchSpace) else [named(space), source_of(space)],
-        "frozen": list(fixed.frozen),
-        "head": fixed.head.to_dict(),
-        "training": fixed.training.to_dict(),
-        "trials": trials,
-        "algorithm": algorithm,
-        "objective": metric,
-        "folds": folds,
-        "repeats": repeats,
-        "winner": winner,
-        "parallel_trials": parallel,
-        "calibrate": calibrate,
-        "tune_thresholds": tune_thresholds,
-    }
-    cuts, network = _network(base, freezes, possible_poolings(space, fixed))
-    rows = base.pool.rows
-    viewed = np.concatenate([rows["train"], rows["validation"]]) if winner == "refit" else rows["train"]
-    passes = base.passes(network, cuts, viewed)
-    base.cache.check_room([spec for each in passes for spec in each.specs.values()])
-    given = {"dataset": dataset, "validation": validation, "test": test, "backbone": backbone}
-    arguments = {name: named(value) for name, value in given.items()}
-    audit = {**base.pool.audit.to_dict(), "left_out": list(base.pool.left_out)}
-    if is_worker():
-        run.check_same(config)
-    else:
-        run.start(config, arguments)
-    direction = METRICS[metric].direction
-    if run.finished and run.path is not None and run.classifier_path is not None:
-        narrator.say(f"The search in {run.path} is finished; its classifier is {run.classifier_path}.")
-        outcomes = read_outcomes(run.path / PROJECT)
-        told = json.loads((run.path / "search.json").read_text(encoding="utf-8"))
-        best = next(trial for trial in outcomes if trial.trial_id == told["best"]["trial_id"])
-        return SearchResult(tuple(outcomes), best, load(run.classifier_path), metric, winner, told["stopped"])
-    oracle = make_oracle(algorithm, f"val_{metric}", direction, trials, seed)
-
+    terms = terms.resolve(run.experiment.pool)
+    planned = run.passes(settings)
+    run.start(terms.config(fixed), worker=is_worker())
+    if directory.finished and directory.path is not None:
+        return _finished(run, terms, directory.path)
+    folds_ = resample(run.experiment.pool, folds, repeats, run.experiment.seed)
+    if not is_worker():
+        _introduce(run, terms, settings, fixed, folds_, planned)
+    bank = run.experiment.bank(planned, run.narrator)
     with ExitStack() as stack:
-        directory = run.path or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vggft-search-")))
-        if not is_worker():
-            run.write_json("audit.json", audit)
-            run.write_table("splits.csv", base.pool.table())
-            _introduce(base, freezes, trials, algorithm, epochs, fits, narrator)
-            plans = [plan_of(base, frozen, fixed.head, fixed.training) for frozen in freezes]
-            cost = estimate_search(plans, passes, trials * len(fits))
-            del plans
-            run.write_json("estimate.json", cost.to_dict())
-            narrator.say(str(cost))
-        features = frozen_features(
-            network, passes, base.pool.pixels, augment=base.views, seed=base.seed, cache=base.cache, narrator=narrator
-        )
-        del network
-        trainer = Trainer(base, features, viewed, fits, metric, run)
-        with narrator.board(trials, trials * epochs * len(fits), direction) as board:
-            tuner = HeadTuner(
-                oracle,
-                declare,
-                trainer,
-                directory=directory,
-                parallel=parallel,
-                images=images,
-                keep_top=keep_top,
-                on_trial=lambda trial: board.add(line(trial), trial.score),
-                on_epochs=board.advance,
-            )
-            tuner.search()
-        if is_worker():
-            return None
-        outcomes, stopped = tuner.outcomes()
-        best = ranked(outcomes, direction)[0]
-        folder = directory / PROJECT / f"trial_{best.trial_id}"
-        adjust = {"calibrate": calibrate, "tune_thresholds": tune_thresholds}
-        classifier = classifier_of(trainer, best, folder, winner, run, narrator, **adjust)
-        result = SearchResult(tuple(outcomes), best, classifier, metric, winner, stopped)
-        classifier.record = replace(
-            classifier.record,
-            config=config,
-            environment=environment(arguments),
-            audit=audit,
-            search=result.to_dict(),
-            trials=tuple(trial.to_dict() for trial in outcomes),
-        )
-        _write(result, run)
-        narrator.say(repr(result))
-        if stopped:
-            warnings.warn(stopped, stacklevel=2)
-        if run.classifier_path is not None:
-            classifier.save(run.classifier_path)
-            kept = sum(file.stat().st_size for file in directory.glob("*/*/*.npz"))
-            narrator.say(
-                f"The classifier is {run.classifier_path}; {directory / PROJECT} keeps what the best {keep_top} trials "
-                f"learned, {kept / 2**20:.1f} MiB."
-            )
-        return result
-
-
-def _network(base: Base, freezes: list[tuple[str, ...]], poolings: list[str]) -> tuple[list[str], keras.Model]:
-    """Every cut that a trial may start from, and a network that has all of them: one pass gives all."""
-    size = base.image_size
-    inputs = keras.Input((size, size, 3), name="image")
-    x = add_blocks(preprocess(inputs), base.pretrained.column, base.pretrained.width, dtype=policy(base.precision))
-    network = keras.Model(inputs, [pool(x, pooling) for pooling in poolings])
-    base.pretrained.assign(network)
-    cuts = {cut_layer(network, frozen) for frozen in freezes if frozen != BLOCKS} if base.change is None else set()
-    return [*sorted(cut for cut in cuts if cut), *(POOLING_LAYERS[pooling] for pooling in poolings)], network
+        place = directory.path or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vggft-search-")))
+        tuner = _tune(run, terms, fixed, bank, folds_, place)
+        return None if is_worker() else _result(run, terms, bank, tuner, place)
 
 
 def _introduce(
-    base: Base, freezes: list[Any], trials: int, algorithm: str, epochs: int, fits: list[Fit], narrator: Narrator
+    run: Run, terms: Terms, settings: list[Setting], fixed: Setting, folds: list[Fold], planned: list[Any]
 ) -> None:
-    for note in (*base.pool.notes, *base.pool.left_out[:20]):
-        narrator.say(f"Note: {note}.")
-    parts = hyperband_parts(trials)
-    if algorithm == "hyperband" and trials < hyperband_size(parts):
-        narrator.say(f"Note: one iteration of Hyperband takes {hyperband_size(parts)} trials; {trials} do not end it.")
-    counts = ", ".join(f"{len(rows)} {split}" for split, rows in base.pool.rows.items())
-    each = f", each scored by {len(fits)} trainings" if len(fits) > 1 else ""
-    narrator.say(
-        f"{counts} images of {len(base.pool.class_names)} classes at {base.image_size} px; {base.pretrained.name}; "
-        f"{trials} trials ({algorithm}) of at most {epochs} epochs{each}. "
-        f"The blocks compute in {base.precision}: {base.why}."
+    """Tell what is going to be searched and what it will cost."""
+    notes, algorithm, trials = [], terms.algorithm, terms.trials
+    whole = hyperband_size(hyperband_parts(trials))
+    if algorithm == "hyperband" and trials < whole:
+        notes.append(f"one iteration of Hyperband takes {whole} trials; {trials} do not complete it")
+    each = f", each scored by {len(folds)} trainings" if len(folds) > 1 else ""
+    epochs = fixed.training.resolve(len(folds[0].train)).epochs
+    about = f"{trials} trials ({algorithm}) of at most {epochs} epochs{each}"
+    depths = dict.fromkeys(setting.frozen for setting in settings)
+    depth_settings = [run.resolve(replace(fixed, frozen=frozen)) for frozen in depths]
+    run.introduce(about, notes, estimate_search(run.experiment, depth_settings, planned, trials * len(folds)))
+
+
+def _tune(run: Run, terms: Terms, fixed: Setting, bank: FeatureBank, folds: list[Fold], place: Path) -> HeadTuner:
+    """Run all trials; of a worker: until the chief has no more."""
+    images, direction = len(folds[0].train), METRICS[terms.metric].direction
+    oracle = make_oracle(terms.algorithm, f"val_{terms.metric}", direction, terms.trials, run.experiment.seed)
+    epochs = fixed.training.resolve(images).epochs or 1
+    if not is_worker():
+        clear_project(place)
+    with run.narrator.board(terms.trials, terms.trials * epochs * len(folds), direction) as board:
+        tuner = HeadTuner(
+            oracle,
+            declaration(terms.space, fixed),
+            Rounds(run.experiment, bank, folds, terms.metric, run.directory),
+            directory=place,
+            parallel=terms.parallel,
+            images=images,
+            keep_top=terms.keep_top,
+            on_trial=lambda trial: board.add(line(trial), trial.score),
+            on_epochs=board.advance,
+        )
+        tuner.search()
+    return tuner
+
+
+def _result(run: Run, terms: Terms, bank: FeatureBank, tuner: HeadTuner, place: Path) -> SearchResult:
+    """Make the winner a classifier, judge it, and write everything down."""
+    outcomes, stopped = tuner.outcomes()
+    best = ranked(outcomes, METRICS[terms.metric].direction)[0]
+    winner = Setting(best.frozen, best.head, best.training)
+    if terms.winner == "refit":
+        run.narrator.say("The winner is trained anew on train and validation images.")
+        fitted = _refit(run, bank, winner, best)
+    else:
+        fitted = _scored(best, place / PROJECT / f"trial_{best.trial_id}")
+    classifier = run.finish(bank, winner, fitted)
+    result = SearchResult(tuple(outcomes), best, classifier, terms.metric, terms.winner, stopped)
+    told = tuple(trial.to_dict() for trial in outcomes)
+    classifier.record = replace(classifier.record, search=result.to_dict(), trials=told)
+    if (path := run.directory.path) is not None:
+        write_hparams(path / "tensorboard", result.trials, result.objective)
+        run.directory.write_json("search.json", result.to_dict())
+        result.to_csv(path / "trials.csv")
+        result.plot(path / "trials.png")
+    run.narrator.say(repr(result))
+    if stopped:
+        warnings.warn(stopped, stacklevel=3)
+    run.save(classifier)
+    return result
+
+
+def _scored(best: Trial, folder: Path) -> Fitted:
+    """The very weights that were scored."""
+    weights = read_weights(folder)
+    if weights is None:
+        raise SearchError(f"The weights of trial {best.trial_id} are not in {folder}; winner='refit' does without.")
+    return Fitted(weights, list(best.history))
+
+
+def _refit(run: Run, bank: FeatureBank, winner: Setting, best: Trial) -> Fitted:
+    """Train the winner anew on train and validation images, for as many epochs as were best."""
+    rows, epochs = run.experiment.pool.rows, best.epochs or {}
+    both = np.concatenate([rows["train"], rows["validation"]])
+    training = replace(
+        best.training,
+        epochs=epochs.get("head", best.training.epochs),
+        fine_tune_epochs=epochs.get("blocks and head") or best.training.fine_tune_epochs,
     )
+    # Where fine-tuning made nothing better there is none.
+    frozen = BLOCKS if epochs.get("blocks and head") == 0 else winner.frozen
+    setting, fold = replace(winner, frozen=frozen, training=training), Fold(both, None, run.experiment.seed)
+    inside = run.directory.inside("trials/trial_refit/fit")
+    fitted = train(run.experiment, bank, setting, fold, run=inside, narrator=run.narrator)
+    inside.drop_points()
+    return fitted
 
 
-def _write(result: SearchResult, run: RunDirectory) -> None:
-    if run.path is not None:
-        write_hparams(run.path / "tensorboard", result.trials, result.objective)
-        run.write_json("search.json", result.to_dict())
-        result.to_csv(run.path / "trials.csv")
-        result.plot(run.path / "trials.png")
+def _finished(run: Run, terms: Terms, path: Path) -> SearchResult:
+    """The result of a search that has ended before."""
+    classifier: Classifier = load(path / "classifier.keras")
+    run.narrator.say(f"The search in {path} is finished; its classifier is {path / 'classifier.keras'}.")
+    outcomes = read_outcomes(path / PROJECT)
+    told = json.loads((path / "search.json").read_text(encoding="utf-8"))
+    best = next(trial for trial in outcomes if trial.trial_id == told["best"]["trial_id"])
+    return SearchResult(tuple(outcomes), best, classifier, terms.metric, terms.winner, told["stopped"])

@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from ..config import Config, Head, Training
 from ..errors import ConfigError
 from ..network.blocks import frozen_blocks
+from ..training.phases import Setting
 
 
 @dataclass(frozen=True)
@@ -126,15 +127,6 @@ class SearchSpace(Config):
         return super().from_dict({**fields, **ranges})
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What is to be trained in a trial: the blocks that are frozen, the head, and how; `training` may be unresolved."""
-
-    frozen: tuple[str, ...]
-    head: Head
-    training: Training
-
-
 Declare = Callable[[Any], Setting]  # given KerasTuner's HyperParameters
 
 
@@ -188,12 +180,16 @@ def possible_freezes(space: Any, fixed: Setting) -> list[tuple[str, ...]]:
     return [frozen_blocks(freeze) for freeze in choices] if choices else [fixed.frozen]
 
 
-def possible_poolings(space: Any, fixed: Setting) -> list[str]:
-    """Every pooling that a trial may have; a function may give any."""
-    if not isinstance(space, SearchSpace):
-        return ["avg", "max", "flatten"]
-    choices: Any = space.choices("pooling") or (fixed.head.pooling,)
-    return list(choices)
+def possible_settings(space: Any, fixed: Setting) -> list[Setting]:
+    """A setting for every set of frozen blocks and every pooling that a trial may have; a function may give any."""
+    poolings: Any = ("avg", "max", "flatten")
+    if isinstance(space, SearchSpace):
+        poolings = space.choices("pooling") or (fixed.head.pooling,)
+    return [
+        replace(fixed, frozen=frozen, head=replace(fixed.head, pooling=pooling))
+        for frozen in possible_freezes(space, fixed)
+        for pooling in poolings
+    ]
 
 
 def _by_function(function: Callable[[Any], tuple[Head, Training]], hp: Any, fixed: Setting) -> Setting:

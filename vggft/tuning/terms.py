@@ -1,95 +1,133 @@
-"""What a search may be asked for: checked, and what is left open settled."""
+"""What a search is asked for: checked, and what was left open settled."""
 
 from __future__ import annotations
 
 import inspect
-import os
-import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
 
-from ..errors import ConfigError, RunError
+import keras_tuner
+
+from ..config import Head, Training
+from ..data.pool import Pool
+from ..errors import ConfigError, VggftError
 from ..evaluation.evaluation import METRICS
-from ..training.experiment import Base
+from ..training.experiment import named
+from ..training.phases import Setting
 from .oracles import ALGORITHMS, hyperband_first, hyperband_parts
-from .space import SearchSpace
-from .tuner import is_chief, is_worker
+from .space import SearchSpace, declaration
+from .workers import is_chief, is_worker
 
-MOST_AT_ONCE = 64  # trials of a round: enough for full populations, few enough to be heard of
-PATIENCE_WITH_CHIEF = 1800  # seconds
-DISTRIBUTED_AT_ONCE = 4  # so that all workers have some
-BAYESIAN_AT_ONCE = 8  # a process that has heard of little says little
-
-
-def check_terms(
-    space: Any,
-    trials: int,
-    algorithm: str,
-    folds: int | None,
-    repeats: int,
-    winner: str,
-    keep_top: int,
-    parallel: int | str,
-    freeze: Any,
-) -> None:
-    """Raise `ConfigError` for what cannot be asked of a search."""
-    if not (isinstance(space, SearchSpace) or callable(space)):
-        raise ConfigError(
-            f"space must be a vggft.SearchSpace, or a function of keras_tuner.HyperParameters that gives "
-            f"(Head, Training); got {space!r}."
-        )
-    if isinstance(space, SearchSpace) and space.freeze is not None and freeze != "all":
-        raise ConfigError(f"freeze={freeze!r} and SearchSpace.freeze={space.freeze!r} were both given: leave one out.")
-    counts = {"trials": (trials, 1), "repeats": (repeats, 1), "keep_top": (keep_top, 1)}
-    counts |= {"folds": (folds, 2)} if folds is not None else {}
-    counts |= {"parallel_trials": (parallel, 1)} if parallel != "auto" else {}  # type: ignore[dict-item]
-    for name, (value, low) in counts.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise ConfigError(f"{name} must be an integer >= {low}; got {value!r}.")
-    if algorithm not in ALGORITHMS:
-        raise ConfigError(f"algorithm must be one of {', '.join(ALGORITHMS)}; got {algorithm!r}.")
-    if algorithm == "grid" and not isinstance(space, SearchSpace):
-        raise ConfigError("A grid needs a SearchSpace, since a function may bring new hyperparameters as it goes.")
-    if winner not in ("scored", "refit"):
-        raise ConfigError(f"winner must be 'scored' or 'refit'; got {winner!r}.")
-    if winner == "scored" and folds is not None:
-        raise ConfigError("After folds no weights were scored on all validation images: winner must be 'refit'.")
+MOST_AT_ONCE = 64  # trials of a round: enough for full populations, few enough to hear of them soon
+DISTRIBUTED_AT_ONCE = 4  # so that every worker gets some
+BAYESIAN_AT_ONCE = 8  # the Gaussian process learns only between rounds
 
 
-def await_chief(run_dir: str | os.PathLike[str]) -> None:
-    """A worker begins when its chief has said what the search is."""
-    for _ in range(PATIENCE_WITH_CHIEF):
-        if is_chief() or (Path(run_dir) / "config.json").exists():
-            return
-        time.sleep(1)
-    raise RunError(f"No chief has begun a search in {run_dir} within {PATIENCE_WITH_CHIEF // 60} minutes.")
+@dataclass(frozen=True)
+class Terms:
+    """The arguments of `search` that `finetune` does not have; `search` documents them."""
+
+    space: SearchSpace | Callable[[Any], tuple[Head, Training]]
+    trials: int
+    algorithm: str
+    objective: str | None
+    folds: int | None
+    repeats: int
+    winner: Literal["scored", "refit"]
+    keep_top: int
+    parallel_trials: int | Literal["auto"]
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.space, SearchSpace) or callable(self.space)):
+            raise ConfigError(
+                "space must be a vggft.SearchSpace, or a function of keras_tuner.HyperParameters that gives "
+                f"(Head, Training); got {self.space!r}."
+            )
+        lowest = {"trials": 1, "repeats": 1, "keep_top": 1, "folds": 2, "parallel_trials": 1}
+        for name, low in lowest.items():
+            value = getattr(self, name)
+            if (name, value) in (("folds", None), ("parallel_trials", "auto")):
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < low:
+                raise ConfigError(f"{name} must be an integer >= {low}; got {value!r}.")
+        if self.algorithm not in ALGORITHMS:
+            raise ConfigError(f"algorithm must be one of {', '.join(ALGORITHMS)}; got {self.algorithm!r}.")
+        if self.algorithm == "grid" and not isinstance(self.space, SearchSpace):
+            raise ConfigError("A grid needs a SearchSpace, since a function may bring new hyperparameters as it goes.")
+        if self.winner not in ("scored", "refit"):
+            raise ConfigError(f"winner must be 'scored' or 'refit'; got {self.winner!r}.")
+        if self.winner == "scored" and self.folds is not None:
+            raise ConfigError("With folds no weights are scored on all validation images: winner must be 'refit'.")
+
+    def check(self, freeze: Any, fixed: Setting) -> None:
+        """Raise `ConfigError` unless the space can be drawn from, with the rest as in `fixed`."""
+        space = self.space
+        if isinstance(space, SearchSpace) and space.freeze is not None and freeze != "all":
+            raise ConfigError(
+                f"freeze={freeze!r} and SearchSpace.freeze={space.freeze!r} were both given: leave one out."
+            )
+        try:
+            declaration(space, fixed)(keras_tuner.HyperParameters())
+        except VggftError:
+            raise
+        except Exception as error:
+            raise ConfigError(f"The search space cannot be drawn from ({type(error).__name__}: {error}).") from error
+
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """The splits that the classifier learns from in the end."""
+        return ("train", "validation") if self.winner == "refit" else ("train",)
+
+    @property
+    def metric(self) -> str:
+        """The objective as a metric of an evaluation, without `val_`."""
+        return (self.objective or "accuracy").removeprefix("val_")
+
+    @property
+    def parallel(self) -> int:
+        """Trials in a round: as many as fill populations, fewer where the oracle learns from each."""
+        if self.parallel_trials != "auto":
+            return int(self.parallel_trials)
+        if is_worker() or is_chief():
+            return DISTRIBUTED_AT_ONCE
+        if self.algorithm == "hyperband":
+            return hyperband_first(hyperband_parts(self.trials))
+        return min(self.trials, BAYESIAN_AT_ONCE if self.algorithm == "bayesian" else MOST_AT_ONCE)
+
+    def resolve(self, pool: Pool) -> Self:
+        """The same with an objective that these images define.
+
+        Raises:
+            ConfigError: there is no such metric for them.
+        """
+        resolved = replace(self, objective=self.objective or ("average_precision" if pool.multi_label else "accuracy"))
+        known = [name for name, row in METRICS.items() if row.applies(pool.multi_label, len(pool.class_names))]
+        if resolved.metric not in known:
+            names = ", ".join(f"val_{name}" for name in known)
+            raise ConfigError(f"objective must be one of {names}; got {self.objective!r}.")
+        return resolved
+
+    def config(self, fixed: Setting) -> dict[str, Any]:
+        """What determines the result, as JSON."""
+        return {
+            "search": self.space.to_dict() if isinstance(self.space, SearchSpace) else _told(self.space),
+            "frozen": list(fixed.frozen),
+            "head": fixed.head.to_dict(),
+            "training": fixed.training.to_dict(),
+            "trials": self.trials,
+            "algorithm": self.algorithm,
+            "objective": self.metric,
+            "folds": self.folds,
+            "repeats": self.repeats,
+            "winner": self.winner,
+            "parallel_trials": self.parallel,
+        }
 
 
-def source_of(function: Callable[..., Any]) -> str | None:
-    """What a function says, so that another one of its name is told from it; None where that cannot be read."""
+def _told(function: Callable[..., Any]) -> list[str | None]:
+    """The name and source of a function, so that another one of its name is told from it."""
     try:
-        return inspect.getsource(function)
+        return [named(function), inspect.getsource(function)]
     except (OSError, TypeError):
-        return None
-
-
-def objective_of(objective: str | None, base: Base) -> str:
-    """The metric without its `val_`."""
-    multi_label = base.pool.multi_label
-    metric = (objective or ("average_precision" if multi_label else "accuracy")).removeprefix("val_")
-    known = [name for name, row in METRICS.items() if row.applies(multi_label, len(base.pool.class_names))]
-    if metric not in known:
-        raise ConfigError(f"objective must be one of {', '.join(f'val_{n}' for n in known)}; got {objective!r}.")
-    return metric
-
-
-def parallel_of(asked: int | str, algorithm: str, trials: int) -> int:
-    """How many trials the oracle hands out at once: as many as fill populations, fewer where it learns from each."""
-    if asked != "auto":
-        return int(asked)
-    if is_worker() or is_chief():
-        return DISTRIBUTED_AT_ONCE
-    if algorithm == "hyperband":
-        return hyperband_first(hyperband_parts(trials))
-    return min(trials, BAYESIAN_AT_ONCE if algorithm == "bayesian" else MOST_AT_ONCE)
+        return [named(function), None]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -22,26 +21,19 @@ import keras_tuner
 
 from ..config import Head, Training
 from ..errors import SearchError
-from .rounds import Done, Job, Trainer
+from .rounds import Done, Job, Rounds
 from .space import Declare
 from .trial import WEIGHTS, Trial, ranked, read_outcome, read_outcomes, write_outcome
+from .workers import is_chief, is_worker
 
 PROJECT = "trials"
 WAIT = 0.5  # seconds until an oracle is asked again that waits for other workers
 
 
-def is_chief() -> bool:
-    """Whether this process only hands out trials to workers, as KerasTuner's environment variables say."""
-    return _has_chief() and "chief" in os.environ["KERASTUNER_TUNER_ID"]
-
-
-def is_worker() -> bool:
-    """Whether this process gets its trials from a chief."""
-    return _has_chief() and not is_chief()
-
-
-def _has_chief() -> bool:
-    return "KERASTUNER_ORACLE_IP" in os.environ and "KERASTUNER_TUNER_ID" in os.environ
+def clear_project(directory: Path) -> None:
+    """Delete KerasTuner's own state files, which it would read, and say so; `search_state.json` has all of it."""
+    for file in (directory / PROJECT).glob("*.json"):
+        file.unlink()
 
 
 class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
@@ -50,7 +42,7 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
     Args:
         oracle: of `make_oracle`.
         declare: hyperparameters to a setting.
-        trainer: trains them.
+        rounds: trains them.
         directory: KerasTuner's project is its directory `trials`.
         parallel: most trials of a round.
         images: how many are trained on, which settles what a training leaves open.
@@ -63,7 +55,7 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
         self,
         oracle: Any,
         declare: Declare,
-        trainer: Trainer,
+        rounds: Rounds,
         *,
         directory: Path,
         parallel: int,
@@ -72,19 +64,15 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
         on_trial: Callable[[Trial], object],
         on_epochs: Callable[[int], object] = lambda epochs: None,
     ):
-        self.declare, self.trainer, self.parallel, self.images = declare, trainer, parallel, images
+        self.declare, self.rounds, self.parallel, self.images = declare, rounds, parallel, images
         self.keep_top, self.on_trial, self.on_epochs = keep_top, on_trial, on_epochs
-        self.local = oracle  # of a worker, `oracle` becomes a client of the chief's
-        project = directory / PROJECT
+        self.local = oracle  # in a worker `oracle` becomes a client of the chief's
         oracle.verbose = 0
-        if not is_worker():
-            for file in project.glob("*.json"):  # KerasTuner would read its own state, and print that it does
-                file.unlink()
         with _quietly():
             super().__init__(oracle, hypermodel=declare, directory=str(directory), project_name=PROJECT)
         if not is_worker():
             oracle.state_file = directory / "search_state.json"
-            oracle.restore(project)
+            oracle.restore(self.project)
             if is_chief():  # which sees nothing of a trial but its end
                 oracle.on_end = self._heard
             (self.project / "tuner0.json").write_text("{}")  # without it KerasTuner takes the project for a new one
@@ -136,9 +124,9 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
             elif found := read_outcome(self.project / f"trial_{trial.trial_id}", job.hyperparameters):
                 ended[trial.trial_id] = found
                 self._tell(found)
-        for group in self.trainer.populations([job for job in jobs if isinstance(job, Job)]):
+        for group in self.rounds.groups([job for job in jobs if isinstance(job, Job)]):
             if not all(job.trial_id in ended for job in group):
-                for done in self.trainer.train(group, self.on_epochs):
+                for done in self.rounds.train(group, self.on_epochs):
                     self._keep(done, ended)
                 self._keep_best()
         for trial in trials:
@@ -169,7 +157,7 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
     def _tell(self, trial: Trial) -> None:
         """Of a trial that was trained elsewhere or before."""
         self.on_trial(trial)
-        self.on_epochs(len(self.trainer.fits) * (trial.training.epochs or 1))
+        self.on_epochs(len(self.rounds.folds) * (trial.training.epochs or 1))
 
     def _heard(self, trial_id: str) -> None:
         if found := read_outcome(self.project / f"trial_{trial_id}"):

@@ -15,13 +15,41 @@ from pathlib import Path
 
 import keras
 
-from ..errors import SearchError
+from ..errors import RunError, SearchError
 
 HOST = "127.0.0.1"
 MOST_STARTS = 4  # of one worker: what kills it so often is not an accident
 LOOK_EVERY = 0.5  # seconds
 PATIENCE = 10.0  # seconds until a worker that does not end is ended
+PATIENCE_WITH_CHIEF = 1800  # seconds
 PARENT = "VGGFT_CHIEF"
+
+
+def is_chief() -> bool:
+    """Whether this process only hands out trials to workers, as KerasTuner's environment variables say."""
+    return _has_chief() and "chief" in os.environ["KERASTUNER_TUNER_ID"]
+
+
+def is_worker() -> bool:
+    """Whether this process gets its trials from a chief."""
+    return _has_chief() and not is_chief()
+
+
+def _has_chief() -> bool:
+    return "KERASTUNER_ORACLE_IP" in os.environ and "KERASTUNER_TUNER_ID" in os.environ
+
+
+def await_chief(run_dir: str | os.PathLike[str]) -> None:
+    """In a worker: wait until its chief has written what the search is.
+
+    Raises:
+        RunError: no chief came within half an hour.
+    """
+    for _ in range(PATIENCE_WITH_CHIEF):
+        if is_chief() or (Path(run_dir) / "config.json").exists():
+            return
+        time.sleep(1)
+    raise RunError(f"No chief has begun a search in {run_dir} within {PATIENCE_WITH_CHIEF // 60} minutes.")
 
 
 @contextmanager

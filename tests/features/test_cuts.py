@@ -1,0 +1,49 @@
+"""Cuts by name and shape are those of the network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vggft.config import Head
+from vggft.features.cuts import cut_of, is_pooled, shape_of
+from vggft.features.extract import Prefix
+from vggft.network.blocks import BLOCKS, POOLING_LAYERS
+from vggft.network.description import Description, build
+from vggft.network.freezing import block_digests
+from vggft.network.weights import load_pretrained
+
+
+@pytest.mark.parametrize("image_size", [32, 45, 64])
+@pytest.mark.parametrize("pooling", POOLING_LAYERS)
+def test_shapes_follow_from_table_1_alone(pooling: str, image_size: int) -> None:
+    model = build(Description(("a", "b"), image_size, width=1 / 16, head=Head(pooling=pooling)))
+    for cut in (*(f"{block}_pool" for block in BLOCKS), POOLING_LAYERS[pooling]):
+        assert shape_of(cut, image_size, 1 / 16) == model.get_layer(cut).output.shape[1:]
+
+
+def test_the_cut_is_where_the_frozen_prefix_ends() -> None:
+    assert cut_of(BLOCKS, "max") == "max_pool" and is_pooled("max_pool")
+    assert cut_of(BLOCKS[:3], "avg") == "block3_pool" and not is_pooled("block3_pool")
+    assert cut_of(("block1", "block4"), "avg") == "block1_pool"
+    assert cut_of((), "avg") is None and cut_of(("block2",), "avg") is None
+
+
+def test_the_prefix_ends_at_its_last_cut_and_has_the_pretrained_weights(tiny_weights: Path) -> None:
+    pretrained = load_pretrained(tiny_weights)
+    network = Prefix(pretrained, 32, "float32", "float32").network(["block1_pool", "block3_pool"])
+    assert [tuple(output.shape[1:]) for output in network.outputs] == [(16, 16, 4), (4, 4, 16)]
+    assert not any(layer.name.startswith(("block4", "block5")) for layer in network.layers)
+    np.testing.assert_array_equal(
+        network.get_layer("block3_conv2").kernel.numpy(), pretrained.arrays["block3_conv2/kernel"]
+    )
+
+
+def test_checksums_of_weights_are_those_of_the_network_that_has_them(tiny_weights: Path) -> None:
+    """Frozen features are found by them, so they may not differ."""
+    pretrained = load_pretrained(tiny_weights)
+    model = build(Description(("a", "b"), 32, width=1 / 16))
+    pretrained.assign(model)
+    assert pretrained.block_digests == block_digests(model)

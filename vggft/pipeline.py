@@ -1,0 +1,220 @@
+"""A run from its arguments to its files: what `finetune` and `search` have in common, once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from .artifact.judge import check_adjustments, judge
+from .artifact.record import Record, write_pictures
+from .classifier import Classifier
+from .config import Head, Training
+from .costs import Estimate
+from .errors import ConfigError
+from .features.extract import Pass
+from .network.blocks import frozen_blocks
+from .progress import Narrator
+from .run import RunDirectory, environment
+from .training.experiment import Augmentation, Experiment, FeatureBank, make_experiment, named
+from .training.fit import Fitted
+from .training.phases import Setting
+
+
+@dataclass(frozen=True)
+class Request:
+    """The arguments that `finetune` and `search` share, as they were given; `finetune` documents them."""
+
+    dataset: Any
+    num_classes: int
+    validation: Any = 0.2
+    test: Any = None
+    backbone: str | os.PathLike[str] = "vgg16_imagenet"
+    freeze: str | Iterable[str] = "all"
+    head: Head | None = None
+    training: Training | None = None
+    augment: Augmentation = None
+    image_size: int | None = None
+    precision: str = "auto"
+    on_bad_image: Literal["raise", "skip"] = "raise"
+    calibrate: bool = False
+    tune_thresholds: bool = False
+    run_dir: str | os.PathLike[str] | None = None
+    resume: bool = False
+    seed: int = 0
+    verbose: int = 1
+
+    def setting(self) -> Setting:
+        """What is trained, with everything that was left out at its default."""
+        return Setting(frozen_blocks(self.freeze), self.head or Head(), self.training or Training())
+
+    def arguments(self) -> dict[str, Any]:
+        """What `config.json` does not say, for `environment.json`: where the data came from."""
+        names = ("dataset", "validation", "test", "backbone", "on_bad_image")
+        return {name: named(getattr(self, name)) for name in names}
+
+
+class Run:
+    """A run that has been checked and whose images have been read.
+
+    Args:
+        request: the arguments.
+        directory: where its files go.
+        experiment: images, pretrained weights and precision.
+        narrator: tells what happens.
+        learned: the splits that the classifier learns from in the end.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        directory: RunDirectory,
+        experiment: Experiment,
+        narrator: Narrator,
+        learned: Collection[str] = ("train",),
+    ):
+        self.request, self.directory, self.experiment, self.narrator = request, directory, experiment, narrator
+        self.learned = tuple(learned)
+        self.config: dict[str, Any] = {}
+
+    def resolve(self, setting: Setting) -> Setting:
+        """The same with a training whose open fields follow from the number of training images."""
+        return replace(setting, training=setting.training.resolve(len(self.experiment.pool.rows["train"])))
+
+    def passes(self, settings: Sequence[Setting]) -> list[Pass]:
+        """The passes that give the features of these settings.
+
+        Raises:
+            CacheError: the disk has too little room for them.
+        """
+        experiment, rows = self.experiment, self.experiment.pool.rows
+        viewed = rows["train"] if len(self.learned) == 1 else np.concatenate([rows[split] for split in self.learned])
+        planned = experiment.passes(experiment.cuts(settings), viewed)
+        experiment.cache.check_room([spec for each in planned for spec in each.specs.values()])
+        return planned
+
+    def start(self, config: Mapping[str, Any], worker: bool = False) -> None:
+        """Begin in the run directory, or check that it holds the same run.
+
+        Args:
+            config: what determines the result besides the experiment, as JSON.
+            worker: whether this process only takes part in a run that another one has begun.
+
+        Raises:
+            RunError: the directory holds another run.
+        """
+        adjusted = {"calibrate": self.request.calibrate, "tune_thresholds": self.request.tune_thresholds}
+        self.config = {**self.experiment.config, **config, **adjusted}
+        if worker:
+            self.directory.check_same(self.config)
+        else:
+            self.directory.start(self.config, self.request.arguments())
+
+    @property
+    def audit(self) -> dict[str, Any]:
+        """What was in the data, and which images were left out."""
+        pool = self.experiment.pool
+        return {**pool.audit.to_dict(), "left_out": list(pool.left_out)}
+
+    def introduce(self, about: str, notes: Iterable[str], cost: Estimate) -> None:
+        """Tell what is going to happen and what it will cost, and write down what was read."""
+        self.directory.write_json("audit.json", self.audit)
+        self.directory.write_table("splits.csv", self.experiment.pool.table())
+        self.directory.write_json("estimate.json", cost.to_dict())
+        introduce(self.experiment, about, notes, cost, self.narrator)
+
+    def finish(self, bank: FeatureBank, setting: Setting, fitted: Fitted) -> Classifier:
+        """Judge what was learned on every split that it did not learn from; write all but the classifier itself.
+
+        Args:
+            setting: what the classifier is.
+            fitted: what it learned.
+        """
+        experiment, request, directory = self.experiment, self.request, self.directory
+        cut = experiment.phases(setting)[-1].cut(setting.head.pooling)
+        model = experiment.classifier(setting, fitted.weights)
+        judged = judge(
+            model,
+            experiment.describe(setting),
+            cut,
+            bank.inputs(cut),
+            experiment.pool,
+            calibrate=request.calibrate,
+            tune_thresholds=request.tune_thresholds,
+            learned=self.learned,
+        )
+        summary = judged.to_dict()
+        for evaluation in judged.evaluations.values():
+            self.narrator.say(repr(evaluation))
+        if judged.calibration:
+            self.narrator.say(str(judged.calibration))
+        directory.write_json("evaluation.json", summary)
+        directory.write_table("history.csv", fitted.history)
+        write_pictures(directory, judged.pictures)
+        about = environment(request.arguments())
+        record = Record(self.config, about, self.audit, summary, pictures=judged.pictures)
+        seen = experiment.pool.digests_of("train", "validation")
+        return Classifier(model, judged.description, judged.final, fitted.history, seen, record)
+
+    def save(self, classifier: Classifier) -> None:
+        """Write the classifier, which is the last file of a run, and delete the resume points."""
+        if self.directory.classifier_path is not None:
+            classifier.save(self.directory.classifier_path)
+            self.directory.drop_points()
+            self.narrator.say(f"The classifier is {self.directory.classifier_path}.")
+
+
+def introduce(experiment: Experiment, about: str, notes: Iterable[str], cost: Estimate, narrator: Narrator) -> None:
+    """Tell what a run is about, what was noticed in the data, and what it will cost."""
+    pool = experiment.pool
+    for note in (*pool.notes, *pool.left_out[:20], *notes):
+        narrator.say(f"Note: {note}.")
+    counts = ", ".join(f"{len(rows)} {split}" for split, rows in pool.rows.items())
+    narrator.say(
+        f"{counts} images of {len(pool.class_names)} classes at {experiment.image_size} px; "
+        f"{experiment.pretrained.name}; {about}. The blocks compute in {experiment.precision}: {experiment.why}."
+    )
+    narrator.say(str(cost))
+
+
+def open_run(
+    request: Request,
+    settings: Sequence[Setting],
+    directory: RunDirectory,
+    learned: Collection[str] = ("train",),
+) -> Run:
+    """Check the arguments, read the images, and measure the machine; nothing of the run is written yet.
+
+    Args:
+        settings: what may be trained: one for each choice of frozen blocks.
+        learned: the splits that the classifier learns from in the end.
+
+    Raises:
+        DataError, ConfigError, WeightsError, CacheError, RunError: before any training, saying what to do.
+    """
+    narrator = Narrator(request.verbose)
+    experiment = make_experiment(
+        request.dataset,
+        request.num_classes,
+        settings=settings,
+        validation=request.validation,
+        test=request.test,
+        backbone=request.backbone,
+        augment=request.augment,
+        image_size=request.image_size,
+        precision=request.precision,
+        on_bad_image=request.on_bad_image,
+        seed=request.seed,
+        earlier=directory.earlier,
+        narrator=narrator,
+    )
+    if len(learned) > 1 and "test" not in experiment.pool.rows:
+        raise ConfigError(
+            "winner='refit', which is the default with folds, learns from the validation images too, so nothing would "
+            "be left to judge it by: give a test part, as test=0.2."
+        )
+    check_adjustments(request.calibrate, request.tune_thresholds, experiment.pool.multi_label, learned)
+    return Run(request, directory, experiment, narrator, learned)
