@@ -48,42 +48,44 @@ def finetune(
     """Fine-tune VGG16 on your images.
 
     The frozen prefix of the backbone is computed once for every image and kept on disk (see `vggft cache`), so that
-    another run on the same images starts at once. A head is trained on that; then, unless all is frozen, the unfrozen
-    blocks and the head together at a low rate. Every phase stops early on the validation images and keeps its best
-    weights.
+    another run on the same images starts at once. The head is trained on these features; then, unless all blocks are
+    frozen, the unfrozen blocks and the head are trained together. Every phase stops early on the validation images and
+    keeps its best weights.
 
     Args:
         dataset: a folder of class folders (or with train/, validation/, test/ inside), a CSV file or DataFrame of
             paths and labels, `(images, labels)` arrays, a finite `tf.data.Dataset`, or a `keras.utils.PyDataset`.
-        num_classes: how many classes there are; checked against the data.
-        validation: a fraction of what is not test, stratified, or a dataset.
+        num_classes: number of classes; checked against the data.
+        validation: a fraction of the images that are not test images, stratified, or a dataset.
         test: a fraction of all images, a dataset, or None. It is touched once, by the final evaluation.
         backbone: a preset, `"vgg16_imagenet"` or `"vgg16_mini"`, or a weights file.
         freeze: `"all"`, `"none"`, `"block3"` (through block 3), or a collection of blocks.
-        head: the dense layers; `Head()` is one of 256 units.
+        head: the dense layers; `Head()` has one hidden layer of 256 units.
         training: epochs, rates and so on; `Training()` chooses by the number of images.
-        augment: an `Augment`, of which several views of every training image are computed once; or any function of
+        augment: an `Augment`, several views of which are computed once for every training image; or any function of
             (B, S, S, 3) pixels, for which frozen blocks have to be computed anew in every epoch.
-        image_size: pixels a side that the network sees, >= 32; None is the backbone's own (224, and 64 for the mini).
-        precision: of the arithmetic in the blocks: `"float32"`, `"bfloat16"`, `"float16"`, or `"auto"`, the fastest
-            here by a short measurement. Weights are float32 in any, and so is what is judged and saved. Frozen
-            features are kept in 16 bits, with `"float32"` in 32.
+        image_size: height and width in pixels that the network sees, >= 32; None for the backbone's own (224, and 64
+            for the mini).
+        precision: of the arithmetic in the blocks: `"float32"`, `"bfloat16"`, `"float16"`, or `"auto"` for the fastest
+            on this machine by a short measurement. Weights stay float32, and so does what is judged and saved. Frozen
+            features are stored in 16 bits, or in 32 bits for `"float32"`.
         on_bad_image: `"raise"` stops with all unusable images listed; `"skip"` leaves them out and lists them.
         calibrate: divide the logits by a temperature fitted on the validation images (arXiv:1706.04599), so that
-            probabilities mean what they say; the evaluation tells whether they do so better on test images.
-        tune_thresholds: with several labels to an image, fit a threshold for each on the validation images, the one of
-            the highest F1; else all are 0.5.
-        tensorboard: write curves for TensorBoard into the run directory while it trains.
+            probabilities match observed frequencies; the evaluation tells whether that helped on the test images.
+        tune_thresholds: with several labels per image, fit the threshold of each label on the validation images for
+            the highest F1; otherwise all are 0.5.
+        tensorboard: write curves for TensorBoard into the run directory during training.
         run_dir: a new directory for configuration, history, evaluation and classifier; None keeps nothing.
-        resume: go on with the run in `run_dir`, or give back its classifier if it is finished.
+        resume: continue the run in `run_dir`, or return its classifier if it is finished.
         seed: of splits, initial weights, order and dropout.
         verbose: 0 prints nothing.
 
     Returns:
-        A `Classifier`; its `evaluation` is the one on test where there is a test part, else on validation.
+        A `Classifier`; its `evaluation` is on the test images where there is a test split, else on the validation
+        images.
 
     Raises:
-        DataError, ConfigError, WeightsError, CacheError, RunError: before any training, saying what to do.
+        DataError, ConfigError, WeightsError, CacheError, RunError: before any training; the message says what to do.
 
     >>> import numpy as np, vggft
     >>> images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
@@ -134,13 +136,13 @@ def finetune(
 
 
 def estimate(dataset: Any, num_classes: int, *, verbose: int = 1, **arguments: Any) -> Estimate:
-    """What a run would cost, without it: the images are read and checked, the machine is measured for a moment.
+    """What a run would cost: the images are read and checked, and the machine is measured for a moment.
 
     Args:
         dataset: as for `finetune`.
         num_classes: as for `finetune`.
         verbose: 0 prints nothing.
-        arguments: all others of `finetune`; what costs nothing is not looked at.
+        arguments: any other `finetune` argument; those that do not affect cost are ignored.
 
     Raises:
         DataError, ConfigError, WeightsError, CacheError: as `finetune` would.

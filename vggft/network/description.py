@@ -1,4 +1,4 @@
-"""What a classifier is, as JSON: class names, architecture, how images are resized; and the network built from that."""
+"""A classifier without its weights, as JSON: class names, architecture, resizing; and the network built from it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,17 @@ from .vgg import add_blocks, preprocess
 
 @dataclass(frozen=True)
 class Classification:
-    """What a classifier says of one image, most probable label first; `str` puts it in words."""
+    """The prediction for one image, most probable label first; `str` puts it in words.
+
+    Args:
+        labels: all labels, by decreasing probability.
+        probabilities: of those labels, 0..1.
+        present: the predicted label; with several labels per image, all labels at or above their thresholds.
+    """
 
     labels: tuple[str, ...]
     probabilities: tuple[float, ...]
-    present: tuple[str, ...]  # the label; with several labels to an image, those above their thresholds
+    present: tuple[str, ...]
 
     @property
     def label(self) -> str:
@@ -38,7 +44,7 @@ class Classification:
 
 @dataclass(frozen=True)
 class Description:
-    """All that rebuilds a classifier but its weights, and what a person may want to know of it."""
+    """Everything needed to rebuild a classifier except its weights, and what a person may want to know about it."""
 
     class_names: tuple[str, ...]
     image_size: int
@@ -46,8 +52,8 @@ class Description:
     width: float = 1.0
     head: Head = dataclasses.field(default_factory=Head)
     multi_label: bool = False
-    thresholds: tuple[float, ...] | None = None  # multi-label: a label counts as present from here
-    temperature: float = 1.0  # what the logits were divided by when they were calibrated; the weights have it already
+    thresholds: tuple[float, ...] | None = None  # multi-label: the probability from which a label counts as present
+    temperature: float = 1.0  # of calibration; the weights of the last layer include it
     backbone: str = "vgg16_imagenet"
     frozen: tuple[str, ...] = BLOCKS
     resize: str = RESIZE_RULE
@@ -55,7 +61,7 @@ class Description:
     format: int = 1
 
     def describe(self, probabilities: np.ndarray) -> Classification:
-        """(num_classes,) probabilities of one image in words."""
+        """The prediction that (num_classes,) probabilities of one image amount to."""
         order = np.argsort(-probabilities, kind="stable")
         labels = tuple(self.class_names[i] for i in order)
         present = labels[:1]
@@ -71,7 +77,7 @@ class Description:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Description:
-        """The inverse of `to_dict` after a trip through JSON; members of a later version are left aside."""
+        """The inverse of `to_dict`, also after JSON; fields of later versions are ignored."""
         known = {field.name for field in dataclasses.fields(cls)}
         values: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in fields.items() if key in known
@@ -80,11 +86,11 @@ class Description:
 
 
 def build(description: Description, seed: int = 0, dtype: str | None = None) -> keras.Model:
-    """The classifier's network, one flat graph: (B, S, S, 3) RGB 0..255 -> (B, num_classes) probabilities.
+    """Build the classifier's network, one flat graph: (B, S, S, 3) RGB 0..255 -> (B, num_classes) probabilities.
 
     Args:
         seed: of the head's initial weights and dropout.
-        dtype: a dtype policy of Keras for the blocks; the head is float32.
+        dtype: a Keras dtype policy for the blocks; the head is float32.
     """
     check_architecture(description.column, description.image_size, description.width)
     inputs = keras.Input((description.image_size, description.image_size, 3), name="image")

@@ -50,7 +50,7 @@ def check_movement(before: Mapping[str, str], after: Mapping[str, str], frozen: 
     moved = [block for block in BLOCKS if block in held and before[block] != after[block]]
     stuck = [block for block in BLOCKS if block not in held and before[block] == after[block]]
     if moved:
-        raise FreezeError(f"{', '.join(moved)} must not move in training, being frozen, but its weights changed.")
+        raise FreezeError(f"{', '.join(moved)} is frozen, but its weights changed during training.")
     if stuck:
         raise FreezeError(
             f"{', '.join(stuck)} is not frozen, but training did not change its weights. "

@@ -13,11 +13,11 @@ from ..config import Head
 from .blocks import POOLING_LAYERS
 
 STANDARDIZE = "standardize"
-EPSILON = 1e-12  # of that layer
+EPSILON = 1e-12  # of the layer `standardize`
 
 
 def pool(x: Any, pooling: str) -> Any:
-    """(B, H, W, C) to a vector per image, by a layer that is named as `POOLING_LAYERS` says."""
+    """Pool a (B, H, W, C) map to one vector per image, by a layer with the name in `POOLING_LAYERS`."""
     name = POOLING_LAYERS[pooling]
     if pooling == "avg":
         return keras.layers.GlobalAveragePooling2D(name=name)(x)
@@ -27,19 +27,19 @@ def pool(x: Any, pooling: str) -> Any:
 
 
 def add_head(x: Any, head: Head, num_classes: int, *, multi_label: bool = False, seed: int = 0) -> Any:
-    """Put the head behind a (B, H, W, C) map: pooling, then as `add_dense`."""
+    """Add the head to a (B, H, W, C) map: pooling, then the layers of `add_dense`."""
     return add_dense(pool(x, head.pooling), head, num_classes, multi_label=multi_label, seed=seed)
 
 
 def add_dense(x: Any, head: Head, num_classes: int, *, multi_label: bool = False, seed: int = 0) -> Any:
-    """Put the head behind (B, C) pooled features: `standardize`, `fc1`, ..., `logits`, `predictions`.
+    """Add the head to (B, C) pooled features: `standardize`, `fc1`, ..., `logits`, `predictions`.
 
-    Initial weights and dropout follow from `seed` alone, whatever Keras's global seed is.
+    Initial weights and dropout depend on `seed` alone, not on Keras's global seed.
 
     Returns:
-        (B, num_classes) probabilities: softmax, or with `multi_label` one sigmoid a class.
+        (B, num_classes) probabilities: a softmax, or one sigmoid for each class if `multi_label`.
     """
-    # Never trained: its mean and variance are those of the training images' features, see `standardize`.
+    # Never trained: `standardize` sets its mean and variance to those of the training images' features.
     x = keras.layers.BatchNormalization(center=False, scale=False, epsilon=EPSILON, trainable=False, name=STANDARDIZE)(
         x
     )
@@ -69,24 +69,26 @@ def add_dense(x: Any, head: Head, num_classes: int, *, multi_label: bool = False
 def head_model(
     num_features: int, head: Head, num_classes: int, *, multi_label: bool = False, seed: int = 0
 ) -> keras.Model:
-    """The head alone, (B, num_features) pooled features -> (B, num_classes); layers and weights as in the whole."""
+    """The head alone, from (B, num_features) pooled features to (B, num_classes), with the layers of the whole network."""
     features = keras.Input((num_features,), name="features")
     return keras.Model(features, add_dense(features, head, num_classes, multi_label=multi_label, seed=seed))
 
 
 def divide_logits(model: keras.Model, temperature: float) -> None:
-    """Have a classifier's logits come out divided by a temperature, for good: it is in the weights of the last layer,
-    so that whatever the network is saved or exported as gives the same probabilities."""
+    """Divide a classifier's logits by a temperature, permanently.
+
+    The weights of the last layer are divided, so every saved or exported form gives the same probabilities.
+    """
     layer = model.get_layer("logits")
     layer.set_weights([weights / temperature for weights in layer.get_weights()])
 
 
 def standardize(model: keras.Model, features: Iterable[np.ndarray]) -> None:
-    """Have the head see features of mean 0 and variance 1, whatever scale the backbone gives them.
+    """Standardize what the head sees to mean 0 and variance 1, whatever the scale of the backbone's features.
 
     Args:
-        model: ends in a head.
-        features: batches of (B, C), pooled, of training images.
+        model: a network that ends in a head.
+        features: batches of (B, C) pooled features of training images.
     """
     model.get_layer(STANDARDIZE).set_weights(scale_of(features))
 
@@ -94,8 +96,8 @@ def standardize(model: keras.Model, features: Iterable[np.ndarray]) -> None:
 def scale_of(features: Iterable[np.ndarray]) -> list[np.ndarray]:
     """(C,) mean and (C,) variance of features, float32.
 
-    One learning rate then suits every backbone. A feature that hardly varies is not blown up: variances are at least a
-    hundredth of their mean.
+    With standardized features one learning rate suits every backbone. Variances are clipped to at least a hundredth of
+    their mean, so that features that hardly vary are not blown up.
     """
     scaler = StandardScaler()
     for batch in features:

@@ -1,6 +1,6 @@
-"""What to compute in: chosen by a short measurement on this machine, not by hope.
+"""The precision of the arithmetic, chosen by a short measurement on this machine.
 
-bfloat16 doubles the rate of a processor that has instructions for it and is many times slower on one that has not.
+bfloat16 is about twice as fast on processors that have instructions for it, and many times slower on others.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ MEASURED_BLOCKS = 3
 
 
 def policy(precision: str) -> str:
-    """Keras's dtype policy: 16-bit arithmetic on weights that stay float32."""
+    """The Keras dtype policy: 16-bit arithmetic on weights that stay float32."""
     return precision if precision == "float32" else f"mixed_{precision}"
 
 
 def check_precision(precision: str) -> None:
-    """Raise `ConfigError` for what is none."""
+    """Raise `ConfigError` unless it is one of `PRECISIONS`."""
     if precision not in PRECISIONS:
         raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}.")
 
 
 def measure(column: str, width: float, image_size: int, learns: bool, memory: Path) -> dict[str, float]:
-    """Seconds an image through blocks 1 to 3, in float32 and in the 16 bits that this machine is meant for.
+    """Seconds per image through blocks 1 to 3, in float32 and in the 16-bit format of this machine.
 
-    The first block alone says little: it moves more bytes than it computes, and runs as fast in bfloat16 on a
-    processor where all that follows is many times slower.
+    The first block alone would not tell: it is bound by memory, and as fast in bfloat16 even on processors on which
+    the other blocks are many times slower.
 
     Args:
-        learns: whether to measure a step of training, which differs from the forward pass in what it gains.
-        memory: a JSON file of measurements: the next run on this machine decides alike, whatever the noise.
+        learns: whether to measure a training step, which may gain less than a forward pass.
+        memory: a JSON file of measurements, so that the next run on this machine makes the same choice despite noise.
     """
     other = "float16" if keras.distribution.list_devices("gpu") else "bfloat16"
     here = [platform.node(), str(os.cpu_count()), other, keras.__version__, keras.backend.backend()]
@@ -56,7 +56,7 @@ def measure(column: str, width: float, image_size: int, learns: bool, memory: Pa
     times: dict[str, list[float]] = {p: [] for p in steps}
     count = _count(width, image_size)
     while len(times[other]) < 2 or (sum(map(sum, times.values())) < 0.3 and len(times[other]) < 20):
-        for precision, step in steps.items():  # in turns, so that a disturbance meets both
+        for precision, step in steps.items():  # in turns, so that a disturbance affects both
             started = time.perf_counter()
             step()
             times[precision].append((time.perf_counter() - started) / count)
@@ -66,7 +66,7 @@ def measure(column: str, width: float, image_size: int, learns: bool, memory: Pa
 
 
 def choose(seconds: dict[str, float]) -> tuple[str, str]:
-    """The faster precision, 16 bits only where they gain a quarter, and a sentence that says why."""
+    """The precision to use, 16 bits only where they save a quarter of the time, and a sentence that says why."""
     (other,) = set(seconds) - {"float32"}
     share = seconds[other] / seconds["float32"]
     chosen = other if share < 0.75 else "float32"
@@ -74,7 +74,7 @@ def choose(seconds: dict[str, float]) -> tuple[str, str]:
 
 
 def _count(width: float, image_size: int) -> int:
-    """How many images to measure with: more where one is little work."""
+    """Number of images to measure with: more where one image is little work."""
     return round(min(32.0, max(1.0, (224 / image_size / width) ** 2)))
 
 
@@ -101,5 +101,5 @@ def _remember(memory: Path, key: str, found: dict[str, float]) -> None:
     try:
         with whole_file(memory) as aside:
             aside.write_text(json.dumps(known, indent=2))
-    except OSError:  # measured anew the next time
+    except OSError:  # it is measured again next time
         return

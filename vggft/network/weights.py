@@ -1,4 +1,4 @@
-"""Pretrained backbones: a table of presets; find, download, verify, read."""
+"""Pretrained backbones: the table of presets, and how weights are found, downloaded, verified and read."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from .freezing import digest_of
 
 @dataclass(frozen=True)
 class Preset:
-    """One row of the table: where the weights are, and what they are of."""
+    """One row of the table: where the weights are, and which network they belong to."""
 
     file: str
     column: str
     width: float
     image_size: int
     licence: str
-    spdx: str  # the licence as https://spdx.org/licenses calls it
+    spdx: str  # identifier of the licence at https://spdx.org/licenses
     about: str
     url: str | None = None  # None: shipped inside the package
     md5: str | None = None
@@ -65,17 +65,17 @@ PRESETS: dict[str, Preset] = {
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Weights in memory: `{"block1_conv1/kernel": array, ...}` and the architecture they are of."""
+    """Weights in memory, `{"block1_conv1/kernel": array, ...}`, and the architecture they belong to."""
 
     name: str
     arrays: Mapping[str, np.ndarray]
     column: str
     width: float
-    image_size: int  # what the backbone is best used at
+    image_size: int  # the size at which the backbone works best
 
     @property
     def digest(self) -> str:
-        """SHA-256 over names and values."""
+        """SHA-256 of names and values."""
         digest = hashlib.sha256()
         for name in sorted(self.arrays):
             digest.update(name.encode())
@@ -104,7 +104,9 @@ class Pretrained:
         wanted = {f"{name}/{kind}" for name in names for kind in ("kernel", "bias")}
         mine = {name: array for name, array in self.arrays.items() if name.split("_")[0] in blocks}
         if odd := wanted ^ set(mine):
-            raise WeightsError(f"{held}; the network is of another column, it differs in {', '.join(sorted(odd))}.")
+            raise WeightsError(
+                f"{held}; the network belongs to another column; it differs in {', '.join(sorted(odd))}."
+            )
         for name, array in mine.items():
             layer, weight = name.split("/")
             variable = getattr(model.get_layer(layer), weight)
@@ -123,15 +125,15 @@ def convolutions(model: keras.Model) -> dict[str, np.ndarray]:
 
 
 def load_pretrained(backbone: str | os.PathLike[str]) -> Pretrained:
-    """The weights of a preset by name, or of a file.
+    """Load the weights of a preset or of a file.
 
     Args:
         backbone: a name from `PRESETS`, or a file: `.npz` of `layer/weight` arrays, or `.h5` as Keras Applications
-            distributes it. Column and width are read off the shapes.
+            distributes it. Column and width are inferred from the shapes.
 
     Raises:
-        ConfigError: neither a preset nor a file.
-        WeightsError: the file cannot be had, is damaged, or is of another network.
+        ConfigError: `backbone` is neither a preset nor a file.
+        WeightsError: the file cannot be found or downloaded, is damaged, or belongs to another network.
     """
     if not isinstance(backbone, (str, os.PathLike)):
         raise ConfigError(f"backbone must be one of {', '.join(PRESETS)}, or a weights file; got {backbone!r}.")
@@ -151,16 +153,16 @@ def load_pretrained(backbone: str | os.PathLike[str]) -> Pretrained:
     if found != (preset.column, preset.width):
         raise WeightsError(
             f"{path} should hold {backbone} (column {preset.column}, width {preset.width:g}), "
-            f"but its shapes are of column {found[0]}, width {found[1]:g}."
+            f"but its shapes belong to column {found[0]}, width {found[1]:g}."
         )
     return Pretrained(str(backbone), arrays, preset.column, preset.width, preset.image_size)
 
 
 def find_preset(preset: Preset) -> Path:
-    """The file of a preset: inside the package, in `VGGFT_WEIGHTS_DIR`, or downloaded once by Keras and checked.
+    """The file of a preset: inside the package, in `VGGFT_WEIGHTS_DIR`, or downloaded once by Keras and verified.
 
     Raises:
-        WeightsError: saying what to fetch and where to put it.
+        WeightsError: the file is not there and cannot be downloaded; the message says where to get and put it.
     """
     if preset.url is None:
         return Path(str(files("vggft.network") / "presets" / preset.file))
@@ -171,11 +173,13 @@ def find_preset(preset: Preset) -> Path:
             if preset.md5 and digest != preset.md5:
                 raise WeightsError(
                     f"{path} is not the expected file: its MD5 is {digest}, expected {preset.md5}. "
-                    f"This usually occurs when a download broke off; fetch it again from {preset.url}"
+                    f"The download was probably incomplete; fetch it again from {preset.url}"
                 )
             return path
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # where Keras draws its bar, so that what we print stays clean
+        with contextlib.redirect_stdout(
+            sys.stderr
+        ):  # Keras draws its progress bar there, and standard output stays clean
             return Path(keras.utils.get_file(preset.file, preset.url, cache_subdir="models", file_hash=preset.md5))
     except Exception as error:  # Keras raises a bare Exception for a failed download
         place = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models" / preset.file
@@ -188,31 +192,34 @@ def find_preset(preset: Preset) -> Path:
 
 
 def read_weights(path: Path) -> dict[str, np.ndarray]:
-    """The convolutions in a weights file as float32 `{"block1_conv1/kernel": ...}`.
+    """Read the convolutions of a weights file as float32 `{"block1_conv1/kernel": ...}`.
 
     Raises:
-        WeightsError: unreadable, truncated, or without VGG's layers.
+        WeightsError: the file is unreadable, truncated, or has no layers of VGG.
     """
     arrays: dict[str, np.ndarray] = {}
     try:
         if path.suffix == ".npz":
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:  # NumPy leaves a bad file open
+            with (
+                path.open("rb") as file,
+                np.load(file, allow_pickle=False) as stored,
+            ):  # given a path, NumPy would leave a damaged file open
                 arrays = {name: stored[name].astype("float32") for name in stored.files}
         else:
             with h5py.File(path) as tree:
                 tree.visititems(lambda name, item: _take(arrays, name, item))
-    except Exception as error:  # h5py, zipfile and NumPy each have their own; all mean the same to a user
+    except Exception as error:  # h5py, zipfile and NumPy raise different errors for the same causes
         raise WeightsError(
             f"{path} cannot be read as a weights file ({error}). Expected .npz or .h5; "
-            "this usually occurs when a download broke off or the file is of another kind."
+            "the file is probably incomplete or of another kind."
         ) from error
     if not arrays:
-        raise WeightsError(f"{path} holds no layers named block1_conv1, ..., so these are not the weights of a VGG.")
+        raise WeightsError(f"{path} has no layers named block1_conv1, ..., so these are not the weights of a VGG.")
     return arrays
 
 
 def _take(arrays: dict[str, np.ndarray], name: str, item: Any) -> None:
-    """Keep a dataset of an HDF5 file that is of a convolution; old files say W and b, newer ones kernel and bias."""
+    """Keep an HDF5 dataset if it belongs to a convolution; old files say W and b, newer ones kernel and bias."""
     match = re.search(r"(block\d_conv\d).*?(kernel|bias|_W_|_b_)", name)
     if match and isinstance(item, h5py.Dataset):
         kind = {"_W_": "kernel", "_b_": "bias"}.get(match[2], match[2])
@@ -220,10 +227,10 @@ def _take(arrays: dict[str, np.ndarray], name: str, item: Any) -> None:
 
 
 def infer_architecture(name: str, arrays: Mapping[str, np.ndarray]) -> tuple[str, float]:
-    """Column of Table 1 and width that the shapes are of.
+    """The column of Table 1 and the width that the shapes belong to.
 
     Raises:
-        WeightsError: naming the first layer that fits no column.
+        WeightsError: the shapes fit no column; the first that differs is named.
     """
     first = arrays.get("block1_conv1/kernel")
     if first is None or first.ndim != 4:

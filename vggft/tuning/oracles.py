@@ -1,7 +1,7 @@
-"""KerasTuner's oracles, by name, such that a search that was killed goes on as if it had not been.
+"""KerasTuner's oracles, extended so that a search that was killed continues as if it had not been.
 
-What each of them adds is here and nowhere else, for it is where KerasTuner's own private state is touched;
-`tests/test_oracles.py` says when KerasTuner can do without.
+This is the only module that touches KerasTuner's private state; `tests/tuning/test_oracles.py` tells when an extension
+is no longer needed.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ import numpy as np
 from ..errors import SearchError
 from ..run import whole_file
 
-MOST_FAILURES = 3  # in a row
+MOST_FAILURES = 3  # in a row, after which a search ends
 
 
 class _Kept:
-    """Keeps the whole search in one file as well, for KerasTuner's own are many, and a kill may leave one half written.
+    """Keeps the state of the whole search in one file, since a kill may leave one of KerasTuner's many half written.
 
-    It also ends the search after three failures in a row. KerasTuner does that by an exception behind its lock, which
-    would leave the workers of a chief waiting for ever.
+    It also ends the search after three failures in a row. KerasTuner does that by an exception inside its lock, which
+    would leave the workers of a chief waiting forever.
     """
 
     state_file: Path | None = None
-    on_end: Callable[[str], object] = staticmethod(lambda trial_id: None)  # told of each trial that has ended
-    held = False  # whether a round is going on, which counts as a whole or not at all
+    on_end: Callable[[str], object] = staticmethod(lambda trial_id: None)  # called with each trial that has ended
+    held = False  # whether a round is under way, which is saved as a whole or not at all
 
     def save(self) -> None:
         super().save()  # type: ignore[misc]
@@ -38,7 +38,7 @@ class _Kept:
             self.keep()
 
     def keep(self) -> None:
-        """Write the file: all of the search, whole."""
+        """Write the state of the whole search."""
         assert self.state_file is not None
         oracle: Any = self
         state = {"oracle": oracle.get_state(), "trials": [trial.get_state() for trial in oracle.trials.values()]}
@@ -46,7 +46,7 @@ class _Kept:
             aside.write_text(json.dumps(state), encoding="utf-8")
 
     def restore(self, project: Path) -> None:
-        """Go on where the file stands, and write KerasTuner's own files in `project` anew.
+        """Continue from the state file, and write KerasTuner's own files in `project` anew.
 
         Raises:
             SearchError: the file is damaged.
@@ -60,7 +60,7 @@ class _Kept:
             trials = [keras_tuner.engine.trial.Trial.from_state(each) for each in state["trials"]]
             oracle.trials = {trial.trial_id: trial for trial in trials}
             oracle.set_state(state["oracle"])
-            # As KerasTuner's own reload does: what was going on is to be done again, by whoever asks.
+            # As in KerasTuner's own reload, trials that were running are handed out again.
             oracle._retry_queue += [t.trial_id for t in oracle.ongoing_trials.values() if t.status == "RUNNING"]
             oracle.ongoing_trials = {}
         except (ValueError, KeyError, TypeError) as error:
@@ -69,14 +69,14 @@ class _Kept:
             folder = project / f"trial_{trial.trial_id}"
             folder.mkdir(parents=True, exist_ok=True)
             trial.save(str(folder / "trial.json"))
-        for file in project.glob("trial_*/trial.json"):  # of a round that did not end
+        for file in project.glob("trial_*/trial.json"):  # left by a round that did not end
             if file.parent.name.removeprefix("trial_") not in oracle.trials:
                 file.unlink()
         super().save()  # type: ignore[misc]
 
     @property
     def failures(self) -> list[str]:
-        """The trials that failed in a row, if they are so many that the search ends."""
+        """The last trials, if all of `MOST_FAILURES` failed, which ends the search."""
         oracle: Any = self
         last = oracle.end_order[-MOST_FAILURES:]
         failed = len(last) == MOST_FAILURES and all(oracle.trials[each].status == "FAILED" for each in last)
@@ -94,32 +94,32 @@ class _Kept:
 
 
 class Random(_Kept, keras_tuner.oracles.RandomSearchOracle):  # type: ignore[misc]
-    """Draws evenly from the space."""
+    """Draws uniformly from the space."""
 
 
 class Bayesian(_Kept, keras_tuner.oracles.BayesianOptimizationOracle):  # type: ignore[misc]
-    """A Gaussian process says where to look next."""
+    """Draws where a Gaussian process expects the best scores."""
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        # KerasTuner does not save this state: make it follow from the seed and the number of the trial.
+        # KerasTuner does not save this random state, so it is derived from the seed and the number of trials.
         self._random_state = np.random.RandomState((self.seed + len(self.trials)) % 2**32)
         return super().populate_space(trial_id)
 
 
 class Grid(_Kept, keras_tuner.oracles.GridSearchOracle):  # type: ignore[misc]
-    """All combinations in order."""
+    """Tries all combinations in order."""
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         if not self.start_order or self.failures:
             return super().populate_space(trial_id)
-        # KerasTuner waits for the end of a trial, in case it brings new hyperparameters, and forgets its queue when
-        # it is saved. The space is known here, and the next combination follows from the last one.
+        # KerasTuner waits for the end of each trial, since it may bring new hyperparameters, and does not save its
+        # queue. Here the space is known, and the next combination follows from the last one.
         values = self._get_next_combination(self.trials[self.start_order[-1]].hyperparameters.values)
         return {"status": "STOPPED"} if values is None else {"status": "RUNNING", "values": values}
 
 
 class Hyperband(_Kept, keras_tuner.oracles.HyperbandOracle):  # type: ignore[misc]
-    """Many trials of few epochs, of which the best are trained longer."""
+    """Starts many trials of few epochs and trains the best of them longer."""
 
 
 ALGORITHMS = ("random", "bayesian", "hyperband", "grid")
@@ -130,13 +130,14 @@ def make_oracle(algorithm: str, objective: str, direction: str, trials: int, see
 
     Args:
         algorithm: one of `ALGORITHMS`.
-        objective: what a trial reports, `"val_accuracy"` say.
+        objective: the name of the score that trials report, for example `"val_accuracy"`.
         direction: `"max"` or `"min"`.
-        trials: at most so many; a grid or a small space may end before.
+        trials: maximum number of trials; a grid or a small space may end earlier.
+        seed: of the draws.
     """
     common = {
         "objective": keras_tuner.Objective(objective, direction),
-        "seed": seed + 1,  # to KerasTuner 0 is no seed
+        "seed": seed + 1,  # KerasTuner takes 0 for no seed
         "max_consecutive_failed_trials": trials + 1,  # see `_Kept`
     }
     if algorithm == "hyperband":
@@ -148,7 +149,7 @@ def make_oracle(algorithm: str, objective: str, direction: str, trials: int, see
 
 
 def hyperband_parts(trials: int) -> int:
-    """In how many parts Hyperband divides the epochs of a trial: 3, 9, 27 ..., as many as the trials suffice for."""
+    """Number of parts that Hyperband divides the epochs of a trial into: 3, 9, 27, ..., as `trials` allows."""
     parts = 3
     while hyperband_size(3 * parts) <= trials:
         parts *= 3
@@ -156,19 +157,19 @@ def hyperband_parts(trials: int) -> int:
 
 
 def hyperband_size(parts: int) -> int:
-    """How many trials one whole iteration of Hyperband takes (arXiv:1603.06560, in KerasTuner's rounding)."""
+    """Number of trials in one iteration of Hyperband (arXiv:1603.06560, with KerasTuner's rounding)."""
     return sum(sum(rungs) for rungs in _rungs(parts))
 
 
 def hyperband_first(parts: int) -> int:
-    """How many trials its first rung has: what can be trained before anything is to be heard."""
+    """Number of trials in the first rung, all of which can be trained before any score is known."""
     return _rungs(parts)[0][0]
 
 
 def _rungs(parts: int, factor: int = 3) -> list[list[int]]:
-    """The sizes of all rungs, bracket by bracket, that with the most trials first."""
+    """The sizes of all rungs, bracket by bracket, the largest bracket first."""
     highest = sum(1 for power in range(1, 64) if parts >= factor**power)
-    last = 1 + highest  # in KerasTuner the logarithm, rounded up
+    last = 1 + highest  # KerasTuner rounds the logarithm up
     return [
         [math.ceil(last / (bracket + 1) * factor ** (bracket - rung)) for rung in range(bracket + 1)]
         for bracket in reversed(range(highest + 1))

@@ -1,4 +1,4 @@
-"""What a search came to: its trials as a table, plots and a line for each, and the classifier that came out."""
+"""The result of a search: its trials as a table, plots and lines of text, and the winner as a classifier."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from ..report import plots
 from ..run import whole_file
 from .trial import Trial, ranked
 
-TOP = 5  # whose spread says how much the winner's place is worth
+TOP = 5  # trials whose spread tells how much the winner stands out
 SHOWN = 10
 
 
 @dataclass(frozen=True, eq=False)
 class SearchResult:
-    """Made by `vggft.search`; `str` puts it in words.
+    """The result of `vggft.search`; `str` puts it in words.
 
     Args:
-        trials: all of them, in the order of their numbers.
-        best: the one with the best score; of equal ones that with the lower validation loss.
+        trials: all trials, in the order of their numbers.
+        best: the trial with the best score; of equal ones, the one with the lower validation loss.
         classifier: the winner, evaluated on test images if there are any.
         objective: the metric that was searched for, one of `vggft.evaluate.METRICS`.
-        winner: `"scored"`, the very weights that were scored, or `"refit"`, learned anew from train and validation.
+        winner: `"scored"` if it has the weights that were scored, `"refit"` if it was trained anew on train and validation images.
         stopped: why the search ended early; empty if it did not.
     """
 
@@ -43,23 +43,23 @@ class SearchResult:
 
     @property
     def evaluation(self) -> Evaluation | None:
-        """The classifier's: on test where there is a test part, else on validation."""
+        """The classifier's evaluation: on test images where there is a test split, else on validation images."""
         return self.classifier.evaluation
 
     @property
     def direction(self) -> str:
-        """Whether the objective is to be high (`"max"`) or low (`"min"`)."""
+        """`"max"` or `"min"`."""
         return METRICS[self.objective].direction
 
     @property
     def test_score(self) -> float | None:
-        """The objective on test images, which no trial saw; None without a test part."""
+        """The objective on test images, which no trial saw; None without a test split."""
         evaluation = self.evaluation
         return evaluation[self.objective] if evaluation is not None and evaluation.split == "test" else None
 
     @property
     def gap(self) -> float | None:
-        """Validation score of the best trial minus test score: above 0, an accuracy was too hopeful."""
+        """Validation score of the best trial minus test score; for an accuracy, above 0 means it was too optimistic."""
         test, best = self.test_score, self.best.score
         return None if test is None or best is None else best - test
 
@@ -70,7 +70,7 @@ class SearchResult:
         return min(scores), max(scores)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON; the trials are in `to_csv`."""
+        """JSON-ready values, without the trials, which `to_csv` has."""
         failed = sum(trial.status == "failed" for trial in self.trials)
         return {
             "objective": self.objective,
@@ -87,7 +87,7 @@ class SearchResult:
         }
 
     def to_csv(self, path: str | os.PathLike[str]) -> Path:
-        """Write all trials as a table, one row each."""
+        """Write all trials as CSV, one row each."""
         path = Path(path)
         rows = [trial.to_row() for trial in self.trials]
         with whole_file(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
@@ -97,7 +97,7 @@ class SearchResult:
         return path
 
     def plot(self, path: str | os.PathLike[str]) -> Path:
-        """Draw the score against each hyperparameter into a picture file."""
+        """Plot the score against each hyperparameter into an image file."""
         path = Path(path)
         with plots.style(), whole_file(path) as aside:
             given = [trial.to_dict() for trial in self.trials]
@@ -107,18 +107,20 @@ class SearchResult:
 
     def __str__(self) -> str:
         low, high = self.top
-        lines = [f"{len(self.trials)} trials, searched for the {self.direction} of validation {self.objective}"]
+        lines = [f"{len(self.trials)} trials, objective: validation {self.objective} ({self.direction})"]
         order = [*ranked(self.trials, self.direction), *(t for t in self.trials if t.status == "failed")]
         lines += [f"  {line(trial)}" for trial in order[:SHOWN]]
         if len(self.trials) > SHOWN:
             lines.append(f"  ... and {len(self.trials) - SHOWN} more")
         what = {
-            "scored": "its weights are the very ones that were scored",
+            "scored": "its weights are the ones that were scored",
             "refit": "its weights were trained anew on train and validation images",
         }[self.winner]
-        lines.append(f"The best is trial {self.best.trial_id}; {what}. The best {TOP} score {low:.3f} to {high:.3f}.")
+        lines.append(
+            f"The best is trial {self.best.trial_id}; {what}. The best {TOP} trials score {low:.3f} to {high:.3f}."
+        )
         if self.test_score is None:
-            lines.append("Without a test part (test=0.2, say) there is no telling how far that is too hopeful.")
+            lines.append("Without a test split (for example test=0.2) nothing tells how optimistic that score is.")
         else:
             lines.append(
                 f"Validation {self.objective} {self.best.score:.3f}, test {self.test_score:.3f}: a gap of "
@@ -137,7 +139,7 @@ class SearchResult:
 
 
 def line(trial: Trial) -> str:
-    """A trial in one line."""
+    """A trial in one line of text."""
     drawn = ", ".join(f"{name} {_short(value)}" for name, value in trial.hyperparameters.items() if _shown(name))
     if trial.score is None:
         return f"{trial.trial_id}  failed   {drawn}: {trial.to_row()['reason']}"
@@ -146,11 +148,11 @@ def line(trial: Trial) -> str:
 
 
 def write_hparams(directory: Path, trials: Sequence[Trial], objective: str) -> None:
-    """Trials as TensorBoard's HParams plugin reads them, one run each."""
+    """Write trials for TensorBoard's HParams plugin, one run each."""
     import tensorflow as tf
     from tensorboard.plugins.hparams import api as hparams
 
-    shutil.rmtree(directory, ignore_errors=True)  # of a kill while they were written
+    shutil.rmtree(directory, ignore_errors=True)  # what a kill may have left half written
     for trial in trials:
         if trial.score is not None:
             with tf.summary.create_file_writer(str(directory / trial.trial_id)).as_default():

@@ -68,41 +68,42 @@ def search(
 ) -> SearchResult | None:
     """Search for the head, its training, and how much to freeze, with KerasTuner's oracles.
 
-    The images go through the frozen blocks once, whatever is searched. Trials whose heads have one shape are trained
-    together as one model, each as it would end alone; a trial in which blocks learn, or whose head has batch
-    normalisation, another optimizer or weight decay, is trained alone.
+    The images go through the frozen blocks once, whatever is searched. Trials whose heads have the same shape are
+    trained together as one model, with the result that each would have alone. A trial in which blocks learn, or whose
+    head has batch normalization, another optimizer or weight decay, is trained alone.
 
     Args:
         dataset, num_classes, validation, backbone, augment, image_size, precision, on_bad_image: as for `finetune`.
-        test: as for `finetune`; no trial sees it, and the winner once.
-        space: what to choose from, or a function of `keras_tuner.HyperParameters` that gives a `Head` and a `Training`.
-        trials: at most so many.
-        algorithm: `"random"`, `"bayesian"`, `"hyperband"` or `"grid"`: KerasTuner's.
-        objective: a metric of the evaluation on validation images, `"val_balanced_accuracy"` say; whether it is to be
-            high or low is known. By default accuracy, with several labels to an image average precision.
-        folds: each trial is scored by so many folds of train and validation images, the score being the mean.
-        repeats: each trial is trained so many times, from other initial weights and in another order.
-        winner: `"scored"`: the classifier has the very weights that were scored (of the first repeat). `"refit"`: it
-            learns anew from train and validation images, as many epochs as were best; that is how it is after folds.
-            With a refit there has to be a test part, since nothing else would be left to judge by.
-        keep_top: the weights of so many trials are kept on the disk, of heads and blocks that learn only.
-        parallel_trials: most trials of a round, which the oracle hands out before it hears of any.
-        freeze, head, training: what is not searched.
-        calibrate, tune_thresholds: as for `finetune`, of the winner; not where it learns anew.
-        run_dir: a new directory. In it `trials/` is KerasTuner's project, `trials.csv` and `trials.png` are all
-            trials, `tensorboard/` has them for the HParams plugin, and the rest is as after `finetune`.
-        resume: go on with the search in `run_dir`: no trial that ended is trained again.
+        test: as for `finetune`; no trial sees it, and the winner is evaluated on it once.
+        space: what to choose from, or a function of `keras_tuner.HyperParameters` that returns a `Head` and a
+            `Training`.
+        trials: maximum number of trials.
+        algorithm: `"random"`, `"bayesian"`, `"hyperband"` or `"grid"`; the oracles are KerasTuner's.
+        objective: a metric on validation images, for example `"val_balanced_accuracy"`; its direction is known. The
+            default is accuracy, or average precision with several labels per image.
+        folds: number of folds of train and validation images that each trial is scored by; its score is the mean.
+        repeats: number of times that each trial is trained, with other initial weights and another order.
+        winner: `"scored"`: the classifier has the weights that were scored (of the first repeat). `"refit"`: it is
+            trained anew on train and validation images, for as many epochs as were best; this is the default with
+            folds. A refit needs a test split, since no other images are left to judge it by.
+        keep_top: number of trials whose weights (of the head and unfrozen blocks) are kept on disk.
+        parallel_trials: maximum number of trials that the oracle hands out before it is told any score.
+        freeze, head, training: the values of what is not searched.
+        calibrate, tune_thresholds: as for `finetune`, applied to the winner; not available with a refit.
+        run_dir: a new directory. In it `trials/` is KerasTuner's project, `trials.csv` and `trials.png` show all
+            trials, `tensorboard/` holds them for the HParams plugin, and the rest is as after `finetune`.
+        resume: continue the search in `run_dir`; no trial that ended is trained again.
         seed: of splits, draws, initial weights, order and dropout.
         verbose: 0 prints nothing.
 
     Returns:
-        The trials, the best of them, and the classifier. None in a worker: where KERASTUNER_ORACLE_IP,
-        KERASTUNER_ORACLE_PORT and KERASTUNER_TUNER_ID are set as KerasTuner wants it, the process whose id has "chief"
-        in it hands out trials to all others, which need the same `run_dir` and cache, and only the chief has a result.
+        The trials, the best of them, and the classifier; None in a worker. Where KerasTuner's environment variables
+        KERASTUNER_ORACLE_IP, KERASTUNER_ORACLE_PORT and KERASTUNER_TUNER_ID are set, the process with "chief" in its
+        id hands out trials to all others, which need the same `run_dir` and cache; only the chief has a result.
 
     Raises:
         DataError, ConfigError, WeightsError, CacheError, RunError: before any training, saying what to do.
-        SearchError: trials fail one after another; with the reasons.
+        SearchError: several trials failed in a row; the message gives the reasons.
 
     >>> import numpy as np, vggft
     >>> images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
@@ -156,7 +157,7 @@ def search(
     if run.experiment.transform is not None and any(setting.frozen == BLOCKS for setting in settings):
         raise ConfigError(
             "A search of heads learns from frozen views, so augment must be an Augment with a number of views, and "
-            "block1 frozen in every trial; new views in every epoch would cost every trial a pass of its own."
+            "block1 must be frozen in every trial; new views in every epoch would need a pass for every trial."
         )
     terms = terms.resolve(run.experiment.pool)
     planned = run.passes(settings)

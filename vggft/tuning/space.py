@@ -17,7 +17,7 @@ from ..training.phases import Setting
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers from `low` to `high`, drawn evenly or, by `"log"`, evenly in their logarithm.
+    """The numbers from `low` to `high`, drawn uniformly, or uniformly in their logarithm for `"log"`.
 
     >>> Range(1e-4, 1e-2, "log").sampling
     'log'
@@ -30,27 +30,28 @@ class Range:
     def __post_init__(self) -> None:
         numbers = all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in (self.low, self.high))
         if not numbers or not self.low < self.high:
-            raise ConfigError(f"A range goes from a number to a larger one; got {self.low!r} to {self.high!r}.")
+            raise ConfigError(f"A range needs a number and a larger one; got {self.low!r} to {self.high!r}.")
         if self.sampling not in ("linear", "log"):
-            raise ConfigError(f"A range is drawn 'linear' or 'log'; got {self.sampling!r}.")
+            raise ConfigError(f"The sampling of a range must be 'linear' or 'log'; got {self.sampling!r}.")
         if self.sampling == "log" and self.low <= 0:
-            raise ConfigError(f"A range drawn by 'log' begins above 0; got {self.low!r}.")
+            raise ConfigError(f"A 'log' range must begin above 0; got {self.low!r}.")
 
 
 @dataclass(frozen=True)
 class SearchSpace(Config):
-    """What a search may choose from. Each field is a value, a list (any of these), or a range.
+    """What a search may choose from. Each field is a value, a list (any of its values), or a range.
 
-    A range is a tuple `(low, high)` or `(low, high, "log")`. Whole numbers go in steps of what divides both ends (64,
-    128, 192), by `"log"` in doublings of `low`, so that heads of one width can be trained together. A tuple of words is
-    a list. None is not searched: it is as in the `freeze`, `head` and `training` of the search.
+    A range is a tuple `(low, high)` or `(low, high, "log")`. Integers go in steps of the greatest common divisor of
+    both ends (64, 128, 192), or for `"log"` in doublings of `low`, so that heads of one width can be trained together.
+    A tuple of strings is a list. None means that the field is not searched: it is as in the `freeze`, `head` and
+    `training` of the search.
 
     Args:
         units: width of the hidden layers.
-        layers: how many hidden layers of that width there are; 0 is a linear probe.
+        layers: number of hidden layers of that width; 0 is a linear probe.
         dropout, pooling, activation, batch_norm, l2: as in `Head`.
         learning_rate, fine_tune_learning_rate, optimizer, label_smoothing, weight_decay, batch_size: as in `Training`.
-        freeze: as in `finetune`: `["block4", "all"]`, say.
+        freeze: as in `finetune`, for example `["block4", "all"]`.
 
     >>> SearchSpace(units=[64, 128], dropout=(0.0, 0.5)).choices("dropout")
     Range(low=0.0, high=0.5, sampling='linear')
@@ -95,7 +96,7 @@ class SearchSpace(Config):
         return values
 
     def _check(self, field: str, choices: tuple[Any, ...] | Range | None) -> None:
-        """Every value has to be one that `Head` or `Training` takes."""
+        """Check that `Head` or `Training` accepts every value."""
         values = (choices.low, choices.high) if isinstance(choices, Range) else choices or ()
         for value in values:
             if field == "freeze":
@@ -113,7 +114,7 @@ class SearchSpace(Config):
                 Training(**{field: value})
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON-ready values: a list of what may be chosen, a range as its fields, or None."""
+        """JSON-ready values: a list of choices, the fields of a range, or None."""
         found: dict[str, Any] = {}
         for field in dataclasses.fields(self):
             choices = self.choices(field.name)
@@ -131,13 +132,13 @@ Declare = Callable[[Any], Setting]  # given KerasTuner's HyperParameters
 
 
 def declaration(space: SearchSpace | Callable[[Any], tuple[Head, Training]], fixed: Setting) -> Declare:
-    """How hyperparameters become a setting; what is not searched is as in `fixed`.
+    """The function that turns hyperparameters into a setting; what is not searched is as in `fixed`.
 
     Args:
         space: a `SearchSpace`, or a function of `keras_tuner.HyperParameters` that gives a `Head` and a `Training`.
 
     Raises:
-        ConfigError: blocks to freeze that do not exist; at a draw, a function that gives something else.
+        ConfigError: there is no such block to freeze; when drawing, a function returns something else.
     """
     if not isinstance(space, SearchSpace):
         return lambda hp: _by_function(space, hp, fixed)
@@ -146,7 +147,7 @@ def declaration(space: SearchSpace | Callable[[Any], tuple[Head, Training]], fix
     def declare(hp: Any) -> Setting:
         layers = _draw(hp, "layers", space, len(fixed.head.units))
         hidden = _hidden_layers(space)
-        # What a linear probe has not is drawn only where there are hidden layers.
+        # These are drawn only where there are hidden layers.
         with hp.conditional_scope("layers", hidden) if hidden else nullcontext():
             drawn = {name: _draw(hp, name, space, None) for name in ("units", "dropout", "activation", "batch_norm")}
         drawn |= {name: _draw(hp, name, space, None) for name in Head.__dataclass_fields__ if name not in drawn}
@@ -163,14 +164,14 @@ def declaration(space: SearchSpace | Callable[[Any], tuple[Head, Training]], fix
 
 
 def _widths(units: tuple[int, ...], layers: int) -> tuple[int, ...]:
-    """As many widths as there are layers, the last one repeated."""
+    """One width for each layer, the last one repeated."""
     if layers and not units:
         raise ConfigError("SearchSpace.layers needs widths: give SearchSpace.units, or a head with hidden layers.")
     return (units + units[-1:] * layers)[:layers]
 
 
 def frozen_of(freeze: str) -> tuple[str, ...]:
-    """The blocks of one value of `freeze` as KerasTuner holds it: a collection is written with commas."""
+    """The blocks of one value of `freeze` as KerasTuner stores it: a collection is joined by commas."""
     return frozen_blocks([block for block in freeze.split(",") if block] if "," in freeze else freeze)
 
 
@@ -203,7 +204,7 @@ def _by_function(function: Callable[[Any], tuple[Head, Training]], hp: Any, fixe
 
 
 def _hidden_layers(space: SearchSpace) -> list[int]:
-    """The numbers of layers under which there are hidden ones, where it is drawn whether there are any."""
+    """The numbers of layers with hidden layers, if the space also has 0 layers."""
     choices = space.choices("layers")
     if isinstance(choices, Range):
         return list(range(1, int(choices.high) + 1)) if choices.low == 0 else []
@@ -212,7 +213,7 @@ def _hidden_layers(space: SearchSpace) -> list[int]:
 
 
 def _draw(hp: Any, name: str, space: SearchSpace, fixed: Any) -> Any:
-    """The value of one hyperparameter; `fixed` where it is not searched."""
+    """Draw one hyperparameter; `fixed` where it is not searched."""
     choices = space.choices(name) if name in SearchSpace.__dataclass_fields__ else None
     if choices is None:
         return fixed
@@ -221,10 +222,10 @@ def _draw(hp: Any, name: str, space: SearchSpace, fixed: Any) -> Any:
         if isinstance(low, int) and isinstance(high, int):
             even = 1 if name == "layers" else math.gcd(low, high)
             step = 2 if choices.sampling == "log" else even
-            return int(hp.Int(name, low, high, step=step, sampling=choices.sampling))  # in a grid it gives floats
+            return int(hp.Int(name, low, high, step=step, sampling=choices.sampling))  # a grid gives floats
         return hp.Float(name, float(low), float(high), sampling=choices.sampling)
     values = [value if isinstance(value, (str, int, float)) else ",".join([*value, ""]) for value in choices]
-    if any(isinstance(value, float) for value in values):  # KerasTuner takes values of one type
+    if any(isinstance(value, float) for value in values):  # KerasTuner accepts values of one type only
         values = [float(value) for value in values]
     value = values[0] if len(values) == 1 else hp.Choice(name, values)
     return bool(value) if name == "batch_norm" else value

@@ -1,4 +1,4 @@
-"""What a trial is: drawn from a search space by KerasTuner's hyperparameters, and what it came to, on the disk."""
+"""A trial and its outcome, and the files that hold them."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ OUTCOME, WEIGHTS = "outcome.json", "head.npz"
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial of a search and what it came to.
+    """One trial of a search and its outcome.
 
     Args:
-        trial_id: as KerasTuner calls it.
+        trial_id: KerasTuner's number of the trial.
         status: `"completed"` or `"failed"`.
         hyperparameters: as they were drawn.
         frozen: the blocks that were frozen.
-        head: what was trained.
-        training: how, resolved for the number of images.
+        head: the head that was trained.
+        training: how it was trained, resolved for the number of images.
         score: the objective on validation images, the mean where there are several scores.
-        scores: one for every fold or repeat.
-        interval: of the mean, 95 % by Student's t, where there are several; folds share images, so it is too narrow.
-        metrics: further ones on the validation images, means as well.
-        epochs: the best of each phase.
-        seconds: that it took; of a population, its share.
-        way: how it was trained: in a population of so many, or alone and why.
+        scores: one for each fold and repeat.
+        interval: 95 % interval of the mean by Student's t, where there are several scores; since folds share images,
+            it is too narrow.
+        metrics: further metrics on the validation images, likewise means.
+        epochs: the best epoch of each phase.
+        seconds: training time; for a member of a population, its share.
+        way: how it was trained: in a population, or alone and why.
         reason: why it failed.
         history: one row an epoch, of the first training.
     """
@@ -55,12 +56,12 @@ class Trial:
     history: tuple[dict[str, Any], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
+        """JSON-ready values."""
         return asdict(self) | {"head": self.head.to_dict(), "training": self.training.to_dict()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Trial:
-        """The inverse of `to_dict` after a trip through JSON."""
+        """The inverse of `to_dict`, also after JSON."""
         known = {field.name for field in fields(cls)}
         read: Any = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in known}
         return cls(
@@ -68,7 +69,7 @@ class Trial:
         )
 
     def to_row(self) -> dict[str, Any]:
-        """As a row of a table: hyperparameters, score, and the rest that is a number or a word."""
+        """A row of a table: hyperparameters, score, and everything else that is a number or a word."""
         low, high = self.interval or (None, None)
         return {
             "trial": self.trial_id,
@@ -87,7 +88,7 @@ class Trial:
 
 
 def write_outcome(folder: Path, trial: Trial, weights: Mapping[str, np.ndarray] | None) -> None:
-    """Keep what a trial came to; the words come last, so that what has them has its weights."""
+    """Write the outcome of a trial, after its weights, so that a trial with an outcome has its weights."""
     if weights is not None:
         with whole_file(folder / WEIGHTS) as aside:
             arrays: Any = {name: np.asarray(array) for name, array in weights.items()}
@@ -97,7 +98,7 @@ def write_outcome(folder: Path, trial: Trial, weights: Mapping[str, np.ndarray] 
 
 
 def read_outcome(folder: Path, hyperparameters: Mapping[str, Any] | None = None) -> Trial | None:
-    """What a trial came to; None if it did not end, or had other hyperparameters."""
+    """The outcome of a trial; None if it did not end, or had other hyperparameters."""
     try:
         trial = Trial.from_dict(json.loads((folder / OUTCOME).read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError):
@@ -108,12 +109,12 @@ def read_outcome(folder: Path, hyperparameters: Mapping[str, Any] | None = None)
 
 
 def read_outcomes(project: Path) -> list[Trial]:
-    """What all trials came to that ended, in the order of their numbers."""
+    """The outcomes of all trials that ended, in the order of their numbers."""
     return [trial for folder in sorted(project.glob("trial_*")) if (trial := read_outcome(folder))]
 
 
 def ranked(trials: Iterable[Trial], direction: str) -> list[Trial]:
-    """The completed ones, the best first; of equal ones that with the lower loss."""
+    """The completed trials, best first; of equal ones, the one with the lower validation loss first."""
     sign = -1 if direction == "max" else 1
     completed = [trial for trial in trials if trial.status == "completed"]
     return sorted(
@@ -123,7 +124,7 @@ def ranked(trials: Iterable[Trial], direction: str) -> list[Trial]:
 
 
 def read_weights(folder: Path) -> dict[str, np.ndarray] | None:
-    """What a trial learned, if it is kept."""
+    """The weights of a trial, if they were kept."""
     try:
         with np.load(folder / WEIGHTS, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}

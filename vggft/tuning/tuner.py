@@ -1,8 +1,8 @@
-"""KerasTuner's tuner, asking its oracle for a round of trials at a time, so that they can be trained together.
+"""KerasTuner's tuner, which asks its oracle for a round of trials at a time, so that they can be trained together.
 
-An oracle gives one trial to each tuner id, and the same one again when it is asked again: a round of K trials is K ids.
-What a round comes to counts as a whole: the oracle hears of it when all of it is there. A search that was killed asks
-for the same round again, and trains what of it has no outcome yet.
+An oracle gives one trial to each tuner id, and the same trial again when it is asked again, so a round of K trials
+uses K ids. A round is reported to the oracle as a whole. A search that was killed asks for the same round again, and
+trains the trials that have no outcome yet.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .trial import WEIGHTS, Trial, ranked, read_outcome, read_outcomes, write_ou
 from .workers import is_chief, is_worker
 
 PROJECT = "trials"
-WAIT = 0.5  # seconds until an oracle is asked again that waits for other workers
+WAIT = 0.5  # seconds until an oracle that waits for other workers is asked again
 
 
 def clear_project(directory: Path) -> None:
@@ -37,18 +37,18 @@ def clear_project(directory: Path) -> None:
 
 
 class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
-    """Runs a search by rounds.
+    """Runs a search round by round.
 
     Args:
-        oracle: of `make_oracle`.
-        declare: hyperparameters to a setting.
+        oracle: from `make_oracle`.
+        declare: turns hyperparameters into a setting.
         rounds: trains them.
-        directory: KerasTuner's project is its directory `trials`.
-        parallel: most trials of a round.
-        images: how many are trained on, which settles what a training leaves open.
-        keep_top: of so many trials the weights are kept.
-        on_trial: told of every trial that has ended, also before this process began.
-        on_epochs: told how many epochs of trials are done.
+        directory: KerasTuner's project is its subdirectory `trials`.
+        parallel: maximum number of trials in a round.
+        images: number of training images, which resolves what a training leaves open.
+        keep_top: number of trials whose weights are kept.
+        on_trial: called with every trial that has ended, including those of earlier processes.
+        on_epochs: called with the number of epochs that are done.
     """
 
     def __init__(
@@ -73,9 +73,11 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
         if not is_worker():
             oracle.state_file = directory / "search_state.json"
             oracle.restore(self.project)
-            if is_chief():  # which sees nothing of a trial but its end
+            if is_chief():  # a chief sees only the end of a trial
                 oracle.on_end = self._heard
-            (self.project / "tuner0.json").write_text("{}")  # without it KerasTuner takes the project for a new one
+            (self.project / "tuner0.json").write_text(
+                "{}"
+            )  # without it KerasTuner would take the project for a new one
 
     @property
     def project(self) -> Path:
@@ -83,7 +85,7 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
         return Path(self.project_dir)
 
     def search(self, *arguments: Any, **keywords: Any) -> None:
-        """Run all rounds; of a chief: hand out trials until there are no more."""
+        """Run all rounds; in a chief, hand out trials until there are no more."""
         heard = set(self.local.end_order)
         for trial in read_outcomes(self.project):
             if trial.trial_id in heard:
@@ -99,12 +101,12 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
                 if trials:
                     self._round(trials)
                 elif open_ids:
-                    time.sleep(WAIT)  # other workers have to end theirs first
+                    time.sleep(WAIT)  # other workers have to end their trials first
                 if not is_worker():
                     self.local.keep()
 
     def _ask(self, ids: Sequence[str]) -> tuple[list[Any], list[str]]:
-        """Trials for these ids, and the ids that may get more."""
+        """Trials for these ids, and the ids that may get further ones."""
         trials, still_open = [], []
         for name in ids:
             trial = self.oracle.create_trial(name)
@@ -115,7 +117,7 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
         return trials, still_open
 
     def _round(self, trials: Sequence[Any]) -> None:
-        """Train what has no outcome yet, then report all."""
+        """Train the trials that have no outcome yet, then report all of them."""
         jobs = [self._job(trial) for trial in trials]
         ended: dict[str, Trial] = {}
         for trial, job in zip(trials, jobs, strict=True):
@@ -133,11 +135,11 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
             self._report(trial, ended[trial.trial_id])
 
     def _job(self, trial: Any) -> Job | Done:
-        """What a trial asks for; a space that is a function may fail at it."""
+        """The job of a trial; a space that is a function may fail here."""
         hp = trial.hyperparameters
         try:
             setting = self.declare(hp)
-            values = dict(hp.values)  # with those that a function has just declared
+            values = dict(hp.values)  # including those that a function has just declared
             training = setting.training.resolve(self.images)
             if (parts := values.get("tuner/epochs")) is not None:  # Hyperband's share of the epochs
                 training = _share(training, parts / self.local.max_epochs)
@@ -155,7 +157,7 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
             self.on_trial(trial)
 
     def _tell(self, trial: Trial) -> None:
-        """Of a trial that was trained elsewhere or before."""
+        """Tell about a trial that was trained elsewhere or earlier."""
         self.on_trial(trial)
         self.on_epochs(len(self.rounds.folds) * (trial.training.epochs or 1))
 
@@ -177,7 +179,7 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
         self.oracle.end_trial(trial)
 
     def _keep_best(self) -> None:
-        """Let go of the weights of trials that are not among the best."""
+        """Delete the weights of trials that are not among the best."""
         with_weights = {path.parent for path in self.project.glob(f"trial_*/{WEIGHTS}")}
         outcomes = [outcome for folder in with_weights if (outcome := read_outcome(folder))]
         for loser in ranked(outcomes, self.oracle.objective.direction)[self.keep_top :]:
@@ -187,7 +189,7 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
         """All trials that ended, in the order of their numbers; and why the search ended early, if it did.
 
         Raises:
-            SearchError: none was completed, with the reasons.
+            SearchError: no trial was completed; the message gives the reasons.
         """
         found = read_outcomes(self.project)
         last = set(self.local.failures)
@@ -201,7 +203,7 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
 
 
 def _share(training: Training, share: float) -> Training:
-    """The same with a share of the epochs. Each rung is trained from the start, for the schedule spans its epochs."""
+    """The same with a share of the epochs. Each rung is trained from the start, since its schedule spans its epochs."""
     return replace(
         training,
         epochs=math.ceil(share * (training.epochs or 1)),
@@ -211,7 +213,7 @@ def _share(training: Training, share: float) -> Training:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """KerasTuner prints, and calls what Python has deprecated; scikit-learn says that few points make no process."""
+    """Silence KerasTuner's printing and deprecated calls, and scikit-learn's warnings about few points."""
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.filterwarnings("ignore", message="currentThread|getName", category=DeprecationWarning)
         warnings.filterwarnings("ignore", module="sklearn")

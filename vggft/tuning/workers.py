@@ -1,4 +1,4 @@
-"""A chief and its workers on this machine: KerasTuner's own, one process each, a worker that dies started again."""
+"""KerasTuner's chief and workers on this machine, one process each; a worker that dies is restarted."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ import keras
 from ..errors import RunError, SearchError
 
 HOST = "127.0.0.1"
-MOST_STARTS = 4  # of one worker: what kills it so often is not an accident
+MOST_STARTS = 4  # of one worker, before the search is given up
 LOOK_EVERY = 0.5  # seconds
-PATIENCE = 10.0  # seconds until a worker that does not end is ended
+PATIENCE = 10.0  # seconds until a worker that does not end is killed
 PATIENCE_WITH_CHIEF = 1800  # seconds
 PARENT = "VGGFT_CHIEF"
 
@@ -54,17 +54,17 @@ def await_chief(run_dir: str | os.PathLike[str]) -> None:
 
 @contextmanager
 def with_workers(count: int, run_dir: Path, command: Sequence[str] | None = None) -> Iterator[None]:
-    """Make this process the chief of a search, and start workers that do what it was told to do.
+    """Make this process the chief of a search, and start workers that run the same command.
 
-    A worker that was killed gets its trials back, for KerasTuner knows it by its id: none is lost or counted twice.
+    A worker that was killed gets its trials back, since KerasTuner knows it by its id: none is lost or counted twice.
 
     Args:
-        count: how many workers. Where there are GPUs each sees one of them.
-        run_dir: beside it each writes `<run_dir>.worker0.log` and so on.
-        command: what a worker runs; None: `vggft` with the arguments of this process.
+        count: number of workers. Where there are GPUs, each worker sees one of them.
+        run_dir: the run directory; beside it each worker writes `<run_dir>.worker0.log` and so on.
+        command: what a worker runs; None for `vggft` with the arguments of this process.
 
     Raises:
-        SearchError: a worker died again and again, so that its trials would never end.
+        SearchError: a worker died several times in a row.
     """
     command = command or [sys.executable, "-m", "vggft", *_without_workers(sys.argv[1:]), "--run-dir", str(run_dir)]
     with socket.socket() as probe:
@@ -82,7 +82,7 @@ def with_workers(count: int, run_dir: Path, command: Sequence[str] | None = None
         if crew.lost is not None:
             raise SearchError(
                 f"worker{crew.lost} died {MOST_STARTS} times; {crew.log(crew.lost)} says why. With --resume the search "
-                "goes on where it stands."
+                "continues."
             ) from None
         raise
     finally:
@@ -95,7 +95,7 @@ def with_workers(count: int, run_dir: Path, command: Sequence[str] | None = None
 
 
 def end_with_chief() -> None:
-    """In a worker that a chief of this machine has started: do not outlive it, whatever it dies of."""
+    """In a worker that was started by a chief on this machine: exit when the chief has ended for any reason."""
     chief = os.environ.get(PARENT)
     if chief is None:
         return
@@ -109,7 +109,7 @@ def end_with_chief() -> None:
 
 
 class _Crew:
-    """The worker processes, and a thread that looks after them."""
+    """The worker processes, and a thread that restarts them."""
 
     def __init__(self, command: Sequence[str], count: int, gpus: int, run_dir: Path):
         self.command, self.gpus, self.run_dir = list(command), gpus, run_dir
@@ -132,7 +132,7 @@ class _Crew:
             return subprocess.Popen(self.command, env=environment, stdout=file, stderr=subprocess.STDOUT)
 
     def log(self, number: int) -> Path:
-        """Beside the run directory, which has to be empty when the chief begins."""
+        """The log of a worker, beside the run directory, which has to be empty when the chief begins."""
         return self.run_dir.with_name(f"{self.run_dir.name}.worker{number}.log")
 
     def _watch(self) -> None:
@@ -147,7 +147,7 @@ class _Crew:
                     return
 
     def finish(self) -> None:
-        """Let the workers end by themselves; one that came too late to hear that it is over is ended by `end`."""
+        """Wait for the workers to end; `end` kills one that started too late to be told."""
         self.over.set()
         self.watch.join()
         deadline = time.monotonic() + PATIENCE
@@ -156,7 +156,7 @@ class _Crew:
                 process.wait(max(0.0, deadline - time.monotonic()))
 
     def end(self) -> None:
-        """No worker outlives its chief."""
+        """Kill the workers that are still running."""
         self.over.set()
         for process in self.processes:
             if process.poll() is None:
@@ -165,7 +165,7 @@ class _Crew:
 
 
 def _without_workers(arguments: Sequence[str]) -> list[str]:
-    """The arguments of a command without `--workers N`."""
+    """Command-line arguments without `--workers N`."""
     kept: list[str] = []
     skip = False
     for argument in arguments:
