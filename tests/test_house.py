@@ -19,7 +19,7 @@ PACKAGE = Path(vggft.__file__).parent
 ROOMS = (
     ("", "errors config run cache progress display"),
     ("data", "reading arrays sources labels dataset scan audit views splitting pool"),
-    ("evaluation", "mistakes calibration bootstrap text evaluation checks compare"),
+    ("evaluation", "mistakes calibration bootstrap metrics text evaluation checks compare"),
     ("network", "blocks weights freezing vgg head description forward precision"),
     ("features", "cuts extract"),
     ("training", "objective optimizer batches experiment resampling callbacks fit stacked population"),

@@ -12,7 +12,8 @@ from typing import Any
 
 from ..classifier import Classifier
 from ..display import render
-from ..evaluation.evaluation import METRICS, Evaluation
+from ..evaluation.evaluation import Evaluation
+from ..evaluation.metrics import METRICS
 from ..report import plots
 from ..run import whole_file
 from .trial import Trial, ranked
@@ -29,7 +30,7 @@ class SearchResult:
         trials: all of them, in the order of their numbers.
         best: the one with the best score; of equal ones that with the lower validation loss.
         classifier: the winner, evaluated on test images if there are any.
-        objective: the metric that was searched for, one of `vggft.evaluate.METRICS`.
+        objective: the metric that was searched for, one of `vggft.evaluation.metrics.METRICS`.
         winner: `"scored"`, the very weights that were scored, or `"refit"`, learned anew from train and validation.
         stopped: why the search ended early; empty if it did not.
     """

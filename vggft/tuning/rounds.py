@@ -60,7 +60,7 @@ class Trainer:
         features: for each cut the arrays of all images, and of the further views of `viewed` rows.
         viewed: the rows that have further views.
         fits: each trial is scored by all of these; the objective is the mean.
-        objective: one of `vggft.evaluate.METRICS`.
+        objective: one of `vggft.evaluation.metrics.METRICS`.
         run: where a trial of blocks keeps its resume points.
     """
 

@@ -21,7 +21,7 @@ from ..classifier import load
 from ..config import Augment, Head, Training
 from ..costs import estimate_search
 from ..errors import ConfigError, VggftError
-from ..evaluation.evaluation import METRICS
+from ..evaluation.metrics import METRICS
 from ..features.cuts import cut_layer
 from ..features.extract import frozen_features
 from ..network.blocks import BLOCKS, frozen_blocks

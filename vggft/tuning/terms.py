@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, RunError
-from ..evaluation.evaluation import METRICS
+from ..evaluation.metrics import METRICS
 from ..training.experiment import Base
 from .oracles import ALGORITHMS, hyperband_first, hyperband_parts
 from .space import SearchSpace
