@@ -48,7 +48,8 @@ def roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 def average_precision(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """(C,) float64 average precision of each class against the rest; NaN for a class without images."""
     images = support(labels, probabilities.shape[1])
-    return _one_vs_rest(sk.average_precision_score, labels, probabilities, images > 0)
+    scores = _one_vs_rest(sk.average_precision_score, labels, probabilities, images > 0)
+    return np.minimum(scores, 1.0)  # rounding can give 1.0000000000000002
 
 
 def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
