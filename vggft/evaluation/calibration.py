@@ -192,10 +192,10 @@ def calibration_text(saved: Mapping[str, Any] | None, temperature: float) -> str
         temperature: what the classifier's logits are divided by.
 
     >>> calibration_text(None, 1.0)
-    'Not calibrated; `Classifier.calibrate` fits a temperature.'
+    'Not calibrated; Classifier.calibrate fits a temperature.'
     """
     if saved is not None:
         return str(Calibration(**saved))
     if temperature != 1:
         return f"Logits are divided by a temperature of {temperature:.3f}."
-    return "Not calibrated; `Classifier.calibrate` fits a temperature."
+    return "Not calibrated; Classifier.calibrate fits a temperature."

@@ -1,4 +1,4 @@
-"""Two classifiers on the same images: who is right where the other is wrong, and whether that could be chance."""
+"""Compare two classifiers on the same images, and tell whether the difference could be chance."""
 
 from __future__ import annotations
 
@@ -65,19 +65,15 @@ class Comparison:
             for name, m in self.metrics.items()
         ]
         better = self.second if self.only_second > self.only_first else self.first
-        verdict = (
-            f"{better} is right more often, and chance alone is an unlikely cause"
-            if self.p_value < 1 - self.level
-            else "the difference may well be chance"
-        )
-        return "\n\n".join(
-            [
-                f"{self.first} and {self.second} on the same {self.images} {self.split} images",
-                table([head, *rows]),
-                f"Only {self.first} is right: {self.only_first}; only {self.second}: {self.only_second}; "
-                f"both: {self.both_right}; neither: {self.neither}.\n"
-                f"McNemar's exact test: p = {self.p_value:.3g}: {verdict}.",
-            ]
+        verdict = f"{better} is right more often, and chance alone is an unlikely cause"
+        if self.p_value >= 1 - self.level:
+            verdict = "the difference may well be chance"
+        return (
+            f"{self.first} and {self.second} on the same {self.images} {self.split} images\n\n"
+            f"{table([head, *rows])}\n\n"
+            f"Only {self.first} is right: {self.only_first}; only {self.second}: {self.only_second}; "
+            f"both: {self.both_right}; neither: {self.neither}.\n"
+            f"McNemar's exact test: p = {self.p_value:.3g}: {verdict}."
         )
 
 
@@ -113,13 +109,13 @@ def compare(
     """
     a, b = (_evaluation(each, dataset, name) for each, name in zip((first, second), names, strict=True))
     _check_same(a, b)
-    known = [name for name in a.metrics if a.metrics[name] is not None and b.metrics[name] is not None]
+    known = [name for name in a if a[name] is not None and b[name] is not None]
     drawn = [bootstrap.resampled(known, e.labels, e.probabilities, e.predictions, resamples, seed) for e in (a, b)]
-    metrics = {name: Difference(a.metrics[name], b.metrics[name]) for name in a.metrics}
+    metrics = {name: Difference(a[name], b[name]) for name in a}
     for name in known:
-        difference = (b.metrics[name] or 0.0) - (a.metrics[name] or 0.0)
+        difference = (b[name] or 0.0) - (a[name] or 0.0)
         low, high = bootstrap.interval(difference, drawn[1][name] - drawn[0][name], level) or (None, None)
-        metrics[name] = Difference(a.metrics[name], b.metrics[name], difference, low, high)
+        metrics[name] = Difference(a[name], b[name], difference, low, high)
     right_a, right_b = (correct(e.labels, e.predictions) for e in (a, b))
     neither, only_b, only_a, both = np.bincount(2 * right_a + right_b, minlength=4).tolist()
     p_value = float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
