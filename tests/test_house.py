@@ -19,8 +19,8 @@ PACKAGE = Path(vggft.__file__).parent
 ROOMS = (
     ("", "errors config run cache progress display"),
     ("data", "reading arrays sources labels dataset scan audit views splitting pool"),
-    ("evaluation", "mistakes calibration bootstrap text evaluation checks compare"),
-    ("network", "blocks weights freezing vgg head description forward precision"),
+    ("evaluation", "mistakes calibration bootstrap metrics text evaluation checks compare"),
+    ("network", "blocks freezing weights vgg head description forward precision"),
     ("features", "cuts extract"),
     ("training", "phases objective optimizer batches experiment resampling callbacks fit stacked population"),
     ("artifact", "record explain archive judge"),

@@ -23,9 +23,9 @@ from .data.scan import decode
 from .deploy.export import Export, export, to_compare_on
 from .display import render
 from .errors import ClassifierFileError, ConfigError, DataError
-from .evaluation.calibration import Calibration, temperature
+from .evaluation.calibration import Calibration
 from .evaluation.checks import evaluate
-from .evaluation.evaluation import Evaluation
+from .evaluation.evaluation import Evaluation, calibrated
 from .network.description import Classification, Description
 from .network.forward import forward
 from .network.head import divide_logits
@@ -183,17 +183,14 @@ class Classifier:
             split: as for `evaluate`.
         """
         judged = self._to_fit_on(dataset, split, verbose)
-        value, held = temperature(judged.labels, judged.probabilities), self.evaluation
+        held = self.evaluation
+        others = {} if held is None or held.split == judged.split else {held.split: held}
+        calibration, _ = calibrated({judged.split: judged, **others}, judged.split)
+        value = calibration.temperature
         divide_logits(self.keras_model, value)
         self.description = dataclasses.replace(self.description, temperature=self.description.temperature * value)
-        before = (
-            {judged.split: judged}
-            if held is None or held.split == judged.split
-            else {judged.split: judged, held.split: held}
-        )
-        after = {name: each.at_temperature(value) for name, each in before.items()}
         self.evaluation = None if held is None else held.at_temperature(value)
-        return Calibration.of(value, judged.split, before, after)
+        return calibration
 
     def tune_thresholds(self, dataset: Any, *, split: str | None = None, verbose: int = 0) -> tuple[float, ...]:
         """With several labels to an image, take for each the threshold of the highest F1 on some images, for good.

@@ -1,4 +1,4 @@
-"""HTML by Jinja2, every value escaped: the report, and what a notebook shows of an object."""
+"""Text and HTML for people: Jinja2 templates, and how numbers and tables are written."""
 
 from __future__ import annotations
 
@@ -8,34 +8,64 @@ from functools import cache
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len, set_cell_size
+
 if TYPE_CHECKING:
     from jinja2 import Environment
     from PIL import Image
 
-
-from typing import TYPE_CHECKING
-
-from rich.cells import cell_len, set_cell_size
-
-if TYPE_CHECKING:
-    pass
-
-DASH = "–"  # noqa: RUF001
+UNDEFINED = "-"
 
 
-def score(value: float | None) -> str:
-    """Three decimals, or a dash for what is not defined."""
-    return DASH if value is None else f"{value:.3f}"
+def score(value: float | None, sign: str = "") -> str:
+    """A number with three decimals; `sign="+"` also writes the plus. None is undefined and becomes a dash.
+
+    >>> score(0.5), score(0.5, "+"), score(None)
+    ('0.500', '+0.500', '-')
+    """
+    return UNDEFINED if value is None else f"{value:{sign}.3f}"
 
 
 def ends(interval: tuple[float, float] | None) -> str:
-    """An interval in words."""
-    return DASH if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
+    """The two ends of an interval.
+
+    >>> ends((0.25, 0.75)), ends(None)
+    ('0.250 to 0.750', '-')
+    """
+    return UNDEFINED if interval is None else f"{score(interval[0])} to {score(interval[1])}"
 
 
-def tail(name: str) -> str:
-    """The end of a path, with the folder that the file is in."""
-    return "/".join(PurePath(name).parts[-2:])
+def tail(path: str) -> str:
+    """The name of a file and of the folder that it is in.
+
+    >>> tail("photos/train/cat/1.jpg")
+    'cat/1.jpg'
+    """
+    return "/".join(PurePath(path).parts[-2:])
+
+
+def table(rows: list[list[str]]) -> str:
+    """Align cells in columns: the first to the left, the others to the right.
+
+    >>> print(table([["class", "f1"], ["cat", "0.500"]]))
+      class     f1
+      cat    0.500
+    """
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]  # CJK characters are two cells wide
+    lines = [["", set_cell_size(row[0], widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows]
+    return "\n".join(map("  ".join, lines))
+
+
+def jpeg_url(image: Image.Image, quality: int = 88) -> str:
+    """Encode an image as a JPEG data URL, for the `src` of an `<img>`."""
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill in a template of this package. Templates named `.html` escape every value, `<script>` for example."""
+    return _environment(template.endswith(".html")).get_template(template).render(**values)
 
 
 @cache
@@ -50,27 +80,5 @@ def _environment(autoescape: bool) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= {"score": score, "ends": ends, "percent": lambda share: f"{share:.1%}", "tail": tail}
+    made.filters |= {"score": score, "ends": ends, "percent": "{:.1%}".format, "tail": tail}
     return made
-
-
-def jpeg_url(image: Image.Image, quality: int = 88) -> str:
-    """A picture as the `src` of an `<img>`."""
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=quality)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
-
-
-def render(template: str, **values: Any) -> str:
-    """A template of this package with values filled in; in `.html` ones a class named `<script>` stays text."""
-    return _environment(template.endswith(".html")).get_template(template).render(**values)
-
-
-def number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def table(rows: list[list[str]]) -> str:
-    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]  # terminal cells: CJK names take two
-    lines = [["", set_cell_size(row[0], widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows]
-    return "\n".join(map("  ".join, lines))

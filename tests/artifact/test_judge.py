@@ -58,7 +58,7 @@ def test_calibration_when_it_is_asked_for(noisy: tuple, tiny_weights: Path, tmp_
     later = plain.calibrate(noisy, split="all")
     assert later.temperature == plain.description.temperature and later.images == 120
     np.testing.assert_allclose(plain.predict(noisy[0][rows]), plain.evaluation.probabilities, atol=1e-5)
-    assert f"Temperature {later.temperature:.3f}, from 120 all images." in str(later)
+    assert f"temperature of {later.temperature:.3f}, fitted on 120 all images." in str(later)
     assert plain.calibrate(noisy).temperature == pytest.approx(1, abs=1e-3)  # there is nothing left to do
 
 
@@ -66,7 +66,7 @@ def test_it_says_that_calibration_could_not_help(noisy: tuple) -> None:
     from vggft.evaluation.calibration import Calibration
 
     found = Calibration(1.2, "validation", 50, {"validation": (0.1, 0.05), "test": (0.02, 0.03)}, {})
-    assert "test images: 0.020 before, 0.030 after; it could not be lowered there." in str(found)
+    assert "on test images was 0.020 before and is 0.030 after; calibration did not lower it there." in str(found)
 
 
 def test_a_refit_leaves_nothing_to_calibrate_on(noisy: tuple, tiny_weights: Path) -> None:

@@ -1,11 +1,24 @@
-"""Reliability, temperature by scikit-learn, thresholds: on probabilities whose truth is known."""
+"""Reliability, temperature, thresholds: on probabilities whose truth is known, and against scikit-learn."""
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.datasets import load_digits
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
 
-from vggft.evaluation.calibration import at_temperature, best_thresholds, reliability, temperature
+from vggft.evaluation.calibration import (
+    Calibration,
+    at_temperature,
+    best_thresholds,
+    calibration_text,
+    reliability,
+    temperature,
+)
 from vggft.evaluation.checks import evaluate
 
 
@@ -36,6 +49,19 @@ def test_the_temperature_undoes_what_made_it_too_sure(factor: float, classes: in
     assert after["accuracy"] == new["accuracy"]
     if factor != 1:
         assert after["calibration_error"] < new["calibration_error"] / 2 and after["log_loss"] < new["log_loss"]
+
+
+def test_the_temperature_is_that_of_scikit_learn() -> None:
+    images, labels = load_digits(return_X_y=True)
+    classifier = LogisticRegression(C=0.01, max_iter=1000).fit(images[::2], labels[::2])
+    calibrated = CalibratedClassifierCV(FrozenEstimator(classifier), method="temperature")
+    calibrated.fit(images[1::2], labels[1::2])
+    expected = 1 / calibrated.calibrated_classifiers_[0].calibrators[0].beta_
+    probabilities = classifier.predict_proba(images[1::2])
+    found = temperature(labels[1::2], probabilities)
+    assert found == pytest.approx(expected, rel=1e-3) and abs(found - 1) > 0.05
+    after = at_temperature(probabilities, found, False)
+    np.testing.assert_allclose(after, calibrated.predict_proba(images[1::2]), atol=1e-5)
 
 
 def test_the_temperature_of_several_labels_an_image() -> None:
@@ -86,3 +112,15 @@ def test_the_best_threshold_of_each_class_has_the_best_f1() -> None:
         assert f1(found[c], c) == pytest.approx(max(f1(cut, c) for cut in probabilities[:, c]))
     evaluation = evaluate(labels, probabilities, list("abc"), multi_label=True)
     np.testing.assert_allclose(evaluation.best_thresholds(), found, atol=1e-6)
+
+
+def test_a_calibration_reads_the_same_from_a_file() -> None:
+    made = Calibration(1.25, "validation", 50, {"validation": (0.1, 0.05), "test": (0.02, 0.03)}, {})
+    assert str(made) == (
+        "Calibrated by a temperature of 1.250, fitted on 50 validation images. "
+        "The calibration error on validation images was 0.100 before and is 0.050 after. "
+        "The calibration error on test images was 0.020 before and is 0.030 after; calibration did not lower it there."
+    )
+    assert calibration_text(json.loads(json.dumps(made.to_dict())), 1.25) == str(made)
+    assert calibration_text(None, 1.25) == "Logits are divided by a temperature of 1.250."
+    assert calibration_text(None, 1.0).startswith("Not calibrated")

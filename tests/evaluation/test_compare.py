@@ -1,4 +1,4 @@
-"""What follows from an evaluation besides numbers: mistakes by name, slices; and two classifiers side by side."""
+"""Two classifiers on the same images."""
 
 from __future__ import annotations
 
@@ -20,39 +20,6 @@ def judged(right: np.ndarray, **more: object) -> Evaluation:
     """Of two classes, of which image i is predicted right or wrong."""
     labels = np.arange(len(right)) % 2
     return evaluate(labels, 0.8 * np.eye(2)[np.where(right, labels, 1 - labels)] + 0.1, ["cat", "dog"], **more)
-
-
-def test_top_losses_name_the_images_that_surprised_most() -> None:
-    p = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.99, 0.01], [0.5, 0.5], [0.7, 0.3]])
-    evaluation = evaluate([0, 1, 1, 1, 0, 0], p, ["cat", "dog"], names=NAMES)
-    worst, second, *_ = evaluation.top_losses()
-    assert (worst.name, worst.true, worst.predicted, worst.wrong) == ("cats/3.jpg", ("dog",), ("cat",), True)
-    assert worst.loss == pytest.approx(-np.log(0.01), rel=1e-5) and worst.probability == pytest.approx(0.01)
-    assert str(second) == "cats/2.jpg: dog (40.0%), predicted cat"
-    assert len(evaluation.top_losses(3)) == 3
-    assert evaluation.confused_images("dog", "cat") == ["cats/2.jpg", "cats/3.jpg"]
-    assert "dog -> cat: 2 (cats/2.jpg, cats/3.jpg)" in str(evaluation)
-
-
-def test_top_losses_of_several_labels() -> None:
-    evaluation = evaluate([[1, 0], [1, 1]], [[0.9, 0.2], [0.8, 0.1]], ["x", "y"], multi_label=True)
-    worst = evaluation.top_losses()[0]
-    assert (worst.name, worst.true, worst.predicted) == ("image 1", ("x", "y"), ("x",))
-    assert worst.probability == pytest.approx(0.1) and worst.loss == pytest.approx(-np.log(0.8 * 0.1) / 2, rel=1e-5)
-
-
-def test_slices_are_evaluations_of_their_images() -> None:
-    sites = ["north", "south", "north", "north", "south", "west"]
-    evaluation = judged(np.array([1, 0, 1, 1, 1, 0]), names=NAMES, metadata={"site": sites})
-    slices = evaluation.slices("site")
-    assert list(slices) == ["north", "south", "west"]
-    assert [each["accuracy"] for each in slices.values()] == [1.0, 0.5, 0.0]
-    assert slices["south"].names == ("cats/1.jpg", "cats/4.jpg")
-    assert slices["south"].metadata == {"site": ("south", "south")}
-    with pytest.raises(vggft.ConfigError, match=r"columns of metadata \(site\); received 'device'"):
-        evaluation.slices("device")
-    with pytest.raises(vggft.ConfigError, match="metadata: expected 6 cells in site"):
-        judged(np.ones(6, bool), metadata={"site": sites[:5]})
 
 
 def test_a_better_classifier_is_told_from_chance() -> None:

@@ -11,9 +11,9 @@ import numpy as np
 
 from ..data.pool import Pool
 from ..errors import ConfigError
-from ..evaluation.calibration import Calibration, temperature
+from ..evaluation.calibration import Calibration
 from ..evaluation.checks import evaluate
-from ..evaluation.evaluation import Evaluation
+from ..evaluation.evaluation import Evaluation, calibrated
 from ..network.description import Description
 from ..network.forward import between, forward
 from ..network.head import divide_logits
@@ -98,12 +98,9 @@ def judge(
     evaluations = {split: _evaluate(pool, split, found[split], description) for split in rows}
     calibration = None
     if calibrate:
-        before, chosen = dict(evaluations), evaluations["validation"]
-        value = temperature(chosen.labels, chosen.probabilities)
-        divide_logits(model, value)
-        description = replace(description, temperature=value)
-        evaluations = {split: each.at_temperature(value) for split, each in evaluations.items()}
-        calibration = Calibration.of(value, "validation", before, evaluations)
+        calibration, evaluations = calibrated(evaluations, "validation")
+        divide_logits(model, calibration.temperature)
+        description = replace(description, temperature=calibration.temperature)
     if tune_thresholds:
         cuts = evaluations["validation"].best_thresholds()
         description = replace(description, thresholds=tuple(cuts.tolist()))

@@ -1,92 +1,80 @@
-"""How far a measured number may be from the truth: metrics of the images drawn anew, thousands of times at once.
+"""Confidence intervals of metrics by the bootstrap: images are drawn again, a thousand times.
 
-Drawing N of N images with replacement gives each image a whole-number weight. `resampled` has every metric of
-`evaluate.METRICS` as a function of such weights, for all draws together: to call scikit-learn for each of them would
-take minutes. That they give what scikit-learn gives for the drawn images is tested for every one.
+Drawing N of N images with replacement gives each image an integer weight. `METRICS` has every metric of
+`metrics.METRICS` as a function of such weights, for all draws at once: calling scikit-learn for each of them would take
+250 times as long. A test compares every metric with scikit-learn's on the images drawn.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import binomtest, norm
 
-from .calibration import BINS, bin_of, decisions
-from .mistakes import losses
+from .calibration import BINS, bin_of, decisions, error_if_calibrated
+from .mistakes import correct, in_top, losses
 
-Array = NDArray[Any]
-LEVEL = 0.95
-AT_ONCE = 2_000_000  # weights
-
-
-def resamples_for(images: int, classes: int) -> int:
-    """How many draws: 1000, fewer where ranking many images for many classes would take long, at least 200."""
-    return max(200, min(1000, 200_000_000 // (images * classes)))
+Interval = tuple[float, float] | None
+WEIGHTS_AT_ONCE = 2_000_000
 
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """Some images drawn B times, and what their predictions were.
+    """Images drawn B times, with what was predicted for them.
 
     Args:
         weights: (B, N) float32, how often each image was drawn.
         labels: (N,) class indices; (N, C) 0/1 when multi-label.
-        probabilities: (N, C), 0..1.
-        predictions: as labels.
+        probabilities: (N, C) in 0..1.
+        predictions: in the form of labels.
     """
 
-    weights: Array
-    labels: Array
-    probabilities: Array
-    predictions: Array
+    weights: np.ndarray
+    labels: np.ndarray
+    probabilities: np.ndarray
+    predictions: np.ndarray
 
-    def mean(self, values: Array) -> Array:
-        """(B,) of one value an image."""
-        return np.asarray(self.weights @ values.astype(np.float32) / self.weights.sum(axis=1), np.float64)
+    def mean(self, values: np.ndarray) -> np.ndarray:
+        """(B,) mean of one value for each image."""
+        return (self.weights @ values.astype(np.float32) / self.weights.sum(axis=1)).astype(np.float64)
 
-    def one_hot(self, labels: Array) -> Array:
+    def one_hot(self, labels: np.ndarray) -> np.ndarray:
         """(N, C) float32."""
         classes = self.probabilities.shape[1]
         return labels.astype(np.float32) if labels.ndim == 2 else np.eye(classes, dtype=np.float32)[labels]
 
     @cached_property
-    def counts(self) -> tuple[Array, Array, Array]:
-        """(B, C) float64 each: images of the class, images predicted as it, and both."""
+    def counts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(B, C) float64 each: images of the class, images predicted as it, and images that are both."""
         true, predicted = self.one_hot(self.labels), self.one_hot(self.predictions)
-        return tuple(np.asarray(self.weights @ each, np.float64) for each in (true, predicted, true * predicted))  # type: ignore[return-value]
+        return tuple((self.weights @ each).astype(np.float64) for each in (true, predicted, true * predicted))  # type: ignore[return-value]
 
     @cached_property
-    def recall(self) -> Array:
+    def recall(self) -> np.ndarray:
         """(B, C), NaN without images of the class."""
         true, _, both = self.counts
         return _ratio(both, true)
 
     @cached_property
-    def f1(self) -> Array:
+    def f1(self) -> np.ndarray:
         """(B, C), NaN without images of the class."""
         true, predicted, both = self.counts
         return np.where(true > 0, _ratio(2 * both, true + predicted), np.nan)
 
-    def right_among(self, k: int) -> Array:
-        """(B,) images whose class is among the k likeliest."""
-        likeliest = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :k]
-        return self.mean((likeliest == self.labels[:, None]).any(axis=1))
-
-    def weighted_f1(self) -> Array:
+    def weighted_f1(self) -> np.ndarray:
         """(B,) mean F1, weighted by the images of each class."""
         return np.nansum(self.f1 * self.counts[0], axis=1) / self.counts[0].sum(axis=1)
 
-    def micro_f1(self) -> Array:
+    def micro_f1(self) -> np.ndarray:
         """(B,) F1 of all decisions together."""
         true, predicted, both = (each.sum(axis=1) for each in self.counts)
         return _ratio(2 * both, true + predicted)
 
-    def mcc(self) -> Array:
-        """(B,) Matthews correlation coefficient; NaN where only one class was drawn, 0 where one is predicted."""
+    def mcc(self) -> np.ndarray:
+        """(B,) Matthews correlation coefficient: NaN if only one class was drawn, 0 if only one is predicted."""
         true, predicted, both = self.counts
         total = true.sum(axis=1)
         above = both.sum(axis=1) * total - (true * predicted).sum(axis=1)
@@ -95,25 +83,25 @@ class Draws:
         return np.where(several, above / np.where(below > 0, below, np.inf), np.nan)
 
     @cached_property
-    def ranked(self) -> tuple[Array, Array]:
-        """(B, C) ROC AUC and average precision of each class against the rest; NaN where they are not defined."""
+    def ranked(self) -> tuple[np.ndarray, np.ndarray]:
+        """(B, C) ROC AUC and average precision of each class against the rest; NaN if undefined."""
         true = self.one_hot(self.labels)
         auc, precision = (np.full((len(self.weights), true.shape[1]), np.nan) for _ in range(2))
         for c in np.flatnonzero(true.any(axis=0)):
             scores = self.probabilities[:, c]
             order = np.argsort(-scores, kind="stable")
-            starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) != 0])  # images of equal scores go together
+            starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) != 0])  # images with equal scores form a group
             drawn = self.weights[:, order].astype(np.float64)
-            there, every = (np.add.reduceat(each, starts, axis=1) for each in (drawn * true[order, c], drawn))
-            above, total = there.cumsum(axis=1), every.cumsum(axis=1)
+            positive, every = (np.add.reduceat(each, starts, axis=1) for each in (drawn * true[order, c], drawn))
+            above, total = positive.cumsum(axis=1), every.cumsum(axis=1)
             positives = above[:, -1]
             negatives = total[:, -1] - positives
-            higher = above - there / 2  # positives ranked above each group, halves for those in it
-            auc[:, c] = _ratio(((every - there) * higher).sum(axis=1), positives * negatives)
-            precision[:, c] = _ratio((there * above / np.maximum(total, 1)).sum(axis=1), positives)
+            higher = above - positive / 2  # positives ranked above each group, and half of those in it
+            auc[:, c] = _ratio(((every - positive) * higher).sum(axis=1), positives * negatives)
+            precision[:, c] = _ratio((positive * above / np.maximum(total, 1)).sum(axis=1), positives)
         return auc, precision
 
-    def calibration_error(self) -> Array:
+    def calibration_error(self) -> np.ndarray:
         """(B,) expected calibration error."""
         confidence, right = decisions(self.labels, self.probabilities)
         gaps, bins = right - confidence.astype(np.float64), bin_of(confidence)
@@ -122,15 +110,15 @@ class Draws:
             each[np.arange(len(gaps)), bins] = gaps
         else:
             np.add.at(each, (np.arange(len(gaps))[:, None], bins), gaps / gaps.shape[1])
-        return np.asarray(np.abs(self.weights @ each).sum(axis=1) / self.weights.sum(axis=1))
+        return np.abs(self.weights @ each).sum(axis=1) / self.weights.sum(axis=1)
 
 
 METRICS = {
-    "accuracy": lambda d: d.mean((d.labels == d.predictions).reshape(len(d.labels), -1).all(axis=1)),
+    "accuracy": lambda d: d.mean(correct(d.labels, d.predictions)),
     "balanced_accuracy": lambda d: _mean(d.recall),
-    "top_2_accuracy": lambda d: d.right_among(2),
-    "top_3_accuracy": lambda d: d.right_among(3),
-    "top_5_accuracy": lambda d: d.right_among(5),
+    "top_2_accuracy": lambda d: d.mean(in_top(d.labels, d.probabilities, 2)),
+    "top_3_accuracy": lambda d: d.mean(in_top(d.labels, d.probabilities, 3)),
+    "top_5_accuracy": lambda d: d.mean(in_top(d.labels, d.probabilities, 5)),
     "log_loss": lambda d: d.mean(losses(d.labels, d.probabilities)),
     "calibration_error": Draws.calibration_error,
     "roc_auc": lambda d: _mean(d.ranked[0]),
@@ -144,73 +132,113 @@ METRICS = {
 SHARES = ("accuracy", "top_2_accuracy", "top_3_accuracy", "top_5_accuracy")  # of images
 
 
+def resamples_for(images: int, classes: int) -> int:
+    """The default number of draws: 1000, or as few as 200 if ranking many images for many classes would take long."""
+    return max(200, min(1000, 200_000_000 // (images * classes)))
+
+
 def resampled(
-    metrics: list[str], labels: Array, probabilities: Array, predictions: Array, resamples: int, seed: int = 0
-) -> dict[str, Array]:
-    """(resamples,) values of each metric, of images drawn anew; the same draws for the same seed and number of images.
+    metrics: Iterable[str], labels: np.ndarray, probabilities: np.ndarray, predictions: np.ndarray,
+    resamples: int | None = None, seed: int = 0,
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """Metrics of images drawn with replacement. The same seed and number of images give the same draws.
 
     Args:
         metrics: names in `METRICS`.
-        labels: (N,) class indices; (N, C) 0/1 when multi-label.
-        probabilities: (N, C), 0..1.
-        predictions: as labels.
+        labels, probabilities, predictions: as in `Draws`.
+        resamples: the number of draws, by default `resamples_for`.
+        seed: seed of the draws.
+
+    Returns:
+        metric -> (resamples,) float64, NaN if the images drawn do not define it.
+
+    >>> labels, p = np.array([0, 1]), np.array([[0.9, 0.1], [0.8, 0.2]])
+    >>> resampled(["accuracy"], labels, p, np.array([0, 0]), resamples=8)["accuracy"].shape
+    (8,)
     """
-    rng, images = np.random.default_rng(seed), len(labels)
-    found: dict[str, list[Array]] = {name: [] for name in metrics}
-    while (missing := resamples - sum(map(len, found[metrics[0]]))) > 0:
-        at_once = min(missing, max(1, AT_ONCE // images))
-        weights = rng.multinomial(images, np.full(images, 1 / images), size=at_once).astype(np.float32)
+    rng, (images, classes) = np.random.default_rng(seed), probabilities.shape
+    resamples, at_once = resamples or resamples_for(images, classes), max(1, WEIGHTS_AT_ONCE // images)
+    found: dict[str, list[np.ndarray]] = {name: [] for name in metrics}
+    for start in range(0, resamples, at_once):
+        size = min(at_once, resamples - start)
+        weights = rng.multinomial(images, np.full(images, 1 / images), size=size).astype(np.float32)
         draws = Draws(weights, labels, probabilities, predictions)
         for name, values in found.items():
             values.append(METRICS[name](draws))
     return {name: np.concatenate(values) for name, values in found.items()}
 
 
-def interval(value: float, replicates: Array, level: float = LEVEL) -> tuple[float, float] | None:
-    """Where the truth lies at this level: the bias-corrected percentiles of Efron (1981).
+def intervals(
+    metrics: Mapping[str, float | None], labels: np.ndarray, probabilities: np.ndarray, predictions: np.ndarray,
+    level: float, resamples: int | None = None, seed: int = 0,
+) -> dict[str, Interval]:  # fmt: skip
+    """The confidence interval of each metric; `Evaluation.bootstrap` says how it is computed.
 
     Args:
-        value: as measured.
-        replicates: (B,) of the same metric; NaN where the images drawn do not define it.
-        level: 0..1, how often such intervals are to hold the truth.
+        metrics: metric -> the value on these images; None if they do not define it.
+        labels, probabilities, predictions: as in `Draws`.
+        level: 0..1, the share of such intervals that is to contain the true value.
+        resamples, seed: as for `resampled`.
+
+    >>> labels, p = np.array([0, 1]), np.array([[0.9, 0.1], [0.2, 0.8]])
+    >>> intervals({"accuracy": 1.0, "mcc": 1.0}, labels, p, labels, level=0.5)
+    {'accuracy': (0.5, 1.0), 'mcc': None}
+    """
+    found: dict[str, Interval] = dict.fromkeys(metrics)
+    known = {name: value for name, value in metrics.items() if value is not None}
+    drawn = resampled(known, labels, probabilities, predictions, resamples, seed)
+    for name, value in known.items():
+        if name == "calibration_error":
+            found[name] = error_interval(value, drawn[name], error_if_calibrated(labels, probabilities, level), level)
+        else:
+            found[name] = interval(value, drawn[name], level)
+            if found[name] is None and name in SHARES:
+                found[name] = share_interval(value, len(labels), level)
+    return found
+
+
+def interval(value: float, replicates: np.ndarray, level: float) -> Interval:
+    """The bias-corrected percentile interval of Efron (1981).
+
+    Args:
+        value: the metric, as measured.
+        replicates: (B,) the metric of each draw; NaN if undefined.
+        level: 0..1, the share of such intervals that is to contain the true value.
 
     Returns:
-        None where all draws give the same, which says nothing: no image was wrong, for one.
+        None if all draws give the same value, which happens if no image is wrong, for example.
     """
     known = np.sort(replicates[np.isfinite(replicates)])
     if len(known) < 2 or known[0] == known[-1]:
         return None
     below = (np.count_nonzero(known < value) + np.count_nonzero(known == value) / 2) / len(known)
     shift = 2 * norm.ppf(np.clip(below, 1 / len(known), 1 - 1 / len(known)))
-    ends = norm.cdf(shift + norm.ppf([(1 - level) / 2, (1 + level) / 2]))
-    low, high = np.quantile(known, ends)
+    low, high = np.quantile(known, norm.cdf(shift + norm.ppf([(1 - level) / 2, (1 + level) / 2])))
     return float(low), float(high)
 
 
-def error_interval(value: float, replicates: Array, by_chance: float, level: float = LEVEL) -> tuple[float, float]:
-    """Of the calibration error, which chance makes larger, the more so the fewer images there are.
+def error_interval(value: float, replicates: np.ndarray, by_chance: float, level: float) -> tuple[float, float]:
+    """The interval of the calibration error, which is biased upwards, more so the fewer images there are.
 
-    The basic bootstrap, which takes that bias off, at half the rate of misses, since it takes off too little; from 0
-    where the error is no larger than chance would make it. In simulations such 90 % intervals hold 84 to 97 %.
-
-    Args:
-        by_chance: `calibration.error_if_calibrated`.
+    The basic bootstrap removes this bias, but not all of it, so its quantiles are taken at half the error rate. The
+    interval begins at 0 if the error is no larger than `by_chance`, which is `calibration.error_if_calibrated`. In
+    simulations, 90 % intervals contained the true error in 84 to 97 % of the samples.
     """
     low, high = 2 * value - np.quantile(replicates, [(3 + level) / 4, (1 - level) / 4])
     return 0.0 if value <= by_chance else max(0.0, float(low)), float(high)
 
 
-def share_interval(value: float, images: int, level: float = LEVEL) -> tuple[float, float]:
-    """Of a share of images, by Clopper and Pearson (1934): holds where no image, or every one, is counted."""
-    found = binomtest(round(value * images), images).proportion_ci(level)
+def share_interval(share: float, images: int, level: float) -> tuple[float, float]:
+    """The interval of a share of images by Clopper and Pearson (1934), which also exists for shares of 0 and 1."""
+    found = binomtest(round(share * images), images).proportion_ci(level)
     return float(found.low), float(found.high)
 
 
-def _ratio(above: Array, below: Array) -> Array:
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.divide(above, below, out=np.full(np.broadcast_shapes(above.shape, below.shape), np.nan), where=below > 0)
 
 
-def _mean(scores: Array) -> Array:
-    """(B,) over the classes that have one."""
+def _mean(scores: np.ndarray) -> np.ndarray:
+    """(B,) mean over the classes whose score is defined."""
     known = np.isfinite(scores)
     return _ratio(np.where(known, scores, 0).sum(axis=1), known.sum(axis=1))

@@ -1,20 +1,16 @@
-"""Judging a classifier: NumPy arrays in, scikit-learn's metrics out; imports no TensorFlow.
-
-`evaluate` gives an `Evaluation` with every metric that applies, `score` computes just one.
-"""
+"""Labels and probabilities -> a checked `Evaluation`: `evaluate` computes every metric that applies, `score` one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import ConfigError, DataError
-from .evaluation import METRICS, Evaluation, defined
-
-__all__ = ["METRICS", "Evaluation", "evaluate", "score"]
+from .evaluation import Evaluation
+from .metrics import METRICS, defined
+from .mistakes import image_name
 
 
 def evaluate(
@@ -22,14 +18,25 @@ def evaluate(
     multi_label: bool = False, names: Iterable[object] = (), thresholds: ArrayLike | None = None,
     metadata: Mapping[str, Iterable[object]] | None = None,
 ) -> Evaluation:  # fmt: skip
-    """Judge the probabilities that a classifier gave to N images of C classes.
+    """Evaluate the probabilities that a classifier gave to N images of C classes.
 
-    labels: (N,) integers 0..C-1, C >= 2; when `multi_label`, (N, C) of 0/1, C >= 1. probabilities: (N, C) in 0..1, kept
-    as float32; each row sums to 1 within 1e-3 unless `multi_label`. names: none, or N. thresholds: multi-label only,
-    one or (C,), 0.5 by default. metadata: columns of N cells, for `slices`. Metrics are as scikit-learn's user guide
-    defines them (section "Metrics and scoring"), the calibration error as arXiv:1706.04599, over 15 bins;
-    ROC AUC and average precision are one against the rest, macro, for two classes too; log loss clips at float32's
-    epsilon. Raises DataError for the first two arguments, with all that is wrong in them, ConfigError for the others.
+    Args:
+        labels: (N,) integers 0..C-1, C >= 2; when multi-label, (N, C) of 0/1, C >= 1.
+        probabilities: (N, C) in 0..1, kept as float32. Unless multi-label, each row sums to 1 within 1e-3.
+        class_names: C different names, in column order.
+        split: the name of the split.
+        multi_label: whether an image may have several labels, or none.
+        names: N names of the images, or none.
+        thresholds: one threshold or (C,), 0.5 by default; multi-label only.
+        metadata: column -> N cells, for `Evaluation.slices`.
+
+    Returns:
+        Metrics as scikit-learn defines them; ROC AUC and average precision are macro averages of each class against
+        the rest, for two classes too. The calibration error is that of arXiv:1706.04599 with 15 bins.
+
+    Raises:
+        DataError: problems with labels or probabilities, all of them together.
+        ConfigError: a problem with another argument.
 
     >>> evaluation = evaluate([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], ["cat", "dog"])
     >>> evaluation
@@ -37,12 +44,8 @@ def evaluate(
     >>> evaluation["balanced_accuracy"], evaluation.most_confused()
     (0.75, [('dog', 'cat', 1)])
     """
-    evaluation = _checked(labels, probabilities, class_names, split, multi_label, names, thresholds)
-    columns = {column: tuple(map(str, cells)) for column, cells in (metadata or {}).items()}
-    if uneven := [column for column, cells in columns.items() if len(cells) != len(evaluation.labels)]:
-        raise ConfigError(f"metadata: expected {len(evaluation.labels)} cells in {', '.join(uneven)}, one an image")
-    evaluation = replace(evaluation, metadata=columns)
-    _ = evaluation.metrics, evaluation.per_class  # computed here, once
+    evaluation = _checked(labels, probabilities, multi_label, thresholds, split, class_names, names, metadata)
+    _ = evaluation.metrics, evaluation.per_class  # computed now, so that reading them later costs nothing
     return evaluation
 
 
@@ -50,66 +53,99 @@ def score(
     metric: str, labels: ArrayLike, probabilities: ArrayLike, multi_label: bool = False,
     thresholds: ArrayLike | None = None,
 ) -> float:  # fmt: skip
-    """Just one of `METRICS`, of arrays as in `evaluate` and equal to what that gives, at the cost of that one.
+    """Compute one metric of `METRICS`, with the value that `evaluate` gives and at the cost of that metric alone.
 
-    Raises ConfigError if no such metric applies; DataError also where the labels do not define it, since a search
-    cannot use an objective that is not a number.
+    Args:
+        metric: its name.
+        labels, probabilities, multi_label, thresholds: as for `evaluate`.
+
+    Raises:
+        ConfigError: there is no such metric for these images.
+        DataError: bad labels or probabilities; also a metric that they do not define, as a search needs a number.
 
     >>> score("accuracy", [0, 1], [[0.9, 0.1], [0.8, 0.2]])
     0.5
     """
-    evaluation = _checked(labels, probabilities, None, "given", multi_label, (), thresholds)
+    evaluation = _checked(labels, probabilities, multi_label, thresholds)
     known = [name for name, row in METRICS.items() if row.applies(multi_label, len(evaluation.class_names))]
     if metric not in known:
         raise ConfigError(f"metric: expected one of {', '.join(known)}; received {metric!r}")
-    if (value := defined(METRICS[metric].compute(evaluation))) is None:
+    value = defined(METRICS[metric].compute(evaluation.labels, evaluation.probabilities, evaluation.predictions))
+    if value is None:
         raise DataError(f"{metric} is undefined: {'; '.join(evaluation.notes) or 'too few classes have images'}")
     return value
 
 
 def _checked(
-    labels: ArrayLike, probabilities: ArrayLike, class_names: Iterable[object] | None, split: str,
-    multi_label: bool, names: Iterable[object], thresholds: ArrayLike | None,
+    labels: ArrayLike, probabilities: ArrayLike, multi_label: bool, thresholds: ArrayLike | None, split: str = "given",
+    class_names: Iterable[object] | None = None, names: Iterable[object] = (),
+    metadata: Mapping[str, Iterable[object]] | None = None,
 ) -> Evaluation:  # fmt: skip
+    y, p = _arrays(labels, probabilities, split, multi_label)
+    classes = p.shape[1]
+    columns = tuple(map(str, range(classes) if class_names is None else class_names))
+    files = tuple(map(str, names))
+    cells = {column: tuple(map(str, given)) for column, given in (metadata or {}).items()}
+    cuts = np.asarray(0.5 if thresholds is None else thresholds, dtype=np.float64)
+    if thresholds is not None and not multi_label:
+        raise ConfigError(f"thresholds: expected none unless multi_label; received {cuts.tolist()}")
+    if problems := list(_argument_problems(p.shape, columns, files, cells, cuts)):
+        raise ConfigError("\n".join(problems))
+    if problems := list(_value_problems(y, p, multi_label, files)):
+        raise DataError("\n".join(f"{split}: {problem}" for problem in problems))
+    y = y.astype(np.int8 if multi_label else np.int64)
+    cuts = np.broadcast_to(cuts, classes).copy()
+    return Evaluation(split, columns, y, p.clip(0, 1), multi_label, files, cuts if multi_label else None, cells)
+
+
+def _arrays(
+    labels: ArrayLike, probabilities: ArrayLike, split: str, multi_label: bool
+) -> tuple[np.ndarray, np.ndarray]:
     try:
-        with np.errstate(over="ignore"):  # what is too large for float32 is reported below
-            truth, p = np.asarray(labels), np.asarray(probabilities).astype(np.float32)
+        with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, which is reported later
+            y, p = np.asarray(labels), np.asarray(probabilities).astype(np.float32)
     except (TypeError, ValueError) as error:
         raise DataError(f"{split}: expected labels and probabilities that are arrays; received: {error}") from error
-    fewest, wanted, other = (1, "(N, C) 0/1", "class indices") if multi_label else (2, "(N,) class indices", "one-hot")
-    columns, shape = p.shape[1] if p.ndim == 2 else 0, p.shape if multi_label else p.shape[:1]
-    if not p.size or columns < fewest or truth.shape != shape or truth.dtype.kind not in "biuf":
+    kind = (1, "(N, C) 0/1", "class indices") if multi_label else (2, "(N,) class indices", "one-hot")
+    fewest, expected, other = kind
+    matching = p.ndim == 2 and y.shape == (p.shape if multi_label else p.shape[:1]) and y.dtype.kind in "biuf"
+    if not (matching and p.size and p.shape[1] >= fewest):
         raise DataError(
-            f"{split}: expected labels {wanted} and probabilities (N, C), N >= 1, C >= {fewest}; received labels"
-            f" {truth.shape} {truth.dtype} and probabilities {p.shape}. This usually occurs when the labels are {other}"
-            " or class names, or when labels and probabilities are not of the same images"
+            f"{split}: expected labels {expected} and probabilities (N, C), N >= 1, C >= {fewest}; received labels"
+            f" {y.shape} {y.dtype} and probabilities {p.shape}. Usually the labels are {other} or class names, or"
+            " labels and probabilities are not of the same images"
         )
-    classes = tuple(map(str, range(columns) if class_names is None else class_names))
-    if not len(classes) == len(set(classes)) == columns:
-        raise ConfigError(f"class_names: expected {columns} different names, in column order; received {classes}")
-    if len(files := tuple(map(str, names))) not in (0, len(p)):
-        raise ConfigError(f"names: expected none, or one for each of {len(p)} images; received {len(files)}")
-    cuts = np.asarray(0.5 if thresholds is None else thresholds, dtype=np.float64)
-    allowed = cuts.shape in ((), (columns,)) and bool(((cuts >= 0) & (cuts <= 1)).all())
-    if not allowed or (thresholds is not None and not multi_label):
-        raise ConfigError(f"thresholds: expected one or {columns} in 0..1, if multi_label; received {cuts.tolist()}")
+    return y, p
 
-    valid, finite, inside = range(2 if multi_label else columns), np.isfinite(p), (p >= -1e-6) & (p <= 1 + 1e-6)
+
+def _argument_problems(
+    shape: tuple[int, ...], class_names: tuple[str, ...], names: tuple[str, ...],
+    metadata: Mapping[str, tuple[str, ...]], thresholds: np.ndarray,
+) -> Iterator[str]:  # fmt: skip
+    images, classes = shape
+    if not len(class_names) == len(set(class_names)) == classes:
+        yield f"class_names: expected {classes} different names, in column order; received {class_names}"
+    if len(names) not in (0, images):
+        yield f"names: expected none, or one for each of {images} images; received {len(names)}"
+    for column, cells in metadata.items():
+        if len(cells) != images:
+            yield f"metadata: expected {images} cells in {column}, one per image; received {len(cells)}"
+    if thresholds.shape not in ((), (classes,)) or not ((thresholds >= 0) & (thresholds <= 1)).all():
+        yield f"thresholds: expected one or {classes} in 0..1; received {thresholds.tolist()}"
+
+
+def _value_problems(y: np.ndarray, p: np.ndarray, multi_label: bool, names: tuple[str, ...]) -> Iterator[str]:
+    last = 1 if multi_label else p.shape[1] - 1
+    finite, inside = np.isfinite(p), (p >= -1e-6) & (p <= 1 + 1e-6)
     sums = np.where(inside, p, 0).sum(axis=1, dtype=np.float64)
-    off = inside.all(axis=1) & (abs(sums - 1) > 1e-3) & (not multi_label)
-    problems = []
+    uneven = inside.all(axis=1) & (abs(sums - 1) > 1e-3) & (not multi_label)
     for bad, values, expected, cause in (
-        (~np.isin(truth, valid), truth, f"whole labels in 0..{valid[-1]}", "labels of another list of classes"),
+        (~np.isin(y, range(last + 1)), y, f"whole labels in 0..{last}", "labels of another list of classes"),
         (~finite, p, "finite probabilities", "training that diverged: lower the learning rate"),
         (finite & ~inside, p, "probabilities in 0..1", "logits: apply the softmax or sigmoid first"),
-        (off, sums, "probabilities that sum to 1 for each image", "sigmoids of a multi-label classifier"),
+        (uneven, sums, "probabilities that sum to 1 for each image", "sigmoids of a multi-label classifier"),
     ):
         if bad.any():
-            first, images = np.argwhere(bad)[0], bad.reshape(len(p), -1).any(axis=1).sum()
-            where = files[first[0]] if files else f"image {first[0]}"
-            received = f"{values[tuple(first)]} for {where} (in all {images} of {len(p)} images)"
-            problems.append(f"{split}: expected {expected}; received {received}; the usual cause is {cause}")
-    if problems:
-        raise DataError("\n".join(problems))
-    truth, cuts = truth.astype(np.int8 if multi_label else np.int64), np.broadcast_to(cuts, columns).copy()
-    return Evaluation(split, classes, truth, p.clip(0, 1), multi_label, files, cuts if multi_label else None)
+            first, images = tuple(np.argwhere(bad)[0]), bad.reshape(len(p), -1).any(axis=1).sum()
+            received = f"{values[first]} for {image_name(names, first[0])} (in all {images} of {len(p)} images)"
+            yield f"expected {expected}; received {received}; the usual cause is {cause}"

@@ -1,27 +1,28 @@
-"""Where a classifier was wrong, image by image: losses, and those that surprised it most. Arrays in, no TensorFlow."""
+"""Which images a classifier got right and wrong: losses, the most surprising images, the most confused classes.
+
+Arrays are named alike in this package: `labels` are (N,) class indices, or (N, C) 0/1 when multi-label; `probabilities`
+are (N, C) in 0..1; `predictions` have the form of `labels`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """An image whose label surprised a classifier; not always wrong, but the worst are.
+    """An image whose label had a high loss. It may have been predicted correctly, although the worst are not.
 
     Args:
-        row: of the evaluation.
-        name: what the image is called, its file as a rule; "image 3" where nothing is known of it.
-        true: its classes; several, or none, only when multi-label.
-        predicted: what was predicted.
-        probability: of its class; multi-label: of the decision that was worst.
-        loss: cross-entropy in nats; multi-label: the mean over classes.
+        row: its row in the evaluation.
+        name: its name, usually its file; "image 3" if the evaluation has no names.
+        true: its classes; several or none only when multi-label.
+        predicted: the predicted classes.
+        probability: 0..1, of its true class; multi-label: of its worst decision.
+        loss: its cross-entropy in nats; multi-label: the mean over classes.
     """
 
     row: int
@@ -33,57 +34,89 @@ class Mistake:
 
     @property
     def wrong(self) -> bool:
-        """Whether the prediction is not all right."""
+        """Whether any part of the prediction is wrong."""
         return self.true != self.predicted
 
     def __str__(self) -> str:
-        said = "right" if not self.wrong else f"predicted {'|'.join(self.predicted) or 'nothing'}"
-        return f"{self.name}: {'|'.join(self.true) or 'nothing'} ({self.probability:.1%}), {said}"
+        verdict = f"predicted {'|'.join(self.predicted) or 'nothing'}" if self.wrong else "right"
+        return f"{self.name}: {'|'.join(self.true) or 'nothing'} ({self.probability:.1%}), {verdict}"
 
 
-def given_to_truth(labels: Array, probabilities: Array) -> Array:
-    """(N,) or, when multi-label, (N, C): the probability of what is true, clipped as by scikit-learn."""
+def image_name(names: Sequence[str], row: int | np.integer) -> str:
+    """The name of an image, or its row number if there are no names."""
+    return names[int(row)] if names else f"image {row}"
+
+
+def correct(labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+    """(N,) bool: images whose labels are all predicted correctly."""
+    return (labels == predictions).reshape(len(labels), -1).all(axis=1)
+
+
+def in_top(labels: np.ndarray, probabilities: np.ndarray, k: int) -> np.ndarray:
+    """(N,) bool: images whose class is among the k most probable; the first of equal classes counts as more probable.
+
+    scikit-learn prefers the last of equal classes, by which top-2 accuracy can be lower than accuracy.
+
+    >>> in_top(np.array([1, 2]), np.array([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]]), k=2).tolist()
+    [True, False]
+    """
+    top = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+    return (top == labels[:, None]).any(axis=1)
+
+
+def true_probabilities(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """(N,) float64 probability of the true class; multi-label: (N, C) of each correct decision.
+
+    Clipped at the epsilon of float32, as in `sklearn.metrics.log_loss`.
+    """
     p = probabilities.astype(np.float64)
-    single = labels.ndim == 1
-    truth = p[np.arange(len(p)), labels] / p.sum(axis=1) if single else np.where(labels > 0, p, 1 - p)
-    return np.asarray(truth.clip(np.finfo(np.float32).eps, 1))
+    true = p[np.arange(len(p)), labels] / p.sum(axis=1) if labels.ndim == 1 else np.where(labels > 0, p, 1 - p)
+    return true.clip(np.finfo(np.float32).eps, 1)
 
 
-def losses(labels: Array, probabilities: Array) -> Array:
-    """(N,) float64 cross-entropy of each image in nats; multi-label: the mean of its binary ones."""
-    found = -np.log(given_to_truth(labels, probabilities))
-    return found if found.ndim == 1 else np.asarray(found.mean(axis=1))
+def losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """(N,) float64 cross-entropy of each image in nats; multi-label: the mean of its binary cross-entropies.
+
+    >>> losses(np.array([0, 1]), np.array([[0.5, 0.5], [0.9, 0.1]])).round(3).tolist()
+    [0.693, 2.303]
+    """
+    return -np.log(true_probabilities(labels, probabilities)).reshape(len(labels), -1).mean(axis=1)
 
 
-def surprises(
-    labels: Array,
-    probabilities: Array,
-    predictions: Array,
-    class_names: tuple[str, ...],
-    names: tuple[str, ...],
-    limit: int,
-) -> list[Mistake]:
+def top_losses(
+    labels: np.ndarray, probabilities: np.ndarray, predictions: np.ndarray,
+    class_names: Sequence[str], names: Sequence[str], limit: int,
+) -> list[Mistake]:  # fmt: skip
     """The images with the highest losses, highest first.
 
     Args:
-        labels: (N,) class indices; (N, C) 0/1 when multi-label.
-        probabilities: (N, C), 0..1.
-        predictions: as labels.
-        names: N, or none.
+        names: (N,) names of the images, or empty.
+        limit: maximum number of images.
     """
-    loss, truth = losses(labels, probabilities), given_to_truth(labels, probabilities)
+    loss, true = losses(labels, probabilities), true_probabilities(labels, probabilities)
 
-    def named(row: Array) -> tuple[str, ...]:
-        return (class_names[int(row)],) if row.ndim == 0 else tuple(class_names[c] for c in np.flatnonzero(row))
+    def classes(row: np.ndarray) -> tuple[str, ...]:
+        return tuple(class_names[int(c)] for c in (np.flatnonzero(row) if row.ndim else [row]))
 
     return [
         Mistake(
-            row=int(row),
-            name=names[row] if names else f"image {row}",
-            true=named(labels[row]),
-            predicted=named(predictions[row]),
-            probability=float(truth[row].min()),
-            loss=float(loss[row]),
+            int(row), image_name(names, row), classes(labels[row]), classes(predictions[row]),
+            probability=float(true[row].min()), loss=float(loss[row]),
         )
         for row in np.argsort(-loss, kind="stable")[:limit]
-    ]
+    ]  # fmt: skip
+
+
+def most_confused(confusion_matrix: np.ndarray, class_names: Sequence[str], limit: int) -> list[tuple[str, str, int]]:
+    """(true class, predicted class, number of images) of the most frequent errors, most frequent first.
+
+    Args:
+        confusion_matrix: (C, C) int, true class by predicted class.
+        limit: maximum number of pairs.
+
+    >>> most_confused(np.array([[5, 2], [1, 9]]), ["cat", "dog"], limit=5)
+    [('cat', 'dog', 2), ('dog', 'cat', 1)]
+    """
+    errors = confusion_matrix - np.diag(confusion_matrix.diagonal())
+    pairs = zip(*np.unravel_index(np.argsort(-errors, axis=None, kind="stable")[:limit], errors.shape), strict=True)
+    return [(class_names[a], class_names[b], int(errors[a, b])) for a, b in pairs if errors[a, b]]

@@ -1,39 +1,69 @@
-"""An evaluation in words and tables, for a terminal."""
+"""An evaluation as text, for a terminal."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from textwrap import shorten
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from .evaluation import Evaluation
-from ..display import number, table
+import numpy as np
 
-_MAX_ROWS, _MAX_MATRIX, _MAX_NOTE, _MAX_LINE = 30, 12, 300, 110  # what still reads well in a terminal
+from ..display import ends, score, table
+from .bootstrap import Interval
+from .metrics import ClassScores, lowest_f1
+
+_MAX_ROWS, _MAX_MATRIX, _MAX_NOTE, _MAX_LINE = 30, 12, 300, 110  # what is readable in a terminal
 
 
-def summary(evaluation: Evaluation) -> str:
-    """Metrics with their intervals, scores of each class, what is confused with what."""
-    blocks = ["\n".join([repr(evaluation), *(shorten(f"Note: {note}", _MAX_NOTE) for note in evaluation.notes)])]
-    ends = {name: ("", "") if found is None else map(number, found) for name, found in evaluation.intervals.items()}
-    metrics = [[name, number(value), *ends[name]] for name, value in evaluation.metrics.items()]
-    blocks.append(table([["metric", "", "95 % from", "to"], *metrics]))
-    rows, num_classes = evaluation.per_class, len(evaluation.class_names)
+def headline(split: str, metric: str, value: float | None, interval: Interval, images: int, classes: int) -> str:
+    """One line with the most important metric.
+
+    >>> headline("test", "accuracy", 0.5, (0.25, 0.75), images=1, classes=2)
+    'Test: accuracy 0.500 (95 % interval 0.250 to 0.750; 1 image, 2 classes)'
+    """
+    counts = f"{images} image{'s' * (images > 1)}, {classes} class{'es' * (classes > 1)}"
+    between = "" if interval is None else f"95 % interval {ends(interval)}; "
+    return f"{split[:1].upper()}{split[1:]}: {metric} {score(value)} ({between}{counts})"
+
+
+def notes(split: str, per_class: Sequence[ClassScores], images: int, multi_label: bool) -> tuple[str, ...]:
+    """Which classes macro averages leave out, and which metrics are undefined."""
+    absent, full = (", ".join(row.name for row in per_class if row.support == n) for n in (0, images))
+    undefined = "ROC AUC" if multi_label else "ROC AUC and MCC"
+    found = [f"no {split} images of {absent}: left out of macro averages"] if absent else []
+    return (*found, *([f"all {split} images are of {full}: {undefined} undefined"] if full else []))
+
+
+def summary(
+    title: str, notes: Sequence[str], metrics: Mapping[str, float | None], intervals: Mapping[str, Interval],
+    per_class: Sequence[ClassScores], confused: Mapping[tuple[str, str], Sequence[str]], confusion_matrix: np.ndarray,
+) -> str:  # fmt: skip
+    """Metrics with their intervals, scores of each class, confused classes and the confusion matrix.
+
+    Args:
+        confused: (true class, predicted class) -> names of the images.
+        confusion_matrix: (C, C) int; multi-label: (C, 2, 2).
+    """
+    blocks = ["\n".join([title, *(shorten(f"Note: {note}", _MAX_NOTE) for note in notes)])]
+    rows = [[name, score(value), *map(score, intervals[name] or ())] for name, value in metrics.items()]
+    rows = [[*row, *[""] * (4 - len(row))] for row in rows]  # without an interval
+    blocks.append(table([["metric", "", "95 % from", "to"], *rows]))
+
+    shown, num_classes = per_class, len(per_class)
     if num_classes > _MAX_ROWS:
         blocks.append(f"The {_MAX_ROWS} of {num_classes} classes with the lowest F1, worst first:")
-        rows = evaluation.lowest_f1(_MAX_ROWS)
-    cells = [[row.name, *map(number, astuple(row)[1:-1]), str(row.support)] for row in rows]
-    blocks.append(table([["class", "precision", "recall", "f1", "roc_auc", "avg_precision", "images"], *cells]))
-    if pairs := evaluation.most_confused():
-        lines = [
-            shorten(f"{a} -> {b}: {n} ({', '.join(evaluation.confused_images(a, b))})", _MAX_LINE) for a, b, n in pairs
-        ]
-        blocks.append("\n".join(["Most confused:", *(f"  {line}" for line in lines)]))
+        shown = lowest_f1(per_class, _MAX_ROWS)
+    rows = [[row.name, *map(score, astuple(row)[1:-1]), str(row.support)] for row in shown]
+    blocks.append(table([["class", "precision", "recall", "f1", "roc_auc", "avg_precision", "images"], *rows]))
+
+    if confused:
+        lines = (f"{a} -> {b}: {len(images)} ({', '.join(images)})" for (a, b), images in confused.items())
+        blocks.append("\n".join(["Most confused:", *(f"  {shorten(line, _MAX_LINE)}" for line in lines)]))
     if num_classes <= _MAX_MATRIX:
-        columns = ["tn", "fp", "fn", "tp"] if evaluation.multi_label else [str(i + 1) for i in range(num_classes)]
-        matrix = evaluation.confusion_matrix.reshape(num_classes, -1).astype(str).tolist()
-        cells = [[f"{i + 1:>2} {name}", *matrix[i]] for i, name in enumerate(evaluation.class_names)]
-        what = "right and wrong, absent and present" if evaluation.multi_label else "rows: true, columns: predicted"
-        blocks.append(f"Confusion matrix ({what}):\n{table([['', *columns], *cells])}")
+        multi_label = confusion_matrix.ndim == 3
+        columns = ["tn", "fp", "fn", "tp"] if multi_label else [str(i + 1) for i in range(num_classes)]
+        cells = confusion_matrix.reshape(num_classes, -1).astype(str).tolist()
+        rows = [[f"{i + 1:>2} {row.name}", *cells[i]] for i, row in enumerate(per_class)]
+        what = "right and wrong, absent and present" if multi_label else "rows: true, columns: predicted"
+        blocks.append(f"Confusion matrix ({what}):\n{table([['', *columns], *rows])}")
     return "\n\n".join(blocks)

@@ -69,7 +69,7 @@ def add_dense(x: Any, head: Head, num_classes: int, *, multi_label: bool = False
 def head_model(
     num_features: int, head: Head, num_classes: int, *, multi_label: bool = False, seed: int = 0
 ) -> keras.Model:
-    """The head alone, from (B, num_features) pooled features to (B, num_classes), with the layers of the whole network."""
+    """The head alone: (B, num_features) pooled features to (B, num_classes), with the layers of the whole network."""
     features = keras.Input((num_features,), name="features")
     return keras.Model(features, add_dense(features, head, num_classes, multi_label=multi_label, seed=seed))
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..display import render
+from ..evaluation.calibration import calibration_text
 from ..network.weights import PRESETS
 from ..run import write_whole
-from .report import calibration_words
 
 if TYPE_CHECKING:
     from ..classifier import Classifier
@@ -53,7 +53,7 @@ def card(classifier: Classifier) -> str:
         confused=()
         if evaluation is None
         else [(plain(a), plain(b), count) for a, b, count in evaluation.most_confused()],
-        calibration=calibration_words(record.summary.get("calibration"), description.temperature),
+        calibration=calibration_text(record.summary.get("calibration"), description.temperature),
         licence=preset.licence if preset else "",
         versions=record.environment.get("versions") or description.versions,
         call=call,

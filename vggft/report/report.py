@@ -15,6 +15,7 @@ from ..artifact.record import Record
 from ..data.reading import read_image
 from ..display import jpeg_url, render
 from ..errors import DataError
+from ..evaluation.calibration import calibration_text
 from ..evaluation.evaluation import Evaluation
 from ..evaluation.mistakes import Mistake
 from ..network.blocks import BLOCKS
@@ -119,7 +120,7 @@ def judged(classifier: Classifier, evaluation: Evaluation, record: Record) -> di
             "words": f"When it says 80 %, is it right 8 times in 10? On average confidence and accuracy are "
             f"{100 * (error or 0):.1f} points apart (the expected calibration error, over 15 bins)."
         },
-        "calibration": calibration_words(record.summary.get("calibration"), classifier.description.temperature),
+        "calibration": calibration_text(record.summary.get("calibration"), classifier.description.temperature),
         "mistakes": mistakes(classifier, evaluation, record),
     }
     if evaluation.multi_label:
@@ -219,18 +220,6 @@ def slices(evaluation: Evaluation, metric: str) -> dict[str, list[dict[str, Any]
                 for name, each in evaluation.slices(column).items()
             ]
     return found
-
-
-def calibration_words(told: Mapping[str, Any] | None, temperature: float) -> str:
-    """What was done so that probabilities mean what they say."""
-    if told is None:
-        done = f"Its logits are divided by a temperature of {temperature:.3f}." if temperature != 1 else ""
-        return done or "It was not calibrated; its method calibrate fits a temperature."
-    words = [f"Calibrated by a temperature of {told['temperature']:.3f}, from {told['images']} {told['split']} images."]
-    for split, (before, after) in told["calibration_error"].items():
-        could = "" if after < before else "; it could not be lowered there"
-        words.append(f"The error on {split} images was {before:.3f} before and is {after:.3f} after{could}.")
-    return " ".join(words)
 
 
 def mistakes(classifier: Classifier, evaluation: Evaluation, record: Record) -> list[dict[str, Any]]:

@@ -12,7 +12,8 @@ from typing import Any
 
 from ..classifier import Classifier
 from ..display import render
-from ..evaluation.evaluation import METRICS, Evaluation
+from ..evaluation.evaluation import Evaluation
+from ..evaluation.metrics import METRICS
 from ..report import plots
 from ..run import whole_file
 from .trial import Trial, ranked
@@ -29,8 +30,9 @@ class SearchResult:
         trials: all trials, in the order of their numbers.
         best: the trial with the best score; of equal ones, the one with the lower validation loss.
         classifier: the winner, evaluated on test images if there are any.
-        objective: the metric that was searched for, one of `vggft.evaluate.METRICS`.
-        winner: `"scored"` if it has the weights that were scored, `"refit"` if it was trained anew on train and validation images.
+        objective: the metric that was searched for, one of `vggft.evaluation.metrics.METRICS`.
+        winner: `"scored"` if it has the weights that were scored, `"refit"` if it was trained anew on train and
+            validation images.
         stopped: why the search ended early; empty if it did not.
     """
 

@@ -18,7 +18,7 @@ from ..classifier import Classifier, load
 from ..config import Augment, Head, Training
 from ..costs import estimate_search
 from ..errors import ConfigError, SearchError
-from ..evaluation.evaluation import METRICS
+from ..evaluation.metrics import METRICS
 from ..network.blocks import BLOCKS
 from ..pipeline import Request, Run, open_run
 from ..run import RunDirectory

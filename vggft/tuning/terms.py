@@ -12,7 +12,7 @@ import keras_tuner
 from ..config import Head, Training
 from ..data.pool import Pool
 from ..errors import ConfigError, VggftError
-from ..evaluation.evaluation import METRICS
+from ..evaluation.metrics import METRICS
 from ..training.experiment import named
 from ..training.phases import Setting
 from .oracles import ALGORITHMS, hyperband_first, hyperband_parts

@@ -1,0 +1,43 @@
+"""The text of an evaluation: aligned tables, limited to what is readable in a terminal."""
+
+import numpy as np
+from four_images import MULTI_LABELS, MULTI_PROBABILITIES, letters
+
+from vggft.evaluation.checks import evaluate
+
+
+def test_text():
+    names = ["rose", "tulip", "雛菊"]
+    text = str(evaluate([0, 0, 0, 1, 2], np.eye(3)[[1, 1, 0, 1, 0]], names, names=list("vwxyz")))
+    lines = text.splitlines()
+    assert lines[0] == "Test: accuracy 0.400 (95 % interval 0.000 to 0.600; 5 images, 3 classes)"
+    assert "  balanced_accuracy  0.444      0.000   0.835" in lines
+    assert "  rose -> tulip: 2 (v, w)" in lines and "  雛菊 -> rose: 1 (z)" in lines
+    assert lines.index("  rose -> tulip: 2 (v, w)") < lines.index("  雛菊 -> rose: 1 (z)")
+    assert "  class  precision  recall     f1  roc_auc  avg_precision  images" in lines
+    assert "  rose       0.500   0.333  0.400    0.417          0.567       3" in lines
+    assert "  雛菊       0.000   0.000  0.000    0.500          0.200       1" in lines  # ties; 2 characters, 4 cells
+    assert lines[-3:] == ["   1 rose   1  2  0", "   2 tulip  0  1  0", "   3 雛菊   1  0  0"]
+    assert not any(line != line.rstrip() for line in lines)
+
+
+def test_text_of_many_classes_shows_the_worst():
+    y = np.arange(40)
+    predicted = y.copy()
+    predicted[[33, 34]] = 0
+    text = str(evaluate(y, np.eye(40)[predicted], letters(40), split="validation"))
+    assert text.startswith("Validation: accuracy 0.950 (95 % interval 0.900 to 1.000; 40 images, 40 classes)")
+    assert "The 30 of 40 classes with the lowest F1, worst first:" in text
+    rows = [line.split()[0] for line in text.splitlines() if line.startswith("  class") and "precision" not in line]
+    assert rows[:4] == ["class33", "class34", "class0", "class1"]
+    table = text[text.index("avg_precision") :].split("\n\n")[0]
+    assert len(table.splitlines()) == 31
+    assert "class33 -> class0: 1" in text
+    assert "Confusion matrix" not in text
+
+
+def test_text_multi_label():
+    text = str(evaluate(MULTI_LABELS, MULTI_PROBABILITIES, ["x", "y"], multi_label=True))
+    assert text.startswith("Test: average_precision 0.875 (95 % interval 0.625 to 1.000; 4 images, 2 classes)")
+    assert "Most confused" not in text
+    assert text.endswith("      tn  fp  fn  tp\n   1 x   1   0   1   2\n   2 y   1   1   1   1")
