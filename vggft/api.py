@@ -13,9 +13,9 @@ from .config import Augment, Head, Training
 from .costs import Estimate, estimate_run
 from .errors import ConfigError
 from .network.blocks import BLOCKS
-from .pipeline import Request, introduce, open_run
+from .pipeline import introduce, open_run
 from .run import RunDirectory
-from .training.experiment import Experiment
+from .training.experiment import Experiment, Request
 from .training.fit import train
 from .training.phases import Setting
 from .training.resampling import Fold

@@ -2,59 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from .artifact.judge import check_adjustments, judge
 from .artifact.record import Record, write_pictures
 from .classifier import Classifier
-from .config import Head, Training
 from .costs import Estimate
 from .errors import ConfigError
 from .features.extract import Pass
-from .network.blocks import frozen_blocks
 from .progress import Narrator
 from .run import RunDirectory, environment
-from .training.experiment import Augmentation, Experiment, FeatureBank, make_experiment, named
+from .training.experiment import Experiment, FeatureBank, Request, make_experiment
 from .training.fit import Fitted
 from .training.phases import Setting
-
-
-@dataclass(frozen=True)
-class Request:
-    """The arguments that `finetune` and `search` share, as they were given; `finetune` documents them."""
-
-    dataset: Any
-    num_classes: int
-    validation: Any = 0.2
-    test: Any = None
-    backbone: str | os.PathLike[str] = "vgg16_imagenet"
-    freeze: str | Iterable[str] = "all"
-    head: Head | None = None
-    training: Training | None = None
-    augment: Augmentation = None
-    image_size: int | None = None
-    precision: str = "auto"
-    on_bad_image: Literal["raise", "skip"] = "raise"
-    calibrate: bool = False
-    tune_thresholds: bool = False
-    run_dir: str | os.PathLike[str] | None = None
-    resume: bool = False
-    seed: int = 0
-    verbose: int = 1
-
-    def setting(self) -> Setting:
-        """What is trained, with everything that was left out at its default."""
-        return Setting(frozen_blocks(self.freeze), self.head or Head(), self.training or Training())
-
-    def arguments(self) -> dict[str, Any]:
-        """What `config.json` does not say, for `environment.json`: where the data came from."""
-        names = ("dataset", "validation", "test", "backbone", "on_bad_image")
-        return {name: named(getattr(self, name)) for name in names}
 
 
 class Run:
@@ -196,21 +160,7 @@ def open_run(
         DataError, ConfigError, WeightsError, CacheError, RunError: before any training, saying what to do.
     """
     narrator = Narrator(request.verbose)
-    experiment = make_experiment(
-        request.dataset,
-        request.num_classes,
-        settings=settings,
-        validation=request.validation,
-        test=request.test,
-        backbone=request.backbone,
-        augment=request.augment,
-        image_size=request.image_size,
-        precision=request.precision,
-        on_bad_image=request.on_bad_image,
-        seed=request.seed,
-        earlier=directory.earlier,
-        narrator=narrator,
-    )
+    experiment = make_experiment(request, settings, earlier=directory.earlier, narrator=narrator)
     if len(learned) > 1 and "test" not in experiment.pool.rows:
         raise ConfigError(
             "winner='refit', which is the default with folds, learns from the validation images too, so nothing would "

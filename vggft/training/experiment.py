@@ -1,4 +1,4 @@
-"""What all trainings of a run share: the images, the pretrained weights, the precision, and frozen features."""
+"""What all trainings of a run share: the arguments, the images, the pretrained weights, and frozen features."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..data.pool import Pool, prepare
 from ..data.views import changer
 from ..errors import ConfigError
 from ..features.extract import Pass, Prefix, frozen_features, passes
-from ..network.blocks import BLOCKS
+from ..network.blocks import BLOCKS, MIN_IMAGE_SIZE, frozen_blocks
 from ..network.description import Description, build
 from ..network.freezing import assign_weights, set_frozen
 from ..network.precision import check_precision, choose, measure, policy
@@ -27,6 +27,39 @@ from .batches import Examples, Transform
 from .phases import Phase, Setting, phases_of
 
 Augmentation: TypeAlias = "Augment | Callable[[np.ndarray], np.ndarray] | None"
+
+
+@dataclass(frozen=True)
+class Request:
+    """The arguments that `finetune` and `search` share, as they were given; `finetune` documents them."""
+
+    dataset: Any
+    num_classes: int
+    validation: Any = 0.2
+    test: Any = None
+    backbone: str | os.PathLike[str] = "vgg16_imagenet"
+    freeze: str | Iterable[str] = "all"
+    head: Head | None = None
+    training: Training | None = None
+    augment: Augmentation = None
+    image_size: int | None = None
+    precision: str = "auto"
+    on_bad_image: Literal["raise", "skip"] = "raise"
+    calibrate: bool = False
+    tune_thresholds: bool = False
+    run_dir: str | os.PathLike[str] | None = None
+    resume: bool = False
+    seed: int = 0
+    verbose: int = 1
+
+    def setting(self) -> Setting:
+        """What is trained, with everything that was left out at its default."""
+        return Setting(frozen_blocks(self.freeze), self.head or Head(), self.training or Training())
+
+    def arguments(self) -> dict[str, Any]:
+        """What `config.json` does not say, for `environment.json`: where the data came from."""
+        names = ("dataset", "validation", "test", "backbone", "on_bad_image")
+        return {name: named(getattr(self, name)) for name in names}
 
 
 @dataclass(frozen=True)
@@ -166,50 +199,39 @@ class Experiment:
 
 
 def make_experiment(
-    dataset: Any,
-    num_classes: int,
-    *,
-    settings: Sequence[Setting],
-    validation: Any = 0.2,
-    test: Any = None,
-    backbone: str | os.PathLike[str] = "vgg16_imagenet",
-    augment: Augmentation = None,
-    image_size: int | None = None,
-    precision: str = "auto",
-    on_bad_image: Literal["raise", "skip"] = "raise",
-    seed: int = 0,
-    earlier: Mapping[str, Any] | None = None,
-    narrator: Narrator,
+    request: Request, settings: Sequence[Setting], *, earlier: Mapping[str, Any], narrator: Narrator
 ) -> Experiment:
-    """Check everything, read the images, and measure the machine for a moment; arguments as for `finetune`.
+    """Check everything, read the images, and measure the machine for a moment.
 
     Args:
         settings: what may be trained: one setting for each choice of frozen blocks.
-        earlier: the configuration of the run that is resumed, since a measurement may come out differently.
+        earlier: the configuration of the run that is resumed, since a measurement may come out differently; or empty.
 
     Raises:
         DataError, ConfigError, WeightsError, CacheError: before anything is computed, listing all problems of the data.
     """
-    num_classes, seed = _whole("num_classes", num_classes, 2), _whole("seed", seed, 0)
+    num_classes, seed = _whole("num_classes", request.num_classes, 2), _whole("seed", request.seed, 0)
+    augment, precision = request.augment, request.precision
     for setting in settings:
         check_kinds(setting.head, setting.training, augment)
     check_precision(precision)
-    pretrained = load_pretrained(backbone)
-    image_size = pretrained.image_size if image_size is None else _whole("image_size", image_size, 32)
+    pretrained = load_pretrained(request.backbone)
+    asked = request.image_size
+    image_size = pretrained.image_size if asked is None else _whole("image_size", asked, MIN_IMAGE_SIZE)
     cache = Cache()
     pool = prepare(
-        dataset,
+        request.dataset,
         num_classes,
-        validation=validation,
-        test=test,
+        validation=request.validation,
+        test=request.test,
         image_size=image_size,
         seed=seed,
-        on_bad_image=on_bad_image,
+        on_bad_image=request.on_bad_image,
         cache=cache,
         narrator=narrator,
     )
     if pool.multi_label and any(setting.training.class_weight for setting in settings):
-        raise ConfigError("Training.class_weight needs one label an image; these images have several.")
+        raise ConfigError("Training.class_weight needs one label per image; these images have several.")
     transform: Transform | None = None
     learning = {block for setting in settings for block in BLOCKS if block not in setting.frozen}
     if augment is not None and ("block1" in learning or getattr(augment, "views", None) is None):

@@ -20,9 +20,9 @@ from ..costs import estimate_search
 from ..errors import ConfigError, SearchError
 from ..evaluation.metrics import METRICS
 from ..network.blocks import BLOCKS
-from ..pipeline import Request, Run, open_run
+from ..pipeline import Run, open_run
 from ..run import RunDirectory
-from ..training.experiment import FeatureBank
+from ..training.experiment import FeatureBank, Request
 from ..training.fit import Fitted, train
 from ..training.phases import Setting
 from ..training.resampling import Fold, resample
