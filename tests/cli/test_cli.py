@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import json
 import re
 from pathlib import Path
@@ -187,6 +188,69 @@ def test_search_prints_its_trials_and_where_they_are(folder: Path, tiny_weights:
         run("search", folder, *fixed, "--resume")
     with pytest.raises(vggft.ConfigError, match="--units needs a value"):
         run("search", folder, *fixed, "--units", " ")
+
+
+@pytest.mark.parametrize(("command", "home"), [("finetune", "vggft.api"), ("search", "vggft.tuning.search")])
+def test_a_command_passes_on_every_argument_of_the_function(
+    command: str, home: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = set(inspect.signature(getattr(vggft, command)).parameters) - {"dataset"}
+
+    def passed_on(*options: Any) -> dict[str, Any]:
+        given: dict[str, Any] = {}
+
+        def end(dataset: Any, **arguments: Any) -> None:
+            given.update(arguments, dataset=dataset)
+            raise vggft.RunError("far enough")
+
+        with monkeypatch.context() as patch, pytest.raises(vggft.RunError, match="far enough"):
+            patch.setattr(f"{home}.{command}", end)
+            run(command, "data.csv", *options)
+        return given
+
+    given = passed_on("--num-classes", 3, "--augment", "--freeze", "block4", "--run-dir", "runs/a")
+    assert given.pop("dataset") == "data.csv" and set(given) == arguments
+    assert (given["augment"], given["freeze"], given["run_dir"]) == (vggft.Augment(), "block4", Path("runs/a"))
+    several = passed_on("--num-classes", 3, "--units", "64,32", "--freeze", "block1,block4", "--quiet")
+    assert several["verbose"] == 0
+    if command == "finetune":
+        assert (several["head"], several["freeze"]) == (vggft.Head(units=(64, 32)), ("block1", "block4"))
+    else:
+        assert given["space"] == vggft.SearchSpace()
+        assert several["space"] == vggft.SearchSpace(units=[64, 32], freeze=["block1", "block4"])
+        assert several["freeze"] == "all"
+    with pytest.raises(vggft.ConfigError, match="give --num-classes, or num_classes in the file of --config"):
+        run(command, "data.csv")
+
+
+def test_a_run_is_repeated_from_its_config(folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    first, again, changed = (tmp_path / name for name in ("first", "again", "changed"))
+    head = ("--activation", "gelu", "--batch-norm", "--l2", "1e-4", "--dropout", 0.1)
+    how = (
+        "--precision",
+        "float32",
+        "--optimizer",
+        "sgd",
+        "--schedule",
+        "constant",
+        "--class-weight",
+        "balanced",
+        "--label-smoothing",
+        0.1,
+    )
+    finetune(folder, tiny_weights, "--run-dir", first, *head, *how, "--epochs", 2, "--no-flip", "--views", 2)
+    config = json.loads((first / "config.json").read_text())
+    assert config["head"] == vggft.Head((16,), "avg", 0.1, "gelu", True, 1e-4).to_dict()
+    assert config["training"]["optimizer"] == "sgd" and config["training"]["label_smoothing"] == 0.1
+    assert config["augment"] == vggft.Augment(flip=False, views=2).to_dict()
+
+    repeat = ("finetune", folder, "--config", first / "config.json", "--backbone", tiny_weights, "--quiet")
+    run(*repeat, "--run-dir", again)
+    assert json.loads((again / "config.json").read_text()) == config
+    assert (again / "evaluation.json").read_text() == (first / "evaluation.json").read_text()
+    run(*repeat, "--run-dir", changed, "--epochs", 1, "--no-augment")
+    expected = config | {"augment": None, "training": config["training"] | {"epochs": 1}}
+    assert json.loads((changed / "config.json").read_text()) == expected
 
 
 def test_report_writes_a_page_and_a_card_beside_the_run(

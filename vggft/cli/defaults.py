@@ -94,6 +94,8 @@ def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     found = {ARGUMENTS.get(name, name): value for name, value in config.items() if name not in RESULTS}
     if len(found.get("freeze", ())) == len(BLOCKS):
         found["freeze"] = "all"
+    if (config.get("precision"), config.get("stored_as")) == ("float32", "float16"):  # so "auto" chose
+        found["precision"] = "auto"
     return found
 
 

@@ -189,26 +189,23 @@ def _options(groups: Mapping[str, type[Config]], optional: set[str]) -> Iterator
         for field in fields(cls):  # type: ignore[arg-type]
             hint = get_type_hints(cls)[field.name]
             if cls is SearchSpace:
-                yield field.name, _searched(owner, field, hints.get(field.name), helps[field.name])
+                yield field.name, _searched(owner, field, hints.get(field.name), helps.get(field.name, ""))
             elif field.name in searched:
                 hints[field.name] = hint
                 if hint != tuple[int, ...]:  # what is several values there means something else here
-                    helps[field.name] = help_of(cls)[field.name]
+                    helps[field.name] = help_of(cls).get(field.name, "")
             elif (cls, field.name) not in NOT_OPTIONS:
                 yield field.name, _option(owner, cls, field, hint)
 
 
 def _option(owner: str, cls: type[Config], field: Field[Any], hint: Any) -> Option:
     """The option of a field: typer knows its type, or it is text that is read."""
-    told, union = help_of(cls)[field.name], get_origin(hint) in (Union, UnionType)
+    told, union = help_of(cls).get(field.name, ""), get_origin(hint) in (Union, UnionType)
     if hint in READ:
         read, how = READ[hint]
         return Option(owner, _typed(str | None, cls, told + how), _written(field.default, ","), read)
     if union and field.default is not None:  # None, or a word, is a value of its own
-        words = [
-            *(word for part in get_args(hint) for word in get_args(part)),
-            *["none"] * (NoneType in get_args(hint)),
-        ]
+        words = [word for part in get_args(hint) for word in (["none"] if part is NoneType else get_args(part))]
         return Option(owner, _typed(str, cls, f"{told} Or {' or '.join(words)}."), str(field.default), value)
     return Option(owner, _typed(hint, cls, told, show_default=field.default is not False), field.default)
 
