@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.filesize import decimal
 
-from ..cache import Cache
 from . import words
 from .options import AsJson
+
+if TYPE_CHECKING:
+    from ..cache import Cache
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,7 +26,7 @@ app = typer.Typer(
 @app.command("list")
 def list_entries(as_json: AsJson = False) -> None:
     """List what is in the cache, the least recently used first."""
-    cache, rows = Cache(), []
+    cache, rows = _cache(), []
     for path, size, used in cache.entries():
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(used))
         rows.append({"entry": path.name, "kind": path.parent.name, "bytes": size, "used": when, **_about(path)})
@@ -43,7 +45,7 @@ def verify(as_json: AsJson = False) -> None:
 
     Exits with 1 if shards are missing or damaged; the next run that needs them computes them again.
     """
-    cache = Cache()
+    cache = _cache()
     found = {f"{path.parent.name}/{path.name}": shards for path, shards in cache.verify()}
     bad = {entry: shards for entry, shards in found.items() if shards}
     if as_json:
@@ -61,10 +63,16 @@ def prune(
     max_size: Annotated[str, typer.Option(help="Size that the cache may keep, as 20GB, 500MB or 0.")],
 ) -> None:
     """Remove the least recently used entries until the rest fits."""
-    cache = Cache()
+    cache = _cache()
     freed = cache.prune(words.size(max_size))
     left = cache.entries()
     typer.echo(f"{decimal(freed)} removed; {len(left)} entries, {decimal(sum(size for _, size, _ in left))} remain")
+
+
+def _cache() -> Cache:
+    from ..cache import Cache  # brings NumPy, for which help and completion should not wait
+
+    return Cache()
 
 
 def _about(path: Path) -> dict[str, Any]:
