@@ -33,7 +33,7 @@ Count = Annotated[int, "an integer >= 1", lambda value: _is_integer(value) and v
 Share = Annotated[float, "a number in [0, 1)", lambda value: _is_number(value) and 0 <= value < 1]
 Weight = Annotated[float, "a number in [0, inf)", lambda value: _is_number(value) and value >= 0]
 Factor = Annotated[float, "a number in (0, 1]", lambda value: _is_number(value) and 0 < value <= 1]
-Name = Annotated[str, "the name of a Keras activation", lambda value: isinstance(value, str) and value != ""]
+ActivationName = Annotated[str, "the name of a Keras activation", lambda value: isinstance(value, str) and value != ""]
 Widths = Annotated[
     tuple[int, ...], "a tuple of integers >= 1, as (256,) or (512, 128), or () for a linear probe", _are_widths
 ]
@@ -68,7 +68,10 @@ def refuse_unknown(refusal: str, names: Iterable[str], known: Iterable[str]) -> 
 
 
 class Config:
-    """Base of the configurations, frozen dataclasses whose values are checked against their fields' annotations."""
+    """Base of the configurations, frozen dataclasses whose values are checked against their fields' annotations.
+
+    An annotation is one of the types in `PLAIN`, a `Literal`, an `Annotated` as `Count`, or a union of these.
+    """
 
     def __post_init__(self) -> None:
         for name, (expected, holds) in _rules(type(self)).items():  # type: ignore[arg-type]
@@ -130,7 +133,7 @@ class Head(Config):
     units: Widths = (256,)
     pooling: Literal["avg", "max", "flatten"] = "avg"
     dropout: Share = 0.5
-    activation: Name = "relu"
+    activation: ActivationName = "relu"
     batch_norm: bool = False
     l2: Weight = 0.0
 
