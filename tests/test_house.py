@@ -29,7 +29,7 @@ ROOMS = (
     ("", "classifier costs pipeline"),
     ("tuning", "space trial oracles rounds workers tuner result terms search"),
     ("", "api"),
-    ("cli", "options cache_commands search_commands classifier_commands main"),
+    ("cli", "words console defaults options training_commands classifier_commands cache_commands main"),
     ("", "__main__"),
 )
 HOUSE = [f"{package}.{module}".lstrip(".") for package, modules in ROOMS for module in modules.split()]
@@ -121,7 +121,7 @@ import json, sys
 import vggft
 from typer.testing import CliRunner
 from vggft.cli.main import app
-for command in ([], ["finetune"], ["predict"], ["report"], ["serve"]):
+for command in ([], ["finetune"], ["search"], ["predict"], ["report"], ["serve"], ["cache"]):
     result = CliRunner().invoke(app, [*command, "--help"])
     assert result.exit_code == 0, result.output
 heavy = sorted({"tensorflow", "keras", "sklearn", "pandas", "matplotlib", "scipy"} & set(sys.modules))

@@ -1,19 +1,85 @@
-"""What a user may set, as frozen dataclasses: checked when made, JSON round trip, defaults by data size."""
+"""The settings of a run as frozen dataclasses: checked when made, saved as JSON, completed by the size of the data."""
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from numbers import Integral
-from typing import Any, Literal, Self
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from .errors import ConfigError
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _are_widths(value: Any) -> bool:
+    return isinstance(value, tuple) and all(_is_integer(width) and width >= 1 for width in value)
+
+
+# A field's type, what an error calls it, and what its values have to fulfil.
+Count = Annotated[int, "an integer >= 1", lambda value: _is_integer(value) and value >= 1]
+Share = Annotated[float, "a number in [0, 1)", lambda value: _is_number(value) and 0 <= value < 1]
+Weight = Annotated[float, "a number in [0, inf)", lambda value: _is_number(value) and value >= 0]
+Factor = Annotated[float, "a number in (0, 1]", lambda value: _is_number(value) and 0 < value <= 1]
+ActivationName = Annotated[str, "the name of a Keras activation", lambda value: isinstance(value, str) and value != ""]
+Widths = Annotated[
+    tuple[int, ...], "a tuple of integers >= 1, as (256,) or (512, 128), or () for a linear probe", _are_widths
+]
+
+Rule = tuple[str, Callable[[Any], bool]]
+PLAIN: dict[Any, Rule] = {
+    NoneType: ("None", lambda value: value is None),
+    bool: ("True or False", lambda value: isinstance(value, bool)),
+    int: ("an integer", _is_integer),
+    float: ("a number", _is_number),
+    str: ("a string", lambda value: isinstance(value, str)),
+    Path: ("a path", lambda value: isinstance(value, (str, Path))),
+}
+
+
+def refuse_unknown(refusal: str, names: Iterable[str], known: Iterable[str]) -> None:
+    """Raise `ConfigError` for names that are not known, with the most similar ones that are.
+
+    Args:
+        refusal: how the message begins, as "Head has no field".
+        names: dotted names, of which the last parts are compared.
+        known: dotted names.
+    """
+    known = sorted(known)
+    last = {name.rpartition(".")[2]: name for name in known}
+    unknown = sorted(set(names) - set(known))
+    close = {name: difflib.get_close_matches(name.rpartition(".")[2], last, n=1) for name in unknown}
+    told = [name + (f" (did you mean {last[found[0]]}?)" if found else "") for name, found in close.items()]
+    if unknown:
+        rest = "." if all(close.values()) else f"; there are {', '.join(known)}."
+        raise ConfigError(f"{refusal} {', '.join(told)}{rest}")
+
+
 class Config:
-    """Base of the configurations: `to_dict` and `from_dict`, and a way to say what is wrong with a field."""
+    """Base of the configurations, frozen dataclasses whose values are checked against their fields' annotations.
+
+    An annotation is one of the types in `PLAIN`, a `Literal`, an `Annotated` as `Count`, or a union of these.
+    """
+
+    def __post_init__(self) -> None:
+        for name, (expected, holds) in _rules(type(self)).items():  # type: ignore[arg-type]
+            value = getattr(self, name)
+            if not holds(value):
+                raise ConfigError(f"{type(self).__name__}.{name} must be {expected}; got {value!r}.")
+            if _is_integer(value):  # NumPy's integers do not go into JSON
+                object.__setattr__(self, name, int(value))
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON-ready values."""
@@ -22,151 +88,124 @@ class Config:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`; unknown fields are refused rather than dropped."""
-        known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        if unknown := sorted(set(fields) - known):
-            raise ConfigError(f"{cls.__name__} has no field {', '.join(unknown)}; it has {', '.join(sorted(known))}.")
+        """The inverse of `to_dict`; raises `ConfigError` for unknown fields."""
+        known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+        refuse_unknown(f"{cls.__name__} has no field", fields, known)
         return cls(**fields)
 
-    def _require(self, holds: bool, field: str, expected: str) -> None:
-        if not holds:
-            raise ConfigError(f"{type(self).__name__}.{field} must be {expected}; got {getattr(self, field)!r}.")
 
-    def _require_number(self, field: str, low: float, high: float, *, optional: bool = False) -> None:
-        """`low < value < high`, or `low <= value` where low is 0."""
-        value = getattr(self, field)
-        if value is None and optional:
-            return
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        holds = number and (low <= value if low == 0 else low < value) and value < high
-        self._require(holds, field, f"a number in [{low:g}, {high:g})" + (" or None" if optional else ""))
+@cache
+def _rules(cls: type[Config]) -> dict[str, Rule]:
+    return {name: _rule(hint) for name, hint in get_type_hints(cls, include_extras=True).items()}
 
-    def _require_count(self, field: str, *, optional: bool = False) -> None:
-        value = getattr(self, field)
-        whole = isinstance(value, Integral) and not isinstance(value, bool)
-        holds = (value is None and optional) or (whole and int(value) >= 1)
-        if whole:  # NumPy's integers do not go into JSON
-            object.__setattr__(self, field, int(value))
-        self._require(holds, field, "an integer >= 1" + (" or None" if optional else ""))
+
+def _rule(hint: Any) -> Rule:
+    """What values of an annotation are, in words and as a predicate."""
+    if get_origin(hint) is Annotated:
+        _, expected, holds = get_args(hint)
+        return expected, holds
+    if get_origin(hint) is Literal:
+        *first, last = map(repr, get_args(hint))
+        return f"{', '.join(first)} or {last}" if first else last, lambda value: value in get_args(hint)
+    if get_origin(hint) in (Union, UnionType):
+        rules = [_rule(part) for part in get_args(hint)]
+        return " or ".join(expected for expected, _ in rules), lambda value: any(holds(value) for _, holds in rules)
+    return PLAIN[hint]
 
 
 @dataclass(frozen=True)
 class Head(Config):
-    """The dense layers behind the backbone.
+    """The dense layers on top of the backbone.
 
     Args:
-        units: widths of the hidden layers `fc1`, `fc2`, ...; empty is a linear probe.
-        pooling: how block 5's (H, W, C) map becomes a vector: `"avg"` or `"max"` over H and W, or `"flatten"` as in
-            the paper.
-        dropout: probability in [0, 1) of dropping a unit after each hidden layer (a linear probe has none).
-        activation: any Keras activation's name.
-        batch_norm: batch normalisation between each hidden layer and its activation.
-        l2: weight of the squared norm of the dense kernels in the loss.
+        units: Widths of the hidden layers `fc1`, `fc2` and so on. Without any, the head is a linear probe.
+        pooling: How the (H, W, C) map of block 5 becomes a vector. `"avg"` and `"max"` pool over H and W, `"flatten"`
+            keeps every position, as in the paper.
+        dropout: Probability of dropping a unit after each hidden layer, in [0, 1). A linear probe has no dropout.
+        activation: Activation of the hidden layers, by its name in Keras.
+        batch_norm: Batch normalisation between each hidden layer and its activation.
+        l2: Weight in the loss of the squared norm of the dense kernels, >= 0.
 
     >>> Head(units=(512, 128), dropout=0.3).to_dict()["units"]
     [512, 128]
     """
 
-    units: tuple[int, ...] = (256,)
+    units: Widths = (256,)
     pooling: Literal["avg", "max", "flatten"] = "avg"
-    dropout: float = 0.5
-    activation: str = "relu"
+    dropout: Share = 0.5
+    activation: ActivationName = "relu"
     batch_norm: bool = False
-    l2: float = 0.0
+    l2: Weight = 0.0
 
     def __post_init__(self) -> None:
         units = (self.units,) if isinstance(self.units, Integral) else self.units
-        try:
+        if isinstance(units, Iterable):  # a list, out of JSON, say
             object.__setattr__(self, "units", tuple(int(u) if isinstance(u, Integral) else u for u in units))
-        except TypeError:
-            self._require(False, "units", "the widths of the hidden layers, as (256,) or (512, 128), or () for none")
-        whole = all(isinstance(u, int) and not isinstance(u, bool) and u >= 1 for u in self.units)
-        self._require(whole, "units", "a tuple of integers >= 1, as (256,) or (512, 128), or () for a linear probe")
-        self._require(self.pooling in ("avg", "max", "flatten"), "pooling", "'avg', 'max' or 'flatten'")
-        self._require_number("dropout", 0, 1)
-        self._require(
-            isinstance(self.activation, str) and bool(self.activation), "activation", "the name of a Keras activation"
-        )
-        self._require(isinstance(self.batch_norm, bool), "batch_norm", "True or False")
-        self._require_number("l2", 0, math.inf)
+        super().__post_init__()
 
 
 @dataclass(frozen=True)
 class Augment(Config):
-    """Random changes of training images; validation and test images are never changed.
+    """Random changes of training images. Validation and test images are never changed.
 
     Args:
-        flip: half of the images are mirrored left to right.
-        crop: at most this share of each side is cut off, in [0, 1); what is left is resized to the whole.
-        brightness: pixels are multiplied by up to 1 plus or minus this, in [0, 1).
-        views: behind frozen blocks, so many views of every image (the first is the image itself) go through them once,
-            and each epoch draws one view an image. None makes new views in every epoch, for which the frozen blocks
-            are computed anew each time.
+        flip: Mirror half of the images left to right.
+        crop: Largest share of each side that is cut off, in [0, 1). What remains is resized to the full size.
+        brightness: Largest relative change of all pixel values, in [0, 1). 0.1 multiplies by 0.9 to 1.1.
+        views: Number of views of each image whose frozen features are computed, once, the first being the image itself.
+            Each epoch draws one of them for each image. None makes new views in every epoch, for which the frozen
+            blocks are computed anew each time.
     """
 
     flip: bool = True
-    crop: float = 0.1
-    brightness: float = 0.1
-    views: int | None = 4
-
-    def __post_init__(self) -> None:
-        self._require(isinstance(self.flip, bool), "flip", "True or False")
-        self._require_number("crop", 0, 1)
-        self._require_number("brightness", 0, 1)
-        self._require_count("views", optional=True)
+    crop: Share = 0.1
+    brightness: Share = 0.1
+    views: Count | None = 4
 
 
 @dataclass(frozen=True)
 class Training(Config):
-    """How the head, and then the unfrozen blocks, are fitted. `None` is chosen from the data's size by `resolve`.
+    """How the head, and then the unfrozen blocks, are trained.
+
+    Fields that are `None` are chosen by `resolve` from the number of training images.
 
     Args:
-        epochs: at most so many passes in the first phase, where only the head learns.
-        fine_tune_epochs: the same for the second phase, where unfrozen blocks and head learn together.
-        batch_size: images per step.
-        learning_rate: peak of the first phase.
-        fine_tune_learning_rate: peak of the second phase, for the head and the last block.
-        block_decay: each block nearer to the input learns at this times the rate of the one above it (ULMFiT's
-            discriminative learning rates, arXiv:1801.06146), in (0, 1].
-        schedule: `"cosine"` (a short warm-up, then a cosine to zero) or `"constant"`.
-        optimizer: `"adam"`, `"adamw"` or `"sgd"` (Nesterov momentum 0.9).
-        weight_decay: decoupled, per step and unit of learning rate.
-        label_smoothing: in [0, 1).
-        class_weight: `"balanced"` weighs classes inversely to their frequency (single-label only).
-        patience: epochs without a better validation accuracy (or as good, at a lower loss) after which a phase ends.
+        epochs: Maximum number of epochs of the first phase, in which only the head learns.
+        fine_tune_epochs: Maximum number of epochs of the second phase, in which unfrozen blocks and head learn.
+        batch_size: Number of images in each training step.
+        learning_rate: Peak learning rate of the first phase.
+        fine_tune_learning_rate: Peak learning rate of the second phase, for the head and the last block. By default the
+            one of the first phase.
+        block_decay: Factor in (0, 1] from the learning rate of each block to that of the block before it. These are
+            the discriminative learning rates of ULMFiT (arXiv:1801.06146).
+        schedule: Course of the learning rate: a short warm-up and a cosine to zero, or constant.
+        optimizer: Optimizer; `"sgd"` has Nesterov momentum of 0.9.
+        weight_decay: Decoupled weight decay for each step, multiplied by the learning rate.
+        label_smoothing: Share of each target that is spread evenly over all classes, in [0, 1).
+        class_weight: Weights of the classes in the loss. `"balanced"` weights them inversely to their frequency, which
+            needs a single label for each image.
+        patience: Number of epochs without improvement after which a phase stops. An epoch improves on another by a
+            higher validation accuracy, or by the same at a lower loss.
     """
 
-    epochs: int | None = None
-    fine_tune_epochs: int | None = None
-    batch_size: int | None = None
-    learning_rate: float = 1e-3
-    fine_tune_learning_rate: float | None = None
-    block_decay: float = 0.7
+    epochs: Count | None = None
+    fine_tune_epochs: Count | None = None
+    batch_size: Count | None = None
+    learning_rate: Weight = 1e-3
+    fine_tune_learning_rate: Weight | None = None
+    block_decay: Factor = 0.7
     schedule: Literal["cosine", "constant"] = "cosine"
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    weight_decay: float = 0.0
-    label_smoothing: float = 0.0
+    weight_decay: Weight = 0.0
+    label_smoothing: Share = 0.0
     class_weight: Literal["balanced"] | None = None
-    patience: int | None = None
-
-    def __post_init__(self) -> None:
-        for field in ("epochs", "fine_tune_epochs", "batch_size", "patience"):
-            self._require_count(field, optional=True)
-        self._require_number("learning_rate", 0, math.inf)
-        self._require_number("fine_tune_learning_rate", 0, math.inf, optional=True)
-        self._require_number("weight_decay", 0, math.inf)
-        self._require_number("label_smoothing", 0, 1)
-        decays = isinstance(self.block_decay, (int, float)) and 0 < self.block_decay <= 1
-        self._require(decays, "block_decay", "a number in (0, 1]")
-        self._require(self.schedule in ("cosine", "constant"), "schedule", "'cosine' or 'constant'")
-        self._require(self.optimizer in ("adam", "adamw", "sgd"), "optimizer", "'adam', 'adamw' or 'sgd'")
-        self._require(self.class_weight in (None, "balanced"), "class_weight", "'balanced' or None")
+    patience: Count | None = None
 
     def resolve(self, num_images: int) -> Training:
-        """Every `None` filled in for `num_images` training images.
+        """Replace every `None` by a value for `num_images` training images.
 
-        Steps, not epochs, are what learning takes, so small data get more epochs: about 3,000 steps for a head on
-        frozen features (they cost little), about 900 for blocks, within bounds.
+        Learning takes a number of steps rather than of epochs, so small data sets get more epochs: about 3,000 steps
+        for a head on frozen features, which are cheap, and about 900 for unfrozen blocks, within bounds.
         """
         batch_size = self.batch_size or (16 if num_images < 500 else 32 if num_images < 20_000 else 64)
         steps = math.ceil(num_images / batch_size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import json
 import re
 from pathlib import Path
@@ -15,7 +16,6 @@ from typer.testing import CliRunner
 
 import vggft
 from vggft.cli import main as cli
-from vggft.cli.search_commands import read_choice
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_errors_are_sentences_on_standard_error(
     assert printed.out == ""
 
 
-@pytest.mark.parametrize("command", ["", "audit", "finetune", "evaluate", "predict", "draw", "demo"])
+@pytest.mark.parametrize("command", ["", "audit", "finetune", "search", "evaluate", "predict", "draw", "demo"])
 def test_help_teaches(command: str) -> None:
     text = run(*command.split(), "--help")
     assert "Usage" in text and len(text) > 300
@@ -170,39 +170,84 @@ def test_the_cache_is_listed_verified_and_pruned(
     assert "0 entries" in run("cache", "prune", "--max-size", "0")
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("256", 256),
-        ("0.5", 0.5),
-        ("64,128", [64, 128]),
-        ("avg,max", ["avg", "max"]),
-        ("64:512:log", (64, 512, "log")),
-        ("1e-4:1e-2:log", (1e-4, 1e-2, "log")),
-        ("0:0.5", (0, 0.5)),
-    ],
-)
-def test_choices_in_the_words_of_a_shell(text: str, value: Any) -> None:
-    assert read_choice("units", text) == value
-
-
 def test_search_prints_its_trials_and_where_they_are(folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    # one width: heads of another would be compiled anew, which takes longer than all else here
     fixed = ("--num-classes", 3, "--backbone", tiny_weights, "--image-size", 32, "--precision", "float32", "--quiet")
-    asked = ("--trials", 3, "--algorithm", "grid", "--units", "8,16", "--layers", 1, "--learning-rate", "0.01")
+    asked = ("--trials", 3, "--algorithm", "grid", "--units", 16, "--layers", 1, "--learning-rate", "0.003,0.01")
     searched = ("search", folder, *fixed, *asked, "--epochs", 2, "--run-dir", tmp_path / "run", "--test", 0.2)
     searched += ("--calibrate",)
     printed = run(*searched)
     assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["calibration"]["temperature"] > 0
-    assert "2 trials, searched for the max of validation accuracy" in printed and "units 16" in printed
+    assert "2 trials, searched for the max of validation accuracy" in printed and "learning_rate 0.003" in printed
     assert "Test images were touched once" in printed and (tmp_path / "run" / "trials.csv").exists()
     with pytest.raises(vggft.RunError, match="not empty"):
         run(*searched)
     again = json.loads(run(*searched, "--resume", "--json"))
     assert again["trials"] == 2 and again["winner"] == "scored" and Path(again["classifier"]).exists()
-    with pytest.raises(vggft.ConfigError, match="--resume goes on with the search in --run-dir"):
+    with pytest.raises(vggft.ConfigError, match="--resume continues the search in --run-dir"):
         run("search", folder, *fixed, "--resume")
     with pytest.raises(vggft.ConfigError, match="--units needs a value"):
         run("search", folder, *fixed, "--units", " ")
+
+
+@pytest.mark.parametrize(("command", "home"), [("finetune", "vggft.api"), ("search", "vggft.tuning.search")])
+def test_a_command_passes_on_every_argument_of_the_function(
+    command: str, home: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = set(inspect.signature(getattr(vggft, command)).parameters) - {"dataset"}
+
+    def passed_on(*options: Any) -> dict[str, Any]:
+        given: dict[str, Any] = {}
+
+        def end(dataset: Any, **arguments: Any) -> None:
+            given.update(arguments, dataset=dataset)
+            raise vggft.RunError("far enough")
+
+        with monkeypatch.context() as patch, pytest.raises(vggft.RunError, match="far enough"):
+            patch.setattr(f"{home}.{command}", end)
+            run(command, "data.csv", *options)
+        return given
+
+    given = passed_on("--num-classes", 3, "--augment", "--freeze", "block4", "--run-dir", "runs/a")
+    assert given.pop("dataset") == "data.csv" and set(given) == arguments
+    assert (given["augment"], given["freeze"], given["run_dir"]) == (vggft.Augment(), "block4", Path("runs/a"))
+    several = passed_on("--num-classes", 3, "--units", "64,32", "--freeze", "block1,block4", "--quiet")
+    assert several["verbose"] == 0
+    if command == "finetune":
+        assert (several["head"], several["freeze"]) == (vggft.Head(units=(64, 32)), ("block1", "block4"))
+    else:
+        assert given["space"] == vggft.SearchSpace()
+        assert several["space"] == vggft.SearchSpace(units=[64, 32], freeze=["block1", "block4"])
+        assert several["freeze"] == "all"
+    with pytest.raises(vggft.ConfigError, match="give --num-classes, or num_classes in the file of --config"):
+        run(command, "data.csv")
+
+
+def test_a_run_is_repeated_from_its_config(folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    first, again = tmp_path / "first", tmp_path / "again"
+    head = ("--activation", "gelu", "--batch-norm", "--l2", "1e-4", "--dropout", 0.1)
+    how = (
+        "--precision",
+        "float32",
+        "--optimizer",
+        "sgd",
+        "--schedule",
+        "constant",
+        "--class-weight",
+        "balanced",
+        "--label-smoothing",
+        0.1,
+    )
+    finetune(folder, tiny_weights, "--run-dir", first, *head, *how, "--epochs", 2, "--no-flip", "--views", 2)
+    config = json.loads((first / "config.json").read_text())
+    assert config["head"] == vggft.Head((16,), "avg", 0.1, "gelu", True, 1e-4).to_dict()
+    assert config["training"]["optimizer"] == "sgd" and config["training"]["label_smoothing"] == 0.1
+    assert config["augment"] == vggft.Augment(flip=False, views=2).to_dict()
+
+    repeat = ("finetune", folder, "--config", first / "config.json", "--backbone", tiny_weights, "--quiet")
+    run(*repeat, "--run-dir", again)
+    assert json.loads((again / "config.json").read_text()) == config
+    assert (again / "evaluation.json").read_text() == (first / "evaluation.json").read_text()
 
 
 def test_report_writes_a_page_and_a_card_beside_the_run(

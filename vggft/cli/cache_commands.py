@@ -1,45 +1,51 @@
-"""The verbs `vggft cache list|verify|prune`: what is kept on disk, whether it is whole, and letting go of it."""
+"""The commands `vggft cache list|verify|prune`: what is kept on disk, whether it is intact, and how to free space."""
 
 from __future__ import annotations
 
 import json
-import re
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.filesize import decimal
 
-from ..cache import Cache
-from ..errors import ConfigError
+from . import words
+from .options import AsJson
+
+if TYPE_CHECKING:
+    from ..cache import Cache
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Frozen features and decoded images, kept to be used again. They lie in the user's directory for caches, or "
-    "in VGGFT_CACHE_DIR. Nothing is lost by removing them but time.",
+    help="Manage the frozen features and decoded images that are kept for later runs. They are in the user's cache "
+    "directory, or in VGGFT_CACHE_DIR. What is removed is computed again when a run needs it.",
 )
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 @app.command("list")
 def list_entries(as_json: AsJson = False) -> None:
-    """What is in the cache: the longest unused first, which are the first to go."""
-    cache, rows = Cache(), []
+    """List what is in the cache, the least recently used first."""
+    cache, rows = _cache(), []
     for path, size, used in cache.entries():
-        rows.append({"entry": path.name, "kind": path.parent.name, "bytes": size, "used": _when(used), **_about(path)})
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(used))
+        rows.append({"entry": path.name, "kind": path.parent.name, "bytes": size, "used": when, **_about(path)})
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
     for row in rows:
         what = " ".join(str(row[key]) for key in ("kind", "cut", "precision", "shape", "dtype") if row.get(key))
-        typer.echo(f"{row['entry'][:12]}  {row['bytes'] / 2**20:10.1f} MiB  used {row['used']}  {what}")
-    typer.echo(f"{len(rows)} entries, {sum(row['bytes'] for row in rows) / 2**20:.1f} MiB in {cache.root}")
+        typer.echo(f"{row['entry'][:12]}  {decimal(row['bytes']):>10}  used {row['used']}  {what}")
+    typer.echo(f"{len(rows)} entries, {decimal(sum(row['bytes'] for row in rows))} in {cache.root}")
 
 
 @app.command()
 def verify(as_json: AsJson = False) -> None:
-    """Read every entry and check it. Exits with 1 if shards are damaged; the next run that needs those mends them."""
-    cache = Cache()
+    """Read and check every entry.
+
+    Exits with 1 if shards are missing or damaged; the next run that needs them computes them again.
+    """
+    cache = _cache()
     found = {f"{path.parent.name}/{path.name}": shards for path, shards in cache.verify()}
     bad = {entry: shards for entry, shards in found.items() if shards}
     if as_json:
@@ -54,34 +60,26 @@ def verify(as_json: AsJson = False) -> None:
 
 @app.command()
 def prune(
-    max_size: Annotated[str, typer.Option(help="What may stay, as 20GB, 500MB or 0; the longest unused go first.")],
+    max_size: Annotated[str, typer.Option(help="Size that the cache may keep, as 20GB, 500MB or 0.")],
 ) -> None:
-    """Remove the longest unused entries until the rest fit."""
-    cache = Cache()
-    freed = cache.prune(_parse_size(max_size))
+    """Remove the least recently used entries until the rest fits."""
+    cache = _cache()
+    freed = cache.prune(words.size(max_size))
     left = cache.entries()
-    typer.echo(
-        f"{freed / 2**20:.1f} MiB removed; {len(left)} entries, {sum(size for _, size, _ in left) / 2**20:.1f} MiB stay"
-    )
+    typer.echo(f"{decimal(freed)} removed; {len(left)} entries, {decimal(sum(size for _, size, _ in left))} remain")
+
+
+def _cache() -> Cache:
+    from ..cache import Cache  # brings NumPy, for which help and completion should not wait
+
+    return Cache()
 
 
 def _about(path: Path) -> dict[str, Any]:
-    """What an entry is of, by its manifest; nothing where that is damaged, which `verify` is for."""
+    """What an entry holds, from its manifest; nothing if that is damaged, which `verify` reports."""
     try:
         manifest = json.loads((path / "manifest.json").read_text())
         told = {key: manifest["parts"].get(key) for key in ("cut", "precision")}
         return told | {"shape": manifest["shape"], "dtype": manifest["dtype"]}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-
-
-def _parse_size(text: str) -> int:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKMGT]?)(i?)B?", text.strip())
-    if not found:
-        raise ConfigError(f"--max-size must be bytes or a number with a unit, as 20GB, 500MB or 1.5GiB; got {text!r}.")
-    number, unit, binary = found.groups()
-    return int(float(number) * (1024 if binary else 1000) ** " KMGT".index(unit.upper() or " "))
-
-
-def _when(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

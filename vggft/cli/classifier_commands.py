@@ -1,51 +1,80 @@
-"""The verbs for a classifier that is finished: evaluate, compare, explain, report, export, serve."""
+"""The commands for a finished classifier: predict, evaluate, compare, explain, report, export, serve, draw."""
 
 from __future__ import annotations
 
-import json
+import csv
+import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ..errors import ConfigError
-from .options import AsJson, Data, Quiet, import_quietly, picture_files, print_evaluation, quiet_stderr
+from .console import import_quietly, picture_files, print_result, quiet_stderr, refuse
+from .options import AsJson, Dataset, Quiet
 
 Model = Annotated[Path, typer.Argument(help="A classifier, as runs/flowers-1/classifier.keras, or its run directory.")]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
-Split = Annotated[str | None, typer.Option(help="A part of data that are split; by default test, or all.")]
+Images = Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
+Split = Annotated[str | None, typer.Option(help="Split to evaluate on, where the data are split; test by default.")]
 
 
 def load(model: Path) -> Any:
-    """The classifier of a file or of a run directory."""
+    """The classifier in a file or in a run directory."""
     import_quietly()
     from ..classifier import load as load_file
 
     return load_file(model / "classifier.keras" if model.is_dir() else model)
 
 
-def refuse(path: Path, force: bool) -> None:
-    """Raise `ConfigError` rather than overwrite anything without being asked."""
-    if path.exists() and not force:
-        raise ConfigError(f"{path} exists already; --force overwrites it.")
+def predict(
+    model: Model,
+    images: Images,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write a CSV file instead of printing.")] = None,
+    top: Annotated[int, typer.Option(help="Number of labels to print for each image.")] = 3,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Classify images: print labels with their probabilities, or write a CSV file with one row for each image."""
+    if output:
+        refuse(output, force)
+    from ..run import write_whole
+
+    files = picture_files(images)
+    classifier = load(model)
+    probabilities = classifier.predict(files, verbose=0 if quiet else 1)
+    if output is None:
+        for file, row in zip(files, probabilities, strict=True):
+            order = (-row).argsort()[:top]
+            typer.echo(f"{file}: " + ", ".join(f"{classifier.class_names[i]} ({row[i]:.1%})" for i in order))
+        return
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    own = ("image", "label", "probability")
+    writer.writerow([*own, *(f"class {name}" if name in own else name for name in classifier.class_names)])
+    for file, row in zip(files, probabilities, strict=True):
+        label = "|".join(classifier.describe(row).present)
+        writer.writerow([file, label, f"{row.max():.6f}", *(f"{p:.6f}" for p in row)])
+    write_whole(output, text.getvalue())
+    typer.echo(f"{len(files)} predictions are in {output}")
 
 
 def evaluate(
     model: Model,
-    data: Data,
+    dataset: Dataset,
     split: Split = None,
-    by: Annotated[str | None, typer.Option(help="Also by a column of the data: site or device, say.")] = None,
+    by: Annotated[str | None, typer.Option(help="Also evaluate each value of a column, as site or device.")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Judge a classifier on labelled images."""
-    found = load(model).evaluate(data, split=split, verbose=0 if quiet or as_json else 1)
+    """Evaluate a classifier on labelled images."""
+    found = load(model).evaluate(dataset, split=split, verbose=0 if quiet or as_json else 1)
     slices = {} if by is None else found.slices(by)
     if as_json:
         more = {"slices": {name: each.to_dict() for name, each in slices.items()}} if slices else {}
-        print_evaluation(found, as_json, more)
+        print_result(found, as_json, more)
         return
-    print_evaluation(found, as_json, {})
+    print_result(found, as_json)
     if slices:
         typer.echo(f"\nBy {by}:")
         for name, each in slices.items():
@@ -54,8 +83,10 @@ def evaluate(
 
 def compare(
     first: Model,
-    second: Annotated[Path, typer.Argument(help="Another one.")],
-    data: Annotated[str | None, typer.Argument(help="By default the images that both were judged on.")] = None,
+    second: Annotated[Path, typer.Argument(help="Another classifier.")],
+    dataset: Annotated[
+        str | None, typer.Argument(help="Labelled images; by default those that both were evaluated on.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare two classifiers on the same images: McNemar's test, and the difference in every metric."""
@@ -65,20 +96,21 @@ def compare(
     names = (first.parent.name, first.name) if first.suffix else (first.name, first.name)
     others = (second.parent.name, second.name) if second.suffix else (second.name, second.name)
     told = next(((a, b) for a, b in zip(names, others, strict=True) if a != b), (str(first), str(second)))
-    found = run_compare(*classifiers, data, names=told)
-    typer.echo(json.dumps(found.to_dict(), ensure_ascii=False) if as_json else str(found))
+    print_result(run_compare(*classifiers, dataset, names=told), as_json)
 
 
 def explain(
     model: Model,
-    pictures: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A folder for the overlays.")] = Path("explained"),
-    label: Annotated[str | None, typer.Option(help="The class to explain; by default the likeliest.")] = None,
-    block: Annotated[str, typer.Option(help="block5 knows best what, earlier ones see more finely where.")] = "block5",
+    images: Images,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the overlays.")] = Path("explained"),
+    label: Annotated[str | None, typer.Option(help="Class to explain; by default the most likely one.")] = None,
+    block: Annotated[
+        str, typer.Option(help="Block to look at: block5 is the most specific, earlier ones have a finer resolution.")
+    ] = "block5",
     force: Force = False,
 ) -> None:
-    """Show where in pictures the classifier saw a class, by Grad-CAM."""
-    files = picture_files(pictures)
+    """Show where in images the classifier saw a class, by Grad-CAM."""
+    files = picture_files(images)
     targets = [output / f"{file.stem}.{block}.jpg" for file in files]
     if len(set(targets)) < len(targets):
         targets = [output / f"{i:05d}-{target.name}" for i, target in enumerate(targets)]
@@ -93,11 +125,15 @@ def explain(
 
 def report(
     model: Model,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="By default report.html beside it.")] = None,
-    card: Annotated[Path | None, typer.Option(help="Of the model; by default MODEL_CARD.md.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="HTML file; by default report.html next to the classifier.")
+    ] = None,
+    card: Annotated[
+        Path | None, typer.Option(help="Model card; by default MODEL_CARD.md next to the classifier.")
+    ] = None,
     force: Force = False,
 ) -> None:
-    """Write all there is to see of a run as one HTML file, and a model card."""
+    """Write everything that a run shows as one HTML file, and a model card."""
     folder = model if model.is_dir() else model.parent
     output, card = output or folder / "report.html", card or folder / "MODEL_CARD.md"
     refuse(output, force)
@@ -109,30 +145,36 @@ def report(
 
 def export(
     model: Model,
-    output: Annotated[Path, typer.Argument(help="flowers.onnx, flowers.tflite, or a name without suffix: SavedModel.")],
-    precision: Annotated[str, typer.Option(help="float32; for LiteRT also float16 or int8.")] = "float32",
+    output: Annotated[
+        Path, typer.Argument(help="File to write: flowers.onnx, flowers.tflite, or without suffix a SavedModel.")
+    ],
+    precision: Annotated[
+        str, typer.Option(help="Precision of the weights: float32, and for LiteRT also float16 or int8.")
+    ] = "float32",
     data: Annotated[
         str | None,
-        typer.Option(help="Labelled images to check it on; by default those it was judged on."),
+        typer.Option(help="Labelled images to check the export on; by default those of the last evaluation."),
     ] = None,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a classifier for another runtime, and check there that it says the same."""
+    """Export a classifier to another runtime, and check that it predicts the same there."""
     refuse(output, force)
     classifier = load(model)
     with quiet_stderr():  # the converters' own log
         found = classifier.export(output, precision=precision, dataset=data, overwrite=force)
-    typer.echo(json.dumps(found.to_dict(), ensure_ascii=False) if as_json else str(found))
+    print_result(found, as_json)
 
 
 def serve(
     model: Model,
-    host: Annotated[str, typer.Option(help="Loopback by default: nobody else can reach it.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Of the page.")] = 8000,
-    max_megabytes: Annotated[float, typer.Option(help="Of an upload.")] = 10.0,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; the default cannot be reached from other machines.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    max_megabytes: Annotated[float, typer.Option(help="Maximum size of an upload in MiB.")] = 10.0,
 ) -> None:
-    """Open a page where a picture is dropped and classified, and a JSON endpoint. Nothing is kept."""
+    """Serve a page that classifies the images dropped on it, and a JSON endpoint. No image is stored."""
     classifier = load(model)
     from ..deploy.server import serve as run_serve
 
@@ -142,4 +184,17 @@ def serve(
     run_serve(classifier, **how, on_listening=lambda: typer.echo(told))
 
 
-VERBS = (evaluate, compare, explain, report, export, serve)
+def draw(
+    output: Annotated[Path, typer.Argument(help="Image file to write, as vgg16.png.")],
+    model: Annotated[Path | None, typer.Option(help="Classifier to draw; by default the paper's network.")] = None,
+    column: Annotated[str, typer.Option(help="Column of the paper's Table 1: A, A-LRN, B, C, D or E.")] = "D",
+) -> None:
+    """Draw a network with the shapes of its layers (needs graphviz)."""
+    import_quietly()
+    from ..network import vgg
+
+    network = vgg.vgg(column) if model is None else load(model).keras_model
+    typer.echo(f"The picture is {vgg.draw(network, output)}")
+
+
+COMMANDS: tuple[Callable[..., None], ...] = (predict, evaluate, compare, explain, report, export, serve, draw)

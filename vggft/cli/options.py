@@ -1,101 +1,247 @@
-"""What the commands share: common options, reading of arguments, and quiet imports."""
+"""Fields of configurations -> options of commands: each is declared once, where the configuration is."""
 
 from __future__ import annotations
 
-import itertools
-import json
-import os
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from enum import StrEnum
+import functools
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import Field, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
 
+from ..config import Augment, Config, Count
 from ..errors import ConfigError
+from ..tuning.space import SearchSpace
+from .defaults import read_defaults
+from .words import CHOICE, choice, fraction, integers, names, value
 
-
-class OnBadImage(StrEnum):
-    """What to do with an image that cannot be read."""
-
-    stop = "raise"
-    skip = "skip"
-
-
-Data = Annotated[str, typer.Argument(help="A folder of class folders, or a CSV file of paths and labels.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")]
+Dataset = Annotated[str, typer.Argument(help="A folder of class folders, or a CSV file of paths and labels.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="Settings from a run's config.json or a TOML, JSON or YAML file; the command line overrides them.",
+        exists=True,
+        dir_okay=False,
+    ),
+]
+Freeze = Annotated[
+    str | tuple[str, ...],
+    "all, none, a block or a list of blocks",
+    lambda value: isinstance(value, (str, list, tuple)) and all(isinstance(block, str) for block in value),
+]
 
 
-def integers(text: str) -> tuple[int, ...]:
-    """Widths with commas between."""
-    try:
-        return tuple(int(part) for part in text.split(",") if part.strip())
-    except ValueError:
-        raise ConfigError(f"--units must be widths with commas between, as 512,128; got {text!r}.") from None
+class Options(Config):
+    """Base of configurations that have no section in a file of settings: their fields are at its top level."""
 
-
-def fraction(text: str | None) -> float | str | None:
-    """A number if it is one, else the path of a dataset."""
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return text
-
-
-def next_run(name: str) -> Path:
-    """The first of runs/NAME-1, runs/NAME-2, ... that is not there yet."""
-    return next(path for n in itertools.count(1) if not (path := Path("runs") / f"{name}-{n}").exists())
-
-
-def picture_files(given: list[Path]) -> list[Path]:
-    """Image files as they are, and those inside of folders."""
-    from ..data.reading import find_images
-
-    files: list[Path] = []
-    for path in given:
-        inside = find_images(path)[0] if path.is_dir() else [path]
-        if not inside:
-            raise ConfigError(f"There are no images in the folder {path}.")
-        files += inside
-    return files
-
-
-def print_evaluation(evaluation: Any, as_json: bool, more: dict[str, Any]) -> None:
-    """In words or as JSON, and where things are."""
-    if as_json:
-        typer.echo(json.dumps({**(evaluation.to_dict() if evaluation else {}), **more}, ensure_ascii=False))
-        return
-    typer.echo(str(evaluation))
-    for name, value in more.items():
-        typer.echo(f"\nThe {name} is {value}")
-
-
-def import_quietly() -> None:
-    """Import TensorFlow without the lines that its C++ side prints before any log level holds."""
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = os.environ.get("VGGFT_TF_LOG_LEVEL", "3")
-    with quiet_stderr():
-        import tensorflow as tf
-
-        tf.config.list_physical_devices()
-
-
-@contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Without what code in C++ prints, which goes to file descriptor 2; if something fails, it is shown."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as aside:
-        os.dup2(aside.fileno(), 2)
+    def __post_init__(self) -> None:
         try:
-            yield
-        except BaseException:
-            aside.seek(0)
-            os.write(kept, aside.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            super().__post_init__()
+        except ConfigError as error:
+            raise ConfigError(str(error).removeprefix(f"{type(self).__name__}.")) from None
+
+
+@dataclass(frozen=True)
+class DataOptions(Options):
+    """How the data are read and split.
+
+    Args:
+        num_classes: Number of classes; checked against the data.
+        validation: Validation images: a fraction of those that are not test images, or another data set.
+        test: Test images: a fraction of all images, or another data set; only the final evaluation uses them.
+        image_size: Width and height of the network's input in pixels; by default the backbone's own.
+        on_bad_image: Whether images that cannot be read stop the run, with a list of them, or are left out.
+    """
+
+    num_classes: Count | None = None
+    validation: float | str = 0.2
+    test: float | str | None = None
+    image_size: Count | None = None
+    on_bad_image: Literal["raise", "skip"] = "raise"
+
+
+@dataclass(frozen=True)
+class BackboneOptions(Options):
+    """The pretrained blocks.
+
+    Args:
+        backbone: Pretrained blocks: `vgg16_imagenet`, `vgg16_mini`, or a weights file.
+        freeze: Frozen blocks: `all`, `none`, or `block3` for blocks 1 to 3.
+        precision: Precision of the blocks; `auto` is the fastest on this machine.
+    """
+
+    backbone: str = "vgg16_imagenet"
+    freeze: Freeze = "all"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+
+
+@dataclass(frozen=True)
+class RunOptions(Options):
+    """What a run adjusts at its end, and where it is kept.
+
+    Args:
+        calibrate: Fit a temperature on the validation images, so that probabilities match observed frequencies.
+        tune_thresholds: Fit a threshold for each of several labels on the validation images.
+        run_dir: New directory for all results; by default a numbered one in runs/.
+        resume: Continue the run in `--run-dir`.
+        seed: Seed of splits, initial weights, order, dropout and what a search draws.
+        verbose: 0 prints only the result, as `--quiet` does.
+    """
+
+    calibrate: bool = False
+    tune_thresholds: bool = False
+    run_dir: Path | None = None
+    resume: bool = False
+    seed: int = 0
+    verbose: int = 1
+
+
+# Every other field of a configuration in a command's signature is an option of the command.
+NOT_OPTIONS = {(RunOptions, "verbose")}  # --quiet
+
+PANELS = {Augment: "Augmentation", SearchSpace: "Search space"}  # of others the name of the class, without Options
+READ: dict[Any, tuple[Callable[[str], Any], str]] = {  # what reads the text of an option, and how that is written
+    tuple[int, ...]: (integers, " Separate several by commas; '' is none."),
+    float | str: (fraction, ""),
+    float | str | None: (fraction, ""),
+    str | tuple[str, ...]: (names, " Or exactly the blocks in a list, `block1,block4`."),
+}
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of a command.
+
+    Args:
+        owner: the parameter of the command, a configuration, that gets the value.
+        annotation: type and `typer.Option`.
+        default: as it is shown.
+        read: makes a field's value of what typer gives.
+    """
+
+    owner: str
+    annotation: Any
+    default: Any
+    read: Callable[[Any], Any] = lambda value: value
+
+
+def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Expand each parameter of a command that is a configuration into one option for each of its fields.
+
+    A parameter that may be None, as `augment: Augment | None`, gets a switch of its own name as well, and is None
+    unless the switch, one of its fields or a section in the file is given. Next to a `SearchSpace` the fields that can
+    be searched are options of the space, which take one value, a list, or a range. The command also gets `--config`,
+    a file whose settings hold where the command line is silent.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, type[Config]] = {}
+    for name, hint in hints.items():
+        for kind in (hint, *get_args(hint)):
+            if isinstance(kind, type) and issubclass(kind, Config):
+                groups[name] = kind
+    optional = {name for name in groups if NoneType in get_args(hints[name])}
+    sections = {name: cls for name, cls in groups.items() if not issubclass(cls, Options)}
+    plain = {name: cls for name, cls in groups.items() if issubclass(cls, Options)}
+    options = dict(_options(groups, optional))
+    own = [each for name, each in inspect.signature(command, eval_str=True).parameters.items() if name not in groups]
+
+    @functools.wraps(command)
+    def run(context: typer.Context, config: Path | None, **values: Any) -> Any:
+        found = read_defaults(config, str(context.info_name), sections, plain) if config else {}
+        given = {name for name in options if context.get_parameter_source(name).name != "DEFAULT"}  # type: ignore[union-attr]
+        for name in given - optional:
+            found.setdefault(options[name].owner, {})[name] = options[name].read(values[name])
+        for name in optional & given:
+            if values[name]:
+                found.setdefault(name, {})
+            elif refining := [other for other in given - {name} if options[other].owner == name]:
+                raise ConfigError(f"--no-{name} contradicts {', '.join(map(_flag, sorted(refining)))}.")
+            else:
+                found.pop(name, None)
+        made = {
+            name: cls(**found.get(name, {})) for name, cls in groups.items() if name in found or name not in optional
+        }
+        return command(**dict.fromkeys(groups) | {each.name: values[each.name] for each in own} | made)
+
+    new = functools.partial(inspect.Parameter, kind=inspect.Parameter.KEYWORD_ONLY)
+    expanded = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
+    expanded += [new(name, annotation=option.annotation, default=option.default) for name, option in options.items()]
+    expanded += [new("config", annotation=ConfigFile, default=None), new("context", annotation=typer.Context)]
+    run.__annotations__ = {each.name: each.annotation for each in expanded}
+    run.__signature__ = inspect.Signature(expanded)  # type: ignore[attr-defined]
+    return run
+
+
+def _options(groups: Mapping[str, type[Config]], optional: set[str]) -> Iterator[tuple[str, Option]]:
+    searched = {field.name for field in fields(SearchSpace)} if SearchSpace in groups.values() else set()
+    hints: dict[str, Any] = {}
+    helps = help_of(SearchSpace)
+    for owner, cls in groups.items():
+        if owner in optional:
+            told = (cls.__doc__ or "").partition(".")[0] + "."
+            yield owner, Option(owner, _typed(bool | None, cls, told), None)
+        for field in fields(cls):  # type: ignore[arg-type]
+            hint = get_type_hints(cls)[field.name]
+            if cls is SearchSpace:
+                yield field.name, _searched(owner, field, hints.get(field.name), helps.get(field.name, ""))
+            elif field.name in searched:
+                hints[field.name] = hint
+                if hint != tuple[int, ...]:  # what is several values there means something else here
+                    helps[field.name] = help_of(cls).get(field.name, "")
+            elif (cls, field.name) not in NOT_OPTIONS:
+                yield field.name, _option(owner, cls, field, hint)
+
+
+def _option(owner: str, cls: type[Config], field: Field[Any], hint: Any) -> Option:
+    """The option of a field: typer knows its type, or it is text that is read."""
+    told, union = help_of(cls).get(field.name, ""), get_origin(hint) in (Union, UnionType)
+    if hint in READ:
+        read, how = READ[hint]
+        return Option(owner, _typed(str | None, cls, told + how), _written(field.default, ","), read)
+    if union and field.default is not None:  # None, or a word, is a value of its own
+        words = [word for part in get_args(hint) for word in (["none"] if part is NoneType else get_args(part))]
+        return Option(owner, _typed(str, cls, f"{told} Or {' or '.join(words)}."), str(field.default), value)
+    return Option(owner, _typed(hint, cls, told, show_default=field.default is not False), field.default)
+
+
+def _searched(owner: str, field: Field[Any], hint: Any, told: str) -> Option:
+    """The option of a field that can be searched."""
+    words = [word for part in (hint, *get_args(hint)) if get_origin(part) is Literal for word in get_args(part)]
+    told += f" Of {', '.join(words)}." if words else ""
+    ranges = {int, float} & {hint, *get_args(hint)} or field.name in ("units", "layers")
+    told += f" {CHOICE}" if ranges else " One value, or a list `a,b`."
+    annotation = _typed(str | None, SearchSpace, told, metavar="CHOICE", autocompletion=lambda: words)
+    return Option(owner, annotation, _written(field.default, ":"), functools.partial(choice, field.name))
+
+
+def _typed(kind: Any, cls: type[Config], told: str, **how: Any) -> Any:
+    panel = PANELS.get(cls, cls.__name__.removesuffix("Options"))
+    return Annotated[kind, typer.Option(help=told, rich_help_panel=panel, **how)]
+
+
+def _written(default: Any, between: str) -> str | None:
+    """A default as it is written on the command line."""
+    return between.join(map(str, default)) if isinstance(default, tuple) else None if default is None else str(default)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def help_of(cls: type[Config]) -> dict[str, str]:
+    """The first sentence about each field in the section `Args:` of a docstring; of `a, b: ...` for both.
+
+    >>> help_of(Augment)["flip"]
+    'Mirror half of the images left to right.'
+    """
+    text = inspect.getdoc(cls) or ""
+    found = re.findall(r"^    (\w[\w, ]*): (.+(?:\n {5,}.+)*)", text.partition("Args:\n")[2], re.MULTILINE)
+    told = {name: " ".join(text.split()) for names, text in found for name in names.split(", ")}
+    first = {name: re.split(r"[.](?= [A-Z0-9]|$)", text)[0] for name, text in told.items()}
+    return {name: f"{text[:1].upper()}{text[1:]}." for name, text in first.items()}

@@ -1,0 +1,123 @@
+"""A file of settings (`--config`) -> defaults that the command line overrides: JSON, TOML or YAML."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import astuple, fields
+from pathlib import Path
+from typing import Any
+
+from ..config import Config, refuse_unknown
+from ..errors import ConfigError
+from ..network.blocks import BLOCKS
+from ..tuning.space import Range, SearchSpace
+from .words import choice
+
+RESULTS = {"backbone_digest", "data_fingerprint", "stored_as", "splits"}  # of a run, in its config.json
+ARGUMENTS = {"frozen": "freeze", "search": "space"}  # what a run's config.json calls otherwise
+
+
+def read_defaults(
+    path: Path, command: str, sections: Mapping[str, type[Config]], plain: Mapping[str, type[Config]]
+) -> dict[str, dict[str, Any]]:
+    """The settings in a file, each checked; a run's `config.json` will do.
+
+    Args:
+        path: a file that ends in .json, .toml, .yaml or .yml.
+        command: name of the command, for messages.
+        sections: the configurations whose fields are in a section of this name, as `training`.
+        plain: the configurations whose fields are at the top level, by any names.
+
+    Returns:
+        For each name in `sections` and `plain` that the file has fields of, these fields and their values.
+
+    Raises:
+        ConfigError: the file cannot be read, or has unknown names or impossible values; with its name and the key.
+    """
+    content = _parse(path)
+    if not (isinstance(content, dict) and all(isinstance(name, str) for name in content)):
+        raise ConfigError(f"{path} must hold settings by name; got {type(content).__name__}.")
+    if "data_fingerprint" in content:
+        content = _arguments(content)
+    found: dict[str, dict[str, Any]] = {}
+    for name in sections:
+        if (section := content.pop(name, None)) is not None:
+            if not isinstance(section, dict):
+                what = "settings by name; a function can only be given in Python"
+                raise ConfigError(f"{path}: {name} must be a section of {what}; got {section!r}.")
+            found[name] = section
+    known = {field.name: name for name, cls in plain.items() for field in fields(cls)}  # type: ignore[arg-type]
+    inside = [f"{name}.{field.name}" for name, cls in sections.items() for field in fields(cls)]  # type: ignore[arg-type]
+    names = [*content, *(f"{name}.{key}" for name, section in found.items() for key in section)]
+    refuse_unknown(f"{path}: `vggft {command}` has no setting", names, [*inside, *known])
+    for key, value in content.items():
+        found.setdefault(known[key], {})[key] = value
+    return {name: _checked(path, name, {**sections, **plain}[name], values) for name, values in found.items()}
+
+
+def _parse(path: Path) -> Any:
+    kind = path.suffix.lower()
+    try:
+        text = path.read_text(encoding="utf-8")
+        if kind == ".json":
+            return json.loads(text)
+        if kind == ".toml":
+            return tomllib.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{path} is not valid {kind[1:].upper()}: {error}.") from None
+    if kind not in (".yaml", ".yml"):
+        raise ConfigError(f"--config reads .json, .toml, .yaml and .yml files; got {path}.")
+    try:
+        import yaml  # type: ignore[import-untyped]
+    except ImportError:
+        raise ConfigError(
+            f"{path} is YAML, which needs PyYAML: pip install pyyaml. JSON and TOML need nothing."
+        ) from None
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
+        """Also reads 1e-4 as a number, as YAML 1.2 has it."""
+
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), "-+0123456789"
+    )
+    try:
+        return yaml.load(text, Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}.") from None
+
+
+def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments in the `config.json` of a run, without its results."""
+    found = {ARGUMENTS.get(name, name): value for name, value in config.items() if name not in RESULTS}
+    if len(found.get("freeze", ())) == len(BLOCKS):
+        found["freeze"] = "all"
+    if (config.get("precision"), config.get("stored_as")) == ("float32", "float16"):  # so "auto" chose
+        found["precision"] = "auto"
+    return found
+
+
+def _checked(path: Path, name: str, cls: type[Config], values: dict[str, Any]) -> dict[str, Any]:
+    """The values as the configuration has them; errors name the file and the key."""
+    try:
+        if cls is SearchSpace:
+            values = {key: _choices(key, value) for key, value in values.items()}
+        made = cls(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {str(error).replace(f'{cls.__name__}.', f'{name}.', 1)}") from None
+    return {key: getattr(made, key) for key in values}
+
+
+def _choices(name: str, value: Any) -> Any:
+    """A field of a search space: text as on the command line, a range as its fields or as that text."""
+    if isinstance(value, dict):
+        try:
+            return astuple(Range(**value))
+        except TypeError:
+            told = 'as {low = 1e-4, high = 1e-2, sampling = "log"}'
+            raise ConfigError(
+                f"space.{name}: a range is low, high and perhaps sampling, {told}; got {value!r}."
+            ) from None
+    return choice(name, value) if isinstance(value, str) else value

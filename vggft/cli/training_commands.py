@@ -1,0 +1,193 @@
+"""The commands from data to a classifier: audit, finetune, search, demo."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from ..config import Augment, Count, Head, Training
+from ..errors import ConfigError
+from ..tuning.space import SearchSpace
+from .console import import_quietly, next_run, print_result
+from .options import AsJson, BackboneOptions, DataOptions, Dataset, Options, Quiet, RunOptions, with_options
+
+
+@dataclass(frozen=True)
+class FinetuneOptions(Options):
+    """What only `vggft finetune` has.
+
+    Args:
+        tensorboard: Write curves for TensorBoard into the run directory.
+    """
+
+    tensorboard: bool = False
+
+
+@dataclass(frozen=True)
+class SearchOptions(Options):
+    """How `vggft search` goes about it.
+
+    Args:
+        trials: Maximum number of trials.
+        algorithm: Algorithm that proposes trials, one of KerasTuner's.
+        objective: Metric on the validation images that selects, as `val_balanced_accuracy`; by default accuracy, and
+            average precision where images have several labels.
+        folds: Number of folds of train and validation images over which the score of each trial is averaged.
+        repeats: Number of times that each trial is trained, from other initial weights and in another order.
+        winner: Classifier: the very weights that were `scored`, or a `refit` on train and validation images.
+        keep_top: Number of trials whose trained weights are kept on disk.
+        parallel_trials: Maximum number of trials that are proposed at once.
+    """
+
+    trials: Count = 30
+    algorithm: Literal["random", "bayesian", "hyperband", "grid"] = "bayesian"
+    objective: str | None = None
+    folds: Count | None = None
+    repeats: Count = 1
+    winner: Literal["scored", "refit"] | None = None
+    keep_top: Count = 5
+    parallel_trials: Count | Literal["auto"] = "auto"
+
+
+def audit(
+    dataset: Dataset,
+    num_classes: Annotated[int | None, typer.Option(help="Number of classes that there should be.")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show what is in the data, and what is wrong with it, before any training.
+
+    Lists unreadable files, wrong extensions, duplicates, small classes and more. Exits with 1 if there are errors.
+    """
+    from ..data.audit import audit as run_audit
+
+    found = run_audit(dataset, num_classes, verbose=0 if quiet or as_json else 1)
+    typer.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False) if as_json else str(found))
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+@with_options
+def finetune(
+    dataset: Dataset,
+    data: DataOptions,
+    backbone: BackboneOptions,
+    head: Head,
+    training: Training,
+    augment: Augment | None,
+    more: FinetuneOptions,
+    run: RunOptions,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read the data, print an estimate, and stop.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a classifier on your images and evaluate it.
+
+    Frozen blocks are computed once, and the head is trained on their features. Unfrozen blocks (--freeze block3) are
+    then trained together with the head.
+    """
+    run, run_dir = _prepared(run, data, "run", Path(dataset).stem, quiet or as_json)
+    import_quietly()
+    from .. import api
+
+    arguments: dict[str, Any] = vars(data) | vars(backbone) | vars(run) | vars(more)
+    arguments |= {"head": head, "training": training, "augment": augment}
+    if dry_run:
+        cost = api.estimate(dataset, **arguments)
+        typer.echo(json.dumps(cost.to_dict(), indent=2) if as_json else str(cost))
+        return
+    classifier = api.finetune(dataset, **arguments)
+    print_result(classifier.evaluation, as_json, {"classifier": str(run_dir / "classifier.keras")})
+    if not as_json:
+        typer.echo(f"\nNext: vggft report {run_dir}")
+
+
+@with_options
+def search(
+    dataset: Dataset,
+    data: DataOptions,
+    backbone: BackboneOptions,
+    head: Head,
+    training: Training,
+    space: SearchSpace,
+    augment: Augment | None,
+    more: SearchOptions,
+    run: RunOptions,
+    workers: Annotated[int, typer.Option(help="Number of processes on this machine, each with a GPU if any.")] = 1,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Search for the head and its training with KerasTuner, on frozen features that are computed once.
+
+    An option of the search space takes one value, which is fixed, a list (64,128,256), a range (0.1:0.6), or a range
+    that is drawn evenly in its logarithm (1e-4:1e-2:log). All other options are as in `vggft finetune`.
+    """
+    run, run_dir = _prepared(run, data, "search", f"{Path(dataset).stem}-search", quiet or as_json)
+    if space.freeze is not None:  # one value is not a choice
+        fixed = isinstance(space.freeze, str)
+        backbone = replace(backbone, freeze=space.freeze if fixed else "all")
+        space = replace(space, freeze=None) if fixed else space
+    import_quietly()
+    from ..tuning.search import search as run_search
+    from ..tuning.workers import end_with_chief, with_workers
+
+    end_with_chief()
+    arguments: dict[str, Any] = vars(data) | vars(backbone) | vars(run) | vars(more)
+    arguments |= {"head": head, "training": training, "space": space, "augment": augment}
+    with with_workers(workers, run_dir) if workers > 1 else nullcontext():
+        result = run_search(dataset, **arguments)
+    if result is not None:  # a worker has none
+        where = {"classifier": str(run_dir / "classifier.keras"), "table of trials": str(run_dir / "trials.csv")}
+        print_result(result, as_json, where)
+
+
+def _prepared(run: RunOptions, data: DataOptions, what: str, name: str, quiet: bool) -> tuple[RunOptions, Path]:
+    """The options of a run, completed, and its directory; raises `ConfigError` for what is missing."""
+    if data.num_classes is None:
+        raise ConfigError(
+            "The number of classes is missing: give --num-classes, or num_classes in the file of --config."
+        )
+    if run.resume and run.run_dir is None:
+        raise ConfigError(f"--resume continues the {what} in --run-dir, so --run-dir must be given too.")
+    run_dir = Path(run.run_dir or next_run(name))
+    return replace(run, run_dir=run_dir, verbose=0 if quiet else run.verbose), run_dir
+
+
+def demo(
+    run_dir: Annotated[Path | None, typer.Option(help="New directory for all results.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of splits, initial weights and order.")] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """See it work in a minute or two, without network: handwritten digits on the backbone that ships with vggft.
+
+    Fine-tunes two blocks and a head, then searches for a head on frozen features.
+    """
+    import_quietly()
+    import numpy as np
+    from sklearn.datasets import load_digits
+
+    from ..api import finetune as run_finetune
+    from ..tuning.search import search as run_search
+
+    run_dir = run_dir or next_run("demo")
+    digits = load_digits()
+    # 8x8 images of 17 greys: each pixel becomes a 4x4 square, as the network's smallest input is 32 px
+    images = np.kron(digits.images * (255 / 16), np.ones((1, 4, 4))).astype("uint8")
+    data = np.repeat(images[..., None], 3, axis=-1), digits.target
+    common: dict[str, Any] = {"num_classes": 10, "test": 0.2, "backbone": "vgg16_mini", "image_size": 32}
+    common |= {"seed": seed, "verbose": 0 if quiet else 1}
+    training = Training(epochs=20, fine_tune_epochs=8)
+    classifier = run_finetune(data, **common, freeze="block3", training=training, run_dir=run_dir)
+    print_result(classifier.evaluation, False, {"classifier": f"{run_dir / 'classifier.keras'}\n"})
+    space = SearchSpace(units=[64, 128], layers=1)
+    how: dict[str, Any] = {"trials": 8, "algorithm": "random", "training": Training(epochs=20)}
+    typer.echo(str(run_search(data, **common, space=space, **how, run_dir=run_dir / "search")))
+
+
+COMMANDS: tuple[Callable[..., None], ...] = (audit, finetune, search, demo)

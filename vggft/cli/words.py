@@ -1,0 +1,82 @@
+"""Words of a shell -> values of Python: lists of widths and blocks, fractions, choices and ranges, sizes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ..errors import ConfigError
+
+CHOICE = "One value, a list `a,b`, or a range `low:high[:log]`."
+
+
+def integers(text: str) -> tuple[int, ...]:
+    """Widths of layers, separated by commas.
+
+    >>> integers("512,128"), integers("")
+    ((512, 128), ())
+    """
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise ConfigError(f"--units must be widths with commas between them, as 512,128; got {text!r}.") from None
+
+
+def fraction(text: str) -> float | str:
+    """A number if it is one, else the path of a dataset."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def names(text: str) -> str | tuple[str, ...]:
+    """One name, or several separated by commas.
+
+    >>> names("all"), names("block1,block4")
+    ('all', ('block1', 'block4'))
+    """
+    return tuple(part.strip() for part in text.split(",") if part.strip()) if "," in text else text
+
+
+def value(text: str) -> bool | int | float | str | None:
+    """`true`, `false`, `none` and numbers by their meaning; any other word as it is."""
+    text = text.strip()
+    words = {"true": True, "false": False, "none": None}
+    if text in words:
+        return words[text]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def choice(name: str, text: str) -> Any:
+    """What a search may choose from: `a,b` is a list, `low:high` or `low:high:log` a range, anything else one value.
+
+    >>> choice("units", "64,128"), choice("learning_rate", "1e-4:1e-2:log"), choice("freeze", "none")
+    ([64, 128], (0.0001, 0.01, 'log'), 'none')
+    """
+    read = str.strip if name == "freeze" else value
+    if not text.strip():
+        raise ConfigError(f"--{name.replace('_', '-')} needs a value. {CHOICE}")
+    if ":" in text:
+        return tuple(read(part) for part in text.split(":"))
+    if "," in text:
+        return [read(part) for part in text.split(",") if part.strip()]
+    return read(text)
+
+
+def size(text: str) -> int:
+    """A number of bytes, with a decimal or binary unit or without one.
+
+    >>> size("20GB"), size("1.5 KiB"), size("0")
+    (20000000000, 1536, 0)
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKMGT]?)(i?)B?", text.strip())
+    if not found:
+        raise ConfigError(f"--max-size must be bytes or a number with a unit, as 20GB, 500MB or 1.5GiB; got {text!r}.")
+    number, unit, binary = found.groups()
+    return int(float(number) * (1024 if binary else 1000) ** " KMGT".index(unit.upper() or " "))
