@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from ..config import Config, Head, Training
+from ..config import Head, Training
 from ..features.cuts import cut_of
 from ..network.blocks import BLOCKS
 
@@ -20,7 +20,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Phase(Config):
+class Phase:
     """One stretch of training with one schedule.
 
     Args:
