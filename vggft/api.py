@@ -95,7 +95,7 @@ def finetune(
     >>> classifier.predict(images[:3]).shape
     (3, 2)
     """
-    run, narrator = RunDirectory(run_dir, resume), Narrator(verbose)
+    run, narrator = RunDirectory.open(run_dir, resume), Narrator(verbose)
     if tensorboard and run.path is None:
         raise ConfigError("tensorboard=True writes into the run directory: name one as run_dir.")
     plan = make_plan(

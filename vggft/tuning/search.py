@@ -135,7 +135,7 @@ def search(
         if run_dir is None:
             raise ConfigError("A chief and its workers share a run_dir; got run_dir=None.")
         await_chief(run_dir)
-    run = RunDirectory(run_dir, resume or is_worker())
+    run = RunDirectory.open(run_dir, resume or is_worker())
     freezes = possible_freezes(space, fixed)
     base = make_base(
         dataset,
