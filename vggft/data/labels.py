@@ -1,4 +1,4 @@
-"""Labels as they came -> class indices and class names, for all splits of a dataset together."""
+"""Turn labels as given into class indices and class names, for all splits of a dataset together."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, some
 from .sources import SPLITS, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .reading import Array
-
-# A text cell that is a class index: not "007", which is a name; "3.0" is what pandas makes of 3 in a column with gaps.
+# A text cell that is a class index. "007" is a name instead; pandas turns 3 into "3.0" in a column with gaps.
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")
 
 
@@ -26,16 +24,16 @@ class Labels:
     """Labels of N images.
 
     Attributes:
-        values: (N,) int64, or (N, num_classes) uint8 of 0 and 1; 0 where a label is no good.
+        values: (N,) int64, or (N, num_classes) uint8 of 0 and 1; 0 where a label cannot be used.
         class_names: in the order of the values.
-        good: (N,) bool, False where the label cannot be used.
-        notes: what was inferred.
+        good: (N,) bool, False where a label cannot be used.
+        notes: what was inferred, as sentences.
         problems: what is wrong, as sentences.
     """
 
-    values: Array
+    values: np.ndarray
     class_names: tuple[str, ...]
-    good: Array
+    good: np.ndarray
     notes: list[str]
     problems: list[str]
 
@@ -46,20 +44,20 @@ def encode(
     class_names: tuple[str, ...] | None = None,
     multi_label: bool | None = None,
 ) -> Labels:
-    """Find the classes, check them, and number them.
+    """Find, check and number the classes.
 
     Args:
-        table: as loaded; its train split decides which classes there are.
-        num_classes: how many classes there must be.
-        class_names: the classes and their order where a trained classifier fixes them; some may then have no images.
-        multi_label: whether images may have several classes; None: as the labels say.
+        table: as loaded; its train split determines which classes there are.
+        num_classes: the expected number of classes.
+        class_names: the classes and their order if a trained classifier fixes them; some may then have no images.
+        multi_label: whether images may have several classes; None infers it from the labels.
 
     Raises:
-        DataError: labels of a shape that makes no sense at all.
+        DataError: the labels have an impossible shape.
     """
-    splits = np.array(table.splits if table.splits is not None else ["all"] * len(table.images))
+    splits = np.array(table.splits)
     deciding = splits == "train" if "train" in splits else np.ones(len(splits), bool)
-    came = _as_they_came(table, class_names)
+    came = _as_given(table, class_names)
     if isinstance(came, list):
         labels = _encode_names(table, came, class_names, deciding, bool(multi_label) or table.multi_label)
     elif came.ndim == 1:
@@ -72,12 +70,12 @@ def encode(
         labels.values = np.eye(len(labels.class_names), dtype=np.uint8)[labels.values]
     names = labels.class_names
     if multi_label is False and labels.values.ndim == 2:
-        labels.problems.append(f"images in {table.where} have several labels, where exactly one is expected.")
+        labels.problems.append(f"images in {table.where} have several labels, but exactly one is expected.")
     if num_classes is not None and num_classes != len(names):
         count = f"{len(names)} class{'es' * (len(names) != 1)}"
         labels.problems.append(f"num_classes={num_classes}, but {table.where} has {count}: {some(names)}.")
     elif len(names) < 2:
-        what = f"only one class, {names[0]!r}, so there is nothing to tell apart" if names else "no label"
+        what = f"only one class, {names[0]!r}, but at least two are needed" if names else "no label"
         labels.problems.append(f"{table.where} has {what}.")
     present = [name for name in SPLITS if name in splits]
     if present and "train" not in present and class_names is None:
@@ -85,8 +83,8 @@ def encode(
     return labels
 
 
-def _as_they_came(table: Table, class_names: tuple[str, ...] | None) -> Array | list[tuple[str, ...]]:
-    """Numbers as an array (N,) or (N, C); names as one tuple of them per image."""
+def _as_given(table: Table, class_names: tuple[str, ...] | None) -> np.ndarray | list[tuple[str, ...]]:
+    """Return numbers as an array (N,) or (N, C), and names as one tuple per image."""
     try:
         array = np.asarray(table.labels)
     except ValueError:  # lists of different lengths
@@ -110,7 +108,7 @@ def _text(label: Any) -> str:
 
 
 def _encode_names(
-    table: Table, came: list[tuple[str, ...]], fixed: tuple[str, ...] | None, deciding: Array, several: bool
+    table: Table, came: list[tuple[str, ...]], fixed: tuple[str, ...] | None, deciding: np.ndarray, several: bool
 ) -> Labels:
     several = several or any(len(row) != 1 for row in came)
     if several:
@@ -138,11 +136,11 @@ def _encode_names(
 
 
 def _encode_indices(
-    table: Table, came: Array, num_classes: int | None, fixed: tuple[str, ...] | None, deciding: Array
+    table: Table, came: np.ndarray, num_classes: int | None, fixed: tuple[str, ...] | None, deciding: np.ndarray
 ) -> Labels:
-    own = table.class_names or fixed  # numbers count in the dataset's own names, where it has some
+    own = table.class_names or fixed  # the numbers are indices into the dataset's own class names, if it has them
     bound = len(own) if own else num_classes
-    # Where nothing bounds them: as every class has an image, there are at most as many classes as images.
+    # Without a known bound: every class needs an image, so there are at most as many classes as images.
     good = np.isfinite(came) & (came == np.floor(came.astype(float))) & (came >= 0) & (came < (bound or len(came)))
     problems = _bad_labels(table, came, good, f"integers in 0..{bound - 1 if bound else 'num_classes-1'}")
     values = np.where(good, came, 0).astype(np.int64)
@@ -153,7 +151,9 @@ def _encode_indices(
     return Labels(values, names, good, [], problems)
 
 
-def _encode_columns(table: Table, came: Array, fixed: tuple[str, ...] | None, deciding: Array, several: bool) -> Labels:
+def _encode_columns(
+    table: Table, came: np.ndarray, fixed: tuple[str, ...] | None, deciding: np.ndarray, several: bool
+) -> Labels:
     names = table.class_names or fixed or tuple(map(str, range(came.shape[1])))
     if len(names) != came.shape[1]:
         raise DataError(f"labels have {came.shape[1]} columns, but there are {len(names)} classes: {some(names)}.")
@@ -172,8 +172,8 @@ def _encode_columns(table: Table, came: Array, fixed: tuple[str, ...] | None, de
     return Labels(values, names, good, [], problems)
 
 
-def _reordered(table: Table, names: tuple[str, ...], fixed: tuple[str, ...]) -> Array:
-    """Where each of the names is among the fixed ones."""
+def _reordered(table: Table, names: tuple[str, ...], fixed: tuple[str, ...]) -> np.ndarray:
+    """Return the index of each name among the fixed ones."""
     if unknown := [name for name in names if name not in fixed]:
         raise DataError(
             f"{table.where} has classes that the classifier does not know: {some(unknown)}. Known are {some(fixed)}."
@@ -181,7 +181,7 @@ def _reordered(table: Table, names: tuple[str, ...], fixed: tuple[str, ...]) -> 
     return np.array([fixed.index(name) for name in names], np.int64)
 
 
-def _bad_labels(table: Table, came: Array, good: Array, expected: str) -> list[str]:
+def _bad_labels(table: Table, came: np.ndarray, good: np.ndarray, expected: str) -> list[str]:
     bad = [f"label {came[i]} at {table.names[i]}" for i in np.flatnonzero(~good)]
     if table.by_content:
         counts = Counter(f"label {label}" for label in came[~good])
@@ -195,11 +195,5 @@ def _empty_classes(names: tuple[str, ...], counts: Iterable[int]) -> list[str]:
         return []
     hint = " Integer labels count from 0." if empty == ["0"] else ""
     if len(names) - len(empty) == 1:
-        hint = " All images have one label; this usually means that the labels were not read as meant."
+        hint = " All images have the same label; this usually means that the labels were not read as intended."
     return [f"no images are of class {some(empty)}.{hint}"]
-
-
-def some(items: Iterable[Any], limit: int = 20) -> str:
-    """Items with commas between, and after `limit` of them how many more there are."""
-    texts = [str(item) for item in items]
-    return ", ".join(texts[:limit]) + (f", ... and {len(texts) - limit} more" if len(texts) > limit else "")
