@@ -150,8 +150,7 @@ class Classifier:
             raise DataError(f"The dataset has no part {name!r}; it has {', '.join(parts)}. Name one of them as split.")
         data, size = parts[name], self.description.image_size
         narrator = Narrator(verbose)
-        pixels, scans = decode({name: data}, size, Cache(), narrator)
-        found = scans[name]
+        pixels, found = decode(data, size, Cache(), narrator)
         if found.problems:
             raise DataError.listing("Some images cannot be evaluated", found.problems.values())
         if known := sum(digest in self.seen for digest in found.digests):

@@ -80,8 +80,7 @@ def test_a_scan_stops_where_its_caller_raises() -> None:
 
 
 def decoded(data: Dataset, cache: Cache, image_size: int = 32) -> tuple[np.ndarray, Scan]:
-    images, scans = decode({"all": data}, image_size, cache, Narrator(0))
-    return images, scans["all"]
+    return decode(data, image_size, cache, Narrator(0))
 
 
 def test_a_message_is_never_cut_and_names_the_file_as_it_is_called_now(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from ..display import render
 from ..errors import ConfigError, some
 from ..progress import Narrator
-from .dataset import Dataset, collect
+from .dataset import Dataset, collect, concatenate
 from .reading import MIN_SIDE, suffix_fits
 from .scan import Scan, scan
 
@@ -141,44 +141,39 @@ def audit(dataset: Any, num_classes: int | None = None, *, image_size: int = 224
     if not isinstance(image_size, int) or image_size < MIN_SIDE:
         raise ConfigError(f"image_size must be an integer >= {MIN_SIDE}; got {image_size!r}.")
     splits, problems = collect(dataset, num_classes)
-    narrator = Narrator(verbose)
-    scans = {}
-    for name, part in splits.items():
-        with narrator.bar("read images" if name == "all" else f"read {name}", len(part)) as advance:
-            scans[name] = scan(part, image_size, on_image=advance)
-    return make_audit(splits, scans, problems)
+    if not splits:
+        return Audit(0, {}, (), {}, errors=tuple(problems))
+    whole = concatenate(list(splits.values()))
+    with Narrator(verbose).bar("read images", len(whole)) as advance:
+        return make_audit(splits, scan(whole, image_size, on_image=advance), problems)
 
 
-def make_audit(splits: Mapping[str, Dataset], scans: Mapping[str, Scan], problems: Sequence[str] = ()) -> Audit:
+def make_audit(splits: Mapping[str, Dataset], found: Scan, problems: Sequence[str] = ()) -> Audit:
     """Audit datasets that have been scanned already.
 
     Args:
         splits: name -> dataset; all with the same classes.
-        scans: name -> result of `scan`, of the same names.
+        found: the scan of all of them, one after another.
         problems: what is already known to be wrong with the data, as sentences.
     """
-    first = next(iter(splits.values()), None)
-    if first is None:
-        return Audit(0, {}, (), {}, errors=tuple(problems))
-    unreadable = tuple(problem for found in scans.values() for problem in found.problems.values())
+    whole, facts = concatenate(list(splits.values())), found.facts
+    split_of = np.repeat(list(splits), [len(part) for part in splits.values()])
+    counts = {
+        split: dict(zip(whole.class_names, part.class_counts.tolist(), strict=True)) for split, part in splits.items()
+    }
+    unreadable = tuple(found.problems.values())
     wrong_suffix = tuple(
         f"{name} is a {format} file by content."
-        for split, part in splits.items()
-        for image, name, format in zip(part.images, part.names, scans[split].facts["format"].tolist(), strict=True)
+        for image, name, format in zip(whole.images, whole.names, facts["format"].tolist(), strict=True)
         if isinstance(image, Path) and format and not suffix_fits(image.suffix, format)
     )
-    duplicates, conflicts, leaks = _copies(splits, scans)
-    counts = {
-        split: dict(zip(first.class_names, part.class_counts.tolist(), strict=True)) for split, part in splits.items()
-    }
-    facts = np.concatenate([found.facts for found in scans.values()])
-    facts = facts[facts["digest"] != ""]
-    class_errors, warnings = _check_classes(splits, scans, counts)
-
+    main = "train" if "train" in splits else next(iter(splits))
+    class_errors, warnings = _check_classes(splits[main], main, facts["digest"][split_of == main], counts)
     errors = [*problems]
     if unreadable:
         errors.append(f"{_count(unreadable, 'image')} cannot be used: {some(unreadable)}")
     errors += class_errors
+    duplicates, conflicts, leaks = _copies(whole, split_of.tolist(), found.digests)
     same = [group for group in duplicates if group not in conflicts and group not in leaks]
     for groups, what in (
         (leaks, "in more than one split"),
@@ -189,25 +184,25 @@ def make_audit(splits: Mapping[str, Dataset], scans: Mapping[str, Scan], problem
             warnings.append(f"copies {what} ({_count(groups, 'image')}): {_groups(groups)}.")
     if wrong_suffix:
         warnings.append(f"{_count(wrong_suffix, 'file')} with the suffix of another format: {some(wrong_suffix)}")
-    notes = tuple(dict.fromkeys(note for part in splits.values() for note in part.notes))
-    warnings += [f"{note}." for note in notes if "left out" in note]
+    warnings += [f"{note}." for note in whole.notes if "left out" in note]
+    readable = facts[facts["digest"] != ""]
     return Audit(
-        images=sum(len(part) for part in splits.values()),
+        images=len(whole),
         splits={split: len(part) for split, part in splits.items()},
-        class_names=first.class_names,
+        class_names=whole.class_names,
         class_counts=counts,
-        multi_label=first.multi_label,
+        multi_label=whole.multi_label,
         unreadable=unreadable,
-        ignored=tuple(dict.fromkeys(path for part in splits.values() for path in part.ignored)),
+        ignored=whole.ignored,
         wrong_suffix=wrong_suffix,
-        widths=_spread(facts["width"]),
-        heights=_spread(facts["height"]),
-        modes=_counts(facts["mode"]),
-        formats=_counts(facts["format"]),
+        widths=_spread(readable["width"]),
+        heights=_spread(readable["height"]),
+        modes=_counts(readable["mode"]),
+        formats=_counts(readable["format"]),
         duplicates=duplicates,
         conflicts=conflicts,
         leaks=leaks,
-        notes=notes,
+        notes=whole.notes,
         errors=tuple(errors),
         warnings=tuple(warnings),
     )
@@ -216,40 +211,41 @@ def make_audit(splits: Mapping[str, Dataset], scans: Mapping[str, Scan], problem
 _Groups = tuple[tuple[str, ...], ...]
 
 
-def _copies(splits: Mapping[str, Dataset], scans: Mapping[str, Scan]) -> tuple[_Groups, _Groups, _Groups]:
+def _copies(whole: Dataset, splits: Sequence[str], digests: Sequence[str]) -> tuple[_Groups, _Groups, _Groups]:
     """Group the names of equal images: all groups, those with different labels, those in more than one split."""
     found: dict[str, list[tuple[str, str, bytes]]] = defaultdict(list)
-    for split, part in splits.items():
-        for digest, name, label in zip(scans[split].digests, part.names, part.labels, strict=True):
-            if digest:
-                found[digest].append((name, split, label.tobytes()))
+    for digest, name, split, label in zip(digests, whole.names, splits, whole.labels, strict=True):
+        if digest:
+            found[digest].append((name, split, label.tobytes()))
     # Of each group the names, the splits and the labels.
     groups = [tuple(zip(*copies, strict=True)) for copies in found.values() if len(copies) > 1]
     return (
         tuple(names for names, _, _ in groups),
         tuple(names for names, _, labels in groups if len(set(labels)) > 1),
-        tuple(names for names, splits_of, _ in groups if len(set(splits_of)) > 1),
+        tuple(names for names, of_copies, _ in groups if len(set(of_copies)) > 1),
     )
 
 
 def _check_classes(
-    splits: Mapping[str, Dataset], scans: Mapping[str, Scan], counts: Mapping[str, Mapping[str, int]]
+    part: Dataset, main: str, digests: np.ndarray, counts: Mapping[str, Mapping[str, int]]
 ) -> tuple[list[str], list[str]]:
-    """Find errors and warnings about classes that are small, missing from a split, or much smaller than others."""
+    """Find errors and warnings about classes that are small, missing from a split, or much smaller than others.
+
+    Args:
+        part: the images that training uses, or that have yet to be split.
+        main: the name of this part.
+        digests: of its images.
+        counts: split -> class -> number of images.
+    """
     errors: list[str] = []
     warnings: list[str] = []
-    main = "train" if "train" in splits else next(iter(splits))
-    part, digests = splits[main], scans[main].digests
-    distinct = {}
-    for c, name in enumerate(part.class_names):
-        rows = np.flatnonzero(part.labels[:, c] if part.multi_label else part.labels == c)
-        distinct[name] = len({digests[row] for row in rows} - {""})
+    marks = part.labels.astype(bool) if part.multi_label else np.arange(part.num_classes) == part.labels[:, None]
+    distinct = {name: len({*digests[marks[:, c]]} - {""}) for c, name in enumerate(part.class_names)}
     # Each part needs an image of every class: train and validation need two, train, validation and test three.
     tiny = [f"{name} ({n})" for name, n in distinct.items() if counts[main][name] and n < (2 if main == "all" else 1)]
     if tiny:
         errors.append(f"too few distinct images for training and validation: {some(tiny)}.")
-    small = [f"{name} ({n})" for name, n in distinct.items() if n == 2] if main == "all" else []
-    if small:
+    if main == "all" and (small := [f"{name} ({n})" for name, n in distinct.items() if n == 2]):
         warnings.append(f"too few distinct images for training, validation and test, which need 3: {some(small)}.")
     for split, of_class in counts.items():
         if split != main and (absent := [name for name, n in of_class.items() if not n]):

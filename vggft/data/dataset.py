@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -66,9 +67,10 @@ class Dataset:
 
     def pixel_dtype(self, image_size: int) -> np.dtype[Any]:
         """The dtype that holds its images at this size: uint8, or float32 for float arrays that need no resizing."""
-        if isinstance(self.images, np.ndarray) and self.images.shape[1:3] == (image_size, image_size):
-            return self.images.dtype
-        return np.dtype(np.uint8)
+        several = [self.images] if isinstance(self.images, np.ndarray) else self.images
+        arrays = (each for each in several if isinstance(each, np.ndarray))
+        keeps_floats = any(each.dtype.kind == "f" and each.shape[-3:-1] == (image_size, image_size) for each in arrays)
+        return np.dtype(np.float32 if keeps_floats else np.uint8)
 
     def subset(self, rows: Iterable[int] | np.ndarray) -> Dataset:
         """Select rows, in this order; notes and ignored files are kept."""
@@ -80,6 +82,26 @@ class Dataset:
             names=tuple(self.names[r] for r in rows),
             metadata={column: tuple(cells[r] for r in rows) for column, cells in self.metadata.items()},
         )
+
+
+def concatenate(parts: Sequence[Dataset]) -> Dataset:
+    """Put datasets of the same classes into one; it has only the metadata columns that all of them have."""
+    if len(parts) == 1:
+        return parts[0]
+    columns = set.intersection(*(set(part.metadata) for part in parts))
+    return replace(
+        parts[0],
+        images=list(chain.from_iterable(part.images for part in parts)),
+        labels=np.concatenate([part.labels for part in parts]),
+        names=tuple(chain.from_iterable(part.names for part in parts)),
+        metadata={
+            column: tuple(chain.from_iterable(part.metadata[column] for part in parts))
+            for column in parts[0].metadata
+            if column in columns
+        },
+        notes=tuple(dict.fromkeys(chain.from_iterable(part.notes for part in parts))),
+        ignored=tuple(dict.fromkeys(chain.from_iterable(part.ignored for part in parts))),
+    )
 
 
 def open_dataset(

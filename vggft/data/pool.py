@@ -12,7 +12,7 @@ from ..cache import Cache
 from ..errors import ConfigError, DataError
 from ..progress import Narrator
 from .audit import Audit, make_audit
-from .dataset import Dataset, fingerprint, open_dataset
+from .dataset import Dataset, concatenate, fingerprint, open_dataset
 from .scan import decode
 from .sources import SPLITS
 from .splitting import split_rows
@@ -102,41 +102,35 @@ def prepare(
     if on_bad_image not in ("raise", "skip"):
         raise ConfigError(f"on_bad_image must be 'raise' or 'skip'; got {on_bad_image!r}.")
     parts, fractions = _open_parts(data, num_classes, {"validation": validation, "test": test})
-    pixels, scans = decode(parts, image_size, cache, narrator)
-    audit = make_audit(parts, scans)
-    problems = [problem for found in scans.values() for problem in found.problems.values()]
+    whole = concatenate(list(parts.values()))
+    pixels, found = decode(whole, image_size, cache, narrator)
+    problems = list(found.problems.values())
     if problems and on_bad_image == "raise":
         raise DataError.listing(
-            f"{len(problems)} of {len(pixels)} images cannot be used (on_bad_image='skip' leaves them out)", problems
+            f"{len(problems)} of {len(whole)} images cannot be used (on_bad_image='skip' leaves them out)", problems
         )
-    first = next(iter(parts.values()))
-    labels = np.concatenate([part.labels for part in parts.values()])
-    digests = tuple(digest for found in scans.values() for digest in found.digests)
-    names = tuple(name for part in parts.values() for name in part.names)
-    rows, start = {}, 0
-    for name, found in scans.items():
-        rows[name] = start + np.flatnonzero(found.facts["digest"] != "")
-        start += len(found.facts)
-    rows = _split(rows, labels, digests, fractions, seed, first.class_names)
-    left_out = [problem.rstrip(".") for problem in problems] + _keep_copies_apart(rows, digests, names)
-    _check_rows(rows, labels, first)
-    targets = labels.astype("float32") if first.multi_label else np.eye(first.num_classes, dtype="float32")[labels]
+    part_of = np.repeat(list(parts), [len(part) for part in parts.values()])
+    given = {name: np.flatnonzero((part_of == name) & (found.facts["digest"] != "")) for name in parts}
+    rows = _split(given, whole, found.digests, fractions, seed)
+    left_out = [problem.rstrip(".") for problem in problems] + _keep_copies_apart(rows, found.digests, whole.names)
+    if empty := [split for split, chosen in rows.items() if not len(chosen)]:
+        raise DataError(f"No images are left in {', '.join(empty)} after leaving out what cannot be used.")
+    counts = whole.subset(rows["train"]).class_counts
+    if missing := [name for name, count in zip(whole.class_names, counts, strict=True) if not count]:
+        raise DataError(f"No usable training images are left of the classes {', '.join(missing)}.")
+    one_hot = whole.labels if whole.multi_label else np.eye(whole.num_classes)[whole.labels]
     return Pool(
         pixels=pixels,
-        targets=targets,
+        targets=one_hot.astype("float32"),
         rows=rows,
-        names=names,
-        digests=digests,
-        class_names=first.class_names,
-        multi_label=first.multi_label,
-        audit=audit,
-        notes=tuple(dict.fromkeys(note for part in parts.values() for note in part.notes)),
+        names=whole.names,
+        digests=found.digests,
+        class_names=whole.class_names,
+        multi_label=whole.multi_label,
+        audit=make_audit(parts, found),
+        notes=whole.notes,
         left_out=tuple(left_out),
-        metadata={
-            column: tuple(cell for part in parts.values() for cell in part.metadata[column])
-            for column in first.metadata
-            if all(column in part.metadata for part in parts.values())
-        },
+        metadata=whole.metadata,
     )
 
 
@@ -176,22 +170,16 @@ def _open_parts(data: Any, num_classes: int, wanted: dict[str, Any]) -> tuple[di
 
 
 def _split(
-    rows: dict[str, np.ndarray],
-    labels: np.ndarray,
-    digests: tuple[str, ...],
-    fractions: dict[str, float],
-    seed: int,
-    class_names: tuple[str, ...],
+    rows: Mapping[str, np.ndarray], whole: Dataset, digests: tuple[str, ...], fractions: dict[str, float], seed: int
 ) -> dict[str, np.ndarray]:
     """Split fractions off what is not yet split: test first, so that it does not depend on validation."""
     rows = dict(rows)
     rest = rows.pop("all" if "all" in rows else "train")
     for split in ("test", "validation"):
         if split in fractions:
+            copies = [digests[row] for row in rest]
             try:
-                kept, held = split_rows(
-                    labels[rest], [digests[row] for row in rest], fractions[split], seed, class_names
-                )
+                kept, held = split_rows(whole.labels[rest], copies, fractions[split], seed, whole.class_names)
             except DataError as error:
                 asked = ", ".join(f"{name}={fraction:g}" for name, fraction in fractions.items())
                 raise DataError(f"There are too few images for {asked}, at {split}: {error}") from None
@@ -216,14 +204,3 @@ def _keep_copies_apart(rows: dict[str, np.ndarray], digests: tuple[str, ...], na
         rows[split] = np.array([row for row in rows[split] if digests[row] not in later], dtype=np.int64)
         later |= {digests[row]: row for row in rows[split]}
     return left_out
-
-
-def _check_rows(rows: dict[str, np.ndarray], labels: np.ndarray, first: Dataset) -> None:
-    empty = [split for split, chosen in rows.items() if not len(chosen)]
-    if empty:
-        raise DataError(f"No images are left in {', '.join(empty)} after leaving out what cannot be used.")
-    trained = labels[rows["train"]]
-    counts = trained.sum(axis=0) if first.multi_label else np.bincount(trained, minlength=first.num_classes)
-    missing = [name for name, count in zip(first.class_names, counts, strict=True) if not count]
-    if missing:
-        raise DataError(f"No usable training images are left of the classes {', '.join(missing)}.")

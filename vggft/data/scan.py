@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
@@ -94,49 +93,41 @@ def _digest(pixels: np.ndarray) -> str:
     return hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=16).hexdigest()
 
 
-def decode(
-    parts: Mapping[str, Dataset], image_size: int, cache: Cache, narrator: Narrator
-) -> tuple[np.ndarray, dict[str, Scan]]:
-    """Decode all images of some datasets, squashed to squares of side S; cached images are not decoded again.
+def decode(dataset: Dataset, image_size: int, cache: Cache, narrator: Narrator) -> tuple[np.ndarray, Scan]:
+    """Decode all images of a dataset, squashed to squares of side S; cached images are not decoded again.
 
     Images that cannot be read are the exception: they are tried again each time, as the message has to name the file
     as it is called now, and as a decoder for them may have been installed since.
 
     Returns:
-        (N, S, S, 3) uint8 or float32, memory-mapped, in the order of the parts, with zeros for what cannot be read;
-        and the scan of each part.
+        (N, S, S, 3) uint8 or float32, memory-mapped, with zeros for what cannot be read; and what was found.
     """
-    images = list(chain.from_iterable(part.images for part in parts.values()))
-    names = tuple(chain.from_iterable(part.names for part in parts.values()))
-    together = Dataset(images, np.zeros(len(images), np.int64), (), names)
-    dtype = np.result_type(*(part.pixel_dtype(image_size) for part in parts.values()))
     state = hashlib.sha256()
-    with narrator.bar("check the files", len(images)) as advance:
-        for content in in_threads(_content, images):
+    with narrator.bar("check the files", len(dataset)) as advance:
+        for content in in_threads(_content, dataset.images):
             state.update(f"{content}\n".encode())
             advance()
     made_by = {"sources": state.hexdigest(), "image_size": image_size, "resize": RESIZE_RULE, "pillow": PIL.__version__}
-    shape = (len(images), image_size, image_size, 3)
+    shape, dtype = (len(dataset), image_size, image_size, 3), dataset.pixel_dtype(image_size)
     specs = Spec("images", made_by, shape, dtype.name), Spec("image-facts", made_by, shape[:1], CACHED_FACTS)
 
-    def compute(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        pixels = np.zeros((stop - start, *shape[1:]), dtype)
-        return pixels, scan(together.subset(range(start, stop)), image_size, pixels).facts
+    def compute(rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray, Scan]:
+        pixels = np.zeros((len(rows), *shape[1:]), dtype)
+        return pixels, scan(dataset.subset(rows), image_size, pixels)
 
-    with narrator.bar("read images", len(images)) as advance:
-        pixels, cached = cache.fill(specs, compute, on_rows=advance, on_wait=narrator.waiting)
+    def compute_shard(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        pixels, found = compute(range(start, stop))
+        return pixels, found.facts
+
+    with narrator.bar("read images", len(dataset)) as advance:
+        pixels, cached = cache.fill(specs, compute_shard, on_rows=advance, on_wait=narrator.waiting)
     facts, problems = cached.astype(FACTS), {}
     if len(unread := np.flatnonzero(facts["digest"] == "")):
         pixels = np.load(cache.entry(specs[0]).rows, mmap_mode="c")  # copied on write: the cache is not changed
-        again = scan(together.subset(unread), image_size, read := np.zeros((len(unread), *shape[1:]), dtype))
-        pixels[unread], facts[unread] = read, again.facts
+        pixels[unread], again = compute(unread)
+        facts[unread] = again.facts
         problems = {int(unread[row]): problem for row, problem in again.problems.items()}
-    scans = {}
-    for (name, part), stop in zip(parts.items(), accumulate(map(len, parts.values())), strict=True):
-        start = stop - len(part)
-        of_part = {row - start: problem for row, problem in problems.items() if start <= row < stop}
-        scans[name] = Scan(facts[start:stop], of_part)
-    return pixels, scans
+    return pixels, Scan(facts, problems)
 
 
 def _content(image: Path | np.ndarray) -> str:
