@@ -178,13 +178,11 @@ def as_sequence(images: Any) -> tuple[Any, str | None]:
         images = list(images)
     if not len(images):
         raise DataError("There are no images to predict: got an empty list.")
-    arrays = (
-        [images] if isinstance(images, np.ndarray) else [image for image in images if isinstance(image, np.ndarray)]
-    )
-    floats = [array for array in arrays if array.dtype.kind == "f"]
+    several = [images] if isinstance(images, np.ndarray) else images
+    floats = [each for each in several if isinstance(each, np.ndarray) and each.dtype.kind == "f"]
     if not floats:
         return images, None
-    return images, "float 0..1" if all((array <= 1).all() for array in floats) else "float 0..255"
+    return images, "float 0..1" if all((each <= 1).all() for each in floats) else "float 0..255"
 
 
 def read_images(

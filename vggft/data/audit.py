@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,7 +75,7 @@ class Audit:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all attributes and `ok`, ready for JSON."""
-        return {"ok": self.ok} | {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
+        return {"ok": self.ok, **json.loads(json.dumps(dataclasses.asdict(self)))}
 
     def __str__(self) -> str:
         parts = "" if set(self.splits) <= {"all"} else f" ({', '.join(f'{n} {s}' for s, n in self.splits.items())})"
@@ -82,11 +83,9 @@ class Audit:
         if self.widths and self.heights:
             (narrow, width, wide), (low, height, high) = self.widths, self.heights
             alike = narrow == wide and low == high
-            sizes = f"{width}x{height} px" + (
-                " each" if alike else f" (median; {narrow}-{wide} wide, {low}-{high} high)"
-            )
+            spread = "each" if alike else f"(median; {narrow}-{wide} wide, {low}-{high} high)"
             kinds = [f"{n} {kind}" for counts in (self.formats, self.modes) for kind, n in counts.items()]
-            lines.append(f"{sizes}; {', '.join(kinds)}")
+            lines.append(f"{width}x{height} px {spread}; {', '.join(kinds)}")
         lines += ["", *self._table()] if self.class_names else []
         for title, sentences in (("error", self.errors), ("warning", self.warnings)):
             if sentences:
@@ -113,11 +112,6 @@ class Audit:
         if rest := self.class_names[SHOWN_CLASSES:]:
             lines.append(f"  ... and {len(rest)} more classes with {sum(totals[name] for name in rest)} images")
         return lines
-
-
-def _plain(value: Any) -> Any:
-    """Turn tuples into lists, as JSON does."""
-    return [_plain(item) for item in value] if isinstance(value, (tuple, list)) else value
 
 
 def audit(dataset: Any, num_classes: int | None = None, *, image_size: int = 224, verbose: int = 0) -> Audit:

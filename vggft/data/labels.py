@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..errors import DataError, some
 from .sources import SPLITS, Table
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 # A text cell that is a class index. "007" is a name instead; pandas turns 3 into "3.0" in a column with gaps.
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")
@@ -57,15 +55,15 @@ def encode(
     """
     splits = np.array(table.splits)
     deciding = splits == "train" if "train" in splits else np.ones(len(splits), bool)
-    came = _as_given(table, class_names)
-    if isinstance(came, list):
-        labels = _encode_names(table, came, class_names, deciding, bool(multi_label) or table.multi_label)
-    elif came.ndim == 1:
-        labels = _encode_indices(table, came, num_classes, class_names, deciding)
-    elif came.ndim == 2:
-        labels = _encode_columns(table, came, class_names, deciding, bool(multi_label))
+    given = _as_given(table, class_names)
+    if isinstance(given, list):
+        labels = _encode_names(table, given, class_names, deciding, bool(multi_label) or table.multi_label)
+    elif given.ndim == 1:
+        labels = _encode_indices(table, given, num_classes, class_names, deciding)
+    elif given.ndim == 2:
+        labels = _encode_columns(table, given, class_names, deciding, bool(multi_label))
     else:
-        raise DataError(f"Labels must have shape (N,) or (N, num_classes); got {came.shape}.")
+        raise DataError(f"Labels must have shape (N,) or (N, num_classes); got {given.shape}.")
     if multi_label and labels.values.ndim == 1:
         labels.values = np.eye(len(labels.class_names), dtype=np.uint8)[labels.values]
     names = labels.class_names
@@ -108,42 +106,44 @@ def _text(label: Any) -> str:
 
 
 def _encode_names(
-    table: Table, came: list[tuple[str, ...]], fixed: tuple[str, ...] | None, deciding: np.ndarray, several: bool
+    table: Table, given: list[tuple[str, ...]], fixed: tuple[str, ...] | None, deciding: np.ndarray, several: bool
 ) -> Labels:
-    several = several or any(len(row) != 1 for row in came)
+    several = several or any(len(row) != 1 for row in given)
     if several:
-        came = [tuple(name for name in row if name) for row in came]
-    seen = Counter(name for row, decides in zip(came, deciding, strict=True) if decides for name in row if name)
+        given = [tuple(name for name in row if name) for row in given]
+    seen = Counter(name for row, decides in zip(given, deciding, strict=True) if decides for name in row if name)
     names = fixed or table.class_names or tuple(sorted(seen))
     index = {name: i for i, name in enumerate(names)}
-    good = np.array([all(name in index for name in row) for row in came])
+    good = np.array([all(name in index for name in row) for row in given])
     problems = []
-    if unlabelled := [name for name, row in zip(table.names, came, strict=True) if row == ("",)]:
+    if unlabelled := [name for name, row in zip(table.names, given, strict=True) if row == ("",)]:
         problems.append(f"images without a label ({len(unlabelled)}): {some(unlabelled)}.")
-    if unknown := Counter(name for row in came for name in row if name and name not in index):
+    if unknown := Counter(name for row in given for name in row if name and name not in index):
         which = "that the classifier does not know" if fixed else "that the train split does not have"
         counts = some(f"{name!r} ({count})" for name, count in sorted(unknown.items()))
         problems.append(f"{table.where} has classes {which}: {counts}. Known are {some(names)}.")
     if not fixed:
         problems += _empty_classes(names, [seen[name] for name in names])
     if several:
-        values = np.zeros((len(came), len(names)), np.uint8)
-        for i, row in enumerate(came):
+        values = np.zeros((len(given), len(names)), np.uint8)
+        for i, row in enumerate(given):
             values[i, [index[name] for name in row if name in index]] = 1
     else:
-        values = np.array([index.get(row[0], 0) for row in came], np.int64)
+        values = np.array([index.get(row[0], 0) for row in given], np.int64)
     return Labels(values, names, good, [], problems)
 
 
 def _encode_indices(
-    table: Table, came: np.ndarray, num_classes: int | None, fixed: tuple[str, ...] | None, deciding: np.ndarray
+    table: Table, given: np.ndarray, num_classes: int | None, fixed: tuple[str, ...] | None, deciding: np.ndarray
 ) -> Labels:
     own = table.class_names or fixed  # the numbers are indices into the dataset's own class names, if it has them
     bound = len(own) if own else num_classes
     # Without a known bound: every class needs an image, so there are at most as many classes as images.
-    good = np.isfinite(came) & (came == np.floor(came.astype(float))) & (came >= 0) & (came < (bound or len(came)))
-    problems = _bad_labels(table, came, good, f"integers in 0..{bound - 1 if bound else 'num_classes-1'}")
-    values = np.where(good, came, 0).astype(np.int64)
+    good = (
+        np.isfinite(given) & (given == np.floor(given.astype(float))) & (given >= 0) & (given < (bound or len(given)))
+    )
+    problems = _bad_labels(table, given, good, f"integers in 0..{bound - 1 if bound else 'num_classes-1'}")
+    values = np.where(good, given, 0).astype(np.int64)
     names = own or tuple(map(str, range(num_classes or int(values.max()) + 1)))
     if fixed:
         return Labels(_reordered(table, names, fixed)[values], fixed, good, [], problems)
@@ -152,14 +152,14 @@ def _encode_indices(
 
 
 def _encode_columns(
-    table: Table, came: np.ndarray, fixed: tuple[str, ...] | None, deciding: np.ndarray, several: bool
+    table: Table, given: np.ndarray, fixed: tuple[str, ...] | None, deciding: np.ndarray, several: bool
 ) -> Labels:
-    names = table.class_names or fixed or tuple(map(str, range(came.shape[1])))
-    if len(names) != came.shape[1]:
-        raise DataError(f"labels have {came.shape[1]} columns, but there are {len(names)} classes: {some(names)}.")
-    good = ((came == 0) | (came == 1)).all(axis=1)
-    problems = _bad_labels(table, came, good, "0 or 1 in every column")
-    values = np.where(good[:, None], came, 0).astype(np.uint8)
+    names = table.class_names or fixed or tuple(map(str, range(given.shape[1])))
+    if len(names) != given.shape[1]:
+        raise DataError(f"labels have {given.shape[1]} columns, but there are {len(names)} classes: {some(names)}.")
+    good = ((given == 0) | (given == 1)).all(axis=1)
+    problems = _bad_labels(table, given, good, "0 or 1 in every column")
+    values = np.where(good[:, None], given, 0).astype(np.uint8)
     if fixed:
         ordered = np.zeros((len(values), len(fixed)), np.uint8)
         ordered[:, _reordered(table, names, fixed)] = values
@@ -181,10 +181,10 @@ def _reordered(table: Table, names: tuple[str, ...], fixed: tuple[str, ...]) -> 
     return np.array([fixed.index(name) for name in names], np.int64)
 
 
-def _bad_labels(table: Table, came: np.ndarray, good: np.ndarray, expected: str) -> list[str]:
-    bad = [f"label {came[i]} at {table.names[i]}" for i in np.flatnonzero(~good)]
+def _bad_labels(table: Table, given: np.ndarray, good: np.ndarray, expected: str) -> list[str]:
+    bad = [f"label {given[i]} at {table.names[i]}" for i in np.flatnonzero(~good)]
     if table.by_content:
-        counts = Counter(f"label {label}" for label in came[~good])
+        counts = Counter(f"label {label}" for label in given[~good])
         bad = [f"{label} ({count} image{'s' * (count > 1)})" for label, count in counts.items()]
     return [f"labels must be {expected}; got {some(bad)}."] if bad else []
 
