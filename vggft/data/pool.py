@@ -115,13 +115,13 @@ def prepare(
     left_out = [problem.rstrip(".") for problem in problems] + _keep_copies_apart(rows, found.digests, whole.names)
     if empty := [split for split, chosen in rows.items() if not len(chosen)]:
         raise DataError(f"No images are left in {', '.join(empty)} after leaving out what cannot be used.")
-    counts = whole.subset(rows["train"]).class_counts
-    if missing := [name for name, count in zip(whole.class_names, counts, strict=True) if not count]:
+    targets = (whole.labels if whole.multi_label else np.eye(whole.num_classes)[whole.labels]).astype("float32")
+    absent = ~targets[rows["train"]].any(axis=0)
+    if missing := [whole.class_names[c] for c in np.flatnonzero(absent)]:
         raise DataError(f"No usable training images are left of the classes {', '.join(missing)}.")
-    one_hot = whole.labels if whole.multi_label else np.eye(whole.num_classes)[whole.labels]
     return Pool(
         pixels=pixels,
-        targets=one_hot.astype("float32"),
+        targets=targets,
         rows=rows,
         names=whole.names,
         digests=found.digests,
