@@ -139,9 +139,8 @@ def _encode_indices(
     own = table.class_names or fixed  # the numbers are indices into the dataset's own class names, if it has them
     bound = len(own) if own else num_classes
     # Without a known bound: every class needs an image, so there are at most as many classes as images.
-    good = (
-        np.isfinite(given) & (given == np.floor(given.astype(float))) & (given >= 0) & (given < (bound or len(given)))
-    )
+    good = np.isfinite(given) & (given == np.floor(given.astype(float)))
+    good &= (given >= 0) & (given < (bound or len(given)))
     problems = _bad_labels(table, given, good, f"integers in 0..{bound - 1 if bound else 'num_classes-1'}")
     values = np.where(good, given, 0).astype(np.int64)
     names = own or tuple(map(str, range(num_classes or int(values.max()) + 1)))
