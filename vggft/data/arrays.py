@@ -14,9 +14,14 @@ from ..errors import DataError
 from .reading import MIN_SIDE, read_image, squash
 
 
-def in_threads(function: Callable[[Any], Any], items: Iterable[Any]) -> Generator[Any]:
-    """Yield `function(item)` for every item, in order, computed in threads; Pillow and hashlib release the GIL."""
-    return Parallel(n_jobs=-1, require="sharedmem", return_as="generator")(map(delayed(function), items))
+def in_threads(function: Callable[[Any], Any], items: Iterable[Any], batch_size: int = 1) -> Generator[Any, None, None]:
+    """Yield `function(item)` for every item, in order, computed in threads; Pillow and hashlib release the GIL.
+
+    Args:
+        batch_size: items that a thread takes at once; joblib spends 60 µs on a batch.
+    """
+    threads = Parallel(n_jobs=-1, require="sharedmem", return_as="generator", batch_size=batch_size)
+    return threads(map(delayed(function), items))
 
 
 def resize_pixels(pixels: np.ndarray, image_size: int) -> np.ndarray:

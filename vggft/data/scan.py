@@ -19,6 +19,7 @@ from .arrays import in_threads, resize_pixels
 from .dataset import Dataset
 from .reading import RESIZE_RULE, read_image
 
+BATCH = 4  # images that a thread takes at once
 # What a decoding pass finds out about an image; empty strings and zeros if it cannot be read. In the cache the fields
 # have no names, as `CACHED_FACTS` says.
 FACTS = np.dtype([("digest", "U32"), ("width", "i4"), ("height", "i4"), ("mode", "U16"), ("format", "U16")])
@@ -76,7 +77,7 @@ def scan(
         return _digest(seen), width, height, mode, format
 
     facts, problems = np.zeros(len(dataset), FACTS), {}
-    with closing(in_threads(read, range(len(dataset)))) as results:  # closed early, it starts no further images
+    with closing(in_threads(read, range(len(dataset)), BATCH)) as results:  # closed early, it starts no further images
         for row, found in enumerate(results):
             if isinstance(found, str):
                 problems[row] = found
@@ -104,7 +105,7 @@ def decode(dataset: Dataset, image_size: int, cache: Cache, narrator: Narrator) 
     """
     state = hashlib.sha256()
     with narrator.bar("check the files", len(dataset)) as advance:
-        for content in in_threads(_content, dataset.images):
+        for content in in_threads(_content, dataset.images, BATCH):
             state.update(f"{content}\n".encode())
             advance()
     made_by = {"sources": state.hexdigest(), "image_size": image_size, "resize": RESIZE_RULE, "pillow": PIL.__version__}
