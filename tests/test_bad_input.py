@@ -134,7 +134,7 @@ def test_arrays_with_impossible_values(arrays: tuple, tmp_path: Path) -> None:
     refuse((images[:, :20, :20], labels), "images are 20x20 px; at least 32 px a side are needed", tmp_path)
     refuse((images, labels[:-1]), "got 24 images, labels: 23", tmp_path)
     refuse((images[:0], labels[:0]), "There are no images: the dataset is empty", tmp_path)
-    refuse((images, labels * 0), r"no images are of class 1\. All images have one label", tmp_path, num_classes=2)
+    refuse((images, labels * 0), r"no images are of class 1\. All images have the same label", tmp_path, num_classes=2)
 
 
 def test_empty_and_infinite_tf_data(arrays: tuple, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 from rich.console import Console
 
@@ -27,6 +28,15 @@ def test_the_board_shows_the_last_trials_the_best_and_the_time_left() -> None:
     assert said.count("trial ") == SHOWN_TRIALS + 1
     board.started -= 120
     assert 79 < board.seconds_left < 82  # 80 of 200 epochs are left, and 120 took 120 s
+
+
+def test_a_bar_shows_the_images_done_and_their_rate(capsys) -> None:  # type: ignore[no-untyped-def]
+    with Narrator(1).bar("read images", 300) as advance:
+        for _ in range(3):
+            time.sleep(0.02)
+            advance(100)
+    out, err = capsys.readouterr()
+    assert out == "" and "read images" in err and "300/300" in err and " images/s" in err
 
 
 def test_a_silent_board_prints_nothing(capsys) -> None:  # type: ignore[no-untyped-def]

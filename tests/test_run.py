@@ -35,40 +35,40 @@ def test_without_a_directory_nothing_is_written(tmp_path: Path, monkeypatch: pyt
 
 
 def test_what_made_a_run_is_said_in_it(tmp_path: Path) -> None:
-    RunDirectory(tmp_path / "run").start({"seed": 3, "frozen": ("block1",)})
+    RunDirectory.open(tmp_path / "run").start({"seed": 3, "frozen": ("block1",)})
     assert json.loads((tmp_path / "run" / "config.json").read_text()) == {"seed": 3, "frozen": ["block1"]}
     environment = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert {"python", "keras", "tensorflow", "vggft"} <= set(environment["versions"]) and environment["command"]
 
 
 def test_another_run_or_a_users_files_are_never_overwritten(tmp_path: Path) -> None:
-    RunDirectory(tmp_path / "run").start({"seed": 3})
+    RunDirectory.open(tmp_path / "run").start({"seed": 3})
     with pytest.raises(RunError, match="not empty, and a run never overwrites another"):
-        RunDirectory(tmp_path / "run")
+        RunDirectory.open(tmp_path / "run")
     with pytest.raises(RunError, match="seed was 3, is 4"):
-        RunDirectory(tmp_path / "run", resume=True).start({"seed": 4})
-    RunDirectory(tmp_path / "run", resume=True).start({"seed": 3})
+        RunDirectory.open(tmp_path / "run", resume=True).start({"seed": 4})
+    RunDirectory.open(tmp_path / "run", resume=True).start({"seed": 3})
 
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.tex").write_text("precious")
     for resume in (False, True):
         with pytest.raises(RunError):
-            RunDirectory(tmp_path / "thesis", resume=resume)
+            RunDirectory.open(tmp_path / "thesis", resume=resume)
     assert (tmp_path / "thesis" / "chapter1.tex").read_text() == "precious"
     assert len(list((tmp_path / "thesis").iterdir())) == 1
     with pytest.raises(RunError, match="is a file"):
-        RunDirectory(tmp_path / "thesis" / "chapter1.tex")
+        RunDirectory.open(tmp_path / "thesis" / "chapter1.tex")
     with pytest.raises(RunError, match="resume=True needs the run_dir"):
-        RunDirectory(None, resume=True)
+        RunDirectory.open(None, resume=True)
 
 
 def test_resume_points_come_back_as_they_were(tmp_path: Path) -> None:
-    run = RunDirectory(tmp_path / "run")
+    run = RunDirectory.open(tmp_path / "run")
     run.start({})
     arrays = [np.arange(6, dtype="float32").reshape(2, 3), np.array([7], dtype="uint32")]
     run.save_point("head", [np.zeros(1)], {"epoch": 0})
     run.save_point("head", arrays, {"epoch": 1, "history": [{"loss": 0.5}]})
-    stored = RunDirectory(tmp_path / "run", resume=True).load_point("head")
+    stored = RunDirectory.open(tmp_path / "run", resume=True).load_point("head")
     assert stored is not None
     for array, expected in zip(stored[0], arrays, strict=True):
         np.testing.assert_array_equal(array, expected)
@@ -79,7 +79,7 @@ def test_resume_points_come_back_as_they_were(tmp_path: Path) -> None:
 
 
 def test_tables_hold_every_column(tmp_path: Path) -> None:
-    run = RunDirectory(tmp_path / "run")
+    run = RunDirectory.open(tmp_path / "run")
     run.start({})
     run.write_table("history.csv", [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "accuracy": 1.0}])
     assert (tmp_path / "run" / "history.csv").read_text() == "epoch,loss,accuracy\n1,0.5,\n2,,1.0\n"
@@ -87,8 +87,8 @@ def test_tables_hold_every_column(tmp_path: Path) -> None:
 
 def test_a_kill_between_the_first_files_can_be_resumed(tmp_path: Path) -> None:
     path = tmp_path / "run"
-    RunDirectory(path).start({"seed": 3})
+    RunDirectory.open(path).start({"seed": 3})
     (path / "config.json").unlink()  # it is written last
     (path / ".4711-config.json").write_text('{"se')
-    RunDirectory(path, resume=True).start({"seed": 3})
+    RunDirectory.open(path, resume=True).start({"seed": 3})
     assert sorted(file.name for file in path.iterdir()) == ["config.json", "environment.json"]

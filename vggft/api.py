@@ -115,7 +115,7 @@ def finetune(
         seed=seed,
         verbose=verbose,
     )
-    directory, setting = RunDirectory(run_dir, resume), request.setting()
+    directory, setting = RunDirectory.open(run_dir, resume), request.setting()
     if tensorboard and directory.path is None:
         raise ConfigError("tensorboard=True writes into the run directory: name one as run_dir.")
     run = open_run(request, [setting], directory)

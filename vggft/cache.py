@@ -1,7 +1,8 @@
-"""Arrays on disk, found by all that their values depend on: written shard by shard, checked whenever they are opened.
+"""A cache of arrays on disk, keyed by everything that their values depend on, written shard by shard and verified.
 
-An entry is a directory `<root>/<kind>/<key>/` with `rows.npy`, which is memory-mapped to be read, and `manifest.json`.
-A shard counts only when the manifest names its checksum, so what a kill or a flipped bit leaves is computed again.
+An entry is a directory `<root>/<kind>/<key>/` with `rows.npy`, which is read as a memory map, and `manifest.json`. A
+shard counts only if its checksum is in the manifest and matches, so what a killed process or a flipped bit leaves
+behind is computed again.
 """
 
 from __future__ import annotations
@@ -22,22 +23,22 @@ import platformdirs
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from .errors import CacheError
-from .run import whole_file
+from .run import whole_file, write_whole
 
 FORMAT = 1
 SHARD_ROWS = 256
-SPARE = 64 * 2**20  # bytes of the disk that are left alone
+SPARE = 64 * 2**20  # bytes of the disk that are never used
 
 
 @dataclass(frozen=True)
 class Spec:
-    """An array, by what its values depend on.
+    """An array, described by what its values depend on.
 
     Args:
-        kind: the directory it is kept under, `"features"` say.
-        parts: all that the values depend on, as JSON.
+        kind: the directory of its entry, such as `"features"`.
+        parts: everything that the values depend on, ready for JSON.
         shape: of the whole array, rows first.
-        dtype: as it is kept.
+        dtype: of the stored values.
     """
 
     kind: str
@@ -61,7 +62,7 @@ class Spec:
 
 @dataclass
 class Entry:
-    """One array of the cache; written by whoever holds its lock, read by any number."""
+    """One array of the cache; the process that holds its lock writes, and any number read."""
 
     path: Path
     spec: Spec
@@ -71,33 +72,29 @@ class Entry:
     def rows(self) -> Path:
         return self.path / "rows.npy"
 
-    def _manifest(self) -> dict[str, Any]:
-        return {"format": FORMAT, **asdict(self.spec), "shard_rows": SHARD_ROWS}
-
     def missing(self) -> list[int]:
-        """The shards that are not there or are damaged; makes the file that they will be written to."""
+        """List the shards that are missing or damaged, and create the file that they will be written to."""
         manifest, self.checksums = read_entry(self.path)
         if manifest != json.loads(json.dumps(self._manifest())):
             self.checksums = {}
-            self._allocate()
+            (self.path / "manifest.json").unlink(missing_ok=True)
+            with whole_file(self.rows) as aside:
+                np.lib.format.open_memmap(aside, mode="w+", dtype=self.spec.dtype, shape=self.spec.shape)
         self._save()
         return [n for n in range(len(self.spec.shards)) if n not in self.checksums]
 
-    def _allocate(self) -> None:
-        (self.path / "manifest.json").unlink(missing_ok=True)
-        with whole_file(self.rows) as aside:
-            np.lib.format.open_memmap(aside, mode="w+", dtype=self.spec.dtype, shape=self.spec.shape)
+    def _manifest(self) -> dict[str, Any]:
+        return {"format": FORMAT, **asdict(self.spec), "shard_rows": SHARD_ROWS}
 
     def _save(self) -> None:
-        with whole_file(self.path / "manifest.json") as aside:
-            shards = {str(n): checksum for n, checksum in sorted(self.checksums.items())}
-            aside.write_text(json.dumps({**self._manifest(), "shards": shards}))
+        shards = {str(n): checksum for n, checksum in sorted(self.checksums.items())}
+        write_whole(self.path / "manifest.json", json.dumps({**self._manifest(), "shards": shards}))
 
     def put(self, shard: int, rows: np.ndarray) -> None:
-        """Write a shard, and only when it is on the disk name it in the manifest.
+        """Write a shard, and add it to the manifest once it is on the disk.
 
         Raises:
-            OverflowError: the dtype of the entry is too small for the values.
+            OverflowError: the values do not fit into the dtype of the entry.
         """
         with np.errstate(over="ignore"):
             kept = np.ascontiguousarray(rows, dtype=self.spec.dtype)
@@ -113,7 +110,7 @@ class Entry:
         self._save()
 
     def array(self) -> np.ndarray:
-        """All rows, memory-mapped."""
+        """Return all rows as a read-only memory map."""
         return np.load(self.rows, mmap_mode="r")
 
 
@@ -121,14 +118,18 @@ class Cache:
     """The entries under a directory.
 
     Args:
-        root: None is `VGGFT_CACHE_DIR`, else the platform's directory for caches of this user.
-        max_size: bytes; before an entry is written those longest unused make room. None: half of what the disk could
-            give, which is what is free and what the cache holds.
+        root: None is `VGGFT_CACHE_DIR`, or else the platform's cache directory of this user.
+        max_size: bytes; least recently used entries are removed before an entry is written. None is half of what the
+            disk could provide: its free space and what the cache holds.
     """
 
     def __init__(self, root: str | os.PathLike[str] | None = None, max_size: int | None = None):
         default = os.environ.get("VGGFT_CACHE_DIR") or platformdirs.user_cache_dir("vggft", appauthor=False)
         self.root, self.max_size = Path(default if root is None else root), max_size
+
+    def entry(self, spec: Spec) -> Entry:
+        """Return the entry of an array, which may not exist yet."""
+        return Entry(self.root / spec.kind / spec.key, spec)
 
     def fill(
         self,
@@ -138,22 +139,24 @@ class Cache:
         on_rows: Callable[[int], object] = lambda rows: None,
         on_wait: Callable[[Path], object] = lambda path: None,
     ) -> list[np.ndarray]:
-        """The arrays of several entries with as many rows, from the cache or else computed together in one pass.
+        """Return the arrays of several entries; what the cache lacks is computed, for all of them in one pass.
 
         Args:
-            specs: what is wanted; all have as many rows.
-            compute: given the first row and the one behind the last, their values for each of the specs.
-            on_rows: told how many rows are done, found or computed.
-            on_wait: told of an entry that another process is writing, before waiting for it.
+            specs: the arrays, all with the same number of rows.
+            compute: (start, stop) -> the values of these rows for each of the specs.
+            on_rows: called with the number of rows that were found or computed since the last call.
+            on_wait: called with the path of an entry that another process is writing, before waiting for it.
 
         Raises:
             CacheError: the disk has too little room.
             OverflowError: the values do not fit into the dtype of a spec.
         """
-        entries = [Entry(self.root / spec.kind / spec.key, spec) for spec in specs]
+        entries = [self.entry(spec) for spec in specs]
         with ExitStack() as stack:
             with self._explained():
-                for entry in sorted(entries, key=lambda entry: entry.path):  # one order: nobody waits in a circle
+                for entry in sorted(
+                    entries, key=lambda entry: entry.path
+                ):  # always in the same order, to avoid deadlocks
                     stack.enter_context(_lock(entry.path, on_wait))
                 self.prune(self.check_room(specs), keep=[entry.path for entry in entries])
                 missing = [set(entry.missing()) for entry in entries]
@@ -168,28 +171,28 @@ class Cache:
             return [entry.array() for entry in entries]
 
     def holds(self, spec: Spec) -> bool:
-        """Whether all rows of an entry are there, by its manifest alone: for estimates."""
+        """Whether the manifest of an entry lists all rows; they are not verified, which is enough for estimates."""
         try:
-            manifest = json.loads((self.root / spec.kind / spec.key / "manifest.json").read_text())
+            manifest = json.loads((self.entry(spec).path / "manifest.json").read_text())
             return len(manifest["shards"]) == len(spec.shards)
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """A disk that refuses is a matter of the cache, and there is another place to name."""
+        """Turn the error of a disk that cannot be written into a `CacheError` that suggests another directory."""
         try:
             yield
         except CacheError:
             raise
         except OSError as error:
             raise CacheError(
-                f"The feature cache cannot be written: {error}. This usually occurs when the disk is full or belongs to"
-                " another user: set VGGFT_CACHE_DIR to a directory that you may write to."
+                f"The feature cache cannot be written: {error}. This usually occurs when the disk is full or the"
+                " directory belongs to another user: set VGGFT_CACHE_DIR to a directory that you may write to."
             ) from error
 
     def entries(self) -> list[tuple[Path, int, float]]:
-        """Directory, bytes and time of last use of every entry, the longest unused first."""
+        """List the directory, bytes and time of last use of every entry, the least recently used first."""
         found = []
         for manifest in self.root.glob("*/*/manifest.json"):
             size = sum(file.stat().st_size for file in manifest.parent.iterdir())
@@ -197,7 +200,10 @@ class Cache:
         return sorted(found, key=lambda entry: entry[2])
 
     def prune(self, max_size: int, keep: Sequence[Path] = ()) -> int:
-        """Remove the longest unused entries until the rest fit; how many bytes that gave. Those being written stay."""
+        """Remove the least recently used entries until the others fit; return the number of bytes that were freed.
+
+        Entries in `keep`, and those that a process is writing, are not removed.
+        """
         entries = self.entries()
         total, freed = sum(size for _, size, _ in entries), 0
         for path, size, _ in entries:
@@ -208,20 +214,20 @@ class Cache:
         return freed
 
     def verify(self) -> Iterator[tuple[Path, list[int]]]:
-        """Every entry, with the shards that are missing or damaged; changes nothing."""
+        """Yield every entry with its missing or damaged shards; nothing is changed."""
         for path, _, _ in self.entries():
             manifest, checksums = read_entry(path)
             count = -(-manifest["shape"][0] // manifest["shard_rows"]) if manifest else 1
             yield path, [n for n in range(count) if n not in checksums]
 
     def check_room(self, specs: Sequence[Spec]) -> int:
-        """Whether all of these find room, once old entries are let go: how many bytes those may keep.
+        """Check that all of these fit once old entries are removed; return how many bytes those may keep.
 
         Raises:
             CacheError: the disk has too little room.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        wanted = {self.root / spec.kind / spec.key: spec for spec in specs}
+        wanted = {self.entry(spec).path: spec for spec in specs}
         needed = sum(spec.num_bytes for path, spec in wanted.items() if not path.exists())
         held = sum(size for path, size, _ in self.entries() if path not in wanted)
         free = max(0, shutil.disk_usage(self.root).free - SPARE)
@@ -229,14 +235,14 @@ class Cache:
         if needed > room:
             raise CacheError(
                 f"The cache in {self.root} needs {needed / 1e9:.2f} GB for {specs[0].kind}, but has room for "
-                f"{room / 1e9:.2f} GB. Set VGGFT_CACHE_DIR to a larger disk, take fewer views, or freeze all blocks, "
-                "whose pooled features are small."
+                f"{room / 1e9:.2f} GB. Set VGGFT_CACHE_DIR to a directory on a larger disk, use fewer views, or "
+                "freeze all blocks, whose pooled features are small."
             )
         return room - needed
 
 
 def read_entry(path: Path) -> tuple[dict[str, Any], dict[int, str]]:
-    """What the manifest of an entry says, and checksums of the shards that hold; nothing of a damaged entry."""
+    """Return the manifest of an entry and the checksums of its intact shards; both are empty if it is damaged."""
     try:
         manifest = json.loads((path / "manifest.json").read_text())
         rows = np.load(path / "rows.npy", mmap_mode="r")
@@ -251,7 +257,7 @@ def read_entry(path: Path) -> tuple[dict[str, Any], dict[int, str]]:
 
 
 def _lock(path: Path, on_wait: Callable[[Path], object]) -> AcquireReturnProxy[Any]:
-    """The lock of an entry, held; it is let go at the end of a `with`."""
+    """Acquire the lock of an entry; the end of a `with` releases it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_suffix(".lock"))
     try:
@@ -266,6 +272,7 @@ def _checksum(rows: np.ndarray) -> str:
 
 
 def _remove(path: Path) -> bool:
+    """Remove an entry unless a process is writing it."""
     lock = FileLock(path.with_suffix(".lock"))
     try:
         with lock.acquire(timeout=0):

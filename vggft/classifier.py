@@ -17,7 +17,7 @@ from .artifact.archive import read_archive, write_archive
 from .artifact.explain import Explanation, explain
 from .artifact.record import Record, read_record
 from .cache import Cache
-from .data.arrays import as_several, is_one, read_pictures
+from .data.arrays import as_sequence, is_single_image, read_images
 from .data.dataset import open_dataset
 from .data.scan import decode
 from .deploy.export import Export, export, to_compare_on
@@ -105,13 +105,13 @@ class Classifier:
         Raises:
             DataError: naming every image that cannot be read.
         """
-        pictures, value_range = as_several(pictures)
+        pictures, value_range = as_sequence(pictures)
         outputs: list[np.ndarray] = []
         problems: list[str] = []
         with Narrator(verbose).bar("predict", len(pictures)) as advance:
             for start in range(0, len(pictures), 256):  # so that a folder of any size fits into memory
                 part = pictures[start : start + 256]
-                pixels, found = read_pictures(part, self.description.image_size, start, value_range)
+                pixels, found = read_images(part, self.description.image_size, start, value_range)
                 problems += found
                 if not problems:
                     outputs.append(forward(self.keras_model, pixels, batch_size=batch_size, advance=advance))
@@ -126,7 +126,7 @@ class Classifier:
             picture: as for `predict`.
         """
         found = [self.describe(row) for row in self.predict(picture)]
-        return found[0] if is_one(picture) else found
+        return found[0] if is_single_image(picture) else found
 
     def describe(self, probabilities: np.ndarray) -> Classification:
         """A row of `predict` in words."""
@@ -150,8 +150,7 @@ class Classifier:
             raise DataError(f"The dataset has no part {name!r}; it has {', '.join(parts)}. Name one of them as split.")
         data, size = parts[name], self.description.image_size
         narrator = Narrator(verbose)
-        pixels, scans = decode({name: data}, size, Cache(), narrator)
-        found = scans[name]
+        pixels, found = decode(data, size, Cache(), narrator)
         if found.problems:
             raise DataError.listing("Some images cannot be evaluated", found.problems.values())
         if known := sum(digest in self.seen for digest in found.digests):
@@ -234,7 +233,7 @@ class Classifier:
             ConfigError: an unknown class or block.
         """
         found = explain(self.keras_model, self.description, pictures, label, block)
-        return found[0] if is_one(pictures) else found
+        return found[0] if is_single_image(pictures) else found
 
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Write all there is to see of it as one HTML file that loads nothing: data, network, curves, metrics with

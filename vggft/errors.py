@@ -1,55 +1,65 @@
-"""The few exceptions a user may want to catch. All of them are `VggftError`."""
+"""The exceptions that vggft raises, all of them a `VggftError`, and how messages list many things."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Self
+from typing import Any, Self
+
+
+def some(items: Iterable[Any], limit: int = 20) -> str:
+    """Join items with commas; only the first `limit` are shown, and the rest are counted.
+
+    >>> some("abcd", limit=2)
+    'a, b, ... and 2 more'
+    """
+    texts = [str(item) for item in items]
+    return ", ".join(texts[:limit]) + (f", ... and {len(texts) - limit} more" if len(texts) > limit else "")
 
 
 class VggftError(Exception):
-    """Base of every error that vggft raises on purpose."""
+    """Base class of every error that vggft raises on purpose."""
 
 
 class ConfigError(VggftError, ValueError):
-    """An argument or a configuration field that cannot be right."""
+    """An argument or a configuration field has an impossible value."""
 
 
 class DataError(VggftError, ValueError):
-    """Something is wrong with the images or labels; all that is wrong is listed at once."""
+    """Images or labels cannot be used; the message lists every problem."""
 
     @classmethod
-    def listing(cls, headline: str, problems: Iterable[str], most: int = 20) -> Self:
-        """One error for many problems, a line each; past `most` of them the rest are counted."""
+    def listing(cls, headline: str, problems: Iterable[str], limit: int = 20) -> Self:
+        """Make one error of many problems, a line each; only the first `limit` are shown, and the rest are counted."""
         lines = list(problems)
-        shown = [f"  - {line}" for line in lines[:most]]
-        if len(lines) > most:
-            shown.append(f"  ... and {len(lines) - most} more")
+        shown = [f"  - {line}" for line in lines[:limit]]
+        if len(lines) > limit:
+            shown.append(f"  ... and {len(lines) - limit} more")
         return cls("\n".join([f"{headline}:", *shown]))
 
 
 class WeightsError(VggftError):
-    """Weights that are missing, damaged, or of another network."""
+    """A weights file is missing, damaged, or belongs to another network."""
 
 
 class ClassifierFileError(VggftError):
-    """A `.keras` file that is no classifier of ours, is damaged, or failed its check after saving."""
+    """A `.keras` file is damaged, was not saved by vggft, or failed its check after saving."""
 
 
 class CacheError(VggftError, OSError):
-    """The feature cache has no room for what is asked of it, or cannot be written."""
+    """The feature cache cannot be written, or the disk has too little room for it."""
 
 
 class FreezeError(VggftError):
-    """A frozen block moved in training, or one that should have moved did not."""
+    """A frozen block changed during training, or a block that should have changed did not."""
 
 
 class RunError(VggftError):
-    """A run directory that cannot be used as asked."""
+    """A run directory cannot be used as requested."""
 
 
 class SearchError(VggftError):
-    """A search that cannot go on: trials fail one after another, or its directory is damaged."""
+    """A search cannot continue: its trials keep failing, or its directory is damaged."""
 
 
 class ExportError(VggftError):
-    """What was exported does not say what the classifier says, so it was not written."""
+    """An exported file does not predict what the classifier predicts, so it was not kept."""

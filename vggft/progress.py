@@ -1,4 +1,4 @@
-"""What a person sees while it works: sentences, and bars with rate and time left. Silent at `verbose=0`."""
+"""Progress on standard error: sentences, bars with rate and time left, the board of a search; none at `verbose=0`."""
 
 from __future__ import annotations
 
@@ -18,40 +18,36 @@ SHOWN_TRIALS = 8
 
 
 class RateColumn(ProgressColumn):
-    """Units a second, "412 images/s"."""
-
-    def __init__(self, unit: str):
-        super().__init__()
-        self.unit = unit
+    """Images per second, as "412 images/s"; the columns of rich count steps or bytes."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text("" if not speed else f"{speed:.0f} {self.unit}/s" if speed >= 10 else f"{speed:.1f} {self.unit}/s")
+        return Text(f"{speed:.{0 if speed >= 10 else 1}f} images/s" if speed else "")
 
 
 class Narrator:
-    """Says what is going on, on standard error, so that what a command prints stays clean."""
+    """Reports progress on standard error, so that standard output holds only what a command prints."""
 
     def __init__(self, verbose: int = 1):
         self.verbose = verbose
         self.console = Console(stderr=True, quiet=not verbose, highlight=False)
 
     def say(self, sentence: str) -> None:
-        """Print one sentence. Square brackets in it are text, as file names may hold them."""
+        """Print one sentence; square brackets in it are not markup, as file names may contain them."""
         self.console.print(sentence, markup=False, soft_wrap=True)
 
     def waiting(self, path: Path) -> None:
-        """Say that another process is busy with an entry of the cache."""
+        """Say that another process is writing an entry of the cache."""
         self.say(f"Another process is writing {path}; waiting for it.")
 
     @contextmanager
-    def bar(self, description: str, total: int, unit: str = "images") -> Iterator[Callable[..., None]]:
-        """A progress bar; call what it gives with the number done, and a new description if there is one."""
+    def bar(self, description: str, total: int) -> Iterator[Callable[..., None]]:
+        """Show a progress bar over images; yields `advance(done=1, description=None)`."""
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            RateColumn(unit),
+            RateColumn(),
             TimeRemainingColumn(compact=True),
         )
         with Progress(*columns, console=self.console, disable=not self.verbose) as progress:
@@ -64,7 +60,7 @@ class Narrator:
 
     @contextmanager
     def board(self, trials: int, epochs: int, direction: str) -> Iterator[Board]:
-        """A live table of trials, with the best so far and the time left."""
+        """Show a live table of trials, with the best so far and the time left."""
         board = Board(trials, epochs, direction)
         if not self.verbose:
             yield board
@@ -74,7 +70,13 @@ class Narrator:
 
 
 class Board:
-    """What is to be seen of a search while it goes on."""
+    """What a search shows while it runs.
+
+    Args:
+        trials: their number.
+        epochs: of all trials together.
+        direction: "max" or "min", whichever score is the better.
+    """
 
     def __init__(self, trials: int, epochs: int, direction: str):
         self.trials, self.epochs, self.sign = trials, epochs, -1 if direction == "max" else 1
@@ -83,23 +85,23 @@ class Board:
         self.done, self.started = 0, time.monotonic()
 
     def add(self, line: str, score: float | None) -> None:
-        """A trial that has ended, in one line."""
+        """Add a finished trial, in one line; the score of a failed one is None."""
         self.lines.append(line)
         if score is not None and (self.best is None or self.sign * score < self.best[0]):
             self.best = self.sign * score, line
 
     def advance(self, epochs: int) -> None:
-        """So many more epochs of trials are done, or spared by early stopping."""
+        """Count epochs that trials have finished or, through early stopping, do not need."""
         self.done += epochs
 
     @property
     def seconds_left(self) -> float | None:
-        """By the pace so far; None before there is one."""
+        """Estimated from the epochs so far; None before the first."""
         spent = time.monotonic() - self.started
         return spent * max(0, self.epochs - self.done) / self.done if self.done else None
 
     def render(self) -> Table:
-        """The last trials, the best so far, and how long it will take."""
+        """Draw the last trials, the best so far, and the time left."""
         table = Table.grid()
         for line in self.lines[-SHOWN_TRIALS:]:
             table.add_row(Text(line, overflow="ellipsis", no_wrap=True))

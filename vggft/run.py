@@ -1,4 +1,4 @@
-"""The run directory: configuration, seeds, versions, results; files that appear whole, and resume points."""
+"""Run directories: configuration, versions, results and resume points; files are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +22,19 @@ import numpy as np
 
 from .errors import RunError
 
-_ASIDE = re.compile(r"\.\d+-")  # the names that `whole_file` writes under
+_UNFINISHED = re.compile(r"\.\d+-")  # how the names of files begin that `whole_file` has not finished
 
 PACKAGES = ("vggft", "tensorflow", "keras", "keras-tuner", "scikit-learn", "numpy", "pillow")
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A place to write beside `path`, renamed to it at the end: the file appears whole or not at all."""
+    """Yield a path beside `path` to write to, and rename it at the end, so that a file appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{os.getpid()}-{path.name}")  # keeps the suffix, which Keras looks at
     try:
         yield aside
-        with aside.open("r+b") as file:  # Windows can flush only what it may write
+        with aside.open("r+b") as file:  # Windows can flush only files that are open for writing
             os.fsync(file.fileno())
         os.replace(aside, path)
     finally:
@@ -41,110 +42,123 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text file, which appears whole or not at all."""
+    """Write a text file, whole or not at all."""
     with whole_file(path) as aside:
         aside.write_text(text, encoding="utf-8")
 
 
 def versions() -> dict[str, str]:
-    """What is installed here, for a result to be repeated by."""
+    """Return the versions of Python, the platform and the installed packages that results depend on."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for package in PACKAGES:
-        try:
+        with suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found
 
 
 def environment(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run stands on besides its configuration, to repeat it by."""
+    """Return what is needed to repeat a run besides its configuration."""
     started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     return {"versions": versions(), "command": sys.argv, "arguments": dict(arguments), "started": started}
 
 
+@dataclass
 class RunDirectory:
-    """All that one run leaves: `config.json`, `environment.json`, `audit.json`, `history.csv`, `evaluation.json`,
-    `classifier.keras`, and while it goes on `resume/`.
+    """The directory of one run: `config.json`, `environment.json`, `audit.json`, `history.csv`, `evaluation.json`,
+    `classifier.keras`, and until it is finished `resume/`.
 
-    Args:
-        path: a new or empty directory; None keeps nothing.
-        resume: go on in a directory which holds an earlier run.
+    `open` checks a directory, `start` begins to write. Two methods delete: `start` the unfinished files of killed
+    processes, and `drop_points` the directory `resume/`.
 
-    Raises:
-        RunError: the directory holds other files, or a run and `resume` is not set.
+    Attributes:
+        path: None writes nothing.
+        earlier: the configuration of the run that is resumed.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None, resume: bool = False):
-        self.path = None if path is None else Path(path)
-        self.earlier: dict[str, Any] = {}  # the configuration of the run that is resumed
-        if self.path is None:
-            if resume:
-                raise RunError("resume=True needs the run_dir of the run to go on with; got run_dir=None.")
-            return
-        if self.path.is_file():
-            raise RunError(f"run_dir must be a directory; {self.path} is a file.")
-        if not self.path.exists():
-            return
-        whole = [file for file in self.path.iterdir() if not _ASIDE.match(file.name)]
-        if whole and not resume:
-            raise RunError(
-                f"run_dir {self.path} is not empty, and a run never overwrites another. "
-                "Name a new directory, or pass resume=True (--resume) to go on with the run in it."
-            )
-        if (self.path / "config.json").exists():
-            self.earlier = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
-        elif {file.name for file in whole} - {"environment.json"}:
-            raise RunError(f"run_dir {self.path} has files but no config.json, so it is not a run of vggft to resume.")
+    path: Path | None
+    earlier: dict[str, Any] = field(default_factory=dict, kw_only=True)
 
-    def start(self, config: Mapping[str, Any], arguments: Mapping[str, Any] | None = None) -> None:
-        """Write what makes this run, or check that it is what made the run that is resumed.
+    @classmethod
+    def open(cls, path: str | os.PathLike[str] | None, resume: bool = False) -> RunDirectory:
+        """Check that a run may use a directory; nothing is written or deleted.
 
         Args:
-            config: the resolved configuration as JSON-ready values; two runs of equal ones end equal.
-            arguments: what else was asked for, kept beside the versions to repeat the run by.
+            path: a new or empty directory; None writes nothing.
+            resume: continue the run in a directory which holds one.
+
+        Raises:
+            RunError: the directory holds other files, or a run and `resume` is not set.
+        """
+        if path is None:
+            if resume:
+                raise RunError("resume=True needs the run_dir of the run to resume; got run_dir=None.")
+            return cls(None)
+        path = Path(path)
+        if path.is_file():
+            raise RunError(f"run_dir must be a directory; {path} is a file.")
+        if not path.exists():
+            return cls(path)
+        names = {file.name for file in path.iterdir() if not _UNFINISHED.match(file.name)}
+        if names and not resume:
+            raise RunError(
+                f"run_dir {path} is not empty, and a run never overwrites another. "
+                "Name a new directory, or pass resume=True (--resume) to continue the run in it."
+            )
+        if "config.json" in names:
+            return cls(path, earlier=json.loads((path / "config.json").read_text(encoding="utf-8")))
+        if names - {"environment.json"}:
+            raise RunError(f"run_dir {path} has files but no config.json, so there is no run of vggft to resume.")
+        return cls(path)
+
+    def start(self, config: Mapping[str, Any], arguments: Mapping[str, Any] | None = None) -> None:
+        """Write the configuration and environment of a new run, or check the configuration of a resumed one.
+
+        Files that a killed process left unfinished (`.<process id>-<name>`) are deleted from the whole directory.
+
+        Args:
+            config: the resolved configuration, ready for JSON; it determines the result of the run.
+            arguments: the other arguments, which `environment.json` keeps.
 
         Raises:
             RunError: the directory holds a run of another configuration; the differences are named.
         """
-        config = json.loads(json.dumps(config))
+        if self.path is None:
+            return
         if self.earlier:
             self.check_same(config)
-        elif self.path is not None:
+        else:
             self.write_json("environment.json", environment(arguments or {}))
-            self.write_json("config.json", config)  # the last, so that what has one can be resumed
-        if self.path is not None:
-            for file in list(self.path.rglob(".*")):  # what a kill left behind
-                if _ASIDE.match(file.name):
-                    file.unlink()
+            self.write_json("config.json", config)  # last, as a directory that has one can be resumed
+        for file in list(self.path.rglob(".*")):
+            if _UNFINISHED.match(file.name):
+                file.unlink()
 
     def check_same(self, config: Mapping[str, Any]) -> None:
         """Raise `RunError` unless the directory holds a run of this configuration; the differences are named."""
-        config = json.loads(json.dumps(config))
-        path, earlier = self.path, self.earlier
+        config, earlier = json.loads(json.dumps(config)), self.earlier
         differing = sorted(key for key in {*earlier, *config} if earlier.get(key) != config.get(key))
         if differing:
             changes = "; ".join(f"{key} was {earlier.get(key)!r}, is {config.get(key)!r}" for key in differing)
-            raise RunError(f"run_dir {path} holds a run of another configuration, which cannot be resumed: {changes}.")
+            raise RunError(
+                f"run_dir {self.path} holds a run of another configuration, which cannot be resumed: {changes}."
+            )
 
     def inside(self, name: str) -> RunDirectory:
-        """A part of the run with resume points of its own, in a directory of that name."""
-        part = RunDirectory(None)
-        part.path = None if self.path is None else self.path / name
-        return part
+        """Return a subdirectory for a part of the run that has resume points of its own."""
+        return RunDirectory(None if self.path is None else self.path / name)
 
     @property
     def classifier_path(self) -> Path | None:
-        """Where the finished classifier is or will be."""
+        """The file of the finished classifier, which may not exist yet."""
         return None if self.path is None else self.path / "classifier.keras"
 
     @property
     def finished(self) -> bool:
-        """Whether a classifier is there; it is the last file that a run writes."""
+        """Whether the classifier exists; it is the last file that a run writes."""
         return self.classifier_path is not None and self.classifier_path.exists()
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a file of the run, whole or not at all."""
+        """Write a text file, whole or not at all."""
         if self.path is not None:
             write_whole(self.path / name, text)
 
@@ -159,31 +173,31 @@ class RunDirectory:
                 np.savez_compressed(aside, **arrays)  # type: ignore[arg-type]
 
     def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write rows as CSV; the columns are all keys in order of first appearance."""
+        """Write rows as a CSV file; the columns are all keys in order of first appearance."""
         text = io.StringIO()
         writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         self.write_text(name, text.getvalue())
 
-    # Resume points are named groups of arrays with a note in JSON; one replaces the last of its name.
+    # A resume point is a named group of arrays with a note in JSON; it replaces the earlier one of its name.
 
     def save_point(self, name: str, arrays: Sequence[np.ndarray], note: Mapping[str, Any]) -> None:
-        """Keep where a phase stands."""
+        """Write the state of a phase of the run."""
         if self.path is not None:
             with whole_file(self.path / "resume" / f"{name}.npz") as aside:
                 named: dict[str, Any] = {f"a{i}": array for i, array in enumerate(arrays)}
                 np.savez(aside, note=np.array(json.dumps(note)), **named)
 
     def load_point(self, name: str) -> tuple[list[np.ndarray], dict[str, Any]] | None:
-        """What `save_point` kept under the name, or None."""
+        """Return what `save_point` wrote under the name, or None."""
         if self.path is None or not (file := self.path / "resume" / f"{name}.npz").exists():
             return None
         with np.load(file, allow_pickle=False) as stored:
             return [stored[f"a{i}"] for i in range(len(stored.files) - 1)], json.loads(str(stored["note"]))
 
     def drop_points(self) -> None:
-        """Delete the resume points of a finished run."""
+        """Delete the resume points of a finished run, and the directory itself if nothing else is in it."""
         if self.path is not None and (points := self.path / "resume").exists():
             shutil.rmtree(points)
             if not any(self.path.iterdir()):

@@ -112,10 +112,9 @@ class Bench:
             cache = Cache(self.work / "cache")
 
             def work() -> None:
-                pixels, scans = decode(open_dataset(folder, 8), 224, cache, quiet)
-                digests = [digest for scan in scans.values() for digest in scan.digests]
+                pixels, found = decode(open_dataset(folder, 8)["all"], 224, cache, quiet)
                 kinds: dict[str, Any] = {"precision": precision, "stored_as": "float16"}
-                planned = passes(model, ["avg_pool"], digests, np.arange(count), **kinds)
+                planned = passes(model, ["avg_pool"], found.digests, np.arange(count), **kinds)
                 frozen_features(model, planned, pixels, cache=cache, narrator=quiet)
 
             shutil.rmtree(cache.root, ignore_errors=True)

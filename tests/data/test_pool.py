@@ -11,10 +11,9 @@ import pytest
 from PIL import Image
 
 from vggft.cache import Cache
-from vggft.data import pool as splits
-from vggft.data import scan as pixels
+from vggft.data import pool as pools
+from vggft.data import scan
 from vggft.data.pool import Pool
-from vggft.data.splitting import folds_of
 from vggft.errors import DataError
 from vggft.progress import Narrator
 
@@ -25,7 +24,7 @@ MIXED = np.arange(80) % 2
 
 
 def prepare(data: Any, **arguments: Any) -> Pool:
-    return splits.prepare(data, 2, image_size=32, cache=Cache(), narrator=Narrator(0), **arguments)
+    return pools.prepare(data, 2, image_size=32, cache=Cache(), narrator=Narrator(0), **arguments)
 
 
 def folder(path: Path) -> Path:
@@ -57,14 +56,14 @@ def test_copies_of_an_image_fall_on_one_side_of_a_fraction() -> None:
 
 
 def test_the_test_rows_follow_from_the_seed_alone() -> None:
-    pools = [prepare((PIXELS, LABELS), test=0.25, validation=v, seed=3) for v in (0.1, 0.2, 0.5)]
-    for pool in pools[1:]:
-        np.testing.assert_array_equal(pool.rows["test"], pools[0].rows["test"])
+    several = [prepare((PIXELS, LABELS), test=0.25, validation=v, seed=3) for v in (0.1, 0.2, 0.5)]
+    for pool in several[1:]:
+        np.testing.assert_array_equal(pool.rows["test"], several[0].rows["test"])
     held = (PIXELS[:4], MIXED[:4])
     test = prepare((PIXELS[4:], LABELS[4:]), validation=held, test=0.25, seed=3).rows["test"]
     assert len(test) == 19  # a quarter of the 76 that are not validation
     again = prepare((PIXELS, LABELS), test=0.25, validation=0.2, seed=3)
-    assert again.fingerprint == pools[1].fingerprint
+    assert again.fingerprint == several[1].fingerprint
     other = prepare((PIXELS, LABELS), test=0.25, validation=0.2, seed=4)
     assert set(other.rows["test"]) != set(again.rows["test"]) and other.fingerprint != again.fingerprint
 
@@ -107,13 +106,16 @@ def test_bad_images_are_raised_or_left_out_and_listed(tmp_path: Path) -> None:
 
 
 def test_images_are_decoded_once_whatever_their_names(tmp_path: Path) -> None:
-    """The second time they come from the disk, though the files were moved; what is wrong is said of the new names."""
+    """The second time they come from the disk, though the files were moved; only what is unreadable is tried again."""
     kinds: dict[str, Any] = {"on_bad_image": "skip", "validation": 0.25}
     first = prepare(folder(tmp_path / "first"), **kinds)
     shutil.move(tmp_path / "first", tmp_path / "second")
+    decoded: list[str] = []
+    read, again = scan.read_image, lambda source, size, name: decoded.append(name) or read(source, size, name)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pixels, "scan", lambda *_: pytest.fail("decoded again"))
+        patch.setattr(scan, "read_image", again)
         second = prepare(tmp_path / "second", **kinds)
+    assert decoded == [str(tmp_path / "second" / "a" / "letter.jpg")]
     assert isinstance(second.pixels, np.memmap) and second.fingerprint == first.fingerprint
     np.testing.assert_array_equal(second.pixels, first.pixels)
     assert second.audit.to_dict()["images"] == first.audit.to_dict()["images"]
@@ -129,20 +131,3 @@ def test_an_image_that_changed_is_decoded_again(tmp_path: Path) -> None:
     after = prepare(data, validation=0.25)
     np.testing.assert_array_equal(before.pixels[row], PIXELS[0])
     np.testing.assert_array_equal(after.pixels[row], 255 - PIXELS[0])
-
-
-def test_folds_are_stratified_and_keep_copies_together() -> None:
-    targets = np.eye(2, dtype="float32")[LABELS]
-    digests = [f"{row // 2}" for row in range(80)]  # every image is there twice
-    folds = folds_of(targets, digests, 4, 0, ("a", "b"))
-    assert sorted(np.concatenate([held for _, held in folds])) == list(range(80))
-    for train, held in folds:
-        assert set(train) | set(held) == set(range(80)) and not set(train) & set(held)
-        assert not {digests[row] for row in train} & {digests[row] for row in held}
-        assert (LABELS[held] == 1).sum() in (4, 6)  # of 20
-    again = folds_of(targets, digests, 4, 0, ("a", "b"))
-    assert all((a[1] == b[1]).all() for a, b in zip(folds, again, strict=True))
-    with pytest.raises(
-        DataError, match=r"11 folds need as many distinct images of every class; too few in: 'b' \(10\)"
-    ):
-        folds_of(targets, digests, 11, 0, ("a", "b"))

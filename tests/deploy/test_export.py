@@ -19,7 +19,7 @@ from PIL import Image
 
 import vggft
 from vggft.classifier import Classifier
-from vggft.data.arrays import read_pictures
+from vggft.data.arrays import read_images
 from vggft.data.reading import read_image
 from vggft.deploy import export as module
 from vggft.deploy import runtimes
@@ -202,7 +202,7 @@ def test_every_runtime_says_what_the_classifier_says_of_a_file(
     exports: tuple, classifier: Classifier, name: str, precision: str
 ) -> None:
     folder, files, found = exports
-    said, expected = ask(folder / name, read_pictures(files, SIZE)[0]), classifier.predict(files)
+    said, expected = ask(folder / name, read_images(files, SIZE)[0]), classifier.predict(files)
     assert np.ptp(expected, axis=0).max() > 0.05  # pictures are told apart
     np.testing.assert_allclose(said, expected, atol=TOLERANCE[precision])
     result = found[name]
@@ -231,7 +231,7 @@ def test_whole_numbers_say_what_they_cost(exports: tuple, classifier: Classifier
     folder, files, found = exports
     result = found["whole.tflite"]
     assert result.images == len(files) // 2  # the others gave the ranges of its numbers
-    said = ask(folder / "whole.tflite", read_pictures(files, SIZE)[0])
+    said = ask(folder / "whole.tflite", read_images(files, SIZE)[0])
     same = said.argmax(axis=1) == classifier.predict(files).argmax(axis=1)
     assert result.accuracy == 1 and result.exported_accuracy == result.same_label == same[1::2].mean()
     assert f"Accuracy 1.000 before, {result.exported_accuracy:.3f} after." in str(result)
@@ -265,7 +265,7 @@ def test_200_real_images_through_every_format(
     assert len(files) >= 200
     expected = classifier.predict(files)
     for name, precision in FORMATS:
-        said = ask(exports[0] / name, read_pictures(files, SIZE)[0])
+        said = ask(exports[0] / name, read_images(files, SIZE)[0])
         difference = float(np.abs(said - expected).max())
         assert difference <= TOLERANCE[precision], name
         print(f"{name} in {precision}: {difference:.2g}")

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from ..data.arrays import as_several, read_pictures, to_pixels
+from ..data.arrays import as_sequence, read_images, to_pixels
 from ..data.reading import read_image
 from ..errors import ConfigError, DataError
 from ..network.blocks import BLOCKS
@@ -138,7 +138,7 @@ def explain(
         ConfigError: an unknown class or block.
     """
     names = description.class_names
-    pictures, value_range = as_several(pictures)
+    pictures, value_range = as_sequence(pictures)
     wanted = [label] * len(pictures) if label is None or isinstance(label, str) else list(label)
     if unknown := sorted({repr(each) for each in wanted if each is not None and each not in names}):
         raise ConfigError(f"label: {', '.join(unknown)} is no class of this classifier; it knows {', '.join(names)}.")
@@ -148,7 +148,7 @@ def explain(
     problems: list[str] = []
     for start in range(0, len(pictures), AT_ONCE):
         part = pictures[start : start + AT_ONCE]
-        pixels, wrong = read_pictures(part, description.image_size, start, value_range)
+        pixels, wrong = read_images(part, description.image_size, start, value_range)
         problems += wrong
         if problems:
             continue

@@ -1,9 +1,10 @@
-"""What is in a dataset, and what is wrong with it, before any training."""
+"""Find out what is in a dataset and what is wrong with it, before any training."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
+import json
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,17 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..display import render
-from ..errors import ConfigError
+from ..errors import ConfigError, some
 from ..progress import Narrator
-from .dataset import Dataset, collect
-from .labels import some
+from .dataset import Dataset, collect, concatenate
 from .reading import MIN_SIDE, suffix_fits
 from .scan import Scan, scan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-IMBALANCE = 10  # the largest class over the smallest, from which accuracy says little about the smallest
+IMBALANCE = 10  # ratio of the largest class to the smallest from which accuracy says little about the smallest
 SHOWN_CLASSES = 20
 
 
@@ -30,23 +30,23 @@ class Audit:
     """What is in a dataset. `print` it for a summary; `ok` says whether it can be trained on.
 
     Attributes:
-        images: how many there are, without those whose label or file is missing.
-        splits: how many there are of each, as {"all": 2062} or {"train": 50, "test": 10}.
+        images: their number, without those whose label or file is missing.
+        splits: the number of images in each, as {"all": 2062} or {"train": 50, "test": 10}.
         class_names: in the order of the labels.
-        class_counts: split -> class -> number of images. With several labels an image counts for each of them.
+        class_counts: split -> class -> number of images. An image with several labels counts for each of them.
         multi_label: whether an image may have several classes, or none.
         unreadable: sentences that name a file and say why it cannot be used.
-        ignored: files that were left out: not called images, or in no class folder.
-        wrong_suffix: files whose content is of another format than their name says, as sentences.
-        widths, heights: (smallest, median, largest) in px, or None where nothing can be read.
-        modes: Pillow's pixel formats -> number of images; dtypes for arrays.
+        ignored: files that were left out: without an image's suffix, or outside class folders.
+        wrong_suffix: sentences that name a file whose content is of another format than its suffix.
+        widths, heights: (smallest, median, largest) in px, or None if nothing can be read.
+        modes: Pillow's pixel formats (dtypes for arrays) -> number of images.
         formats: file formats by content -> number of images.
-        duplicates: groups of images that the network sees as one, by name.
+        duplicates: groups of images with the same pixels after resizing, by name.
         conflicts: those of the duplicates with different labels.
-        leaks: those of the duplicates that lie in more than one split.
-        notes: what was inferred from the data.
-        errors: what must be mended before training.
-        warnings: what should be looked at.
+        leaks: those of the duplicates that are in more than one split.
+        notes: what was inferred from the data, as sentences.
+        errors: what has to be corrected before training, as sentences.
+        warnings: what should be checked, as sentences.
     """
 
     images: int
@@ -74,30 +74,30 @@ class Audit:
         return not self.errors
 
     def to_dict(self) -> dict[str, Any]:
-        """All attributes and `ok`, ready for JSON."""
-        return {"ok": self.ok} | {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
+        """Return all attributes and `ok`, ready for JSON."""
+        return {"ok": self.ok, **json.loads(json.dumps(dataclasses.asdict(self)))}
 
     def __str__(self) -> str:
         parts = "" if set(self.splits) <= {"all"} else f" ({', '.join(f'{n} {s}' for s, n in self.splits.items())})"
         lines = [f"{self.images} images{parts}, {len(self.class_names)} classes{' (multi-label)' * self.multi_label}"]
         if self.widths and self.heights:
-            middle = f"{self.widths[1]}x{self.heights[1]} px"
-            spread = f", {self.widths[0]}-{self.widths[2]} wide and {self.heights[0]}-{self.heights[2]} high"
-            alike = self.widths[0] == self.widths[2] and self.heights[0] == self.heights[2]
-            kinds = [f"{n} {kind}" for counts in (self.formats, self.modes) for kind, n in counts.items() if kind]
-            lines.append(f"{middle}{' each' if alike else f' in the middle{spread}'}; {', '.join(kinds)}")
+            (narrow, width, wide), (low, height, high) = self.widths, self.heights
+            alike = narrow == wide and low == high
+            spread = "each" if alike else f"(median; {narrow}-{wide} wide, {low}-{high} high)"
+            kinds = [f"{n} {kind}" for counts in (self.formats, self.modes) for kind, n in counts.items()]
+            lines.append(f"{width}x{height} px {spread}; {', '.join(kinds)}")
         lines += ["", *self._table()] if self.class_names else []
         for title, sentences in (("error", self.errors), ("warning", self.warnings)):
             if sentences:
                 lines += ["", f"{len(sentences)} {title}{'s' * (len(sentences) > 1)}"]
                 lines += [f"  - {sentence}" for sentence in sentences]
-        return "\n".join(lines if self.errors or self.warnings else [*lines, "", "Nothing is wrong with it."])
+        return "\n".join(lines if self.errors or self.warnings else [*lines, "", "No problems found."])
 
     def _repr_html_(self) -> str:
         return render("audit.html", audit=self, limit=SHOWN_CLASSES)
 
     def _table(self) -> list[str]:
-        """One line a class: its name, its images in each split, and a bar for all of them."""
+        """Make one line per class: its name, the number of its images in each split, and a bar for their sum."""
         totals = {name: sum(counts[name] for counts in self.class_counts.values()) for name in self.class_names}
         shown = self.class_names[:SHOWN_CLASSES]
         width = min(max(len(name) for name in (*shown, "class")), 30)
@@ -114,93 +114,89 @@ class Audit:
         return lines
 
 
-def _plain(value: Any) -> Any:
-    """Tuples as lists, which is what JSON gives back."""
-    return [_plain(item) for item in value] if isinstance(value, (tuple, list)) else value
-
-
 def audit(dataset: Any, num_classes: int | None = None, *, image_size: int = 224, verbose: int = 0) -> Audit:
-    """Look at every image and every label once, and say what is in the data and what is wrong with it.
+    """Check every image and every label once, and summarise what is in the data and what is wrong with it.
 
     What would make `finetune` raise is collected in `errors` instead.
 
     Args:
-        dataset: any kind of dataset, or a `dataset.Dataset`.
-        num_classes: how many classes there should be; by default as many as there are.
-        image_size: side in px at which images are compared; copies are found by what the network sees.
+        dataset: any kind of dataset that `finetune` takes.
+        num_classes: the expected number of classes; None accepts any.
+        image_size: side in px to resize to before images are compared; copies have the same resized pixels.
         verbose: 0 is silent, 1 shows a progress bar.
 
+    Returns:
+        An `Audit`; `print` it for a summary.
+
     Raises:
-        DataError: `dataset` is no dataset at all.
-        ConfigError: `image_size` is too small for VGG.
+        DataError: `dataset` is not a dataset of any kind.
+        ConfigError: `image_size` is below 32.
     """
     if not isinstance(image_size, int) or image_size < MIN_SIDE:
         raise ConfigError(f"image_size must be an integer >= {MIN_SIDE}; got {image_size!r}.")
     splits, problems = collect(dataset, num_classes)
-    narrator = Narrator(verbose)
-    scans = {}
-    for name, part in splits.items():
-        with narrator.bar("read images" if name == "all" else f"read {name}", len(part)) as advance:
-            scans[name] = scan(part, image_size, on_image=advance)
-    return make_audit(splits, scans, problems)
+    if not splits:
+        return Audit(0, {}, (), {}, errors=tuple(problems))
+    whole = concatenate(list(splits.values()))
+    with Narrator(verbose).bar("read images", len(whole)) as advance:
+        return make_audit(splits, scan(whole, image_size, on_image=advance), problems)
 
 
-def make_audit(splits: Mapping[str, Dataset], scans: Mapping[str, Scan], problems: Sequence[str] = ()) -> Audit:
-    """The audit of datasets that have been scanned already.
+def make_audit(splits: Mapping[str, Dataset], found: Scan, problems: Sequence[str] = ()) -> Audit:
+    """Audit datasets that have been scanned already.
 
     Args:
         splits: name -> dataset; all with the same classes.
-        scans: what `scan` found, by the same names.
-        problems: what is known to be wrong with the data, as sentences.
+        found: the scan of all of them, one after another.
+        problems: what is already known to be wrong with the data, as sentences.
     """
-    first = next(iter(splits.values()), None)
-    if first is None:
-        return Audit(0, {}, (), {}, errors=tuple(problems))
-    unreadable = tuple(problem for found in scans.values() for problem in found.problems.values())
+    whole, facts = concatenate(list(splits.values())), found.facts
+    split_of = np.repeat(list(splits), [len(part) for part in splits.values()])
+    counts = {
+        split: dict(zip(whole.class_names, part.class_counts.tolist(), strict=True)) for split, part in splits.items()
+    }
+    unreadable = tuple(found.problems.values())
     wrong_suffix = tuple(
         f"{name} is a {format} file by content."
-        for split, part in splits.items()
-        for image, name, format in zip(part.images, part.names, scans[split].formats, strict=True)
+        for image, name, format in zip(whole.images, whole.names, facts["format"].tolist(), strict=True)
         if isinstance(image, Path) and format and not suffix_fits(image.suffix, format)
     )
-    duplicates, conflicts, leaks = _copies(splits, scans)
-    counts = {
-        split: dict(zip(first.class_names, part.class_counts.tolist(), strict=True)) for split, part in splits.items()
-    }
-    sizes = [size for found in scans.values() for size in found.sizes if size]
-    small_errors, warnings = _classes(splits, scans, counts)
-
+    main = "train" if "train" in splits else next(iter(splits))
+    class_errors, warnings = _check_classes(splits[main], main, facts["digest"][split_of == main], counts)
     errors = [*problems]
     if unreadable:
         errors.append(f"{_count(unreadable, 'image')} cannot be used: {some(unreadable)}")
-    errors += small_errors
-    if leaks:
-        warnings.append(f"{_count(leaks, 'image')} in more than one split: {_groups(leaks)}.")
-    if conflicts:
-        warnings.append(f"{_count(conflicts, 'image')} with different labels on its copies: {_groups(conflicts)}.")
-    if same := [group for group in duplicates if group not in conflicts and group not in leaks]:
-        warnings.append(f"{_count(same, 'image')} more than once, with the same label: {_groups(same)}.")
+    errors += class_errors
+    duplicates, conflicts, leaks = _copies(whole, split_of.tolist(), found.digests)
+    same = [group for group in duplicates if group not in conflicts and group not in leaks]
+    for groups, what in (
+        (leaks, "in more than one split"),
+        (conflicts, "with different labels"),
+        (same, "with the same label"),
+    ):
+        if groups:
+            warnings.append(f"copies {what} ({_count(groups, 'image')}): {_groups(groups)}.")
     if wrong_suffix:
         warnings.append(f"{_count(wrong_suffix, 'file')} with the suffix of another format: {some(wrong_suffix)}")
-    notes = tuple(dict.fromkeys(note for part in splits.values() for note in part.notes))
-    warnings += [f"{note}." for note in notes if "left out" in note]
+    warnings += [f"{note}." for note in whole.notes if "left out" in note]
+    readable = facts[facts["digest"] != ""]
     return Audit(
-        images=sum(len(part) for part in splits.values()),
+        images=len(whole),
         splits={split: len(part) for split, part in splits.items()},
-        class_names=first.class_names,
+        class_names=whole.class_names,
         class_counts=counts,
-        multi_label=first.multi_label,
+        multi_label=whole.multi_label,
         unreadable=unreadable,
-        ignored=tuple(dict.fromkeys(path for part in splits.values() for path in part.ignored)),
+        ignored=whole.ignored,
         wrong_suffix=wrong_suffix,
-        widths=_spread([width for width, _ in sizes]),
-        heights=_spread([height for _, height in sizes]),
-        modes=dict(Counter(mode for found in scans.values() for mode in found.modes if mode).most_common()),
-        formats=dict(Counter(format for found in scans.values() for format in found.formats if format).most_common()),
+        widths=_spread(readable["width"]),
+        heights=_spread(readable["height"]),
+        modes=_counts(readable["mode"]),
+        formats=_counts(readable["format"]),
         duplicates=duplicates,
         conflicts=conflicts,
         leaks=leaks,
-        notes=notes,
+        notes=whole.notes,
         errors=tuple(errors),
         warnings=tuple(warnings),
     )
@@ -209,59 +205,62 @@ def make_audit(splits: Mapping[str, Dataset], scans: Mapping[str, Scan], problem
 _Groups = tuple[tuple[str, ...], ...]
 
 
-def _copies(splits: Mapping[str, Dataset], scans: Mapping[str, Scan]) -> tuple[_Groups, _Groups, _Groups]:
-    """Groups of names with one digest: all of them, those with different labels, those in more than one split."""
-    found: dict[str, list[tuple[str, str, bytes]]] = {}
-    for split, part in splits.items():
-        for digest, name, label in zip(scans[split].digests, part.names, part.labels, strict=True):
-            if digest:
-                found.setdefault(digest, []).append((name, split, label.tobytes()))
-    groups = [copies for copies in found.values() if len(copies) > 1]
-
-    def names(chosen: list[list[tuple[str, str, bytes]]]) -> _Groups:
-        return tuple(tuple(name for name, _, _ in copies) for copies in chosen)
-
+def _copies(whole: Dataset, splits: Sequence[str], digests: Sequence[str]) -> tuple[_Groups, _Groups, _Groups]:
+    """Group the names of equal images: all groups, those with different labels, those in more than one split."""
+    found: dict[str, list[tuple[str, str, bytes]]] = defaultdict(list)
+    for digest, name, split, label in zip(digests, whole.names, splits, whole.labels, strict=True):
+        if digest:
+            found[digest].append((name, split, label.tobytes()))
+    # Of each group the names, the splits and the labels.
+    groups = [tuple(zip(*copies, strict=True)) for copies in found.values() if len(copies) > 1]
     return (
-        names(groups),
-        names([copies for copies in groups if len({label for _, _, label in copies}) > 1]),
-        names([copies for copies in groups if len({split for _, split, _ in copies}) > 1]),
+        tuple(names for names, _, _ in groups),
+        tuple(names for names, _, labels in groups if len(set(labels)) > 1),
+        tuple(names for names, of_copies, _ in groups if len(set(of_copies)) > 1),
     )
 
 
-def _classes(
-    splits: Mapping[str, Dataset], scans: Mapping[str, Scan], counts: Mapping[str, Mapping[str, int]]
+def _check_classes(
+    part: Dataset, main: str, digests: np.ndarray, counts: Mapping[str, Mapping[str, int]]
 ) -> tuple[list[str], list[str]]:
-    """Errors and warnings about classes that are small, missing from a split, or much smaller than others."""
+    """Find errors and warnings about classes that are small, missing from a split, or much smaller than others.
+
+    Args:
+        part: the images that training uses, or that have yet to be split.
+        main: the name of this part.
+        digests: of its images.
+        counts: split -> class -> number of images.
+    """
     errors: list[str] = []
     warnings: list[str] = []
-    main = "train" if "train" in splits else next(iter(splits))
-    part, digests = splits[main], scans[main].digests
-    distinct = {}
-    for c, name in enumerate(part.class_names):
-        rows = np.flatnonzero(part.labels[:, c] if part.multi_label else part.labels == c)
-        distinct[name] = len({digests[row] for row in rows} - {None})
-    # A split needs one image of every class on each side; train, validation and test need three.
+    marks = part.labels.astype(bool) if part.multi_label else np.arange(part.num_classes) == part.labels[:, None]
+    distinct = {name: len({*digests[marks[:, c]]} - {""}) for c, name in enumerate(part.class_names)}
+    # Each part needs an image of every class: train and validation need two, train, validation and test three.
     tiny = [f"{name} ({n})" for name, n in distinct.items() if counts[main][name] and n < (2 if main == "all" else 1)]
     if tiny:
-        errors.append(f"too few distinct images to learn and to judge from: {some(tiny)}.")
-    small = [f"{name} ({n})" for name, n in distinct.items() if n == 2] if main == "all" else []
-    if small:
-        warnings.append(f"too few distinct images for train, validation and test, which takes 3: {some(small)}.")
+        errors.append(f"too few distinct images for training and validation: {some(tiny)}.")
+    if main == "all" and (small := [f"{name} ({n})" for name, n in distinct.items() if n == 2]):
+        warnings.append(f"too few distinct images for training, validation and test, which need 3: {some(small)}.")
     for split, of_class in counts.items():
         if split != main and (absent := [name for name, n in of_class.items() if not n]):
-            warnings.append(f"no images in {split}, so nothing is known there of: {some(absent)}.")
+            warnings.append(f"no images in {split}, which can say nothing about these classes: {some(absent)}.")
     present = {name: n for name, n in counts[main].items() if n}
     if present and max(present.values()) >= IMBALANCE * min(present.values()):
-        large, least = max(present, key=lambda n: present[n]), min(present, key=lambda n: present[n])
+        most, least = max(present, key=present.__getitem__), min(present, key=present.__getitem__)
         warnings.append(
-            f"unbalanced: {present[large]} images of {large}, but {present[least]} of {least};"
+            f"unbalanced: {present[most]} images of {most}, but {present[least]} of {least};"
             " look at the scores of each class, not at accuracy alone."
         )
     return errors, warnings
 
 
-def _spread(values: list[int]) -> tuple[int, int, int] | None:
-    return (min(values), int(np.median(values)), max(values)) if values else None
+def _spread(values: np.ndarray) -> tuple[int, int, int] | None:
+    return (int(values.min()), int(np.median(values)), int(values.max())) if len(values) else None
+
+
+def _counts(values: np.ndarray) -> dict[str, int]:
+    """Count the values that are not empty, the most frequent first."""
+    return dict(Counter(filter(None, values.tolist())).most_common())
 
 
 def _count(items: Sequence[Any], noun: str) -> str:

@@ -1,7 +1,7 @@
-"""Every kind of dataset -> `Dataset`, one per split; the fingerprint.
+"""Every kind of dataset becomes a `Dataset` per split; the fingerprint of data.
 
-`sources` reads each kind, `labels` numbers the classes. Both collect what is wrong instead of stopping at the first
-of it, so that `open_dataset` raises all of it at once and `audit` can report it.
+`sources` reads each kind, and `labels` numbers the classes. Both collect problems instead of stopping at the first, so
+that `open_dataset` can raise all of them at once and `audit` can report them.
 """
 
 from __future__ import annotations
@@ -9,22 +9,22 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ..errors import DataError
-from .labels import encode, some
-from .reading import Array
+from ..errors import DataError, some
+from .labels import encode
 from .sources import SPLITS, Table, loader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-_BYTES = re.compile("[\ud800-\udfff]")  # bytes that are not UTF-8, as Python has them in names of files
+_SURROGATES = re.compile("[\ud800-\udfff]")  # Python represents file names that are not UTF-8 with these
 
-Images: TypeAlias = "Sequence[Path | Array] | Array"
+Images: TypeAlias = "Sequence[Path | np.ndarray] | np.ndarray"
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,15 +35,15 @@ class Dataset:
         images: N files; or (N, H, W, 3) uint8 or float32 in 0..255; or N such arrays (H, W, 3) where sizes differ.
         labels: (N,) int64 in 0..num_classes-1; or (N, num_classes) uint8 of 0 and 1 when `multi_label`.
         class_names: the name of each class, in the order of the labels.
-        names: what messages and CSVs call each image: its path, or "images[3]".
+        names: of each image in messages and CSV files: its path, or "images[3]".
         multi_label: whether an image may have several classes, or none.
-        metadata: further columns of a CSV or DataFrame, as text.
+        metadata: the other columns of a CSV or DataFrame, as text.
         notes: what was inferred from the data, as sentences.
-        ignored: files in the folder that were left out: not called images, or in no class folder.
+        ignored: files in the folder that were left out: without an image's suffix, or outside class folders.
     """
 
     images: Images = field(repr=False)
-    labels: Array = field(repr=False)
+    labels: np.ndarray = field(repr=False)
     class_names: tuple[str, ...]
     names: tuple[str, ...] = field(repr=False)
     multi_label: bool = False
@@ -59,19 +59,21 @@ class Dataset:
         return len(self.class_names)
 
     @property
-    def class_counts(self) -> Array:
-        """(num_classes,) int64: how many images each class has."""
+    def class_counts(self) -> np.ndarray:
+        """(num_classes,) int64: the number of images of each class."""
         if self.multi_label:
             return np.asarray(self.labels.sum(axis=0, dtype=np.int64))
         return np.bincount(self.labels, minlength=self.num_classes)
 
     def pixel_dtype(self, image_size: int) -> np.dtype[Any]:
         """The dtype that holds its images at this size: uint8, or float32 for float arrays that need no resizing."""
-        keeps_floats = isinstance(self.images, np.ndarray) and self.images.shape[1:3] == (image_size, image_size)
-        return np.dtype(self.images.dtype if keeps_floats and isinstance(self.images, np.ndarray) else np.uint8)
+        several = [self.images] if isinstance(self.images, np.ndarray) else self.images
+        arrays = (each for each in several if isinstance(each, np.ndarray))
+        keeps_floats = any(each.dtype.kind == "f" and each.shape[-3:-1] == (image_size, image_size) for each in arrays)
+        return np.dtype(np.float32 if keeps_floats else np.uint8)
 
-    def subset(self, rows: Iterable[int] | Array) -> Dataset:
-        """The images of these rows, in this order; notes and ignored files stay with it."""
+    def subset(self, rows: Iterable[int] | np.ndarray) -> Dataset:
+        """Select rows, in this order; notes and ignored files are kept."""
         rows = np.fromiter(rows, np.int64)
         return replace(
             self,
@@ -80,6 +82,26 @@ class Dataset:
             names=tuple(self.names[r] for r in rows),
             metadata={column: tuple(cells[r] for r in rows) for column, cells in self.metadata.items()},
         )
+
+
+def concatenate(parts: Sequence[Dataset]) -> Dataset:
+    """Put datasets of the same classes into one; it has only the metadata columns that all of them have."""
+    if len(parts) == 1:
+        return parts[0]
+    columns = set.intersection(*(set(part.metadata) for part in parts))
+    return replace(
+        parts[0],
+        images=list(chain.from_iterable(part.images for part in parts)),
+        labels=np.concatenate([part.labels for part in parts]),
+        names=tuple(chain.from_iterable(part.names for part in parts)),
+        metadata={
+            column: tuple(chain.from_iterable(part.metadata[column] for part in parts))
+            for column in parts[0].metadata
+            if column in columns
+        },
+        notes=tuple(dict.fromkeys(chain.from_iterable(part.notes for part in parts))),
+        ignored=tuple(dict.fromkeys(chain.from_iterable(part.ignored for part in parts))),
+    )
 
 
 def open_dataset(
@@ -93,19 +115,18 @@ def open_dataset(
     Args:
         data: a folder of class folders (optionally train|training/, validation|val|valid/, test|testing/ inside), a
             CSV file or DataFrame (image path and label, optionally a `split` column), `(images, labels)`, a
-            `tf.data.Dataset` or a `keras.utils.PyDataset` (both put in the order of their content, as they may
-            shuffle), or a `Dataset`.
+            `tf.data.Dataset` or a `keras.utils.PyDataset` (both are sorted by content, as they may shuffle), or a
+            `Dataset`.
         num_classes: checked against the data.
-        class_names: the classes and their order, where a trained classifier fixes them; some may then have no images.
-        multi_label: whether images may have several classes, where a trained classifier fixes it; by default as the
-            data says.
+        class_names: the classes and their order if a trained classifier fixes them; some may then have no images.
+        multi_label: whether images may have several classes if a trained classifier fixes it; None infers it.
 
     Returns:
-        `{"all": ...}`, or those of "train", "validation" and "test" that there are where the data is split already.
-        A train part alone is "all", as it is yet to be split; there must be one unless `class_names` are given.
+        `{"all": ...}`, or those of "train", "validation" and "test" that exist if the data is already split. A train
+        part alone is "all", as it has yet to be split; it may be missing only if `class_names` are given.
 
     Raises:
-        DataError: the data cannot be used; everything that is wrong with it is listed.
+        DataError: the data cannot be used; every problem is listed.
     """
     splits, problems = collect(data, num_classes, class_names, multi_label)
     if len(problems) == 1:
@@ -121,10 +142,10 @@ def collect(
     class_names: Sequence[str] | None = None,
     multi_label: bool | None = None,
 ) -> tuple[dict[str, Dataset], list[str]]:
-    """As `open_dataset`, but returns what is usable (maybe nothing) and the problems.
+    """Like `open_dataset`, but return what is usable (maybe nothing) together with the problems.
 
     Raises:
-        DataError: `data` is no kind of dataset at all.
+        DataError: `data` is not a dataset of any kind.
     """
     load = _from_dataset if isinstance(data, Dataset) else loader(data)
     try:
@@ -144,7 +165,7 @@ def collect(
         good[missing] = False
         where = f"the CSV's folder, {table.folder}" if str(table.folder) != "." else "the current folder"
         files = some(table.names[row] for row in missing)
-        problems.append(f"files that do not exist ({len(missing)}; relative paths begin at {where}): {files}.")
+        problems.append(f"files that do not exist ({len(missing)}; relative paths are relative to {where}): {files}.")
     whole = Dataset(
         table.images,
         found.values,
@@ -155,24 +176,24 @@ def collect(
         tuple(table.notes + found.notes),
         tuple(table.ignored),
     )
-    splits = np.array(table.splits if table.splits is not None else ["all"] * len(good))
+    splits = np.array(table.splits)
     present = [name for name in SPLITS if name in splits]
-    if present in ([], ["train"]):  # the caller has yet to split it
+    if present in ([], ["train"]):  # it has yet to be split
         return {"all": whole if good.all() else whole.subset(np.flatnonzero(good))}, problems
     return {name: whole.subset(np.flatnonzero(good & (splits == name))) for name in present}, problems
 
 
 def _not_utf8(table: Table) -> str | None:
-    """Names from the file system that Python can only hold with surrogates, and JSON and CSV not at all: a sentence."""
-    paths = [Path(name) for name in (*table.names, *table.ignored) if _BYTES.search(name)]
-    # Of the path to a file, what ends in the first bad name: a folder is then named once, not with each of its files.
-    bad = {str(next(p for p in (*reversed(path.parents), path) if _BYTES.search(str(p)))) for path in paths}
-    bad = bad or {name for name in table.class_names or () if _BYTES.search(name)}  # an empty folder
+    """Return a sentence about file names that are not UTF-8, which cannot be written to JSON or CSV files."""
+    paths = [Path(name) for name in (*table.names, *table.ignored) if _SURROGATES.search(name)]
+    # The shortest part of each path with a bad name: a folder is then listed once, not with each of its files.
+    bad = {str(next(p for p in (*reversed(path.parents), path) if _SURROGATES.search(str(p)))) for path in paths}
+    bad = bad or {name for name in table.class_names or () if _SURROGATES.search(name)}  # an empty folder
     if not bad:
         return None
     return (
         f"names that are not valid UTF-8: {some(map(repr, sorted(bad)))}. This usually occurs when a"
-        " zip that was made on another system is unpacked: rename them, or unpack it again with its own encoding."
+        " zip file from another system is unpacked: rename them, or unpack it again with the right encoding."
     )
 
 
@@ -195,8 +216,8 @@ def _from_dataset(data: Dataset) -> Table:
     )
 
 
-def fingerprint(digests: Iterable[str | None], labels: Array, class_names: Sequence[str]) -> str:
-    """Sha256 (hex) over the content of the images, their order, their labels and the names of the classes."""
+def fingerprint(digests: Iterable[str], labels: np.ndarray, class_names: Sequence[str]) -> str:
+    """Return the SHA-256 (hex) of the images' content and order, their labels and the class names."""
     state = hashlib.sha256(repr((tuple(digests), tuple(map(str, class_names)), labels.shape)).encode())
     state.update(np.ascontiguousarray(labels, np.int64).tobytes())
     return state.hexdigest()

@@ -1,23 +1,19 @@
-"""Labels as they came -> class indices and class names, for all splits of a dataset together."""
+"""Turn labels as given into class indices and class names, for all splits of a dataset together."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, some
 from .sources import SPLITS, Table
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from .reading import Array
-
-# A text cell that is a class index: not "007", which is a name; "3.0" is what pandas makes of 3 in a column with gaps.
+# A text cell that is a class index. "007" is a name instead; pandas turns 3 into "3.0" in a column with gaps.
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")
 
 
@@ -26,16 +22,16 @@ class Labels:
     """Labels of N images.
 
     Attributes:
-        values: (N,) int64, or (N, num_classes) uint8 of 0 and 1; 0 where a label is no good.
+        values: (N,) int64, or (N, num_classes) uint8 of 0 and 1; 0 where a label cannot be used.
         class_names: in the order of the values.
-        good: (N,) bool, False where the label cannot be used.
-        notes: what was inferred.
+        good: (N,) bool, False where a label cannot be used.
+        notes: what was inferred, as sentences.
         problems: what is wrong, as sentences.
     """
 
-    values: Array
+    values: np.ndarray
     class_names: tuple[str, ...]
-    good: Array
+    good: np.ndarray
     notes: list[str]
     problems: list[str]
 
@@ -46,38 +42,38 @@ def encode(
     class_names: tuple[str, ...] | None = None,
     multi_label: bool | None = None,
 ) -> Labels:
-    """Find the classes, check them, and number them.
+    """Find, check and number the classes.
 
     Args:
-        table: as loaded; its train split decides which classes there are.
-        num_classes: how many classes there must be.
-        class_names: the classes and their order where a trained classifier fixes them; some may then have no images.
-        multi_label: whether images may have several classes; None: as the labels say.
+        table: as loaded; its train split determines which classes there are.
+        num_classes: the expected number of classes.
+        class_names: the classes and their order if a trained classifier fixes them; some may then have no images.
+        multi_label: whether images may have several classes; None infers it from the labels.
 
     Raises:
-        DataError: labels of a shape that makes no sense at all.
+        DataError: the labels have an impossible shape.
     """
-    splits = np.array(table.splits if table.splits is not None else ["all"] * len(table.images))
+    splits = np.array(table.splits)
     deciding = splits == "train" if "train" in splits else np.ones(len(splits), bool)
-    came = _as_they_came(table, class_names)
-    if isinstance(came, list):
-        labels = _encode_names(table, came, class_names, deciding, bool(multi_label) or table.multi_label)
-    elif came.ndim == 1:
-        labels = _encode_indices(table, came, num_classes, class_names, deciding)
-    elif came.ndim == 2:
-        labels = _encode_columns(table, came, class_names, deciding, bool(multi_label))
+    given = _as_given(table, class_names)
+    if isinstance(given, list):
+        labels = _encode_names(table, given, class_names, deciding, bool(multi_label) or table.multi_label)
+    elif given.ndim == 1:
+        labels = _encode_indices(table, given, num_classes, class_names, deciding)
+    elif given.ndim == 2:
+        labels = _encode_columns(table, given, class_names, deciding, bool(multi_label))
     else:
-        raise DataError(f"Labels must have shape (N,) or (N, num_classes); got {came.shape}.")
+        raise DataError(f"Labels must have shape (N,) or (N, num_classes); got {given.shape}.")
     if multi_label and labels.values.ndim == 1:
         labels.values = np.eye(len(labels.class_names), dtype=np.uint8)[labels.values]
     names = labels.class_names
     if multi_label is False and labels.values.ndim == 2:
-        labels.problems.append(f"images in {table.where} have several labels, where exactly one is expected.")
+        labels.problems.append(f"images in {table.where} have several labels, but exactly one is expected.")
     if num_classes is not None and num_classes != len(names):
         count = f"{len(names)} class{'es' * (len(names) != 1)}"
         labels.problems.append(f"num_classes={num_classes}, but {table.where} has {count}: {some(names)}.")
     elif len(names) < 2:
-        what = f"only one class, {names[0]!r}, so there is nothing to tell apart" if names else "no label"
+        what = f"only one class, {names[0]!r}, but at least two are needed" if names else "no label"
         labels.problems.append(f"{table.where} has {what}.")
     present = [name for name in SPLITS if name in splits]
     if present and "train" not in present and class_names is None:
@@ -85,8 +81,8 @@ def encode(
     return labels
 
 
-def _as_they_came(table: Table, class_names: tuple[str, ...] | None) -> Array | list[tuple[str, ...]]:
-    """Numbers as an array (N,) or (N, C); names as one tuple of them per image."""
+def _as_given(table: Table, class_names: tuple[str, ...] | None) -> np.ndarray | list[tuple[str, ...]]:
+    """Return numbers as an array (N,) or (N, C), and names as one tuple per image."""
     try:
         array = np.asarray(table.labels)
     except ValueError:  # lists of different lengths
@@ -110,42 +106,43 @@ def _text(label: Any) -> str:
 
 
 def _encode_names(
-    table: Table, came: list[tuple[str, ...]], fixed: tuple[str, ...] | None, deciding: Array, several: bool
+    table: Table, given: list[tuple[str, ...]], fixed: tuple[str, ...] | None, deciding: np.ndarray, several: bool
 ) -> Labels:
-    several = several or any(len(row) != 1 for row in came)
+    several = several or any(len(row) != 1 for row in given)
     if several:
-        came = [tuple(name for name in row if name) for row in came]
-    seen = Counter(name for row, decides in zip(came, deciding, strict=True) if decides for name in row if name)
+        given = [tuple(name for name in row if name) for row in given]
+    seen = Counter(name for row, decides in zip(given, deciding, strict=True) if decides for name in row if name)
     names = fixed or table.class_names or tuple(sorted(seen))
     index = {name: i for i, name in enumerate(names)}
-    good = np.array([all(name in index for name in row) for row in came])
+    good = np.array([all(name in index for name in row) for row in given])
     problems = []
-    if unlabelled := [name for name, row in zip(table.names, came, strict=True) if row == ("",)]:
+    if unlabelled := [name for name, row in zip(table.names, given, strict=True) if row == ("",)]:
         problems.append(f"images without a label ({len(unlabelled)}): {some(unlabelled)}.")
-    if unknown := Counter(name for row in came for name in row if name and name not in index):
+    if unknown := Counter(name for row in given for name in row if name and name not in index):
         which = "that the classifier does not know" if fixed else "that the train split does not have"
         counts = some(f"{name!r} ({count})" for name, count in sorted(unknown.items()))
         problems.append(f"{table.where} has classes {which}: {counts}. Known are {some(names)}.")
     if not fixed:
         problems += _empty_classes(names, [seen[name] for name in names])
     if several:
-        values = np.zeros((len(came), len(names)), np.uint8)
-        for i, row in enumerate(came):
+        values = np.zeros((len(given), len(names)), np.uint8)
+        for i, row in enumerate(given):
             values[i, [index[name] for name in row if name in index]] = 1
     else:
-        values = np.array([index.get(row[0], 0) for row in came], np.int64)
+        values = np.array([index.get(row[0], 0) for row in given], np.int64)
     return Labels(values, names, good, [], problems)
 
 
 def _encode_indices(
-    table: Table, came: Array, num_classes: int | None, fixed: tuple[str, ...] | None, deciding: Array
+    table: Table, given: np.ndarray, num_classes: int | None, fixed: tuple[str, ...] | None, deciding: np.ndarray
 ) -> Labels:
-    own = table.class_names or fixed  # numbers count in the dataset's own names, where it has some
+    own = table.class_names or fixed  # the numbers are indices into the dataset's own class names, if it has them
     bound = len(own) if own else num_classes
-    # Where nothing bounds them: as every class has an image, there are at most as many classes as images.
-    good = np.isfinite(came) & (came == np.floor(came.astype(float))) & (came >= 0) & (came < (bound or len(came)))
-    problems = _bad_labels(table, came, good, f"integers in 0..{bound - 1 if bound else 'num_classes-1'}")
-    values = np.where(good, came, 0).astype(np.int64)
+    # Without a known bound: every class needs an image, so there are at most as many classes as images.
+    good = np.isfinite(given) & (given == np.floor(given.astype(float)))
+    good &= (given >= 0) & (given < (bound or len(given)))
+    problems = _bad_labels(table, given, good, f"integers in 0..{bound - 1 if bound else 'num_classes-1'}")
+    values = np.where(good, given, 0).astype(np.int64)
     names = own or tuple(map(str, range(num_classes or int(values.max()) + 1)))
     if fixed:
         return Labels(_reordered(table, names, fixed)[values], fixed, good, [], problems)
@@ -153,13 +150,15 @@ def _encode_indices(
     return Labels(values, names, good, [], problems)
 
 
-def _encode_columns(table: Table, came: Array, fixed: tuple[str, ...] | None, deciding: Array, several: bool) -> Labels:
-    names = table.class_names or fixed or tuple(map(str, range(came.shape[1])))
-    if len(names) != came.shape[1]:
-        raise DataError(f"labels have {came.shape[1]} columns, but there are {len(names)} classes: {some(names)}.")
-    good = ((came == 0) | (came == 1)).all(axis=1)
-    problems = _bad_labels(table, came, good, "0 or 1 in every column")
-    values = np.where(good[:, None], came, 0).astype(np.uint8)
+def _encode_columns(
+    table: Table, given: np.ndarray, fixed: tuple[str, ...] | None, deciding: np.ndarray, several: bool
+) -> Labels:
+    names = table.class_names or fixed or tuple(map(str, range(given.shape[1])))
+    if len(names) != given.shape[1]:
+        raise DataError(f"labels have {given.shape[1]} columns, but there are {len(names)} classes: {some(names)}.")
+    good = ((given == 0) | (given == 1)).all(axis=1)
+    problems = _bad_labels(table, given, good, "0 or 1 in every column")
+    values = np.where(good[:, None], given, 0).astype(np.uint8)
     if fixed:
         ordered = np.zeros((len(values), len(fixed)), np.uint8)
         ordered[:, _reordered(table, names, fixed)] = values
@@ -172,8 +171,8 @@ def _encode_columns(table: Table, came: Array, fixed: tuple[str, ...] | None, de
     return Labels(values, names, good, [], problems)
 
 
-def _reordered(table: Table, names: tuple[str, ...], fixed: tuple[str, ...]) -> Array:
-    """Where each of the names is among the fixed ones."""
+def _reordered(table: Table, names: tuple[str, ...], fixed: tuple[str, ...]) -> np.ndarray:
+    """Return the index of each name among the fixed ones."""
     if unknown := [name for name in names if name not in fixed]:
         raise DataError(
             f"{table.where} has classes that the classifier does not know: {some(unknown)}. Known are {some(fixed)}."
@@ -181,10 +180,10 @@ def _reordered(table: Table, names: tuple[str, ...], fixed: tuple[str, ...]) -> 
     return np.array([fixed.index(name) for name in names], np.int64)
 
 
-def _bad_labels(table: Table, came: Array, good: Array, expected: str) -> list[str]:
-    bad = [f"label {came[i]} at {table.names[i]}" for i in np.flatnonzero(~good)]
+def _bad_labels(table: Table, given: np.ndarray, good: np.ndarray, expected: str) -> list[str]:
+    bad = [f"label {given[i]} at {table.names[i]}" for i in np.flatnonzero(~good)]
     if table.by_content:
-        counts = Counter(f"label {label}" for label in came[~good])
+        counts = Counter(f"label {label}" for label in given[~good])
         bad = [f"{label} ({count} image{'s' * (count > 1)})" for label, count in counts.items()]
     return [f"labels must be {expected}; got {some(bad)}."] if bad else []
 
@@ -195,11 +194,5 @@ def _empty_classes(names: tuple[str, ...], counts: Iterable[int]) -> list[str]:
         return []
     hint = " Integer labels count from 0." if empty == ["0"] else ""
     if len(names) - len(empty) == 1:
-        hint = " All images have one label; this usually means that the labels were not read as meant."
+        hint = " All images have the same label; this usually means that the labels were not read as intended."
     return [f"no images are of class {some(empty)}.{hint}"]
-
-
-def some(items: Iterable[Any], limit: int = 20) -> str:
-    """Items with commas between, and after `limit` of them how many more there are."""
-    texts = [str(item) for item in items]
-    return ", ".join(texts[:limit]) + (f", ... and {len(texts) - limit} more" if len(texts) > limit else "")

@@ -1,11 +1,11 @@
-"""Find, decode and resize pictures: from a file or an array to upright RGB in 0..255.
+"""Find, decode and resize image files: from a file to upright RGB in 0..255.
 
-Everything that the network ever sees comes through `read_image` or `to_pixels`, and both resize by the same rule.
-So a picture gives the same pixels whether it comes from a file or from memory, with one exception that saves time: a
-JPEG file is decoded at 1/2, 1/4 or 1/8 of its size where that leaves at least 4 times the wanted size in both sides.
-Three photographs of 3024 px, resized to 64 and 224 px, then differ from their full decoding by 0.11 and 0.08 grey
-levels in the mean and by 1 at most; at the worst of eleven sizes from 64 to 378 px it is 0.15 and 2 (leaving only 2
-times the size: 0.37 and 9; 3 times: 0.18 and 4).
+Every image that the network sees comes through `read_image` or `arrays.to_pixels`, and both resize by the same rule.
+An image therefore gives the same pixels from a file and from memory, with one exception that saves time: a JPEG file is
+decoded at 1/2, 1/4 or 1/8 of its size if that leaves at least 4 times the requested size on both sides. For three
+photographs of 3024 px, resized to 64 and 224 px, the result differs from full decoding by 0.11 and 0.08 grey levels on
+average and by at most 1; over eleven sizes from 64 to 378 px the worst case is 0.15 and 2. (With a factor of 2 instead
+of 4 it is 0.37 and 9; with 3, 0.18 and 4.)
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ import struct
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, TypeAlias
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from ..errors import DataError
 
-MIN_SIDE = 32  # VGG halves a picture five times
-MAX_PIXELS = 178_956_970  # the size at which Pillow itself refuses a decompression bomb
-DRAFT_FACTOR = 4  # a JPEG is decoded at a smaller scale down to this many times the wanted size, see above
-# In saved files and cache keys: change it with the code of `squash`.
+MIN_SIDE = 32  # px; VGG halves an image five times
+BOMB_PIXELS = 178_956_970  # an image with more is refused as a decompression bomb; Pillow's own limit for an error
+DRAFT_FACTOR = 4  # a JPEG is decoded at a smaller scale if that leaves this many times the requested size, see above
+# Part of saved files and cache keys: it has to change whenever the result of `squash` changes.
 RESIZE_RULE = f"squash-bilinear-antialias-draft{DRAFT_FACTOR}"
 
-# The formats that are tried, by Pillow's names. A list rather than all that Pillow has: some of its plugins start
-# other programs (EPS) or take nearly any bytes for a picture (TGA). HEIF works where pillow-heif has been registered.
+# The formats that are tried, by Pillow's names. Not all that Pillow has: some of its plugins start other programs (EPS)
+# or accept nearly any bytes as an image (TGA). HEIF works if pillow-heif has been registered.
 FORMAT_SUFFIXES: dict[str, tuple[str, ...]] = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "PNG": (".png", ".apng"),
@@ -46,7 +46,7 @@ FORMAT_SUFFIXES: dict[str, tuple[str, ...]] = {
 }
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in FORMAT_SUFFIXES.values() for suffix in suffixes)
 
-# What files that are called pictures often are instead, by their first bytes.
+# What files with the suffix of an image often contain instead, by their first bytes.
 _IMPOSTORS = (
     (b"version https://git-lfs", "a Git LFS pointer: run `git lfs pull`"),
     (b"<svg", "an SVG drawing: export it as PNG"),
@@ -55,48 +55,48 @@ _IMPOSTORS = (
     (b"PK\x03\x04", "a zip archive: unpack it"),
 )
 
-Array: TypeAlias = "np.ndarray[Any, Any]"
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image"
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """A decoded picture.
+class DecodedImage:
+    """A decoded image.
 
     Attributes:
-        pixels: uint8 RGB, (S, S, 3) if a size was asked for, else (H, W, 3).
-        size: the original width and height in px, upright.
+        pixels: uint8 RGB, (S, S, 3) if a size was requested, else (H, W, 3).
+        size: width and height of the upright original in px.
         mode: Pillow's name of the original pixel format: "RGB", "L", "CMYK", "I;16", ...
-        format: Pillow's name of the file format, by content: "JPEG", "PNG", ... or "" for a picture from memory.
+        format: Pillow's name of the file format, by content: "JPEG", "PNG", ... or "" for an image from memory.
     """
 
-    pixels: Array
+    pixels: np.ndarray
     size: tuple[int, int]
     mode: str
     format: str
 
 
 class _UnusableError(Exception):
-    """Why a picture cannot be used, as the rest of a sentence that begins with its name."""
+    """The reason why an image cannot be used, which completes a sentence that begins with its name."""
 
 
 def read_image(
-    source: ImageSource, image_size: int | None = None, name: str | None = None, max_pixels: int = MAX_PIXELS
-) -> Picture:
-    """Decode one picture to upright 8-bit RGB.
+    source: ImageSource, image_size: int | None = None, name: str | None = None, max_pixels: int = BOMB_PIXELS
+) -> DecodedImage:
+    """Decode one image to upright 8-bit RGB.
 
-    Orientation in EXIF is applied; transparency is put on white; CMYK, YCbCr, palettes and greys become RGB; 16-bit
-    greys are scaled (not clipped) to 8 bits; 32-bit greys outside of 0..65535, and floats outside of 0..255, are
-    stretched from their own minimum and maximum; of an animation the first frame is taken.
+    EXIF orientation is applied; transparent pixels are composited on white; CMYK, YCbCr, palettes and greys become RGB;
+    16-bit greys are scaled (not clipped) to 8 bits; 32-bit greys outside 0..65535 and floats outside 0..255 are
+    stretched from their own minimum and maximum; of an animation the first frame is used.
 
     Args:
-        source: a path, the bytes of a file, a binary file, or a PIL image (left as it is).
-        image_size: side in px to squash the whole picture to, or None to keep its size.
-        name: what error messages call it; by default its path.
-        max_pixels: above which it is taken for a decompression bomb.
+        source: a path, the bytes of a file, a binary file, or a PIL image (which is not changed).
+        image_size: side in px to squash the whole image to, or None to keep its size.
+        name: its name in error messages; by default its path.
+        max_pixels: an image with more is refused as a decompression bomb.
 
     Raises:
-        DataError: the picture is missing, no picture, damaged, smaller than 32 px a side, or larger than `max_pixels`.
+        DataError: the file is missing, is not an image, is damaged, has less than 32 px a side or more than
+            `max_pixels` pixels.
     """
     if name is None:
         is_path = isinstance(source, (str, os.PathLike))
@@ -125,30 +125,30 @@ def read_image(
 
 
 def sniff(head: bytes) -> str | None:
-    """The format of a file by its first 16 bytes, a key of `FORMAT_SUFFIXES`, or None if it is no picture."""
+    """Return the format of a file by its first 16 bytes, a key of `FORMAT_SUFFIXES`, or None if it is not an image."""
     Image.init()
     for format in FORMAT_SUFFIXES:
         accept = Image.OPEN[format][1] if format in Image.OPEN else None
         accepted = accept(head) if accept else False
-        if accepted and not isinstance(accepted, str):  # a string says why this build of Pillow cannot read it
+        if accepted and not isinstance(accepted, str):  # a string: why this build of Pillow cannot read the format
             return format
     return None
 
 
 def suffix_fits(suffix: str, format: str) -> bool:
-    """Whether a file with this content is rightly called so. JPEGs with several frames are "MPO" to Pillow."""
+    """Whether a suffix is one of the format's. Pillow calls a JPEG with several frames "MPO"."""
     return suffix.lower() in FORMAT_SUFFIXES.get("JPEG" if format == "MPO" else format, (suffix.lower(),))
 
 
 def open_header(file: IO[bytes]) -> Image.Image:
-    """Read the header only. Unlike `Image.open` it has no limit and no warning: `_decode` refuses by our own limit."""
+    """Read the header only. Unlike `Image.open` this neither limits the size nor warns; `_decode` applies the limit."""
     head = file.read(32)
     if not head:
         raise _UnusableError("is an empty file (0 bytes)")
     format = sniff(head[:16])
     if format is None:
         if head[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1"):
-            raise _UnusableError("is an HEIC picture, which Pillow cannot read: convert it to JPEG")
+            raise _UnusableError("is an HEIC image, which Pillow cannot read: convert it to JPEG")
         known = next((f", {what}" for start, what in _IMPOSTORS if head.lstrip().lower().startswith(start.lower())), "")
         raise _UnusableError(f"is not an image: it begins with {head[:16]!r}{known}")
     file.seek(0)
@@ -158,7 +158,7 @@ def open_header(file: IO[bytes]) -> Image.Image:
         raise _UnusableError(f"has a damaged {format} header ({error}): copy or download it again") from error
 
 
-def _decode(image: Image.Image, image_size: int | None, max_pixels: int, format: str | None = None) -> Picture:
+def _decode(image: Image.Image, image_size: int | None, max_pixels: int, format: str | None = None) -> DecodedImage:
     format = image.format or "" if format is None else format
     mode, (width, height) = image.mode, image.size
     if width * height > max_pixels:
@@ -178,15 +178,15 @@ def _decode(image: Image.Image, image_size: int | None, max_pixels: int, format:
         raise
     if _is_turned(image):
         width, height = height, width
-    with suppress(Exception):  # damaged EXIF says nothing against the picture beside it
+    with suppress(Exception):  # damaged EXIF does not make the pixels unusable
         image = ImageOps.exif_transpose(image)
     image = _to_rgb(image)
     pixels = np.array(image) if image_size is None else squash(image, image_size)
-    return Picture(pixels, (width, height), mode, format)
+    return DecodedImage(pixels, (width, height), mode, format)
 
 
 def _is_turned(image: Image.Image) -> bool:
-    """Whether upright means width and height exchanged; TIFFs are turned already, by `load`."""
+    """Whether EXIF exchanges width and height; Pillow has already turned TIFFs in `load`."""
     with suppress(Exception):  # as above
         return image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
     return False
@@ -201,38 +201,46 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _grey_to_8_bits(grey: Array, mode: str) -> Array:
+def _grey_to_8_bits(grey: np.ndarray, mode: str) -> np.ndarray:
     low, high = float(grey.min()), float(grey.max())
     if not np.isfinite([low, high]).all():
         raise _UnusableError("holds NaN or infinite pixels")
-    if mode != "F" and low >= 0 and high <= 65535:  # 16 bits, also where Pillow holds them in 32
+    if mode != "F" and low >= 0 and high <= 65535:  # 16 bits, which Pillow may hold in 32
         low, high = 0.0, 65535.0
     elif mode == "F" and low >= 0 and high <= 255:
         low, high = 0.0, 1.0 if high <= 1 else 255.0
     return np.rint((grey.astype(np.float64) - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)
 
 
-def squash(image: Image.Image, image_size: int) -> Array:
-    """`RESIZE_RULE`: the whole picture is squashed to a square; Pillow's bilinear filter widens when it shrinks."""
+def squash(image: Image.Image, image_size: int) -> np.ndarray:
+    """Squash the whole image to a square (`RESIZE_RULE`); Pillow's bilinear filter is antialiased when it shrinks."""
     square = (image_size, image_size)
     if image.size == square:
         return np.array(image)
-    # Without `reducing_gap`: its first step depends on the size decoded, and alone made files and memory differ by 6.
+    # Without `reducing_gap`: its first step depends on the decoded size, and made files and memory differ by 6 levels.
     return np.array(image.resize(square, Image.Resampling.BILINEAR))
 
 
 def find_images(folder: Path) -> tuple[list[Path], list[Path]]:
-    """All files below a folder, sorted: those with the suffix of an image, and the others. Hidden ones are skipped."""
+    """List the visible files below a folder, sorted: those with the suffix of an image, and the others."""
     images: list[Path] = []
     others: list[Path] = []
     for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(f for f in folders if not is_hidden(f))
-        for file in sorted(f for f in files if not is_hidden(f)):
-            path = Path(parent, file)
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        for path in (Path(parent, name) for name in sorted(files) if not is_hidden(name)):
             (images if path.suffix.lower() in IMAGE_SUFFIXES else others).append(path)
     return images, others
 
 
+def format_of(path: Path) -> str | None:
+    """Return the format of a file by content, as `sniff` does, or None if it is not an image or cannot be opened."""
+    try:
+        with path.open("rb") as file:
+            return sniff(file.read(16))
+    except OSError:
+        return None
+
+
 def is_hidden(name: str) -> bool:
-    """Whether operating systems made it for themselves: dot files, `__MACOSX`, `Thumbs.db`, `desktop.ini`."""
+    """Whether a file or folder is hidden or an operating system's own: `.*`, `__MACOSX`, `Thumbs.db`, `desktop.ini`."""
     return name.startswith(".") or name.lower() in ("__macosx", "thumbs.db", "desktop.ini")

@@ -1,16 +1,13 @@
-"""The images of a run, decoded once: kept in the cache by what is in the files, and read from there as a memory map."""
+"""Decode the images of a run once: pixels are cached by the content of the files and read as a memory map."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-from collections import deque
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import PIL
@@ -18,179 +15,128 @@ import PIL
 from ..cache import Cache, Spec
 from ..errors import DataError
 from ..progress import Narrator
-from .arrays import resize_pixels
+from .arrays import in_threads, resize_pixels
 from .dataset import Dataset
-from .reading import MIN_SIDE, RESIZE_RULE, Array, read_image
+from .reading import RESIZE_RULE, read_image
 
-# One decoding pass ----------------------------------------------------------------------------------------------------
+BATCH = 4  # images that a thread takes at once
+# What a decoding pass finds out about an image; empty strings and zeros if it cannot be read. In the cache the fields
+# have no names, as `CACHED_FACTS` says.
+FACTS = np.dtype([("digest", "U32"), ("width", "i4"), ("height", "i4"), ("mode", "U16"), ("format", "U16")])
+CACHED_FACTS = "U32,i4,i4,U16,U16"
 
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """What one decoding pass over a `Dataset` found; each tuple has one item per image, None where it is unreadable.
+    """The result of a decoding pass over a `Dataset`.
 
     Attributes:
-        digests: blake2b of the resized pixels, that is of what the network sees.
-        sizes: original width and height in px, upright.
-        modes: Pillow's pixel format; the dtype for arrays.
-        formats: the file format by content; "" for arrays.
-        problems: row -> why it cannot be used, a sentence that names the image.
+        facts: (N,) of dtype `FACTS`: blake2b of the resized pixels, which are what the network sees; width and height
+            of the upright original in px; Pillow's pixel format, or the dtype of an array; the file format by content,
+            "" for arrays.
+        problems: row -> why the image cannot be used, a sentence that names it.
     """
 
-    digests: tuple[str | None, ...]
-    sizes: tuple[tuple[int, int] | None, ...]
-    modes: tuple[str | None, ...]
-    formats: tuple[str | None, ...]
+    facts: np.ndarray
     problems: dict[int, str]
 
-
-_Row: TypeAlias = "tuple[str | None, tuple[int, int] | None, str | None, str | None, str | None]"
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """The digest of each image, "" if it cannot be read."""
+        return tuple(self.facts["digest"].tolist())
 
 
 def scan(
     dataset: Dataset,
     image_size: int,
-    pixels: Array | None = None,
-    on_image: Callable[[], None] | None = None,
+    pixels: np.ndarray | None = None,
+    on_image: Callable[[], object] = lambda: None,
 ) -> Scan:
     """Decode and resize every image once, in threads.
 
     Args:
-        image_size: side in px that images are squashed to.
-        pixels: (N, image_size, image_size, 3) uint8 or float32, possibly a memory map; filled row by row, except for
-            the rows in `problems`. Floats are rounded where it is uint8; `Dataset.pixel_dtype` says what loses nothing.
+        image_size: side S in px that images are squashed to.
+        pixels: (N, S, S, 3) uint8 or float32, filled except for the rows in `problems`. Floats are rounded if it is
+            uint8; `Dataset.pixel_dtype` is the dtype that loses nothing.
         on_image: called once per image, from the calling thread.
     """
 
-    def work(row: int) -> _Row:
+    def read(row: int) -> tuple[Any, ...] | str:
         image = dataset.images[row]
         if isinstance(image, np.ndarray):
-            height, width = image.shape[:2]
-            if min(width, height) < MIN_SIDE:
-                problem = f"{dataset.names[row]} is {width}x{height} px; at least {MIN_SIDE} px a side are needed."
-                return None, None, None, None, problem
-            seen, mode, format = resize_pixels(image, image_size), str(image.dtype), ""
+            (height, width), mode, format = image.shape[:2], str(image.dtype), ""
+            seen = resize_pixels(image, image_size)
         else:
             try:
-                picture = read_image(image, image_size, dataset.names[row])
+                decoded = read_image(image, image_size, dataset.names[row])
             except DataError as error:
-                return None, None, None, None, str(error)
-            seen, mode, format, (width, height) = picture.pixels, picture.mode, picture.format, picture.size
+                return str(error)
+            (width, height), mode, format, seen = decoded.size, decoded.mode, decoded.format, decoded.pixels
         if pixels is not None:
             pixels[row] = np.rint(seen) if pixels.dtype.kind == "u" and seen.dtype.kind == "f" else seen
-        return _digest(seen), (width, height), mode, format, None
+        return _digest(seen), width, height, mode, format
 
-    threads = os.cpu_count() or 1  # Pillow decodes and resizes without the GIL
-    rows: list[_Row] = []
-    pending: deque[Future[_Row]] = deque()
-
-    def take() -> None:
-        rows.append(pending.popleft().result())
-        if on_image:
+    facts, problems = np.zeros(len(dataset), FACTS), {}
+    with closing(in_threads(read, range(len(dataset)), BATCH)) as results:  # closed early, it starts no further images
+        for row, found in enumerate(results):
+            if isinstance(found, str):
+                problems[row] = found
+            else:
+                facts[row] = found
             on_image()
-
-    pool = ThreadPoolExecutor(threads)
-    try:
-        for row in range(len(dataset)):
-            pending.append(pool.submit(work, row))
-            if len(pending) > 4 * threads:  # few at a time: a million futures would fill the memory
-                take()
-        while pending:
-            take()
-    finally:
-        pool.shutdown(cancel_futures=True)
-    digests, sizes, modes, formats, problems = zip(*rows, strict=True) if rows else ((),) * 5
-    return Scan(digests, sizes, modes, formats, {row: problem for row, problem in enumerate(problems) if problem})
+    return Scan(facts, problems)
 
 
-def _digest(pixels: Array) -> str:
-    """The same for equal pixels, whether they are held as uint8 or as floats."""
+def _digest(pixels: np.ndarray) -> str:
+    """Return the same digest for equal pixels, whether they are uint8 or floats."""
     if pixels.dtype != np.uint8 and np.array_equal(whole := np.rint(pixels), pixels):
         pixels = whole.astype(np.uint8)
     return hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=16).hexdigest()
 
 
-# What `Scan` says of an image: digest, width, height, mode, format, and what is wrong with it.
-FACTS = "S32,i4,i4,S16,S16,S400"
+def decode(dataset: Dataset, image_size: int, cache: Cache, narrator: Narrator) -> tuple[np.ndarray, Scan]:
+    """Decode all images of a dataset, squashed to squares of side S; cached images are not decoded again.
 
-
-def decode(
-    parts: Mapping[str, Dataset], image_size: int, cache: Cache, narrator: Narrator
-) -> tuple[Array, dict[str, Scan]]:
-    """All images of some datasets, squashed to a square; those that are in the cache are not decoded again.
+    Images that cannot be read are the exception: they are tried again each time, as the message has to name the file
+    as it is called now, and as a decoder for them may have been installed since.
 
     Returns:
-        (N, S, S, 3) uint8 or float32, memory-mapped, in the order of the parts (zeros for what cannot be read); and
-        what was found in each part.
+        (N, S, S, 3) uint8 or float32, memory-mapped, with zeros for what cannot be read; and what was found.
     """
-    images = list(chain.from_iterable(part.images for part in parts.values()))
-    names = tuple(chain.from_iterable(part.names for part in parts.values()))
-    together = Dataset(images, np.zeros(len(images), np.int64), (), names)
-    dtype = np.result_type(*(part.pixel_dtype(image_size) for part in parts.values()))
-    with narrator.bar("look at the files", len(images)) as advance:
-        sources = _content(images, advance)
-    made_by = {"sources": sources, "image_size": image_size, "resize": RESIZE_RULE, "pillow": PIL.__version__}
-    shape = (len(images), image_size, image_size, 3)
-    specs = Spec("images", made_by, shape, dtype.name), Spec("image-facts", made_by, shape[:1], FACTS)
-
-    def compute(start: int, stop: int) -> tuple[Array, Array]:
-        pixels = np.zeros((stop - start, *shape[1:]), dtype)
-        found = scan(together.subset(range(start, stop)), image_size, pixels)
-        return pixels, _pack(found, names[start:stop])
-
-    with narrator.bar("read images", len(images)) as advance:
-        pixels, facts = cache.fill(specs, compute, on_rows=advance, on_wait=narrator.waiting)
-    scans, start = {}, 0
-    for name, part in parts.items():
-        scans[name] = _unpack(facts[start : start + len(part)], part.names)
-        start += len(part)
-    return pixels, scans
-
-
-def _content(images: list[Path | Array], advance: Any) -> str:
-    """A digest of what is in the files or arrays, in their order."""
-
-    def digest(image: Path | Array) -> str:
-        if isinstance(image, np.ndarray):
-            return hashlib.sha256(np.ascontiguousarray(image).data).hexdigest() + f"{image.dtype}{image.shape}"
-        try:
-            with Path(image).open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            return type(error).__name__  # decoding it will say so
-
     state = hashlib.sha256()
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        for found in threads.map(digest, images):
-            state.update(f"{found}\n".encode())
+    with narrator.bar("check the files", len(dataset)) as advance:
+        for content in in_threads(_content, dataset.images, BATCH):
+            state.update(f"{content}\n".encode())
             advance()
-    return state.hexdigest()
+    made_by = {"sources": state.hexdigest(), "image_size": image_size, "resize": RESIZE_RULE, "pillow": PIL.__version__}
+    shape, dtype = (len(dataset), image_size, image_size, 3), dataset.pixel_dtype(image_size)
+    specs = Spec("images", made_by, shape, dtype.name), Spec("image-facts", made_by, shape[:1], CACHED_FACTS)
+
+    def compute(rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray, Scan]:
+        pixels = np.zeros((len(rows), *shape[1:]), dtype)
+        return pixels, scan(dataset.subset(rows), image_size, pixels)
+
+    def compute_shard(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        pixels, found = compute(range(start, stop))
+        return pixels, found.facts
+
+    with narrator.bar("read images", len(dataset)) as advance:
+        pixels, cached = cache.fill(specs, compute_shard, on_rows=advance, on_wait=narrator.waiting)
+    facts, problems = cached.astype(FACTS), {}
+    if len(unread := np.flatnonzero(facts["digest"] == "")):
+        pixels = np.load(cache.entry(specs[0]).rows, mmap_mode="c")  # copied on write: the cache is not changed
+        pixels[unread], again = compute(unread)
+        facts[unread] = again.facts
+        problems = {int(unread[row]): problem for row, problem in again.problems.items()}
+    return pixels, Scan(facts, problems)
 
 
-def _pack(found: Scan, names: tuple[str, ...]) -> Array:
-    """As rows of `FACTS`. Problems are kept without the name, for the same bytes may be called otherwise next time."""
-    rows = []
-    for row, (digest, size, mode, format) in enumerate(
-        zip(found.digests, found.sizes, found.modes, found.formats, strict=True)
-    ):
-        problem = found.problems.get(row, "").removeprefix(names[row])
-        texts = [(text or "").encode() for text in (digest, mode, format, problem)]
-        rows.append((texts[0], *(size or (0, 0)), *texts[1:]))
-    return np.array(rows, FACTS)
-
-
-def _unpack(facts: Array, names: tuple[str, ...]) -> Scan:
-    digests, widths, heights, modes, formats, reasons = (facts[field].tolist() for field in facts.dtype.names or ())
-    problems = {row: names[row] + reason.decode("utf-8", "ignore") for row, reason in enumerate(reasons) if reason}
-    good = [row not in problems for row in range(len(names))]
-
-    def known(values: list[Any]) -> tuple[Any, ...]:
-        return tuple(value if is_good else None for value, is_good in zip(values, good, strict=True))
-
-    return Scan(
-        known([digest.decode() for digest in digests]),
-        known(list(zip(widths, heights, strict=True))),
-        known([mode.decode() for mode in modes]),
-        known([format.decode() for format in formats]),
-        problems,
-    )
+def _content(image: Path | np.ndarray) -> str:
+    """Return a digest of what is in a file or an array."""
+    if isinstance(image, np.ndarray):
+        return hashlib.sha256(np.ascontiguousarray(image).data).hexdigest() + f"{image.dtype}{image.shape}"
+    try:
+        with image.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return type(error).__name__  # decoding reports it

@@ -1,7 +1,7 @@
-"""Every kind of dataset that the contract names -> one `Table`: a row per image, with its label as it came.
+"""Read every kind of dataset that the contract names into a `Table`: a row per image, with its label as given.
 
-Files are listed, not decoded; arrays are checked and brought to RGB in 0..255. TensorFlow, Keras and pandas are never
-imported here: an object can only come from one of them if somebody else has.
+Files are listed, not decoded; arrays are checked and converted to RGB in 0..255. TensorFlow, Keras and pandas are never
+imported here: an object can only come from one of them if it has been imported already.
 """
 
 from __future__ import annotations
@@ -18,17 +18,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..errors import DataError
-from .arrays import pixel_range, to_pixels
-from .reading import IMAGE_SUFFIXES, Array, find_images, is_hidden, read_image, sniff
+from ..errors import DataError, some
+from .arrays import pixel_range, to_pixels, to_pixels_of_each
+from .reading import IMAGE_SUFFIXES, find_images, format_of, is_hidden, read_image
 
 SPLITS = ("train", "validation", "test")
-_SPLIT_NAMES = {name: name for name in SPLITS} | {
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "testing": "test",
-}
+_SPLIT_NAMES = dict(zip(SPLITS, SPLITS, strict=True)) | {
+    "training": "train", "val": "validation", "valid": "validation", "testing": "test"
+}  # fmt: skip
 
 _IMAGE_COLUMNS = ("image", "path", "file", "filename", "filepath", "image_path")
 _LABEL_COLUMNS = ("label", "labels", "class", "target")
@@ -46,32 +43,33 @@ class Table:
     labels: Any  # (N,) integers, (N, C) of 0 and 1, a list of N strings, or a list of N tuples of strings
     names: list[str]
     where: str  # the subject of error messages: "the folder flowers"
-    splits: list[str] | None = None
-    multi_label: bool = False  # names in the cells may be several, also where no row has them
-    class_names: tuple[str, ...] | None = None  # all that could be, where the data says so: class folders, columns
+    splits: list[str] = field(default_factory=list)  # of each row; "all" if the data is not split
+    multi_label: bool = False  # a cell may name several classes, even if none of these does
+    class_names: tuple[str, ...] | None = None  # all possible ones, if the data says so: class folders, columns
     metadata: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    folder: Path = Path()  # where relative paths begin
-    check_files: bool = True  # False where they were just listed from the disk
-    by_content: bool = False  # the rows were brought into an order of our own, so a name says nothing to the user
+    folder: Path = Path()  # which relative paths are relative to
+    check_files: bool = True  # False if they were just listed from the disk
+    by_content: bool = False  # the rows were sorted by content, so "images[3]" means nothing to the user
+
+    def __post_init__(self) -> None:
+        self.splits = self.splits or ["all"] * len(self.images)
 
 
 def loader(data: Any) -> Callable[[Any], Table]:
-    """The function that reads this kind of data into a `Table`. Libraries that are not imported cannot have made it."""
+    """Return the function that reads this kind of data into a `Table`."""
     if isinstance(data, (str, os.PathLike)):
         path = Path(data)
         if path.is_dir():
             return _from_folder
         if path.is_file() and path.suffix.lower() in (".csv", ".tsv", ".txt"):
             return _from_csv
-        if path.is_file():
-            zipped = " Unpack it first." if path.suffix.lower() in (".zip", ".tar", ".gz", ".tgz") else ""
-            raise DataError(f"{path} is a single file, not a dataset.{zipped} A dataset is {_KINDS}.")
-        raise DataError(
-            f"{str(data)!r} is a string instead of a dataset, or a path that does not exist. A dataset is {_KINDS}."
-        )
+        unpack = " Unpack it first." if path.suffix.lower() in (".zip", ".tar", ".gz", ".tgz") else ""
+        wrong = "a string instead of a dataset, or a path that does not exist."
+        wrong = f"a single file, not a dataset.{unpack}" if path.is_file() else wrong
+        raise DataError(f"{str(data)!r} is {wrong} A dataset is {_KINDS}.")
     tensorflow, keras = sys.modules.get("tensorflow"), sys.modules.get("keras")
     if tensorflow is not None and isinstance(data, tensorflow.data.Dataset):
         return _from_tf_data
@@ -82,17 +80,16 @@ def loader(data: Any) -> Callable[[Any], Table]:
     if isinstance(data, (tuple, list)) and len(data) == 2:
         return _from_arrays
     if isinstance(data, Mapping):
-        raise DataError(f"A dict is not a dataset; give each split by itself. A dataset is {_KINDS}.")
+        raise DataError(f"A dict is not a dataset; pass each split by itself. A dataset is {_KINDS}.")
     raise DataError(f"A {type(data).__name__} is not a dataset. A dataset is {_KINDS}.")
 
 
 def _from_folder(data: str | os.PathLike[str]) -> Table:
     root = Path(data)
-    folders = _visible_folders(root)
-    found = {folder: _SPLIT_NAMES.get(folder.name.lower()) for folder in folders}
+    found = {folder: _SPLIT_NAMES.get(folder.name.lower()) for folder in _visible_folders(root)}
     names = {name for name in found.values() if name}
     is_split = bool(names) and (all(found.values()) or (len(names) > 1 and "train" in names))
-    table = Table([], [], [], f"the folder {root}", [] if is_split else None, check_files=False)
+    table = Table([], [], [], f"the folder {root}", check_files=False)
     class_names: set[str] = set()
     for split_root, split in found.items() if is_split else [(root, "all")]:
         if split is None:
@@ -100,9 +97,9 @@ def _from_folder(data: str | os.PathLike[str]) -> Table:
             continue
         classes = _visible_folders(split_root)
         loose = [path for path in sorted(split_root.iterdir()) if path.is_file() and not is_hidden(path.name)]
-        pictures = [path for path in loose if sniff(_head(path))]
         if not classes:
-            what = f"{len(pictures)} images lie directly in it" if pictures else "it holds no images"
+            count = sum(format_of(path) is not None for path in loose)
+            what = f"{count} image{'s' * (count > 1)} directly in it" if count else "it holds no images"
             table.problems.append(
                 f"{split_root} has no class folders ({what}). Expected {split_root.name}/<class>/<image>."
             )
@@ -112,31 +109,20 @@ def _from_folder(data: str | os.PathLike[str]) -> Table:
             table.ignored += map(str, others)
             table.images += images
             table.labels += [folder.name] * len(images)
-            if table.splits is not None:
-                table.splits += [split] * len(images)
+            table.splits += [split] * len(images)
             if split in ("all", "train") or "train" not in names:
                 class_names.add(folder.name)
     table.names = [str(path) for path in table.images]
     table.class_names = tuple(sorted(class_names))
     if table.ignored:
-        table.notes.append(f"{len(table.ignored)} files without an image's suffix or class folder were left out")
-        found_out = [f"{path} ({format})" for path in table.ignored if (format := sniff(_head(Path(path))))]
-        if found_out:
-            shown = ", ".join(found_out[:10]) + ", ..." * (len(found_out) > 10)
-            table.notes.append(f"images by their content were left out ({len(found_out)}): {shown}")
+        table.notes.append(f"files without an image's suffix or class folder were left out ({len(table.ignored)})")
+        if unnamed := [f"{path} ({format})" for path in table.ignored if (format := format_of(Path(path)))]:
+            table.notes.append(f"images by their content were left out ({len(unnamed)}): {some(unnamed, limit=10)}")
     return table
 
 
 def _visible_folders(root: Path) -> list[Path]:
     return sorted(path for path in root.iterdir() if path.is_dir() and not is_hidden(path.name))
-
-
-def _head(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(16)
-    except OSError:
-        return b""
 
 
 def _from_csv(data: str | os.PathLike[str]) -> Table:
@@ -149,34 +135,19 @@ def _from_csv(data: str | os.PathLike[str]) -> Table:
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not a CSV file in UTF-8: {error}.") from error
     if len(rows) < 2:
-        raise DataError(f"{path} has no rows: a header line and one line per image are needed.")
-    columns, rows = [cell.strip() for cell in rows[0]], rows[1:]
-    _check_header(columns, path.parent, str(path))
-    ragged = [f"line {i}: {len(row)} cells" for i, row in enumerate(rows, 2) if len(row) != len(columns)]
+        raise DataError(f"{path} has no rows: it needs a header line and one line per image.")
+    header, *rows = [[cell.strip() for cell in row] for row in rows]
+    ragged = [f"line {i}: {len(row)} cells" for i, row in enumerate(rows, 2) if len(row) != len(header)]
     if ragged:
-        raise DataError.listing(f"{path} must have {len(columns)} cells in every line, as in its header", ragged)
-    cells = {column: [row[i].strip() for row in rows] for i, column in enumerate(columns)}
-    return _from_columns(cells, path.parent, str(path))
+        raise DataError.listing(f"{path} must have {len(header)} cells in every line, as in its header", ragged)
+    return _from_columns(header, list(zip(*rows, strict=True)), path.parent, str(path))
 
 
 def _from_dataframe(data: Any) -> Table:
-    _check_header([str(column) for column in data.columns], Path(), "the DataFrame")
-    cells = {str(column): [_cell(value) for value in data[column]] for column in data.columns}
-    if not cells or not len(next(iter(cells.values()))):
+    cells = [[_cell(value) for value in data[column]] for column in data.columns]
+    if not cells or not cells[0]:
         raise DataError("the DataFrame is empty.")
-    return _from_columns(cells, Path(), "the DataFrame")
-
-
-def _check_header(columns: list[str], folder: Path, where: str) -> None:
-    """The first line is names of columns, each once, and not an image already."""
-    for cell in columns:
-        if Path(cell).suffix.lower() in IMAGE_SUFFIXES or os.path.isfile(folder / cell):  # noqa: PTH113, swallows OSError
-            raise DataError(
-                f"{where} has no header line: its first line names the file {cell!r}, which would be lost. Add a"
-                ' header line above it, such as "image,label".'
-            )
-    if len(set(columns)) < len(columns):
-        raise DataError(f"{where} has a column name twice: {', '.join(columns)}.")
+    return _from_columns(list(map(str, data.columns)), cells, Path(), "the DataFrame")
 
 
 def _cell(value: Any) -> str:
@@ -187,33 +158,42 @@ def _cell(value: Any) -> str:
     return str(int(value)) if isinstance(value, (bool, np.bool_)) else str(value).strip()
 
 
-def _from_columns(columns: dict[str, list[str]], folder: Path, where: str) -> Table:
-    """A table of text cells: from a CSV file or a DataFrame."""
+def _from_columns(header: list[str], cells: Sequence[Sequence[str]], folder: Path, where: str) -> Table:
+    """Check the header of text cells from a CSV file or a DataFrame, and find the columns of images, labels, splits."""
+    for name in header:
+        if Path(name).suffix.lower() in IMAGE_SUFFIXES or os.path.isfile(folder / name):  # noqa: PTH113, swallows OSError
+            raise DataError(
+                f"{where} has no header line: its first line names the file {name!r}, which would be lost. Add a"
+                ' header line above it, such as "image,label".'
+            )
+    if len(set(header)) < len(header):
+        raise DataError(f"{where} has a column name twice: {', '.join(header)}.")
+    columns = {name: list(column) for name, column in zip(header, cells, strict=True)}
     lower = {name.lower(): name for name in columns}
     image = next((lower[name] for name in _IMAGE_COLUMNS if name in lower), next(iter(columns)))
     split = lower.get("split")
     others = [name for name in columns if name not in (image, split)]
     label = [lower[name] for name in _LABEL_COLUMNS if name in lower and lower[name] in others][:1] or others
-    # Some columns of 0 and 1 among others may be anything, the sex of an animal, say: only all of them are classes.
+    # Columns of 0 and 1 beside others may mean anything, the sex of an animal say; they are classes only if all are so.
     if not label or (len(label) > 1 and any(set(columns[name]) - {"0", "1", "0.0", "1.0"} for name in label)):
         raise DataError(
             f"{where} does not say which column holds the labels: got the columns {', '.join(columns)}. Call it label"
-            f" ({', '.join(_LABEL_COLUMNS[1:])} will do); for several labels an image, leave only columns of 0 and 1"
-            " beside the images."
+            f" (or {', '.join(_LABEL_COLUMNS[1:])}); for several labels per image, have only columns of 0 and 1 beside"
+            " that of the images."
         )
     paths = [folder / cell for cell in columns[image]]
     table = Table(paths, None, [str(path) for path in paths], where, folder=folder)
     table.metadata = {name: columns[name] for name in others if name not in label}
-    table.notes.append(f"images are named by the column {image!r}, labels by {', '.join(map(repr, label))}")
-    cells = columns[label[0]]
+    table.notes.append(f"images come from the column {image!r}, labels from {', '.join(map(repr, label))}")
+    labels = columns[label[0]]
     if len(label) > 1:
         table.labels = np.array([[int(float(cell)) for cell in columns[name]] for name in label]).T
         table.class_names = tuple(label)
-    elif any("|" in cell for cell in cells):
-        table.labels = [tuple(part.strip() for part in cell.split("|") if part.strip()) for cell in cells]
+    elif any("|" in cell for cell in labels):
+        table.labels = [tuple(part.strip() for part in cell.split("|") if part.strip()) for cell in labels]
         table.multi_label = True
     else:
-        table.labels = cells
+        table.labels = labels
     if split:
         table.splits = [_SPLIT_NAMES.get(cell.lower(), cell) for cell in columns[split]]
         wrong = sorted(set(table.splits) - set(SPLITS))
@@ -228,41 +208,30 @@ def _from_arrays(data: Sequence[Any]) -> Table:
         raise DataError(f"({type(images).__name__}, {type(labels).__name__}) is not a dataset. A dataset is {_KINDS}.")
     if not hasattr(images, "shape") or np.asarray(images).dtype.kind in "OUS":
         images = list(images)
-    return _table_of_arrays(images, labels, "the dataset")
+    return _table_of_arrays(images, labels)
 
 
-def _table_of_arrays(images: Any, labels: Any, where: str) -> Table:
-    """Images in memory: one array, or a list of arrays, PIL images or paths."""
+def _table_of_arrays(images: Any, labels: Any) -> Table:
+    """Check images in memory: one array, or a list of arrays, PIL images or paths."""
     if not len(images):
         raise DataError("There are no images: the dataset is empty.")
     if not hasattr(labels, "__len__") or len(labels) != len(images):
         count = len(labels) if hasattr(labels, "__len__") else type(labels).__name__
-        raise DataError(f"The number of labels must be that of the images: got {len(images)} images, labels: {count}.")
-    table = Table(images, labels, [f"images[{i}]" for i in range(len(images))], where)
+        raise DataError(f"There must be as many labels as images: got {len(images)} images, labels: {count}.")
     if isinstance(images, list) and all(isinstance(image, (str, os.PathLike)) for image in images):
-        table.images = [Path(image) for image in images]
-        table.names = [str(path) for path in table.images]
-        return table
+        return Table([Path(image) for image in images], labels, [str(Path(image)) for image in images], "the dataset")
     if isinstance(images, list):
         images = [read_image(i).pixels if isinstance(i, Image.Image) else np.asarray(i) for i in images]
         if len({image.shape for image in images}) == 1:
             images = np.stack(images)
     if isinstance(images, list):
-        kinds = [pixel_range(image[None], f"images[{i}], as images") for i, image in enumerate(images)]
-        # One scale for all: a dark picture among floats in 0..255 may have no pixel above 1.
-        whole = {"float 0..1": "float 0..255"} if "float 0..255" in kinds else {}
-        kinds = [whole.get(kind, kind) for kind in kinds]
-        table.images = [
-            to_pixels(image[None], name=f"images[{i}], as images", values=kind)[0]
-            for i, (image, kind) in enumerate(zip(images, kinds, strict=True))
-        ]
-        kind = " and ".join(sorted(set(kinds)))
+        images, values = to_pixels_of_each(images)
     else:
         images = np.asarray(images)
-        kind = pixel_range(images)
-        table.images = to_pixels(images, values=kind)
-    table.notes.append(f"the images are taken for {kind}")
-    return table
+        values = pixel_range(images)
+        images = to_pixels(images, values=values)
+    names = [f"images[{i}]" for i in range(len(images))]
+    return Table(images, labels, names, "the dataset", notes=[f"the images are taken to be {values}"])
 
 
 def _from_tf_data(data: Any) -> Table:
@@ -294,27 +263,29 @@ def _from_py_dataset(data: Any) -> Table:
 
 
 def _from_batches(batches: Iterable[Any]) -> Table:
-    images: list[Array] = []
-    labels: list[Array] = []
+    images: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
     for batch in batches:
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
             raise DataError("Batches must be (images, labels), without sample weights or further inputs.")
         x, y = (np.asarray(part) for part in batch)
         if x.ndim < 3 or not y.ndim or len(x) != len(y):
-            raise DataError(f"Batches must be (images, labels) of one length; got the shapes {x.shape} and {y.shape}.")
+            raise DataError(
+                f"Batches must be (images, labels) of equal length; got the shapes {x.shape} and {y.shape}."
+            )
         images.append(x)
         labels.append(y)
     if not images:
         raise DataError("There are no images: the dataset is empty.")
     if len({y.shape[1:] for y in labels}) > 1:
-        raise DataError(f"Labels must have one shape in all batches; got {sorted({y.shape[1:] for y in labels})}.")
-    if len({x.shape[1:] for x in images}) > 1:
-        return _table_of_arrays([image for x in images for image in x], np.concatenate(labels), "the dataset")
-    return _table_of_arrays(np.concatenate(images), np.concatenate(labels), "the dataset")
+        raise DataError(f"Labels must have the same shape in all batches; got {sorted({y.shape[1:] for y in labels})}.")
+    uneven = len({x.shape[1:] for x in images}) > 1
+    together = [image for x in images for image in x] if uneven else np.concatenate(images)
+    return _table_of_arrays(together, np.concatenate(labels))
 
 
 def _by_content(table: Table) -> Table:
-    """The rows in the order of their digests: what shuffles gives another order each time, yet must be split alike."""
+    """Sort the rows by digest, so that a dataset which shuffles is split in the same way each time."""
 
     def digest(row: int) -> bytes:
         image, label = np.ascontiguousarray(table.images[row]), np.asarray(table.labels[row]).tolist()
@@ -324,5 +295,5 @@ def _by_content(table: Table) -> Table:
     whole = isinstance(table.images, np.ndarray)
     table.images = table.images[order] if whole else [table.images[row] for row in order]
     table.labels, table.by_content = table.labels[order], True
-    table.notes.append("images[i] counts in the order of the images' content, as the dataset may shuffle them")
+    table.notes.append("images[i] is the i-th image in the order of their content, as the dataset may shuffle them")
     return table

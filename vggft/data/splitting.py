@@ -1,4 +1,4 @@
-"""Seeded, stratified splits which keep copies of one image on one side."""
+"""Seeded, stratified splits that keep copies of one image on one side."""
 
 from __future__ import annotations
 
@@ -7,45 +7,42 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
-from ..errors import ConfigError, DataError
-from .labels import some
-from .reading import Array
+from ..errors import ConfigError, DataError, some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
 def split_rows(
-    labels: Array, digests: Sequence[str | None], fraction: float, seed: int, class_names: Sequence[str]
-) -> tuple[Array, Array]:
-    """Hold out a stratified fraction of the images; copies of one image (equal digests) stay on one side.
+    labels: np.ndarray, digests: Sequence[str], fraction: float, seed: int, class_names: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Hold out a stratified fraction of the images; copies of one image stay on one side.
 
     Args:
         labels: (N,) int64, or (N, num_classes) of 0 and 1.
-        digests: of each image; None counts as different from all others.
-        fraction: of the distinct images to hold out, in (0, 1). Met to the image, unless small classes need more.
+        digests: of each image; copies have the same.
+        fraction: share of the distinct images to hold out, in (0, 1). It is met exactly unless small classes need more.
         seed: the same seed gives the same split.
         class_names: for error messages.
 
     Returns:
-        Two sorted int64 arrays, the rows kept and those held out. Every class that has images is on both sides.
+        Two sorted int64 arrays: the rows that are kept and those that are held out. Every class that has images is on
+        both sides.
 
     Raises:
         ConfigError: `fraction` is not in (0, 1).
-        DataError: classes with fewer than two distinct images, or too interlocked labels, named.
+        DataError: classes have fewer than two distinct images, or cannot all be on both sides; they are named.
     """
     if not 0 < fraction < 1:
         raise ConfigError(f"A split must be a fraction in (0, 1); got {fraction!r}.")
-    groups = _groups(digests)
+    copies, first = _copies(digests)
     marks = labels.astype(bool) if labels.ndim == 2 else np.arange(len(class_names)) == labels[:, None]
-    # A group takes the labels of its first image: where copies disagree, `audit` has said so.
-    marks = marks[np.unique(groups, return_index=True)[1]]
-    present = np.unique(np.nonzero(labels)[1] if labels.ndim == 2 else labels)
+    present, marks = np.flatnonzero(marks.any(axis=0)).tolist(), marks[first]  # if copies disagree, the audit says so
     small = [f"{class_names[c]!r} ({marks[:, c].sum()})" for c in present if marks[:, c].sum() < 2]
     if small or len(marks) < 2:
         raise DataError(
             f"Every class needs at least 2 distinct images to be split; too few in: {some(small) or 'all'}."
-            " Add images, or give the validation and test data yourself."
+            " Add images, or pass the validation and test data yourself."
         )
     need = 1 if labels.ndim == 2 else len(present)
     count = min(max(round(fraction * len(marks)), need), len(marks) - need)
@@ -56,55 +53,64 @@ def split_rows(
     if stuck:
         raise DataError(
             f"No split of {fraction:g} has these classes on both sides: {some(class_names[c] for c in stuck)}."
-            " Add images of them, or give the validation and test data yourself."
+            " Add images of them, or pass the validation and test data yourself."
         )
-    return np.flatnonzero(~held[groups]), np.flatnonzero(held[groups])
+    return np.flatnonzero(~held[copies]), np.flatnonzero(held[copies])
 
 
 def folds_of(
-    targets: Array, digests: Sequence[str], folds: int, seed: int, class_names: Sequence[str]
-) -> list[tuple[Array, Array]]:
-    """Stratified folds of images, copies of one image in one fold: for each, the rows of the others and its own.
+    targets: np.ndarray, digests: Sequence[str], folds: int, seed: int, class_names: Sequence[str]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Make stratified folds; copies of one image are in one fold.
 
     Args:
         targets: (N, num_classes) one-hot or multi-hot.
+        digests: of each image; copies have the same.
+        folds: their number.
+        seed: the same seed gives the same folds.
+        class_names: for error messages.
+
+    Returns:
+        For each fold the rows of all the others, and its own.
 
     Raises:
-        DataError: classes with fewer distinct images than there are folds, named.
+        DataError: classes have fewer distinct images than there are folds; they are named.
     """
-    groups = _groups(digests)
-    distinct = np.unique(groups, return_index=True)[1]
-    counts = targets[distinct].sum(axis=0)
+    copies, first = _copies(digests)
+    counts = targets[first].sum(axis=0)
     small = [f"{class_names[int(c)]!r} ({counts[c]:.0f})" for c in np.flatnonzero(counts < folds)]
     if small:
         raise DataError(f"{folds} folds need as many distinct images of every class; too few in: {some(small)}.")
-    # Of several labels the rarest is what an image is stratified by.
+    # An image with several labels is stratified by its rarest.
     rarest = np.where(targets > 0, counts, np.inf).argmin(axis=1)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    return list(splitter.split(targets, rarest, groups))
+    return list(splitter.split(targets, rarest, copies))
 
 
-def _groups(digests: Sequence[str | None]) -> Array:
-    """(N,) the same number for copies of one image."""
-    number: dict[str, int] = {}
-    return np.array([number.setdefault(d or f"row {row}", len(number)) for row, d in enumerate(digests)], np.int64)
+def _copies(digests: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Number the distinct images in order of appearance: (N,) the number of each image, and the row of each number."""
+    first: dict[str, int] = {}
+    for row, digest in enumerate(digests):
+        first.setdefault(digest, row)
+    rows = np.array(list(first.values()), np.int64)
+    return np.searchsorted(rows, [first[digest] for digest in digests]), rows
 
 
-def _strata(marks: Array, most: int) -> Array | None:
-    """The label combination of each group as a number, the rare ones as one, as scikit-learn needs two of each."""
+def _strata(marks: np.ndarray, limit: int) -> np.ndarray | None:
+    """Number the label combinations, at most `limit`; rare ones share -1, as scikit-learn needs two of each."""
     combination, sizes = np.unique(marks, axis=0, return_inverse=True, return_counts=True)[1:]
     combination = combination.reshape(-1)
     common = [c for c in np.argsort(-sizes, kind="stable") if sizes[c] >= 2]
-    if len(common) < len(sizes) or len(common) > most:
-        common = common[: max(most - 1, 0)]
+    if len(common) < len(sizes) or len(common) > limit:
+        common = common[: max(limit - 1, 0)]
     strata = np.where(np.isin(combination, common), combination, -1)
     if (strata == -1).sum() == 1 and common:  # a single rare one joins the largest
         strata[strata == -1] = common[0]
     return strata if len(np.unique(strata)) > 1 else None
 
 
-def _repair(held: Array, marks: Array, rng: np.random.Generator, fraction: float) -> list[int]:
-    """Stratifying may leave a small class on one side: move one of its groups and, to keep the size, another back.
+def _repair(held: np.ndarray, marks: np.ndarray, rng: np.random.Generator, fraction: float) -> list[int]:
+    """Bring classes that stratification left on one side to both: move an image over and, to keep the size, one back.
 
     Changes `held`; returns the classes for which that is impossible.
     """
@@ -112,8 +118,7 @@ def _repair(held: Array, marks: Array, rng: np.random.Generator, fraction: float
     stuck = []
     for c in np.flatnonzero(marks.any(axis=0)):
         for side in (True, False):
-            here = marks[held == side].sum(axis=0)
-            if here[c]:
+            if marks[held == side, c].any():
                 continue
             moved = _movable(held != side, marks, order, marks[:, c])
             if not len(moved):
@@ -129,8 +134,8 @@ def _repair(held: Array, marks: Array, rng: np.random.Generator, fraction: float
     return stuck
 
 
-def _movable(side: Array, marks: Array, order: Array, wanted: Array) -> Array:
-    """Groups of a side that are wanted and leave every one of their classes there, in random order."""
+def _movable(side: np.ndarray, marks: np.ndarray, order: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """List the wanted images of a side that are not the last there of any of their classes, in random order."""
     last = marks[side].sum(axis=0) < 2
     can = side & wanted & ~(marks & last).any(axis=1)
     return np.asarray(order[can[order]])

@@ -1,4 +1,4 @@
-"""Views of images: flipped, cropped, brighter or darker, each following from (seed, view, image) alone."""
+"""Augmented views of images: flipped, cropped, brighter or darker, each determined by (seed, view, row) alone."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ import numpy as np
 from ..config import Augment
 from ..errors import ConfigError
 from .arrays import resize_pixels
-from .reading import Array
 
 
-def make_views(pixels: Array, rows: Array, view: int, augment: Augment, seed: int) -> Array:
-    """One view of each image.
+def make_views(pixels: np.ndarray, rows: np.ndarray, view: int, augment: Augment, seed: int) -> np.ndarray:
+    """Make one augmented view of each image.
 
     Args:
         pixels: (B, S, S, 3) uint8 or float32 in 0..255.
-        rows: (B,) the number of each image, which with `view` and `seed` decides what happens to it.
-        view: its number.
+        rows: (B,) the number of each image; with `view` and `seed` it seeds the random changes.
+        view: the number of the view.
 
     Returns:
         The same shape and dtype.
@@ -27,33 +26,32 @@ def make_views(pixels: Array, rows: Array, view: int, augment: Augment, seed: in
     views = np.empty_like(pixels)
     size = pixels.shape[1]
     for i, row in enumerate(rows):
-        rng = np.random.default_rng((seed, view, int(row)))
-        mirrored, share, top, left, light = rng.random(5)
-        side = max(1, round(size * (1 - augment.crop * share)))
+        flip, crop, top, left, light = np.random.default_rng((seed, view, int(row))).random(5)
+        side = max(1, round(size * (1 - augment.crop * crop)))
         y, x = round(top * (size - side)), round(left * (size - side))
-        part = pixels[i, y : y + side, x : x + side]
-        whole = resize_pixels(part, size) if side < size else part
-        turned = whole[:, ::-1] if augment.flip and mirrored < 0.5 else whole
-        brighter = np.clip(turned * (1 + augment.brightness * (2 * light - 1)), 0, 255)
-        views[i] = np.rint(brighter) if views.dtype == np.uint8 else brighter
+        changed = resize_pixels(pixels[i, y : y + side, x : x + side], size)
+        if augment.flip and flip < 0.5:
+            changed = changed[:, ::-1]
+        changed = np.clip(changed * (1 + augment.brightness * (2 * light - 1)), 0, 255)
+        views[i] = np.rint(changed) if views.dtype == np.uint8 else changed
     return views
 
 
-def changer(augment: Any, seed: int, probe: Array) -> Callable[[Array, Array, int], Array]:
-    """What makes training pixels new in every epoch: given a batch, its rows and the epoch, changed pixels.
+def changer(augment: Any, seed: int, probe: np.ndarray) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]:
+    """Return the function that changes training images anew in every epoch: (pixels, rows, epoch) -> pixels.
 
     Args:
-        augment: an `Augment`, or a function of (B, S, S, 3) float32 pixels, whose randomness is its own affair.
+        augment: an `Augment`, or a function of (B, S, S, 3) float32 pixels, which does its own randomness.
         probe: a few images to try a function on.
 
     Raises:
-        ConfigError: a function that gives something else than pixels of the same shape.
+        ConfigError: the function does not return finite pixels of the same shape.
     """
     if isinstance(augment, Augment):
         return lambda pixels, rows, epoch: make_views(pixels, rows, epoch + 1, augment, seed)
     tried = np.asarray(augment(probe.astype("float32")))
     if tried.shape != probe.shape or not np.isfinite(tried.astype(float)).all():
         raise ConfigError(
-            f"augment must give finite pixels of the shape it is given; given {probe.shape}, it gave {tried.shape}."
+            f"augment must return finite pixels of the same shape; given {probe.shape}, it returned {tried.shape}."
         )
     return lambda pixels, rows, epoch: np.asarray(augment(pixels.astype("float32")), dtype="float32")

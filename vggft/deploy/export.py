@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from ..artifact.record import Record
-from ..data.arrays import as_several, read_pictures
+from ..data.arrays import as_sequence, read_images
 from ..data.dataset import open_dataset
 from ..errors import ConfigError, DataError, ExportError
 from ..evaluation.checks import score
@@ -201,7 +201,7 @@ def _spread(rows: Any, most: int) -> Any:
 
 def _some(pictures: Any, labels: np.ndarray | None) -> tuple[Any, np.ndarray | None]:
     """As many as are looked at."""
-    pictures, _ = as_several(pictures)
+    pictures, _ = as_sequence(pictures)
     if labels is not None and len(labels) != len(pictures):
         raise ConfigError(f"labels: expected one for each of {len(pictures)} pictures; got {len(labels)}.")
     rows = _spread(np.arange(len(pictures)), CALIBRATE_ON + CHECK_ON)
@@ -211,7 +211,7 @@ def _some(pictures: Any, labels: np.ndarray | None) -> tuple[Any, np.ndarray | N
 
 def _pixels(pictures: Any, image_size: int) -> np.ndarray:
     """As the network sees them."""
-    pixels, problems = read_pictures(pictures, image_size, 0, as_several(pictures)[1])
+    pixels, problems = read_images(pictures, image_size, 0, as_sequence(pictures)[1])
     if problems:
         raise DataError.listing("Some images to check the export on cannot be read", problems)
     return pixels

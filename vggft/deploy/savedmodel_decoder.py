@@ -11,7 +11,7 @@ from typing import Any
 import PIL
 import tensorflow as tf
 
-from ..data.reading import DRAFT_FACTOR, MAX_PIXELS, MIN_SIDE
+from ..data.reading import BOMB_PIXELS, DRAFT_FACTOR, MIN_SIDE
 
 PRECISION = 22  # bits of Pillow's weights
 # From version 13 Pillow begins with the height where that takes more off; rounded in between, it is not the same.
@@ -74,7 +74,7 @@ def _checked(height: Any, width: Any) -> list[Any]:
     side, pixels = tf.minimum(height, width), tf.cast(height, "int64") * tf.cast(width, "int64")
     return [
         tf.debugging.Assert(side >= MIN_SIDE, [f"expected at least {MIN_SIDE} px a side; received", width, height]),
-        tf.debugging.Assert(pixels <= MAX_PIXELS, [f"expected at most {MAX_PIXELS} pixels; received", width, height]),
+        tf.debugging.Assert(pixels <= BOMB_PIXELS, [f"expected at most {BOMB_PIXELS} pixels; received", width, height]),
     ]
 
 

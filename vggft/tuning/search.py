@@ -151,7 +151,7 @@ def search(
         if run_dir is None:
             raise ConfigError("A chief and its workers share a run_dir; got run_dir=None.")
         await_chief(run_dir)
-    directory = RunDirectory(run_dir, resume or is_worker())
+    directory = RunDirectory.open(run_dir, resume or is_worker())
     settings = possible_settings(terms.space, fixed)
     run = open_run(request, settings, directory, terms.learned)
     if run.experiment.transform is not None and any(setting.frozen == BLOCKS for setting in settings):

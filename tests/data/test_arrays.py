@@ -1,0 +1,148 @@
+"""Arrays of every kind become RGB pixels in 0..255; the inputs of `predict`."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from vggft.data.arrays import as_sequence, pixel_range, read_images, resize_pixels, to_pixels, to_pixels_of_each
+from vggft.data.reading import read_image
+from vggft.errors import DataError
+
+
+def noise(height: int = 48, width: int = 64, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def test_uint8_is_kept_as_it_is() -> None:
+    images = noise()[None]
+    assert to_pixels(images) is images
+    assert pixel_range(images) == "uint8 0..255"
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "expected"),
+    [
+        (np.array([0, 127, 255], np.int64), "integer 0..255", np.array([0, 127, 255], np.uint8)),
+        (np.array([0, 127, 255], np.uint16), "integer 0..255", np.array([0, 127, 255], np.uint8)),
+        (np.array([0, 257, 65535], np.uint16), "uint16 0..65535", np.array([0, 1, 255], np.uint8)),
+        (np.array([False, True]), "bool 0..1", np.array([0, 255], np.uint8)),
+        (np.array([0, 0.5, 1]), "float 0..1", np.array([0, 127.5, 255], np.float32)),
+        (np.array([0, 0.5, 1.5]), "float 0..255", np.array([0, 0.5, 1.5], np.float32)),
+        (np.array([0, 0.5, 1], np.float16), "float 0..1", np.array([0, 127.5, 255], np.float32)),
+    ],
+)
+def test_values_come_to_0_to_255(values: np.ndarray, kind: str, expected: np.ndarray) -> None:
+    images = np.resize(values, (2, 33, 32, 3))
+    pixels = to_pixels(images)
+    assert pixel_range(images) == kind
+    assert pixels.dtype == expected.dtype
+    np.testing.assert_array_equal(pixels, np.resize(expected, (2, 33, 32, 3)))
+
+
+def test_one_scale_holds_for_the_whole_array() -> None:
+    images = np.zeros((2, 32, 32, 3))
+    images[0], images[1] = 0.5, 200
+    assert to_pixels(images)[0].max() == 0.5
+
+
+def test_all_bad_images_are_named_at_once() -> None:
+    images = np.ones((30, 32, 32, 3), np.float32)
+    images[3, 5, 5, 1], images[7], images[8] = np.nan, -0.1, 256
+    images[9, 0, 0, 0] = np.inf
+    with pytest.raises(DataError) as caught:
+        to_pixels(images)
+    text = str(caught.value)
+    assert "0..1 or 0..255" in text and "already preprocessed" in text
+    for part in ("images[3] holds NaN", "images[7] holds the value -0.1", "images[8] holds the value 256", "images[9]"):
+        assert part in text
+    assert text.count("images[") == 4
+    images[:] = -1
+    with pytest.raises(DataError, match="and 10 more"):
+        to_pixels(images)
+    with pytest.raises(DataError, match=r"photos\[1\] holds the value 300"):
+        to_pixels(np.stack([np.zeros((32, 32, 3), int), np.full((32, 32, 3), 300)]), name="photos")
+
+
+def test_greys_and_alpha() -> None:
+    grey = noise()[None, ..., 0]
+    for images in (grey, grey[..., None]):
+        np.testing.assert_array_equal(to_pixels(images), np.stack([grey] * 3, axis=-1))
+    rgba = np.zeros((1, 32, 32, 4), np.uint8)
+    rgba[..., 3] = np.array([0, 255], np.uint8).repeat(16)
+    pixels = to_pixels(rgba)
+    assert pixels.dtype == np.uint8 and (pixels[:, :, :16] == 255).all() and (pixels[:, :, 16:] == 0).all()
+    assert to_pixels(np.full((1, 32, 32, 4), 0.5)).max() == 191.25  # half of a middle grey on white
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((48, 48, 3), r"a single image: add an axis for the batch, as images\[None\]"),
+        ((2, 3, 48, 48), "channels first"),
+        ((2, 48, 48, 2), r"must have shape \(N, H, W, 3\)"),
+        ((48,), "must have shape"),
+        ((2, 28, 28, 1), "images are 28x28 px; at least 32 px"),
+    ],
+)
+def test_other_shapes_are_refused(shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        to_pixels(np.zeros(shape, np.uint8))
+
+
+def test_other_dtypes_are_refused() -> None:
+    with pytest.raises(DataError, match="must be an array of numbers; got dtype complex"):
+        to_pixels(np.zeros((1, 32, 32, 3), complex))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(32, 80), st.integers(32, 80), st.integers(32, 64), st.integers(0, 9))
+def test_arrays_and_files_are_resized_by_one_rule(height: int, width: int, image_size: int, seed: int) -> None:
+    image = noise(height, width, seed)
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    expected = read_image(file.getvalue(), image_size).pixels
+    np.testing.assert_array_equal(to_pixels(image[None], image_size)[0], expected)
+    np.testing.assert_array_equal(resize_pixels(image, image_size), expected)
+    floats = to_pixels(image[None].astype(float), image_size)
+    np.testing.assert_array_equal(floats[0], expected)
+    assert floats.dtype == (np.float32 if (height, width) == (image_size, image_size) else np.uint8)
+
+
+# The inputs of `predict` ----------------------------------------------------------------------------------------------
+
+
+def test_one_image_or_several_become_a_sequence() -> None:
+    image = noise()
+    for either in (image, image[None]):
+        images, values = as_sequence(either)
+        assert images.shape == (1, *image.shape) and values is None
+    assert as_sequence("cat.jpg") == (["cat.jpg"], None)
+    assert as_sequence(iter(["a.jpg", "b.jpg"])) == (["a.jpg", "b.jpg"], None)
+    assert as_sequence([image, image / 255])[1] == "float 0..1"
+    assert as_sequence([image / 255, image / 1.0])[1] == "float 0..255"
+    with pytest.raises(DataError, match="There are no images to predict"):
+        as_sequence([])
+
+
+def test_floats_share_one_scale() -> None:
+    dark, light = np.full((32, 32, 3), 0.5), np.full((32, 32, 3), 200.0)
+    pixels, problems = read_images([dark, light], 32, float_range=as_sequence([dark, light])[1])
+    assert problems == [] and pixels[:, 0, 0, 0].tolist() == [0.5, 200]
+
+
+def test_impossible_values_are_not_predicted() -> None:
+    """They were once: NaN gave NaN, and images scaled to -1..1 gave any class."""
+    good, bad, scaled = np.ones((3, 40, 40, 3)) * np.array([0.5, np.nan, -1])[:, None, None, None]
+    images, values = as_sequence([good, bad, scaled, "missing.png"])
+    pixels, problems = read_images(images, 32, first=256, float_range=values)
+    assert len(pixels) == 1 and len(problems) == 3
+    assert "images[257] holds NaN or infinity" in problems[0] and "images[258] holds the value -1.0" in problems[1]
+    assert "already preprocessed" in problems[1] and problems[2] == "missing.png does not exist."
+    with pytest.raises(DataError, match=r"images\[1\] holds the value 300"):
+        to_pixels_of_each([np.zeros((32, 32, 3), int), np.full((33, 32, 3), 300)])

@@ -1,0 +1,141 @@
+"""One decoding pass: pixels, digests and what is wrong with files; the cache of decoded images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+from data_samples import folder, picture, pixels, whole
+from PIL import Image
+
+from vggft.cache import Cache, Spec
+from vggft.data.dataset import Dataset
+from vggft.data.reading import DecodedImage, read_image
+from vggft.data.scan import Scan, decode, scan
+from vggft.errors import DataError
+from vggft.progress import Narrator
+
+
+def test_a_scan_fills_the_pixels_and_finds_what_is_wrong(tmp_path: Path) -> None:
+    folder(tmp_path, a=6, b=6)
+    (tmp_path / "a" / "1.png").write_bytes(b"hello")
+    (tmp_path / "b" / "0.png").write_bytes((tmp_path / "a" / "0.png").read_bytes())
+    picture(tmp_path / "b" / "5.png", size=(20, 20))
+    data = whole(tmp_path)
+    calls: list[int] = []
+    array = np.full((12, 32, 32, 3), 7, np.uint8)
+    found = scan(data, 32, array, lambda: calls.append(1))
+    assert len(calls) == 12
+    assert sorted(found.problems) == [1, 11]
+    assert found.problems[1] == f"{data.names[1]} is not an image: it begins with b'hello'."
+    assert found.problems[11] == f"{data.names[11]} is 20x20 px; at least 32 px a side are needed."
+    assert found.digests[1] == "" and found.facts[1].item() == ("", 0, 0, "", "")
+    assert found.digests[0] == found.digests[6] != found.digests[2]
+    assert len(set(found.digests)) == 10
+    assert found.facts[0].item() == (found.digests[0], 40, 36, "RGB", "PNG")
+    assert (array[1] == 7).all() and (array[0] == array[6]).all()
+    np.testing.assert_array_equal(array[0], Image.fromarray(pixels(1)[0]).resize((32, 32), Image.Resampling.BILINEAR))
+
+
+def test_arrays_and_files_with_the_same_content_have_the_same_digests(tmp_path: Path) -> None:
+    for i, name in enumerate("aab"):
+        picture(tmp_path / name / f"{i}.png", seed=i, size=(40, 40))
+    files = whole(tmp_path)
+    images = np.stack([np.asarray(Image.open(path)) for path in files.images])
+    for size in (32, 40):
+        expected = scan(files, size).digests
+        assert len(set(expected)) == 3
+        assert scan(whole((images, [0, 0, 1])), size).digests == expected
+        assert scan(whole((images.astype(np.float32), [0, 0, 1])), size).digests == expected
+        assert scan(whole((list(images), [0, 0, 1])), size).digests == expected
+
+
+def test_a_scan_of_arrays_does_not_rescale_dark_images() -> None:
+    images = np.zeros((3, 32, 32, 3), np.float32)
+    images[0], images[1], images[2] = 0.7, 1, 200
+    data = whole((images, [0, 1, 0]))
+    array = np.empty((3, 32, 32, 3), data.pixel_dtype(32))
+    found = scan(data, 32, array)
+    np.testing.assert_array_equal(array, images)
+    assert [tuple(row)[1:] for row in found.facts.tolist()] == [(32, 32, "float32", "")] * 3
+    rounded = np.empty((3, 32, 32, 3), np.uint8)
+    scan(data, 32, rounded)
+    np.testing.assert_array_equal(rounded[:, 0, 0, 0], [1, 1, 200])
+    small = scan(whole(([np.zeros((32, 32, 3)), np.ones((32, 32, 3))], [0, 1])), 64)
+    assert not small.problems
+
+
+def test_a_scan_stops_where_its_caller_raises() -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        scan(whole((pixels(50), [0, 1] * 25)), 32, on_image=stop)
+
+
+# The cache of decoded images ------------------------------------------------------------------------------------------
+
+
+def decoded(data: Dataset, cache: Cache, image_size: int = 32) -> tuple[np.ndarray, Scan]:
+    return decode(data, image_size, cache, Narrator(0))
+
+
+def test_a_message_is_never_cut_and_names_the_file_as_it_is_called_now(tmp_path: Path) -> None:
+    data = whole(folder(tmp_path / "first", a=2, b=2))
+    deep = tmp_path / "second" / "é" / Path(*["a long name of a folder " * 4] * 5)
+    reason = "is not an image: it begins with b'hello'."
+    Path(data.images[1]).write_bytes(b"hello")
+    assert decoded(data, Cache(tmp_path / "cache"))[1].problems == {1: f"{data.names[1]} {reason}"}
+    deep.parent.mkdir(parents=True)
+    (tmp_path / "first").rename(deep)
+    moved = whole(deep)
+    assert decoded(moved, Cache(tmp_path / "cache"))[1].problems == {1: f"{moved.names[1]} {reason}"}
+    assert len(moved.names[1]) > 400
+
+
+def test_an_image_that_can_be_read_later_is_used(tmp_path: Path) -> None:
+    """As once pillow-heif has been installed. The cache stays as it was, and the other images are not read again."""
+    data, cache = whole(folder(tmp_path / "data", a=2, b=2)), Cache(tmp_path / "cache")
+
+    def unreadable(source: Path, image_size: int, name: str) -> DecodedImage:
+        if source == data.images[2]:
+            raise DataError(f"{name} needs another decoder.")
+        return read_image(source, image_size, name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vggft.data.scan.read_image", unreadable)
+        images, found = decoded(data, cache)
+    assert found.problems == {2: f"{data.names[2]} needs another decoder."}
+    assert found.digests[2] == "" and not images[2].any() and images[[0, 1, 3]].any(axis=(1, 2, 3)).all()
+    images, found = decoded(data, cache)
+    np.testing.assert_array_equal(images[2], read_image(data.images[2], 32).pixels)
+    assert isinstance(images, np.memmap) and found.problems == {} and found.digests == scan(data, 32).digests
+    assert all(bad == [] for _, bad in cache.verify())
+
+
+def test_images_that_an_older_version_decoded_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its facts had another dtype, so they are another entry; the pixels have kept their key."""
+    monkeypatch.setattr("PIL.__version__", "13.0.0")  # it is a part of the key
+    data, cache = whole((pixels(3, (32, 32)), [0, 1, 0])), Cache(tmp_path)
+    decoded(data, cache)
+    (images,) = (path for path in (tmp_path / "images").iterdir() if path.is_dir())
+    assert images.name == "e0818c0428f380717607cf9004fc67ba"
+    (facts,) = (path for path in (tmp_path / "image-facts").iterdir() if path.is_dir())
+    parts = json.loads((facts / "manifest.json").read_text())["parts"]
+    older = Spec("image-facts", parts, (3,), "S32,i4,i4,S16,S16,S400")
+    rows = np.array([(b"0" * 32, 1, 1, b"RGB", b"PNG", b"")] * 3, older.dtype)
+    cache.fill([older], lambda start, stop: [rows[start:stop]])
+    before = (images / "rows.npy").stat().st_mtime_ns
+    assert [row[1:] for row in decoded(data, cache)[1].facts.tolist()] == [(32, 32, "uint8", "")] * 3
+    assert (images / "rows.npy").stat().st_mtime_ns == before
+
+
+def test_threads_are_used_whatever_backend_joblib_is_told_to_use(tmp_path: Path) -> None:
+    data = whole(folder(tmp_path / "data", a=2, b=2))
+    expected = decoded(data, Cache(tmp_path / "cache"))[0]
+    with joblib.parallel_config(backend="loky"):  # processes would fill copies of the array
+        scan(data, 32, images := np.zeros((4, 32, 32, 3), np.uint8))
+    np.testing.assert_array_equal(images, expected)

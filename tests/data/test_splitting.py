@@ -1,0 +1,124 @@
+"""Stratified splits and folds that keep copies of an image together."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from vggft.data.splitting import folds_of, split_rows
+from vggft.errors import ConfigError, DataError
+
+
+def distinct(count: int) -> list[str]:
+    """Digests of images without copies."""
+    return list(map(str, range(count)))
+
+
+@st.composite
+def copied(draw: st.DrawFn) -> tuple[np.ndarray, list[str]]:
+    """Labels and digests of images of which some are copies; every class has at least two distinct images."""
+    labels, digests = [], []
+    for c in range(draw(st.integers(2, 5))):
+        for i, copies in enumerate(draw(st.lists(st.integers(1, 4), min_size=2, max_size=25))):
+            labels += [c] * copies
+            digests += [f"{c}-{i}"] * copies
+    order = draw(st.randoms(use_true_random=False))
+    rows = list(range(len(labels)))
+    order.shuffle(rows)
+    return np.array(labels)[rows], [digests[row] for row in rows]
+
+
+@settings(max_examples=60, deadline=None)
+@given(copied(), st.floats(0.05, 0.95), st.integers(0, 5))
+def test_splits_hold_their_promises(data: tuple[np.ndarray, list[str]], fraction: float, seed: int) -> None:
+    labels, digests = data
+    classes = [str(c) for c in range(labels.max() + 1)]
+    kept, held = split_rows(labels, digests, fraction, seed, classes)
+    assert sorted([*kept, *held]) == list(range(len(labels)))
+    assert (np.diff(kept) > 0).all() and (np.diff(held) > 0).all()
+    assert not {digests[row] for row in kept} & {digests[row] for row in held}
+    assert set(labels[kept]) == set(labels[held]) == set(labels)
+    distinct, count = len(set(digests)), len({digests[row] for row in held})
+    assert count == min(max(round(fraction * distinct), len(classes)), distinct - len(classes))
+    again = split_rows(labels, digests, fraction, seed, classes)
+    np.testing.assert_array_equal(again[1], held)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(20, 60), min_size=2, max_size=5), st.floats(0.1, 0.9), st.integers(0, 5))
+def test_splits_are_stratified(counts: list[int], fraction: float, seed: int) -> None:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    kept, held = split_rows(labels, distinct(len(labels)), fraction, seed, [str(c) for c in range(len(counts))])
+    assert len(held) == round(fraction * len(labels))
+    share = len(held) / len(labels)
+    for c, count in enumerate(counts):
+        assert abs((labels[held] == c).sum() - share * count) <= 1
+    assert len(kept) + len(held) == len(labels)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(2, 6), st.integers(20, 80), st.floats(0.1, 0.9), st.integers(0, 1000))
+def test_splits_of_several_labels(classes: int, count: int, fraction: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = (rng.random((count, classes)) < rng.uniform(0.05, 0.7, classes)).astype(np.uint8)
+    assume((labels.sum(axis=0) != 1).all())
+    digests = [str(rng.integers(count)) for _ in range(count)]
+    first = {digest: row for row, digest in reversed(list(enumerate(digests)))}
+    labels = labels[[first[digest] for digest in digests]]  # copies agree
+    distinct = labels[sorted(set(first.values()))]
+    assume((distinct.sum(axis=0) != 1).all())
+    try:
+        kept, held = split_rows(labels, digests, fraction, seed, [str(c) for c in range(classes)])
+    except DataError as caught:
+        assert "on both sides" in str(caught) and distinct.sum(axis=0).min() < 5  # a rare class that is tied to others
+        return
+    assert not {digests[row] for row in kept} & {digests[row] for row in held}
+    np.testing.assert_array_equal(labels[kept].any(axis=0), labels.any(axis=0))
+    np.testing.assert_array_equal(labels[held].any(axis=0), labels.any(axis=0))
+    assert abs(len({digests[row] for row in held}) - fraction * len(distinct)) <= classes + 1
+
+
+def test_seeds_differ() -> None:
+    labels, digests = np.arange(100) % 2, list(map(str, range(100)))
+    splits = [split_rows(labels, digests, 0.2, seed, "ab")[1].tolist() for seed in (0, 0, 1)]
+    assert splits[0] == splits[1] != splits[2]
+
+
+def test_a_small_class_is_on_both_sides_and_the_size_is_kept() -> None:
+    labels = np.array([0] * 100 + [1] * 2 + [2] * 2)
+    for seed in range(10):
+        kept, held = split_rows(labels, distinct(104), 0.1, seed, "abc")
+        assert np.bincount(labels[held]).tolist() == [8, 1, 1]
+        assert np.bincount(labels[kept]).tolist() == [92, 1, 1]
+
+
+def test_what_cannot_be_split() -> None:
+    labels = np.array([0, 0, 0, 1, 2, 2])
+    with pytest.raises(DataError, match=r"at least 2 distinct images to be split; too few in: 'b' \(1\), 'c' \(1\)"):
+        split_rows(labels, ["0", "1", "2", "3", "4", "4"], 0.5, 0, "abc")
+    for fraction in (0, 1, 1.5):
+        with pytest.raises(ConfigError, match=r"fraction in \(0, 1\)"):
+            split_rows(labels, ["0"] * 6, fraction, 0, "abc")
+    tied = np.array([[1, 1, 0], [0, 1, 1], [1, 0, 1]])  # whichever is held out, a class is missing from it
+    with pytest.raises(DataError, match="on both sides"):
+        split_rows(tied, distinct(3), 0.34, 0, "abc")
+
+
+def test_folds_are_stratified_and_keep_copies_together() -> None:
+    labels = np.repeat([0, 1], [60, 20])
+    targets = np.eye(2, dtype="float32")[labels]
+    digests = [f"{row // 2}" for row in range(80)]  # every image is there twice
+    folds = folds_of(targets, digests, 4, 0, ("a", "b"))
+    assert sorted(np.concatenate([held for _, held in folds])) == list(range(80))
+    for train, held in folds:
+        assert set(train) | set(held) == set(range(80)) and not set(train) & set(held)
+        assert not {digests[row] for row in train} & {digests[row] for row in held}
+        assert (labels[held] == 1).sum() in (4, 6)  # of 20
+    again = folds_of(targets, digests, 4, 0, ("a", "b"))
+    assert all((a[1] == b[1]).all() for a, b in zip(folds, again, strict=True))
+    with pytest.raises(
+        DataError, match=r"11 folds need as many distinct images of every class; too few in: 'b' \(10\)"
+    ):
+        folds_of(targets, digests, 11, 0, ("a", "b"))
