@@ -145,9 +145,9 @@ def test_the_graph_sees_the_very_pixels_of_real_photographs(in_graph: Any, share
 def test_the_graph_refuses_what_it_cannot_decode(in_graph: Any) -> None:
     bad = {
         "expected the bytes of a JPEG or PNG": b"<html>",
-        "others, so many": encoded(picture(), "WEBP"),  # not valid text, which a message has to be
+        "number of bytes received": encoded(picture(), "WEBP"),  # not valid text, which a message has to be
         "in CMYK": encoded(picture().convert("CMYK"), "JPEG"),
-        "at least 32 px": encoded(picture().resize((20, 40)), "PNG"),
+        "at least 32 px per side": encoded(picture().resize((20, 40)), "PNG"),
         "Invalid": encoded(picture(), "JPEG")[:1500],
     }
     for message, data in bad.items():
@@ -181,8 +181,7 @@ def exports(
     found = {}
     for name, precision in [*FORMATS, ("whole.tflite", "int8")]:
         found[name] = module.export(
-            classifier.keras_model,
-            classifier.description,
+            classifier,
             folder / name,
             pictures=files,
             labels=labels,
@@ -209,7 +208,7 @@ def test_every_runtime_says_what_the_classifier_says_of_a_file(
     assert result.images == len(files) and result.largest_difference <= TOLERANCE[precision]
     assert result.accuracy == 1 and result.same_label == result.exported_accuracy
     assert result.same_label >= (1 if precision == "float32" else 0.9)
-    assert f"Read back on {len(files)} images" in str(result)
+    assert f"Compared on {len(files)} images" in str(result)
     assert json.loads(json.dumps(result.to_dict()))["precision"] == precision
     size = sum(file.stat().st_size for file in [folder / name, *(folder / name).rglob("*")] if file.is_file())
     assert result.size == size
@@ -279,15 +278,14 @@ def test_what_a_saved_model_cannot_decode_is_left_out_whatever_it_is_called(
     for name, format in {"right.jpg": "JPEG", "webp.jpg": "WEBP", "gif.png": "GIF"}.items():
         picture().save(tmp_path / name, format)
     files = [tmp_path / name for name in ("right.jpg", "webp.jpg", "gif.png")]
-    found = module.export(classifier.keras_model, classifier.description, tmp_path / "model", pictures=files)
+    found = module.export(classifier, tmp_path / "model", pictures=files)
     assert (found.images, found.files) == (3, 1)
 
 
 def test_a_graph_that_decodes_nothing_is_not_written(classifier: Classifier, tmp_path: Path) -> None:
     picture().convert("CMYK").save(tmp_path / "print.jpg")
     with pytest.raises(vggft.ExportError, match="its graph could decode none of 1 files"):
-        arguments = classifier.keras_model, classifier.description, tmp_path / "model"
-        module.export(*arguments, pictures=[tmp_path / "print.jpg"])
+        module.export(classifier, tmp_path / "model", pictures=[tmp_path / "print.jpg"])
     assert [each.name for each in tmp_path.iterdir()] == ["print.jpg"]
 
 
@@ -299,8 +297,7 @@ def test_whole_numbers_are_calibrated_on_every_class(
     write = runtimes.write_litert
     monkeypatch.setattr(runtimes, "write_litert", lambda *rest: (seen.append(rest[-1]), write(*rest))[1])
     pictures = np.arange(600, dtype="float32")[:, None, None, None] * (255 / 599) + np.zeros((1, SIZE, SIZE, 3), "f4")
-    model, description = classifier.keras_model, classifier.description
-    found = module.export(model, description, tmp_path / "a.tflite", pictures=pictures, precision="int8")
+    found = module.export(classifier, tmp_path / "a.tflite", pictures=pictures, precision="int8")
     assert len(seen[0]) == 100 and found.images == 500
     assert seen[0].min() < 5 and seen[0].max() > 250
 
@@ -310,7 +307,7 @@ def test_an_earlier_folder_outlives_a_replacement_that_fails(
 ) -> None:
     def again() -> module.Export:
         how = {"pictures": [np.asarray(picture())], "overwrite": True}
-        return module.export(classifier.keras_model, classifier.description, tmp_path / "model", **how)
+        return module.export(classifier, tmp_path / "model", **how)
 
     again()
     replace = module.os.replace
@@ -336,9 +333,10 @@ def test_what_says_something_else_is_not_written(
     other = build(classifier.description, seed=2)
     write = runtimes.write_onnx
     monkeypatch.setattr(runtimes, "write_onnx", lambda model, *rest: write(other, *rest))
-    with pytest.raises(vggft.ExportError, match=r"was not written: read back by ONNX, probabilities differ by \d"):
-        arguments = classifier.keras_model, classifier.description, tmp_path / "wrong.onnx"
-        module.export(*arguments, pictures=[np.asarray(picture())])
+    with pytest.raises(
+        vggft.ExportError, match=r"was not written: reloaded by ONNX, its probabilities differ by up to \d"
+    ):
+        module.export(classifier, tmp_path / "wrong.onnx", pictures=[np.asarray(picture())])
     assert not list(tmp_path.iterdir())
 
 
@@ -348,19 +346,19 @@ def test_what_cannot_be_exported_is_said_before_the_work(
     def refused(name: str, **how: Any) -> pytest.ExceptionInfo[Exception]:
         arguments = {"pictures": [np.asarray(picture())]} | how
         with pytest.raises(vggft.VggftError) as caught:
-            module.export(classifier.keras_model, classifier.description, tmp_path / name, **arguments)
+            module.export(classifier, tmp_path / name, **arguments)
         return caught
 
-    assert "called .onnx, .tflite (LiteRT), or has no suffix" in str(refused("model.pb").value)
+    assert "ends in .onnx or .tflite (LiteRT), or has no suffix" in str(refused("model.pb").value)
     assert "precision of ONNX must be one of float32; got 'int8'" in str(refused("a.onnx", precision="int8").value)
     assert "int8 needs at least two images" in str(refused("a.tflite", precision="int8").value)
-    assert "labels: expected one for each of 1 pictures; got 2" in str(refused("a.onnx", labels=np.arange(2)).value)
+    assert "labels: expected one for each of 1 images; got 2" in str(refused("a.onnx", labels=np.arange(2)).value)
     assert "gone.jpg does not exist" in str(refused("a.onnx", pictures=[tmp_path / "gone.jpg"]).value)
     (tmp_path / "mine.onnx").write_bytes(b"precious")
-    assert "mine.onnx exists already; overwrite=True (--force)" in str(refused("mine.onnx").value)
+    assert "mine.onnx already exists; overwrite=True (--force)" in str(refused("mine.onnx").value)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
-    assert "folder of other things" in str(refused("mine", overwrite=True).value)
+    assert "a folder, but not of a SavedModel" in str(refused("mine", overwrite=True).value)
     for package, needs in {"onnxruntime": "vggft[onnx]", "ai_edge_litert": "vggft[litert]"}.items():
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, package, None)
@@ -374,7 +372,7 @@ def test_the_classifier_finds_images_to_compare_on(
     classifier: Classifier, exports: tuple, tmp_path: Path, stripes: tuple, tiny_weights: Path
 ) -> None:
     """Those that it was judged on, as files or from the run; else it asks for some."""
-    with pytest.raises(vggft.ConfigError, match="give some as dataset"):
+    with pytest.raises(vggft.ConfigError, match="pass labelled images as dataset"):
         classifier.export(tmp_path / "model.onnx")
     labels = np.arange(3)[:, None].repeat(4, 1).ravel()
     given = classifier.export(tmp_path / "model.onnx", dataset=(stripes[0][:12], labels))

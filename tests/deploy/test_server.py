@@ -177,19 +177,19 @@ def test_it_explains(server: Server, classifier: vggft.Classifier, pictures: dic
 def test_it_says_what_it_is(server: Server) -> None:
     found = requests.get(f"{server.url}/classifier", timeout=5).json()
     assert found["class_names"] == list(NAMES) and found["image_size"] == 32
-    assert (found["max_bytes"], found["max_pixels"]) == (LIMIT, serving.MAX_PIXELS)
+    assert (found["max_bytes"], found["max_pixels"]) == (LIMIT, serving.MAX_UPLOAD_PIXELS)
 
 
 @pytest.mark.parametrize(
     ("data", "status", "sentence"),
     [
-        (b"", 400, "is empty: send the bytes of a picture"),
+        (b"", 400, "is empty: send the bytes of an image"),
         (b"hello", 415, "is not an image: it begins with b'hello'"),
         (b"<html>", 415, "is not an image: .* a web page"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(100), 422, "The picture "),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), 422, "The image "),
         (png(50_000, 50_000), 422, "2500 million pixels, above the limit of 50 million"),
         (png(8192, 6145), 422, "8192x6145 = 50 million pixels"),
-        (png(1000, 1000), 422, "The picture is truncated"),
+        (png(1000, 1000), 422, "The image is truncated"),
         (png(16, 900), 422, "is 16x900 px; at least 32 px"),
         (b"\xff\xd8\xff" + bytes(LIMIT), 413, "is larger than 1 MB"),
     ],
@@ -209,13 +209,13 @@ def test_questions_that_make_no_sense_are_refused(server: Server, pictures: dict
     data = pictures["grey"].read_bytes()
     for top in ("0", "many"):
         answer = server.post(data, params={"top": top})
-        assert answer.status_code == 400 and f"from 1; got '{top}'" in detail(answer)
+        assert answer.status_code == 400 and f"integer >= 1; got '{top}'" in detail(answer)
     answer = server.post(data, params={"label": "cow"})
     assert answer.status_code == 400 and "'cow' is no class of this classifier; it knows <b>cat</b>" in detail(answer)
     for form, headers in (({"file": "text"}, {}), (b"--x", {"Content-Type": "multipart/form-data"})):
         sent = {"files": {"x": (None, "text")}} if isinstance(form, dict) else {"data": form, "headers": headers}
         answer = server.post(**sent)
-        assert answer.status_code == 400 and "with one picture as file" in detail(answer)
+        assert answer.status_code == 400 and "with one image file" in detail(answer)
     assert requests.get(f"{server.url}/classify", timeout=5).status_code == 405
     assert detail(requests.get(f"{server.url}/etc/passwd", timeout=5)) == "Not Found"
 
@@ -277,24 +277,24 @@ def test_what_waits_goes_through_the_network_together(
 
     def counted(batch: np.ndarray) -> np.ndarray:
         sizes.append(len(batch))
-        if len(sizes) == 4:
+        if len(sizes) == 5:
             raise MemoryError("no room")
         return predict(batch)
 
     monkeypatch.setattr(classifier, "predict", counted)
 
     async def all_at_once() -> list[Any]:
-        desk = serving.Desk(classifier, LIMIT)
-        found = await asyncio.gather(*map(desk.predict, pixels))
+        service = serving.Service(classifier, LIMIT)
+        found = await asyncio.gather(*map(service.predict, pixels))
         with pytest.raises(MemoryError, match="no room"):
-            await desk.predict(pixels[0])
-        found.append(await desk.predict(pixels[0]))  # one that fails does not stop the others
-        desk.close()
+            await service.predict(pixels[0])
+        found.append(await service.predict(pixels[0]))  # one that fails does not stop the others
+        service.close()
         return found
 
     found = asyncio.run(all_at_once())
     np.testing.assert_allclose(found, np.concatenate([expected, expected[:1]]), atol=1e-6)
-    assert sizes == [16, 16, 8, 1, 1]
+    assert sizes == [1, 16, 16, 7, 1, 1]
 
 
 def test_several_labels_are_present_by_their_thresholds() -> None:
@@ -338,21 +338,21 @@ def test_where_it_listens(
     assert not any(map(serving.is_loopback, ("0.0.0.0", "192.168.1.2", "::", "example.org")))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(vggft.ConfigError, match=f"Port {port} of 127.0.0.1 cannot be had .*another program"):
+        with pytest.raises(vggft.ConfigError, match=f"Port {port} of 127.0.0.1 cannot be used .*another program"):
             serving.serve(classifier, port=port)
     with pytest.raises(vggft.ConfigError, match="port must be from 1 to 65535; got 70000"):
         serving.serve(classifier, port=70_000)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr("uvicorn.Server.run", lambda self, sockets: None)
     serving.serve(classifier, host="0.0.0.0", port=port)
-    assert "Warning: 0.0.0.0 is not loopback: anyone who can reach" in capsys.readouterr().err
+    assert "Warning: 0.0.0.0 is not a loopback address: anyone who can reach" in capsys.readouterr().err
     with pytest.raises(vggft.ConfigError, match="max_bytes must be at least 1; got 0"):
         serving.make_app(classifier, max_bytes=0)
 
 
 def test_a_missing_library_is_named(classifier: vggft.Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    with pytest.raises(vggft.ConfigError, match=r"Serving needs starlette, .*: pip install 'vggft\[serve\]'"):
+    with pytest.raises(vggft.ConfigError, match=r"Serving needs uvicorn: pip install 'vggft\[serve\]'"):
         serving.serve(classifier)
 
 
@@ -411,7 +411,7 @@ def test_the_page_in_a_browser(
 
     (tmp_path / "note.jpg").write_text("hello")
     browser.find_element(By.ID, "file").send_keys(str(tmp_path / "note.jpg"))
-    assert shown("#error").text == "The picture is not an image: it begins with b'hello'."
+    assert shown("#error").text == "The image is not an image: it begins with b'hello'."
     (tmp_path / "big.jpg").write_bytes(bytes(LIMIT + 1))
     browser.find_element(By.ID, "file").send_keys(str(tmp_path / "big.jpg"))
     until("document.querySelector('#error').textContent.includes('larger than 1 MB')")
