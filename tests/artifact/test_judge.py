@@ -149,3 +149,8 @@ def test_the_record_is_the_same_in_memory_and_from_the_run_directory(
     (run_dir / "audit.json").write_text("{")
     with pytest.raises(vggft.RunError, match=r"audit\.json cannot be read"):
         read_record(run_dir)
+    (run_dir / "audit.json").write_text("{}")
+    images = (run_dir / "top_losses.npz").read_bytes()
+    (run_dir / "top_losses.npz").write_bytes(images[: len(images) // 2])
+    with pytest.raises(vggft.RunError, match=r"top_losses\.npz cannot be read .* only partly copied"):
+        read_record(run_dir)

@@ -319,18 +319,6 @@ def test_several_labels_are_present_by_their_thresholds() -> None:
     assert set(found["present"]) == {"day", "rain"} and len(found["labels"]) == 2
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, -signal.SIGTERM)])
-def test_it_ends_cleanly_with_a_connection_open(
-    model: Path, tmp_path: Path, number: signal.Signals, status: int
-) -> None:
-    with started(model, tmp_path) as server, requests.Session() as session:
-        assert session.get(f"{server.url}/health", timeout=5).ok
-        server.process.send_signal(number)
-        assert server.process.wait(10) == status
-        assert server.left() == []
-        assert "Traceback" not in (tmp_path / "log").read_text()
-
-
 def test_where_it_listens(
     classifier: vggft.Classifier, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -421,3 +409,24 @@ def test_the_page_in_a_browser(
     assert f"{server.url}/" in asked
     assert not [url for url in asked if not url.startswith((f"{server.url}/", "data:", "chrome:"))]
     assert server.left() == []
+
+
+def ends(server: Server, number: signal.Signals) -> int:
+    """Send a signal while a client keeps its connection open, and return the exit status."""
+    with requests.Session() as session:
+        assert session.get(f"{server.url}/health", timeout=5).ok
+        server.process.send_signal(number)
+        status = server.process.wait(10)
+    assert server.left() == []
+    assert "Traceback" not in (server.places[0].parent / "log").read_text()
+    return status
+
+
+def test_ctrl_c_ends_it_cleanly_with_a_connection_open(model: Path, tmp_path: Path) -> None:
+    with started(model, tmp_path) as server:
+        assert ends(server, signal.SIGINT) == 0
+
+
+def test_sigterm_ends_it_cleanly_with_a_connection_open(server: Server) -> None:
+    """The last test of the file, as it ends the server that the others share: starting one takes seconds."""
+    assert ends(server, signal.SIGTERM) == -signal.SIGTERM

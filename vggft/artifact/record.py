@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,7 +108,7 @@ def read_record(run_dir: Path) -> Record:
                 return dict(json.loads(path.read_text(encoding="utf-8")))
             with np.load(path, allow_pickle=False) as stored:
                 return dict(zip(stored["rows"].tolist(), stored["pixels"], strict=True))
-        except (OSError, ValueError, KeyError) as error:
+        except (ValueError, KeyError, zipfile.BadZipFile) as error:
             raise RunError(f"{path} cannot be read ({error}). The file was probably only partly copied.") from error
 
     return Record(

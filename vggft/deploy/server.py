@@ -77,7 +77,8 @@ class Service:
     async def predict(self, pixels: np.ndarray) -> np.ndarray:
         """(S, S, 3) -> (num_classes,) probabilities, in one pass with other images that are waiting.
 
-        With 30 clients, passes of up to 16 images answer 1.3 to 1.7 times as many requests as passes of one.
+        On two cores with 30 clients (vgg16_mini at 64 px), passes of up to 16 images answer 1.3 to 1.7 times as many
+        requests as passes of one.
         """
         answer: asyncio.Future[np.ndarray] = asyncio.get_running_loop().create_future()
         self.waiting.append((pixels, answer))
