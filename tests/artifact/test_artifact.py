@@ -20,7 +20,7 @@ FILES = Path(__file__).parent / "files"
 
 
 def test_a_classifier_saved_by_0_1_0_before_the_move_loads_and_predicts_the_same() -> None:
-    """By `vggft.load` and by plain Keras. It was fine-tuned through block 4, calibrated and evaluated on test images."""
+    """By `vggft.load` and by plain Keras. Blocks 1 to 4 were frozen; it was calibrated and evaluated on test images."""
     loaded = vggft.load(FILES / "classifier_0.1.0.keras")
     plain = keras.models.load_model(FILES / "classifier_0.1.0.keras")
     with np.load(FILES / "classifier_0.1.0_predictions.npz") as stored:

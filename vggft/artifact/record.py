@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,9 +105,9 @@ def read_record(run_dir: Path) -> Record:
         try:
             if path.suffix == ".json":
                 return dict(json.loads(path.read_text(encoding="utf-8")))
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 return dict(zip(stored["rows"].tolist(), stored["pixels"], strict=True))
-        except (ValueError, KeyError, zipfile.BadZipFile) as error:
+        except Exception as error:  # whatever damaged JSON, zip or NumPy data raises
             raise RunError(f"{path} cannot be read ({error}). The file was probably only partly copied.") from error
 
     return Record(
