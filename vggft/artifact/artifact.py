@@ -31,12 +31,7 @@ class Artifact:
     """A trained network, its description, and what is known about how it was made.
 
     Args:
-        keras_model: plain `keras.Model`, (B, S, S, 3) RGB 0..255 -> (B, num_classes) float32 probabilities.
-        description: class names, image size and architecture.
-        evaluation: results on images that the network was not fitted on.
-        history: one row per epoch.
-        seen: digests of the images that it was trained or selected on, so that `evaluate` can recognise them.
-        record: how it was made, or the run directory that holds this information.
+        keras_model, description, evaluation, history, seen, record: as for `vggft.Classifier`, which adds methods only.
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
+import importlib.util
 import io
 import os
 import shutil
@@ -27,7 +27,7 @@ from . import runtimes
 
 FORMATS = {"": "SavedModel", ".onnx": "ONNX", ".tflite": "LiteRT"}
 EXPORT_PRECISIONS = {"SavedModel": ("float32",), "ONNX": ("float32",), "LiteRT": ("float32", "float16", "int8")}
-NEEDS = {"SavedModel": {}, "ONNX": {"tf2onnx": "onnx", "onnxruntime": "onnx"}, "LiteRT": {"ai_edge_litert": "litert"}}
+NEEDS = {"SavedModel": (), "ONNX": ("tf2onnx", "onnxruntime"), "LiteRT": ("ai_edge_litert",)}  # packages
 TOLERANCE = {"float32": 1e-4, "float16": 1e-2}  # of probabilities; int8 has none, its accuracy is stated instead
 CALIBRATE_ON, CHECK_ON = 100, 500  # maximum number of images
 FILES = 32  # maximum number of images that a SavedModel also gets as encoded files
@@ -177,15 +177,11 @@ def _format(path: Path, precision: str, overwrite: bool) -> str:
         raise ConfigError(
             f"precision of {format} must be one of {', '.join(EXPORT_PRECISIONS[format])}; got {precision!r}."
         )
-    missing = []
-    for package, extra in NEEDS[format].items():
-        try:
-            importlib.import_module(package)
-        except ImportError:
-            missing.append((package.replace("_", "-"), extra))
+    missing = [name.replace("_", "-") for name in NEEDS[format] if importlib.util.find_spec(name) is None]
     if missing:
-        names, extra = " and ".join(package for package, _ in missing), missing[0][1]
-        raise ConfigError(f"Exporting to {format} needs {names}: pip install 'vggft[{extra}]'.")
+        raise ConfigError(
+            f"Exporting to {format} needs {' and '.join(missing)}: pip install 'vggft[{format.lower()}]'."
+        )
     if path.exists() and not overwrite:
         raise ConfigError(f"{path} already exists; overwrite=True (--force) replaces it.")
     if path.is_dir() and any(path.iterdir()) and not (path / "saved_model.pb").exists():
