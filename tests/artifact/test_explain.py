@@ -1,4 +1,4 @@
-"""Grad-CAM: the right place, for every block and class, and what is written and said."""
+"""Grad-CAM: it finds the right place for every block and class; overlays, files and errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIDE, PATCH = 64, 24
 
 @pytest.fixture(scope="module")
 def corners() -> tuple[np.ndarray, np.ndarray]:
-    """Grey pictures of 3 classes, told by the patch in the upper left corner; that in the opposite one is any."""
+    """Grey images of 3 classes: the patch in the upper left corner decides, that in the opposite corner is random."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:PATCH, :PATCH]
     waves = [np.sin(y * 0.9), np.sin(x * 0.9), np.sin(y * 0.7) * np.sin(x * 0.7)]
@@ -41,7 +41,7 @@ def classifier(corners: tuple) -> vggft.Classifier:
 def test_it_shows_the_corner_that_decides(
     classifier: vggft.Classifier, corners: tuple, block: str, share: float
 ) -> None:
-    """Of every class, in pictures that carry a patch of another class in the opposite corner."""
+    """For every class, although images may have a patch of another class in the opposite corner."""
     assert classifier.evaluation["accuracy"] == 1
     images, labels = corners[0][:60], corners[1][:60]
     heat = grad_cam(classifier, images, labels, block)
@@ -55,7 +55,7 @@ def test_it_shows_the_corner_that_decides(
 
 
 def test_batches_classes_and_blocks(classifier: vggft.Classifier, corners: tuple) -> None:
-    """One at a time gives what all at once give; another class and another block give another map."""
+    """Single images and batches give the same maps; other classes and blocks give other maps."""
     images = corners[0][:5]
     together = grad_cam(classifier, images, [0, 1, 2, 0, 1])
     single = np.concatenate([grad_cam(classifier, images[i : i + 1], [i % 3]) for i in range(5)])
@@ -66,7 +66,7 @@ def test_batches_classes_and_blocks(classifier: vggft.Classifier, corners: tuple
 
 
 def test_explaining_again_and_again_leaves_nothing_behind(classifier: vggft.Classifier, corners: tuple) -> None:
-    """Keras keeps a node for every part that is made of a network, in the layers that they share."""
+    """Keras stores a node in shared layers for every model that is built from them, so nothing may be built twice."""
 
     def nodes() -> int:
         return sum(len(layer._inbound_nodes) for layer in classifier.keras_model.layers)
@@ -79,7 +79,7 @@ def test_explaining_again_and_again_leaves_nothing_behind(classifier: vggft.Clas
 
 
 def test_of_files_arrays_and_words(classifier: vggft.Classifier, corners: tuple, tmp_path: Path) -> None:
-    """The picture is shown upright and in its own proportions, and the file is the overlay."""
+    """Images are shown upright and in their own proportions, and the file is the overlay."""
     turned = Image.fromarray(corners[0][0]).resize((320, 160)).transpose(Image.Transpose.ROTATE_90)
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -1,4 +1,4 @@
-"""Exports, asked by their own runtimes, from files of every kind; and the decoding that a SavedModel has within."""
+"""Exports, run by their own runtimes on files of every kind; and the image decoder within a SavedModel."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TOLERANCE = {"float32": 1e-4, "float16": 1e-2}
 
 
 def picture(seed: int = 0, height: int = 150, width: int = 140) -> Image.Image:
-    """Coloured tiles with noise on them, so that turning, mirroring and blurring all show."""
+    """Coloured tiles with noise, so that rotation, mirroring and blurring all show."""
     rng = np.random.default_rng(seed)
     tiles = np.kron(rng.integers(0, 240, (height // 10, width // 10, 3)), np.ones((10, 10, 1)))
     return Image.fromarray((tiles + rng.integers(0, 16, tiles.shape)).astype("uint8"))
@@ -46,7 +46,7 @@ def encoded(image: Image.Image, format: str, **how: Any) -> bytes:
 
 
 def few_bits(bits: int) -> bytes:
-    """A grey PNG of 1, 2 or 4 bits a pixel, which Pillow reads but does not write."""
+    """A grey PNG of 1, 2 or 4 bits per pixel, which Pillow reads but cannot write."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -59,7 +59,7 @@ def few_bits(bits: int) -> bytes:
 
 
 def every_kind() -> dict[str, bytes]:
-    """Files of every kind that a SavedModel takes."""
+    """Files of every kind that a SavedModel accepts."""
     image = picture()
     clear = image.convert("RGBA")
     clear.putalpha(Image.fromarray(np.random.default_rng(1).integers(0, 256, (150, 140), np.uint8)))
@@ -98,7 +98,7 @@ def every_kind() -> dict[str, bytes]:
 
 
 def misleading() -> dict[str, bytes]:
-    """Files whose orientation or transparency is easily read wrongly."""
+    """Files whose orientation or transparency is easily misread."""
     image, exif = picture(), Image.Exif()
     exif[0x0112] = 6
     tiff = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
@@ -134,7 +134,7 @@ def test_the_graph_sees_the_very_pixels_that_we_see(in_graph: Any) -> None:
 
 
 def test_the_graph_sees_the_very_pixels_of_real_photographs(in_graph: Any, shared_data: Path) -> None:
-    """Rotated by EXIF, of 3024 px, and from two other sources."""
+    """Photographs rotated by EXIF, some of 3024 px, and images from two other sources."""
     digits = sorted((shared_data / "sign_digits").glob("7/*"), key=lambda file: -file.stat().st_size)
     files = [*(shared_data / "exif").glob("*.jpg"), *digits[:6], *sorted((shared_data / "bccd").rglob("*.jpg"))[:4]]
     assert len(files) >= 20
@@ -157,7 +157,7 @@ def test_the_graph_refuses_what_it_cannot_decode(in_graph: Any) -> None:
 
 @pytest.fixture(scope="module")
 def classifier() -> Classifier:
-    """Of random weights, at a scale where every picture has probabilities of its own."""
+    """A classifier with random weights, scaled so that its probabilities differ between images."""
     description = Description(("ant", "bee", "雛菊 |"), SIZE, width=1 / 16)
     keras.utils.set_random_seed(1)
     model = build(description, seed=1)
@@ -171,7 +171,7 @@ def classifier() -> Classifier:
 def exports(
     classifier: Classifier, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, list[Path], dict[str, module.Export]]:
-    """Every format, each compared on files of every kind while it was made."""
+    """An export in every format, each compared on files of every kind while it was written."""
     folder = tmp_path_factory.mktemp("exports")
     files = []
     for name, data in every_kind().items():
@@ -191,7 +191,7 @@ def exports(
 
 
 def ask(path: Path, pixels: np.ndarray) -> np.ndarray:
-    """By the runtime of the format."""
+    """Predict by the runtime of the format."""
     opened = {"": runtimes.open_saved_model, ".onnx": runtimes.open_onnx, ".tflite": runtimes.open_litert}
     return opened[path.suffix](path)(pixels.astype("float32"))
 
@@ -215,7 +215,7 @@ def test_every_runtime_says_what_the_classifier_says_of_a_file(
 
 
 def test_a_saved_model_takes_files(exports: tuple, classifier: Classifier) -> None:
-    """As TensorFlow Serving gives them: strings of bytes, several at once, by its own graph alone."""
+    """As TensorFlow Serving passes them: strings of bytes, several at once, decoded by its own graph."""
     folder, files, found = exports
     assert found["model"].files >= 20
     loaded = tf.saved_model.load(str(folder / "model"))
@@ -252,7 +252,7 @@ def test_class_names_and_preprocessing_travel_inside(exports: tuple, classifier:
 def test_200_real_images_through_every_format(
     shared_data: Path, tmp_path: Path, classifier: Classifier, exports: tuple
 ) -> None:
-    """From their files: photographs turned by EXIF, and others made grey and partly transparent."""
+    """From files: photographs rotated by EXIF, and others made grey or partly transparent."""
     files = sorted((shared_data / "exif").glob("*.jpg"))
     files += sorted((shared_data / "sign_digits").rglob("*.JPG"))[::20][:100]
     for i, file in enumerate(sorted((shared_data / "eurosat").rglob("*.jpg"))[::30][:90]):
@@ -292,7 +292,7 @@ def test_a_graph_that_decodes_nothing_is_not_written(classifier: Classifier, tmp
 def test_whole_numbers_are_calibrated_on_every_class(
     classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pictures come in the order of their classes: here brighter and brighter, 600 of them."""
+    """Images are often sorted by class; here 600 of them are sorted by brightness."""
     seen: list[np.ndarray] = []
     write = runtimes.write_litert
     monkeypatch.setattr(runtimes, "write_litert", lambda *rest: (seen.append(rest[-1]), write(*rest))[1])
@@ -329,7 +329,7 @@ def test_an_earlier_folder_outlives_a_replacement_that_fails(
 def test_what_says_something_else_is_not_written(
     classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A conversion that went wrong: the runtime is given another network."""
+    """A failed conversion: the runtime gets another network."""
     other = build(classifier.description, seed=2)
     write = runtimes.write_onnx
     monkeypatch.setattr(runtimes, "write_onnx", lambda model, *rest: write(other, *rest))
@@ -371,7 +371,7 @@ def test_what_cannot_be_exported_is_said_before_the_work(
 def test_the_classifier_finds_images_to_compare_on(
     classifier: Classifier, exports: tuple, tmp_path: Path, stripes: tuple, tiny_weights: Path
 ) -> None:
-    """Those that it was judged on, as files or from the run; else it asks for some."""
+    """Those of its evaluation, as files or from the run; otherwise it asks for some."""
     with pytest.raises(vggft.ConfigError, match="pass labelled images as dataset"):
         classifier.export(tmp_path / "model.onnx")
     labels = np.arange(3)[:, None].repeat(4, 1).ravel()

@@ -1,4 +1,4 @@
-"""Serving: the endpoint with a real client, the page in a real browser, and that nothing is left behind."""
+"""Serving: the endpoint with a real client, the page in a real browser, and no files left behind."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Files that are easily read in another way than `predict` reads them."""
+    """Files that are easily decoded in another way than `predict` does."""
     folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
     smooth = Image.fromarray(rng.integers(0, 256, (6, 9, 4), dtype="uint8")).resize((360, 240))
     exif = Image.Exif()
@@ -121,7 +121,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def png(width: int, height: int) -> bytes:
-    """A small PNG file that promises many pixels."""
+    """A small PNG file whose header claims many pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -198,7 +198,7 @@ def test_it_says_what_it_is(server: Server) -> None:
 def test_what_cannot_be_answered_is_refused_with_a_sentence(
     server: Server, data: bytes, status: int, sentence: str
 ) -> None:
-    """Whether it comes as a body, in chunks of unknown number, or in a form."""
+    """As a body, in chunks of unknown number, and in a form."""
     chunks = (data[start : start + 65536] for start in range(0, len(data), 65536))
     for answer in (server.post(data), server.post(chunks), server.post(files={"file": ("it.png", data)})):
         assert answer.status_code == status
@@ -221,7 +221,7 @@ def test_questions_that_make_no_sense_are_refused(server: Server, pictures: dict
 
 
 def test_only_those_who_call_it_by_its_name_are_answered(server: Server) -> None:
-    """A web page cannot point a name of its own at it."""
+    """A web page cannot reach it by a host name of its own."""
     for host, status in (("evil.example", 400), ("localhost", 200), ("127.0.0.1:1", 200), ("[::1]:8000", 200)):
         assert requests.get(f"{server.url}/health", headers={"Host": host}, timeout=5).status_code == status
 
@@ -298,7 +298,7 @@ def test_what_waits_goes_through_the_network_together(
 
 
 def test_several_labels_are_present_by_their_thresholds() -> None:
-    """Within this process, as any ASGI server calls it."""
+    """In this process, called as any ASGI server would."""
     description = Description(("day", "dog", "rain"), 32, width=1 / 16, multi_label=True, thresholds=(0.0, 1.0, 0.0))
     network = build(description)
     layer = network.get_layer("logits")
@@ -353,7 +353,7 @@ def test_its_libraries_are_imported_only_to_serve() -> None:
 def test_the_page_in_a_browser(
     server: Server, classifier: vggft.Classifier, pictures: dict[str, Path], browser: Any, tmp_path: Path
 ) -> None:
-    """Labels, probabilities and Grad-CAM of a dropped picture; names are text; nothing outside is asked."""
+    """It shows labels, probabilities and Grad-CAM of a dropped image, escapes names and loads nothing from outside."""
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.wait import WebDriverWait
 

@@ -1,4 +1,4 @@
-"""The report in a real browser: narrow and wide, light and dark, whole in itself; and what notebooks and hubs read."""
+"""The report in a real browser: narrow and wide, light and dark, self-contained; and what notebooks and hubs read."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ return {
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path, stripes: tuple) -> vggft.SearchResult:
-    """Of a search over files whose classes and names try to break out of the page."""
+    """A search over files whose classes and names try to inject HTML."""
     root = tmp_path_factory.mktemp("report")
     names = [EVIL.replace("/", "-"), "a & b", "雛菊 $x^2$"]  # a folder's name has no slash
     for i, (pixels, label) in enumerate(zip(*stripes, strict=True)):
@@ -68,7 +68,7 @@ def page(searched: Path) -> Path:
 
 
 def look(browser: Any, page: Path, width: int, scheme: str, picture: Path | None = None) -> dict[str, Any]:
-    """Open a page as a phone or a desk would, and say what is wrong with it."""
+    """Open a page as on a phone or a desktop, and return what is wrong with it."""
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     features = [{"name": "prefers-color-scheme", "value": scheme}]
@@ -110,7 +110,7 @@ def test_nothing_overlaps_or_is_cut_off_or_asked_for(browser: Any, page: Path, w
 
 
 def test_it_prints_on_paper(browser: Any, page: Path) -> None:
-    """In print it is dark on white, also for a reader of dark pages."""
+    """In print it is dark on white, even if dark pages are preferred."""
     look(browser, page, 1440, "dark")
     pdf = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": False})["data"])
     assert pdf.startswith(b"%PDF") and len(re.findall(rb"/Type\s*/Page\b", pdf)) >= 3
@@ -162,7 +162,7 @@ def test_what_the_page_says(page: Path, searched: Path) -> None:
 def test_without_a_run_directory_it_says_what_is_missing(
     searched: Path, tmp_path: Path, stripes: tuple, tiny_weights: Path
 ) -> None:
-    """A file that was saved elsewhere, one that was never judged, and one that was never written."""
+    """A file saved elsewhere, a classifier that was never evaluated, and one that was never saved."""
     classifier = vggft.load(searched / "classifier.keras")
     classifier.save(tmp_path / "alone.keras")
     alone = vggft.load(tmp_path / "alone.keras")
