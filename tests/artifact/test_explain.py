@@ -1,4 +1,4 @@
-"""Grad-CAM: the right place, for every block and class, and what is written and said."""
+"""Grad-CAM: it finds the right place for every block and class; overlays, files and errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIDE, PATCH = 64, 24
 
 @pytest.fixture(scope="module")
 def corners() -> tuple[np.ndarray, np.ndarray]:
-    """Grey pictures of 3 classes, told by the patch in the upper left corner; that in the opposite one is any."""
+    """Grey images of 3 classes: the patch in the upper left corner decides, that in the opposite corner is random."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:PATCH, :PATCH]
     waves = [np.sin(y * 0.9), np.sin(x * 0.9), np.sin(y * 0.7) * np.sin(x * 0.7)]
@@ -41,10 +41,10 @@ def classifier(corners: tuple) -> vggft.Classifier:
 def test_it_shows_the_corner_that_decides(
     classifier: vggft.Classifier, corners: tuple, block: str, share: float
 ) -> None:
-    """Of every class, in pictures that carry a patch of another class in the opposite corner."""
+    """For every class, although images may have a patch of another class in the opposite corner."""
     assert classifier.evaluation["accuracy"] == 1
     images, labels = corners[0][:60], corners[1][:60]
-    heat = grad_cam(classifier.keras_model, images, labels, block)
+    heat = grad_cam(classifier, images, labels, block)
     assert heat.shape == (60, SIDE, SIDE) and heat.dtype == np.float32
     assert heat.min() >= 0 and heat.max() <= 1
     hottest = np.stack(np.unravel_index(heat.reshape(60, -1).argmax(1), (SIDE, SIDE)), axis=1)
@@ -55,31 +55,31 @@ def test_it_shows_the_corner_that_decides(
 
 
 def test_batches_classes_and_blocks(classifier: vggft.Classifier, corners: tuple) -> None:
-    """One at a time gives what all at once give; another class and another block give another map."""
-    images, model = corners[0][:5], classifier.keras_model
-    together = grad_cam(model, images, [0, 1, 2, 0, 1])
-    single = np.concatenate([grad_cam(model, images[i : i + 1], [i % 3]) for i in range(5)])
+    """Single images and batches give the same maps; other classes and blocks give other maps."""
+    images = corners[0][:5]
+    together = grad_cam(classifier, images, [0, 1, 2, 0, 1])
+    single = np.concatenate([grad_cam(classifier, images[i : i + 1], [i % 3]) for i in range(5)])
     np.testing.assert_allclose(together, single, atol=1e-3)
-    maps = [grad_cam(model, images[:1], [0], block) for block in BLOCKS]
+    maps = [grad_cam(classifier, images[:1], [0], block) for block in BLOCKS]
     assert len({each.tobytes() for each in maps}) == len(BLOCKS)
-    assert not np.array_equal(grad_cam(model, images[:1], [1]), together[:1])
+    assert not np.array_equal(grad_cam(classifier, images[:1], [1]), together[:1])
 
 
 def test_explaining_again_and_again_leaves_nothing_behind(classifier: vggft.Classifier, corners: tuple) -> None:
-    """Keras keeps a node for every part that is made of a network, in the layers that they share."""
+    """Keras stores a node in shared layers for every model that is built from them, so nothing may be built twice."""
 
     def nodes() -> int:
         return sum(len(layer._inbound_nodes) for layer in classifier.keras_model.layers)
 
-    grad_cam(classifier.keras_model, corners[0][:1], [0])
+    grad_cam(classifier, corners[0][:1], [0])
     before = nodes()
     for _ in range(3):
-        grad_cam(classifier.keras_model, corners[0][:1], [0])
+        grad_cam(classifier, corners[0][:1], [0])
     assert nodes() == before
 
 
 def test_of_files_arrays_and_words(classifier: vggft.Classifier, corners: tuple, tmp_path: Path) -> None:
-    """The picture is shown upright and in its own proportions, and the file is the overlay."""
+    """Images are shown upright and in their own proportions, and the file is the overlay."""
     turned = Image.fromarray(corners[0][0]).resize((320, 160)).transpose(Image.Transpose.ROTATE_90)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -108,7 +108,7 @@ def test_what_cannot_be_explained_is_said(classifier: vggft.Classifier, corners:
         classifier.explain(corners[0][0], label="cat")
     with pytest.raises(vggft.ConfigError, match=r"block must be one of block1, .*; got 'fc1'"):
         classifier.explain(corners[0][0], block="fc1")
-    with pytest.raises(vggft.ConfigError, match="one for each of 2 pictures; got 1"):
+    with pytest.raises(vggft.ConfigError, match="one for each of 2 images; got 1"):
         classifier.explain(corners[0][:2], label=["0"])
     (tmp_path / "broken.jpg").write_bytes(b"<html>")
     with pytest.raises(vggft.DataError, match=r"broken\.jpg is not an image"):

@@ -1,4 +1,4 @@
-"""Calibration, thresholds, slices and pictures: from `finetune` through the file to the loaded classifier."""
+"""Calibration, thresholds, slices and kept images: from `finetune` through the file to the loaded classifier."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def finetune(data: Any, weights: Path, **arguments: Any) -> vggft.Classifier:
 
 @pytest.fixture(scope="module")
 def noisy(stripes: tuple) -> tuple[np.ndarray, np.ndarray]:
-    """A fifth of the labels are wrong, so that whoever is sure is too sure."""
+    """A fifth of the labels are wrong, so that a confident classifier is overconfident."""
     labels = stripes[1].copy()
     labels[::5] = (labels[::5] + 1) % 3
     return stripes[0], labels
 
 
 def test_calibration_when_it_is_asked_for(noisy: tuple, tiny_weights: Path, tmp_path: Path) -> None:
-    """Probabilities change, labels do not; the run directory says what it did to test images."""
+    """Probabilities change, predictions do not; the run directory states the effect on test images."""
     plain = finetune(noisy, tiny_weights, test=0.3, run_dir=tmp_path / "plain")
     calibrated = finetune(noisy, tiny_weights, test=0.3, calibrate=True, run_dir=tmp_path / "calibrated")
     told = json.loads((tmp_path / "calibrated" / "evaluation.json").read_text())
@@ -92,7 +92,7 @@ def test_the_winner_of_a_search_is_adjusted_as_well(stripes: tuple, tiny_weights
 def test_thresholds_of_several_labels_and_slices_by_a_column(
     stripes: tuple, tiny_weights: Path, tmp_path: Path
 ) -> None:
-    """From a CSV file with a further column; every third image has a second label."""
+    """From a CSV file with a metadata column; every third image has a second label."""
     rows = []
     for i, (pixels, label) in enumerate(zip(*stripes, strict=True)):
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
@@ -148,4 +148,9 @@ def test_the_record_is_the_same_in_memory_and_from_the_run_directory(
 
     (run_dir / "audit.json").write_text("{")
     with pytest.raises(vggft.RunError, match=r"audit\.json cannot be read"):
+        read_record(run_dir)
+    (run_dir / "audit.json").write_text("{}")
+    images = (run_dir / "top_losses.npz").read_bytes()
+    (run_dir / "top_losses.npz").write_bytes(images[: len(images) // 2])
+    with pytest.raises(vggft.RunError, match=r"top_losses\.npz cannot be read .* only partly copied"):
         read_record(run_dir)

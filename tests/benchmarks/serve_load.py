@@ -28,13 +28,16 @@ import requests
 from PIL import Image
 
 LIMIT = 10 * 2**20
-SERVER = (
-    "import sys; from vggft import load; from vggft.serve import serve; serve(load(sys.argv[1]), port=int(sys.argv[2]))"
-)
+SERVER = """
+import sys
+from vggft import load
+from vggft.deploy.server import serve
+serve(load(sys.argv[1]), port=int(sys.argv[2]))
+"""
 MAKE = """
 import sys
 from vggft.classifier import Classifier
-from vggft.description import Description, build
+from vggft.network.description import Description, build
 names = tuple(f"class {n}" for n in range(10))
 description = Description(class_names=names, image_size=64, width=1 / 4, backbone="vgg16_mini")
 Classifier(build(description), description).save(sys.argv[1])

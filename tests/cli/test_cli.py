@@ -301,11 +301,11 @@ def test_compare_two_runs_on_what_both_were_judged_on(
 
 def test_export_says_what_it_compared(run_dir: Path, folder: Path, tmp_path: Path) -> None:
     printed = run("export", run_dir, tmp_path / "model.onnx")
-    assert "ONNX in float32" in printed and "Read back on 24 images" in printed
+    assert "ONNX in float32" in printed and "Compared on 24 images" in printed
     found = json.loads(run("export", run_dir, tmp_path / "model.tflite", "--precision", "float16", "--json"))
     assert found["exported_accuracy"] == pytest.approx(found["accuracy"], abs=0.05)
     given = run("export", run_dir, tmp_path / "given.onnx", "--data", folder)
-    assert "Read back on 120 images" in given
+    assert "Compared on 120 images" in given
     with pytest.raises(vggft.ConfigError, match=r"model\.onnx exists already; --force overwrites it"):
         run("export", run_dir, tmp_path / "model.onnx")
 

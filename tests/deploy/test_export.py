@@ -1,4 +1,4 @@
-"""Exports, asked by their own runtimes, from files of every kind; and the decoding that a SavedModel has within."""
+"""Exports, run by their own runtimes on files of every kind; and the image decoder within a SavedModel."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TOLERANCE = {"float32": 1e-4, "float16": 1e-2}
 
 
 def picture(seed: int = 0, height: int = 150, width: int = 140) -> Image.Image:
-    """Coloured tiles with noise on them, so that turning, mirroring and blurring all show."""
+    """Coloured tiles with noise, so that rotation, mirroring and blurring all show."""
     rng = np.random.default_rng(seed)
     tiles = np.kron(rng.integers(0, 240, (height // 10, width // 10, 3)), np.ones((10, 10, 1)))
     return Image.fromarray((tiles + rng.integers(0, 16, tiles.shape)).astype("uint8"))
@@ -46,7 +46,7 @@ def encoded(image: Image.Image, format: str, **how: Any) -> bytes:
 
 
 def few_bits(bits: int) -> bytes:
-    """A grey PNG of 1, 2 or 4 bits a pixel, which Pillow reads but does not write."""
+    """A grey PNG of 1, 2 or 4 bits per pixel, which Pillow reads but cannot write."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -59,7 +59,7 @@ def few_bits(bits: int) -> bytes:
 
 
 def every_kind() -> dict[str, bytes]:
-    """Files of every kind that a SavedModel takes."""
+    """Files of every kind that a SavedModel accepts."""
     image = picture()
     clear = image.convert("RGBA")
     clear.putalpha(Image.fromarray(np.random.default_rng(1).integers(0, 256, (150, 140), np.uint8)))
@@ -98,7 +98,7 @@ def every_kind() -> dict[str, bytes]:
 
 
 def misleading() -> dict[str, bytes]:
-    """Files whose orientation or transparency is easily read wrongly."""
+    """Files whose orientation or transparency is easily misread."""
     image, exif = picture(), Image.Exif()
     exif[0x0112] = 6
     tiff = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
@@ -134,7 +134,7 @@ def test_the_graph_sees_the_very_pixels_that_we_see(in_graph: Any) -> None:
 
 
 def test_the_graph_sees_the_very_pixels_of_real_photographs(in_graph: Any, shared_data: Path) -> None:
-    """Rotated by EXIF, of 3024 px, and from two other sources."""
+    """Photographs rotated by EXIF, some of 3024 px, and images from two other sources."""
     digits = sorted((shared_data / "sign_digits").glob("7/*"), key=lambda file: -file.stat().st_size)
     files = [*(shared_data / "exif").glob("*.jpg"), *digits[:6], *sorted((shared_data / "bccd").rglob("*.jpg"))[:4]]
     assert len(files) >= 20
@@ -145,9 +145,9 @@ def test_the_graph_sees_the_very_pixels_of_real_photographs(in_graph: Any, share
 def test_the_graph_refuses_what_it_cannot_decode(in_graph: Any) -> None:
     bad = {
         "expected the bytes of a JPEG or PNG": b"<html>",
-        "others, so many": encoded(picture(), "WEBP"),  # not valid text, which a message has to be
+        "number of bytes received": encoded(picture(), "WEBP"),  # not valid text, which a message has to be
         "in CMYK": encoded(picture().convert("CMYK"), "JPEG"),
-        "at least 32 px": encoded(picture().resize((20, 40)), "PNG"),
+        "at least 32 px per side": encoded(picture().resize((20, 40)), "PNG"),
         "Invalid": encoded(picture(), "JPEG")[:1500],
     }
     for message, data in bad.items():
@@ -157,7 +157,7 @@ def test_the_graph_refuses_what_it_cannot_decode(in_graph: Any) -> None:
 
 @pytest.fixture(scope="module")
 def classifier() -> Classifier:
-    """Of random weights, at a scale where every picture has probabilities of its own."""
+    """A classifier with random weights, scaled so that its probabilities differ between images."""
     description = Description(("ant", "bee", "雛菊 |"), SIZE, width=1 / 16)
     keras.utils.set_random_seed(1)
     model = build(description, seed=1)
@@ -171,7 +171,7 @@ def classifier() -> Classifier:
 def exports(
     classifier: Classifier, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, list[Path], dict[str, module.Export]]:
-    """Every format, each compared on files of every kind while it was made."""
+    """An export in every format, each compared on files of every kind while it was written."""
     folder = tmp_path_factory.mktemp("exports")
     files = []
     for name, data in every_kind().items():
@@ -181,8 +181,7 @@ def exports(
     found = {}
     for name, precision in [*FORMATS, ("whole.tflite", "int8")]:
         found[name] = module.export(
-            classifier.keras_model,
-            classifier.description,
+            classifier,
             folder / name,
             pictures=files,
             labels=labels,
@@ -192,7 +191,7 @@ def exports(
 
 
 def ask(path: Path, pixels: np.ndarray) -> np.ndarray:
-    """By the runtime of the format."""
+    """Predict by the runtime of the format."""
     opened = {"": runtimes.open_saved_model, ".onnx": runtimes.open_onnx, ".tflite": runtimes.open_litert}
     return opened[path.suffix](path)(pixels.astype("float32"))
 
@@ -209,14 +208,14 @@ def test_every_runtime_says_what_the_classifier_says_of_a_file(
     assert result.images == len(files) and result.largest_difference <= TOLERANCE[precision]
     assert result.accuracy == 1 and result.same_label == result.exported_accuracy
     assert result.same_label >= (1 if precision == "float32" else 0.9)
-    assert f"Read back on {len(files)} images" in str(result)
+    assert f"Compared on {len(files)} images" in str(result)
     assert json.loads(json.dumps(result.to_dict()))["precision"] == precision
     size = sum(file.stat().st_size for file in [folder / name, *(folder / name).rglob("*")] if file.is_file())
     assert result.size == size
 
 
 def test_a_saved_model_takes_files(exports: tuple, classifier: Classifier) -> None:
-    """As TensorFlow Serving gives them: strings of bytes, several at once, by its own graph alone."""
+    """As TensorFlow Serving passes them: strings of bytes, several at once, decoded by its own graph."""
     folder, files, found = exports
     assert found["model"].files >= 20
     loaded = tf.saved_model.load(str(folder / "model"))
@@ -253,7 +252,7 @@ def test_class_names_and_preprocessing_travel_inside(exports: tuple, classifier:
 def test_200_real_images_through_every_format(
     shared_data: Path, tmp_path: Path, classifier: Classifier, exports: tuple
 ) -> None:
-    """From their files: photographs turned by EXIF, and others made grey and partly transparent."""
+    """From files: photographs rotated by EXIF, and others made grey or partly transparent."""
     files = sorted((shared_data / "exif").glob("*.jpg"))
     files += sorted((shared_data / "sign_digits").rglob("*.JPG"))[::20][:100]
     for i, file in enumerate(sorted((shared_data / "eurosat").rglob("*.jpg"))[::30][:90]):
@@ -279,28 +278,26 @@ def test_what_a_saved_model_cannot_decode_is_left_out_whatever_it_is_called(
     for name, format in {"right.jpg": "JPEG", "webp.jpg": "WEBP", "gif.png": "GIF"}.items():
         picture().save(tmp_path / name, format)
     files = [tmp_path / name for name in ("right.jpg", "webp.jpg", "gif.png")]
-    found = module.export(classifier.keras_model, classifier.description, tmp_path / "model", pictures=files)
+    found = module.export(classifier, tmp_path / "model", pictures=files)
     assert (found.images, found.files) == (3, 1)
 
 
 def test_a_graph_that_decodes_nothing_is_not_written(classifier: Classifier, tmp_path: Path) -> None:
     picture().convert("CMYK").save(tmp_path / "print.jpg")
     with pytest.raises(vggft.ExportError, match="its graph could decode none of 1 files"):
-        arguments = classifier.keras_model, classifier.description, tmp_path / "model"
-        module.export(*arguments, pictures=[tmp_path / "print.jpg"])
+        module.export(classifier, tmp_path / "model", pictures=[tmp_path / "print.jpg"])
     assert [each.name for each in tmp_path.iterdir()] == ["print.jpg"]
 
 
 def test_whole_numbers_are_calibrated_on_every_class(
     classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pictures come in the order of their classes: here brighter and brighter, 600 of them."""
+    """Images are often sorted by class; here 600 of them are sorted by brightness."""
     seen: list[np.ndarray] = []
     write = runtimes.write_litert
     monkeypatch.setattr(runtimes, "write_litert", lambda *rest: (seen.append(rest[-1]), write(*rest))[1])
     pictures = np.arange(600, dtype="float32")[:, None, None, None] * (255 / 599) + np.zeros((1, SIZE, SIZE, 3), "f4")
-    model, description = classifier.keras_model, classifier.description
-    found = module.export(model, description, tmp_path / "a.tflite", pictures=pictures, precision="int8")
+    found = module.export(classifier, tmp_path / "a.tflite", pictures=pictures, precision="int8")
     assert len(seen[0]) == 100 and found.images == 500
     assert seen[0].min() < 5 and seen[0].max() > 250
 
@@ -310,7 +307,7 @@ def test_an_earlier_folder_outlives_a_replacement_that_fails(
 ) -> None:
     def again() -> module.Export:
         how = {"pictures": [np.asarray(picture())], "overwrite": True}
-        return module.export(classifier.keras_model, classifier.description, tmp_path / "model", **how)
+        return module.export(classifier, tmp_path / "model", **how)
 
     again()
     replace = module.os.replace
@@ -332,13 +329,14 @@ def test_an_earlier_folder_outlives_a_replacement_that_fails(
 def test_what_says_something_else_is_not_written(
     classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A conversion that went wrong: the runtime is given another network."""
+    """A failed conversion: the runtime gets another network."""
     other = build(classifier.description, seed=2)
     write = runtimes.write_onnx
     monkeypatch.setattr(runtimes, "write_onnx", lambda model, *rest: write(other, *rest))
-    with pytest.raises(vggft.ExportError, match=r"was not written: read back by ONNX, probabilities differ by \d"):
-        arguments = classifier.keras_model, classifier.description, tmp_path / "wrong.onnx"
-        module.export(*arguments, pictures=[np.asarray(picture())])
+    with pytest.raises(
+        vggft.ExportError, match=r"was not written: reloaded by ONNX, its probabilities differ by up to \d"
+    ):
+        module.export(classifier, tmp_path / "wrong.onnx", pictures=[np.asarray(picture())])
     assert not list(tmp_path.iterdir())
 
 
@@ -348,19 +346,19 @@ def test_what_cannot_be_exported_is_said_before_the_work(
     def refused(name: str, **how: Any) -> pytest.ExceptionInfo[Exception]:
         arguments = {"pictures": [np.asarray(picture())]} | how
         with pytest.raises(vggft.VggftError) as caught:
-            module.export(classifier.keras_model, classifier.description, tmp_path / name, **arguments)
+            module.export(classifier, tmp_path / name, **arguments)
         return caught
 
-    assert "called .onnx, .tflite (LiteRT), or has no suffix" in str(refused("model.pb").value)
+    assert "ends in .onnx or .tflite (LiteRT), or has no suffix" in str(refused("model.pb").value)
     assert "precision of ONNX must be one of float32; got 'int8'" in str(refused("a.onnx", precision="int8").value)
     assert "int8 needs at least two images" in str(refused("a.tflite", precision="int8").value)
-    assert "labels: expected one for each of 1 pictures; got 2" in str(refused("a.onnx", labels=np.arange(2)).value)
+    assert "labels: expected one for each of 1 images; got 2" in str(refused("a.onnx", labels=np.arange(2)).value)
     assert "gone.jpg does not exist" in str(refused("a.onnx", pictures=[tmp_path / "gone.jpg"]).value)
     (tmp_path / "mine.onnx").write_bytes(b"precious")
-    assert "mine.onnx exists already; overwrite=True (--force)" in str(refused("mine.onnx").value)
+    assert "mine.onnx already exists; overwrite=True (--force)" in str(refused("mine.onnx").value)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
-    assert "folder of other things" in str(refused("mine", overwrite=True).value)
+    assert "a folder, but not of a SavedModel" in str(refused("mine", overwrite=True).value)
     for package, needs in {"onnxruntime": "vggft[onnx]", "ai_edge_litert": "vggft[litert]"}.items():
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, package, None)
@@ -373,8 +371,8 @@ def test_what_cannot_be_exported_is_said_before_the_work(
 def test_the_classifier_finds_images_to_compare_on(
     classifier: Classifier, exports: tuple, tmp_path: Path, stripes: tuple, tiny_weights: Path
 ) -> None:
-    """Those that it was judged on, as files or from the run; else it asks for some."""
-    with pytest.raises(vggft.ConfigError, match="give some as dataset"):
+    """Those of its evaluation, as files or from the run; otherwise it asks for some."""
+    with pytest.raises(vggft.ConfigError, match="pass labelled images as dataset"):
         classifier.export(tmp_path / "model.onnx")
     labels = np.arange(3)[:, None].repeat(4, 1).ravel()
     given = classifier.export(tmp_path / "model.onnx", dataset=(stripes[0][:12], labels))

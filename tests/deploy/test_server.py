@@ -1,4 +1,4 @@
-"""Serving: the endpoint with a real client, the page in a real browser, and that nothing is left behind."""
+"""Serving: the endpoint with a real client, the page in a real browser, and no files left behind."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Files that are easily read in another way than `predict` reads them."""
+    """Files that are easily decoded in another way than `predict` does."""
     folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
     smooth = Image.fromarray(rng.integers(0, 256, (6, 9, 4), dtype="uint8")).resize((360, 240))
     exif = Image.Exif()
@@ -121,7 +121,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def png(width: int, height: int) -> bytes:
-    """A small PNG file that promises many pixels."""
+    """A small PNG file whose header claims many pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -177,19 +177,19 @@ def test_it_explains(server: Server, classifier: vggft.Classifier, pictures: dic
 def test_it_says_what_it_is(server: Server) -> None:
     found = requests.get(f"{server.url}/classifier", timeout=5).json()
     assert found["class_names"] == list(NAMES) and found["image_size"] == 32
-    assert (found["max_bytes"], found["max_pixels"]) == (LIMIT, serving.MAX_PIXELS)
+    assert (found["max_bytes"], found["max_pixels"]) == (LIMIT, serving.MAX_UPLOAD_PIXELS)
 
 
 @pytest.mark.parametrize(
     ("data", "status", "sentence"),
     [
-        (b"", 400, "is empty: send the bytes of a picture"),
+        (b"", 400, "is empty: send the bytes of an image"),
         (b"hello", 415, "is not an image: it begins with b'hello'"),
         (b"<html>", 415, "is not an image: .* a web page"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(100), 422, "The picture "),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), 422, "The image "),
         (png(50_000, 50_000), 422, "2500 million pixels, above the limit of 50 million"),
         (png(8192, 6145), 422, "8192x6145 = 50 million pixels"),
-        (png(1000, 1000), 422, "The picture is truncated"),
+        (png(1000, 1000), 422, "The image is truncated"),
         (png(16, 900), 422, "is 16x900 px; at least 32 px"),
         (b"\xff\xd8\xff" + bytes(LIMIT), 413, "is larger than 1 MB"),
     ],
@@ -198,7 +198,7 @@ def test_it_says_what_it_is(server: Server) -> None:
 def test_what_cannot_be_answered_is_refused_with_a_sentence(
     server: Server, data: bytes, status: int, sentence: str
 ) -> None:
-    """Whether it comes as a body, in chunks of unknown number, or in a form."""
+    """As a body, in chunks of unknown number, and in a form."""
     chunks = (data[start : start + 65536] for start in range(0, len(data), 65536))
     for answer in (server.post(data), server.post(chunks), server.post(files={"file": ("it.png", data)})):
         assert answer.status_code == status
@@ -209,19 +209,19 @@ def test_questions_that_make_no_sense_are_refused(server: Server, pictures: dict
     data = pictures["grey"].read_bytes()
     for top in ("0", "many"):
         answer = server.post(data, params={"top": top})
-        assert answer.status_code == 400 and f"from 1; got '{top}'" in detail(answer)
+        assert answer.status_code == 400 and f"integer >= 1; got '{top}'" in detail(answer)
     answer = server.post(data, params={"label": "cow"})
     assert answer.status_code == 400 and "'cow' is no class of this classifier; it knows <b>cat</b>" in detail(answer)
     for form, headers in (({"file": "text"}, {}), (b"--x", {"Content-Type": "multipart/form-data"})):
         sent = {"files": {"x": (None, "text")}} if isinstance(form, dict) else {"data": form, "headers": headers}
         answer = server.post(**sent)
-        assert answer.status_code == 400 and "with one picture as file" in detail(answer)
+        assert answer.status_code == 400 and "with one image file" in detail(answer)
     assert requests.get(f"{server.url}/classify", timeout=5).status_code == 405
     assert detail(requests.get(f"{server.url}/etc/passwd", timeout=5)) == "Not Found"
 
 
 def test_only_those_who_call_it_by_its_name_are_answered(server: Server) -> None:
-    """A web page cannot point a name of its own at it."""
+    """A web page cannot reach it by a host name of its own."""
     for host, status in (("evil.example", 400), ("localhost", 200), ("127.0.0.1:1", 200), ("[::1]:8000", 200)):
         assert requests.get(f"{server.url}/health", headers={"Host": host}, timeout=5).status_code == status
 
@@ -277,28 +277,28 @@ def test_what_waits_goes_through_the_network_together(
 
     def counted(batch: np.ndarray) -> np.ndarray:
         sizes.append(len(batch))
-        if len(sizes) == 4:
+        if len(sizes) == 5:
             raise MemoryError("no room")
         return predict(batch)
 
     monkeypatch.setattr(classifier, "predict", counted)
 
     async def all_at_once() -> list[Any]:
-        desk = serving.Desk(classifier, LIMIT)
-        found = await asyncio.gather(*map(desk.predict, pixels))
+        service = serving.Service(classifier, LIMIT)
+        found = await asyncio.gather(*map(service.predict, pixels))
         with pytest.raises(MemoryError, match="no room"):
-            await desk.predict(pixels[0])
-        found.append(await desk.predict(pixels[0]))  # one that fails does not stop the others
-        desk.close()
+            await service.predict(pixels[0])
+        found.append(await service.predict(pixels[0]))  # one that fails does not stop the others
+        service.close()
         return found
 
     found = asyncio.run(all_at_once())
     np.testing.assert_allclose(found, np.concatenate([expected, expected[:1]]), atol=1e-6)
-    assert sizes == [16, 16, 8, 1, 1]
+    assert sizes == [1, 16, 16, 7, 1, 1]
 
 
 def test_several_labels_are_present_by_their_thresholds() -> None:
-    """Within this process, as any ASGI server calls it."""
+    """In this process, called as any ASGI server would."""
     description = Description(("day", "dog", "rain"), 32, width=1 / 16, multi_label=True, thresholds=(0.0, 1.0, 0.0))
     network = build(description)
     layer = network.get_layer("logits")
@@ -319,18 +319,6 @@ def test_several_labels_are_present_by_their_thresholds() -> None:
     assert set(found["present"]) == {"day", "rain"} and len(found["labels"]) == 2
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, -signal.SIGTERM)])
-def test_it_ends_cleanly_with_a_connection_open(
-    model: Path, tmp_path: Path, number: signal.Signals, status: int
-) -> None:
-    with started(model, tmp_path) as server, requests.Session() as session:
-        assert session.get(f"{server.url}/health", timeout=5).ok
-        server.process.send_signal(number)
-        assert server.process.wait(10) == status
-        assert server.left() == []
-        assert "Traceback" not in (tmp_path / "log").read_text()
-
-
 def test_where_it_listens(
     classifier: vggft.Classifier, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -338,21 +326,21 @@ def test_where_it_listens(
     assert not any(map(serving.is_loopback, ("0.0.0.0", "192.168.1.2", "::", "example.org")))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(vggft.ConfigError, match=f"Port {port} of 127.0.0.1 cannot be had .*another program"):
+        with pytest.raises(vggft.ConfigError, match=f"Port {port} of 127.0.0.1 cannot be used .*another program"):
             serving.serve(classifier, port=port)
     with pytest.raises(vggft.ConfigError, match="port must be from 1 to 65535; got 70000"):
         serving.serve(classifier, port=70_000)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr("uvicorn.Server.run", lambda self, sockets: None)
     serving.serve(classifier, host="0.0.0.0", port=port)
-    assert "Warning: 0.0.0.0 is not loopback: anyone who can reach" in capsys.readouterr().err
+    assert "Warning: 0.0.0.0 is not a loopback address: anyone who can reach" in capsys.readouterr().err
     with pytest.raises(vggft.ConfigError, match="max_bytes must be at least 1; got 0"):
         serving.make_app(classifier, max_bytes=0)
 
 
 def test_a_missing_library_is_named(classifier: vggft.Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    with pytest.raises(vggft.ConfigError, match=r"Serving needs starlette, .*: pip install 'vggft\[serve\]'"):
+    with pytest.raises(vggft.ConfigError, match=r"Serving needs uvicorn: pip install 'vggft\[serve\]'"):
         serving.serve(classifier)
 
 
@@ -365,7 +353,7 @@ def test_its_libraries_are_imported_only_to_serve() -> None:
 def test_the_page_in_a_browser(
     server: Server, classifier: vggft.Classifier, pictures: dict[str, Path], browser: Any, tmp_path: Path
 ) -> None:
-    """Labels, probabilities and Grad-CAM of a dropped picture; names are text; nothing outside is asked."""
+    """It shows labels, probabilities and Grad-CAM of a dropped image, escapes names and loads nothing from outside."""
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.wait import WebDriverWait
 
@@ -411,7 +399,7 @@ def test_the_page_in_a_browser(
 
     (tmp_path / "note.jpg").write_text("hello")
     browser.find_element(By.ID, "file").send_keys(str(tmp_path / "note.jpg"))
-    assert shown("#error").text == "The picture is not an image: it begins with b'hello'."
+    assert shown("#error").text == "The image is not an image: it begins with b'hello'."
     (tmp_path / "big.jpg").write_bytes(bytes(LIMIT + 1))
     browser.find_element(By.ID, "file").send_keys(str(tmp_path / "big.jpg"))
     until("document.querySelector('#error').textContent.includes('larger than 1 MB')")
@@ -421,3 +409,24 @@ def test_the_page_in_a_browser(
     assert f"{server.url}/" in asked
     assert not [url for url in asked if not url.startswith((f"{server.url}/", "data:", "chrome:"))]
     assert server.left() == []
+
+
+def ends(server: Server, number: signal.Signals) -> int:
+    """Send a signal while a client keeps its connection open, and return the exit status."""
+    with requests.Session() as session:
+        assert session.get(f"{server.url}/health", timeout=5).ok
+        server.process.send_signal(number)
+        status = server.process.wait(10)
+    assert server.left() == []
+    assert "Traceback" not in (server.places[0].parent / "log").read_text()
+    return status
+
+
+def test_ctrl_c_ends_it_cleanly_with_a_connection_open(model: Path, tmp_path: Path) -> None:
+    with started(model, tmp_path) as server:
+        assert ends(server, signal.SIGINT) == 0
+
+
+def test_sigterm_ends_it_cleanly_with_a_connection_open(server: Server) -> None:
+    """The last test of the file, as it ends the server that the others share: starting one takes seconds."""
+    assert ends(server, signal.SIGTERM) == -signal.SIGTERM

@@ -1,4 +1,4 @@
-"""The report in a real browser: narrow and wide, light and dark, whole in itself; and what notebooks and hubs read."""
+"""The report in a real browser: narrow and wide, light and dark, self-contained; and what notebooks and hubs read."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ return {
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path, stripes: tuple) -> vggft.SearchResult:
-    """Of a search over files whose classes and names try to break out of the page."""
+    """A search over files whose classes and names try to inject HTML."""
     root = tmp_path_factory.mktemp("report")
     names = [EVIL.replace("/", "-"), "a & b", "雛菊 $x^2$"]  # a folder's name has no slash
     for i, (pixels, label) in enumerate(zip(*stripes, strict=True)):
@@ -68,7 +68,7 @@ def page(searched: Path) -> Path:
 
 
 def look(browser: Any, page: Path, width: int, scheme: str, picture: Path | None = None) -> dict[str, Any]:
-    """Open a page as a phone or a desk would, and say what is wrong with it."""
+    """Open a page as on a phone or a desktop, and return what is wrong with it."""
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     features = [{"name": "prefers-color-scheme", "value": scheme}]
@@ -110,7 +110,7 @@ def test_nothing_overlaps_or_is_cut_off_or_asked_for(browser: Any, page: Path, w
 
 
 def test_it_prints_on_paper(browser: Any, page: Path) -> None:
-    """In print it is dark on white, also for a reader of dark pages."""
+    """In print it is dark on white, even if dark pages are preferred."""
     look(browser, page, 1440, "dark")
     pdf = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": False})["data"])
     assert pdf.startswith(b"%PDF") and len(re.findall(rb"/Type\s*/Page\b", pdf)) >= 3
@@ -139,7 +139,7 @@ def test_a_hundred_classes_can_still_be_read(browser: Any, tmp_path: Path) -> No
     )
     assert size[0] == size[1] >= 1000  # not squeezed: it scrolls
     text = found.read_text(encoding="utf-8")
-    assert "By site" in text and "The 10 classes with the lowest F1" in text and "not in one" in text
+    assert "By site" in text and "The 10 classes with the lowest F1" in text and "outside its run directory" in text
 
 
 def test_what_the_page_says(page: Path, searched: Path) -> None:
@@ -162,25 +162,25 @@ def test_what_the_page_says(page: Path, searched: Path) -> None:
 def test_without_a_run_directory_it_says_what_is_missing(
     searched: Path, tmp_path: Path, stripes: tuple, tiny_weights: Path
 ) -> None:
-    """A file that was saved elsewhere, one that was never judged, and one that was never written."""
+    """A file saved elsewhere, a classifier that was never evaluated, and one that was never saved."""
     classifier = vggft.load(searched / "classifier.keras")
     classifier.save(tmp_path / "alone.keras")
     alone = vggft.load(tmp_path / "alone.keras")
     text = alone.report(tmp_path / "alone.html").read_text(encoding="utf-8")
-    assert "the run directory, and this classifier is not in one" in text and "<h2>Search</h2>" not in text
+    assert "outside its run directory, which contains the audit" in text and "<h2>Search</h2>" not in text
     assert text.count("data:image/jpeg") == 24  # the files are still where they were
     moved = dataclasses.replace(alone.evaluation, names=("gone.png",) * len(alone.evaluation.labels))
     never = Classifier(alone.keras_model, alone.description, moved).report(tmp_path / "moved.html")
-    assert "The pictures are not here" in never.read_text(encoding="utf-8")
+    assert "The images are not available" in never.read_text(encoding="utf-8")
     bare = Classifier(alone.keras_model, alone.description).report(tmp_path / "bare.html")
-    assert "It has not been judged on any images." in bare.read_text(encoding="utf-8")
+    assert "It has not been evaluated." in bare.read_text(encoding="utf-8")
 
     settings = {"backbone": tiny_weights, "image_size": 32, "training": vggft.Training(epochs=2), "verbose": 0}
     labels = np.stack([stripes[1] == 0, stripes[1] > 0, np.arange(120) % 2 > 0], axis=1).astype(int)
     memory = vggft.finetune((stripes[0], labels), 3, calibrate=True, **settings)
     text = memory.report(tmp_path / "memory.html").read_text(encoding="utf-8")
-    assert "There was no test part" in text and "Calibrated by a temperature" in text
-    assert "120 images of 3 classes, several to an image" in text and "wrongly absent" in text
+    assert "There was no test split" in text and "Calibrated by a temperature" in text
+    assert "120 images of 3 classes, with several labels per image" in text and "false negatives" in text
     assert text.count("data:image/jpeg") == 24
 
 
@@ -206,4 +206,4 @@ def test_the_model_card_is_what_a_hub_reads(searched: Path, tmp_path: Path) -> N
     assert (accuracy.dataset_name, accuracy.dataset_split) == ("data", "test")
     assert "&lt;script&gt;" in read.text and "<script>" not in read.text
     assert str(searched.parent) not in read.content  # where the images lie is nobody's business
-    assert "Chosen by a search of 4 trials" in read.text
+    assert "Selected by a search of 4 trials" in read.text

@@ -1,5 +1,6 @@
 """A trained network and what is known about it -> one file, and back.
 
-`artifact` predicts, `archive` writes and reads the `.keras` file, `judge` evaluates a fresh network, `record` tells
-what made it, `explain` draws Grad-CAM. Begin reading with `artifact`.
+`artifact` predicts, evaluates, saves and loads, `archive` is the file format, `record` tells how a classifier was made,
+`judge` evaluates a fresh network, `adjust` fits temperature and thresholds, `explain` computes Grad-CAM.
+Begin reading with `artifact`.
 """

@@ -1,4 +1,4 @@
-"""The one file that a classifier is: a `.keras` file of plain Keras, our own JSON beside Keras's in the same zip."""
+"""The file format of a classifier: a plain `.keras` file with our own JSON added to the zip."""
 
 from __future__ import annotations
 
@@ -27,13 +27,17 @@ EVALUATION_MEMBER = "vggft_evaluation.npz"
 def write_archive(
     path: Path, model: keras.Model, description: Description, evaluation: Evaluation | None, more: Mapping[str, Any]
 ) -> None:
-    """Write a classifier aside, open it again by plain Keras, and rename it only if both give the same predictions.
+    """Write a classifier, and check that plain Keras predicts the same from the file before it gets its name.
 
     Args:
-        more: what else is kept, as JSON.
+        path: the `.keras` file.
+        model: the network.
+        description: kept as JSON.
+        evaluation: kept with its probabilities, if there is one.
+        more: further JSON members.
 
     Raises:
-        ClassifierFileError: read back it does not predict the same.
+        ClassifierFileError: the network that was read back predicts something else.
     """
     size = description.image_size
     probe = np.random.default_rng(0).integers(0, 256, (2, size, size, 3)).astype("float32")
@@ -50,15 +54,15 @@ def write_archive(
         before, after = model.predict_on_batch(probe), again.predict_on_batch(probe)
         if not np.allclose(before, after, atol=1e-6):
             raise ClassifierFileError(
-                f"{path} was not written: read back, probabilities differ by {np.abs(before - after).max():.2g}."
+                f"{path} was not written: after reloading, probabilities differ by {np.abs(before - after).max():.2g}."
             )
 
 
 def read_archive(path: Path) -> tuple[keras.Model, Description, Evaluation | None, dict[str, Any]]:
-    """What `write_archive` wrote: the network is rebuilt from our JSON, and only weights are read, never code.
+    """Read what `write_archive` wrote. The network is rebuilt from our JSON; only weights are read, never code.
 
     Raises:
-        ClassifierFileError: no such file, damaged, or a `.keras` file that vggft did not write.
+        ClassifierFileError: the file does not exist, is damaged, or was not written by vggft.
     """
     if not path.is_file():
         raise ClassifierFileError(f"There is no classifier file {path}.")
@@ -66,7 +70,7 @@ def read_archive(path: Path) -> tuple[keras.Model, Description, Evaluation | Non
         with zipfile.ZipFile(path) as archive:
             if MEMBER not in archive.namelist():
                 raise ClassifierFileError(
-                    f"{path} is a .keras file, but vggft did not write it (it holds no {MEMBER}). "
+                    f"{path} is a .keras file, but vggft did not write it (it contains no {MEMBER}). "
                     "keras.models.load_model may open it."
                 )
             content = json.loads(archive.read(MEMBER))
@@ -74,8 +78,8 @@ def read_archive(path: Path) -> tuple[keras.Model, Description, Evaluation | Non
             judged = archive.read(EVALUATION_MEMBER) if EVALUATION_MEMBER in archive.namelist() else None
         if content.get("format", 1) > Description.format or content.get("resize") != RESIZE_RULE:
             raise ClassifierFileError(
-                f"{path} was saved by vggft {content.get('versions', {}).get('vggft')}, whose images were resized by "
-                f"{content.get('resize')!r} (format {content.get('format')}); this version does {RESIZE_RULE!r} "
+                f"{path} was saved by vggft {content.get('versions', {}).get('vggft')}, which resizes images by "
+                f"{content.get('resize')!r} (format {content.get('format')}); this version uses {RESIZE_RULE!r} "
                 f"(format {Description.format}). Open it with the version that saved it."
             )
         description = Description.from_dict(content)
@@ -87,7 +91,7 @@ def read_archive(path: Path) -> tuple[keras.Model, Description, Evaluation | Non
         raise
     except Exception as error:  # whatever a damaged zip, JSON or HDF5 raises
         raise ClassifierFileError(
-            f"{path} cannot be read as a classifier ({error}). This usually occurs when a copy broke off."
+            f"{path} cannot be read as a classifier ({error}). The file was probably only partly copied."
         ) from error
     evaluation = None if judged is None else _unpack_evaluation(judged, description)
     return model, description, evaluation, content

@@ -1,43 +1,41 @@
-"""Which part of a picture speaks for a class: Grad-CAM, as arrays, overlays and files."""
+"""Show which part of an image speaks for a class: Grad-CAM as arrays, overlays and files."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from ..data.arrays import as_sequence, read_images, to_pixels
+from ..data.arrays import as_sequence, to_pixels
 from ..data.reading import read_image
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError
 from ..network.blocks import BLOCKS
-from ..network.description import Description
-from ..network.forward import batch_size_for, between, forward
+from ..network.forward import batch_size_for, forward
 from ..run import whole_file
+from .artifact import Artifact, read_parts
 
-LARGEST = 1024  # px: the longer side of a picture that is shown
-COLOURS = "inferno"  # of matplotlib: dark to light, in order for colour-blind eyes and in print
-AT_ONCE = 64
+LARGEST = 1024  # px: the longer side of an image that is shown
+COLOURS = "inferno"  # a matplotlib colour map whose lightness rises evenly, also for colour-blind readers and in print
+AT_ONCE = 64  # images
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Where in a picture a classifier saw a class.
+    """Where in an image a classifier saw a class.
 
     Args:
-        picture: (H, W, 3) uint8 RGB, upright, at most 1024 px a side.
-        heatmap: (S, S) float32 in 0..1 over the whole picture, 1 where most speaks for the class; 0 all over where
-            nothing does.
+        picture: (H, W, 3) uint8 RGB, upright, at most 1024 px per side.
+        heatmap: (S, S) float32 in 0..1, covering the whole image: 1 where the evidence for the class is strongest, and
+            0 everywhere if there is none.
         label: the class that is explained.
-        probability: that the classifier gives it, 0..1.
-        block: whose maps were looked at; a late one knows what, an early one where.
+        probability: the classifier's probability for it, 0..1.
+        block: the block whose feature maps were used.
     """
 
     picture: np.ndarray
@@ -47,21 +45,21 @@ class Explanation:
     block: str
 
     def overlay(self, strength: float = 0.6) -> np.ndarray:
-        """The picture under the heat map, (H, W, 3) uint8; where nothing speaks for the class it is left as it is.
+        """The image with the heat map on it, (H, W, 3) uint8; where the map is 0 the image is unchanged.
 
         Args:
-            strength: of the colours where the map is 1, in 0..1.
+            strength: opacity of the colours where the map is 1, in 0..1.
         """
         from matplotlib import colormaps
 
         height, width = self.picture.shape[:2]
-        heat = np.asarray(Image.fromarray(self.heatmap).resize((width, height), Image.Resampling.BILINEAR))
+        heat = _resized(self.heatmap, (width, height))
         alpha = strength * heat[..., None]
         colours = colormaps[COLOURS](0.15 + 0.85 * heat)[..., :3] * 255
         return np.rint(self.picture * (1 - alpha) + colours * alpha).astype("uint8")
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the overlay as a picture file."""
+        """Write the overlay to an image file."""
         path = Path(path)
         with whole_file(path) as aside:
             Image.fromarray(self.overlay()).save(aside)
@@ -72,15 +70,15 @@ class Explanation:
 
 
 def grad_cam(
-    model: keras.Model, pixels: np.ndarray, classes: Sequence[int] | np.ndarray, block: str = "block5"
+    artifact: Artifact, pixels: np.ndarray, classes: Sequence[int] | np.ndarray, block: str = "block5"
 ) -> np.ndarray:
-    """Grad-CAM (arXiv:1610.02391) over the last convolution of a block.
+    """Compute Grad-CAM (arXiv:1610.02391) at the last convolution of a block.
 
-    Its maps are summed, each weighted by how much the class's logit grows with it on average; what is negative, and so
-    speaks against the class, is left out, and the largest value is scaled to 1.
+    The feature maps are summed, each weighted by the mean gradient of the class's logit with respect to it. Negative
+    values, which speak against the class, are set to 0, and the maximum is scaled to 1.
 
     Args:
-        model: a classifier's flat network.
+        artifact: the classifier.
         pixels: (N, S, S, 3) RGB in 0..255.
         classes: (N,) class indices.
         block: one of `block1` to `block5`.
@@ -93,8 +91,8 @@ def grad_cam(
     """
     if block not in BLOCKS:
         raise ConfigError(f"block must be one of {', '.join(BLOCKS)}; got {block!r}.")
-    to_maps, to_logits = _halves(model, block)
-    size, batch, heat = pixels.shape[1], batch_size_for(model), []
+    to_maps, to_logits = artifact.halves(block)
+    size, batch, heat = pixels.shape[1], batch_size_for(artifact.keras_model), []
     for start in range(0, len(pixels), batch):
         part = slice(start, start + batch)
         maps = tf.convert_to_tensor(to_maps(tf.cast(pixels[part], "float32"), training=False))
@@ -105,75 +103,48 @@ def grad_cam(
         heat.append(tf.nn.relu(tf.reduce_sum(maps * weights, axis=-1)).numpy())
     found = np.concatenate(heat)
     found /= np.maximum(found.max(axis=(1, 2), keepdims=True), 1e-12)
-    square = (size, size)
-    return np.stack([np.asarray(Image.fromarray(each).resize(square, Image.Resampling.BILINEAR)) for each in found])
-
-
-@lru_cache(8)
-def _halves(model: keras.Model, block: str) -> tuple[keras.Model, keras.Model]:
-    """A network up to the last convolution of a block, and from there to the logits.
-
-    Made once: Keras never forgets a part that was made of a network, so a server would grow by each explanation.
-    """
-    layer = [each.name for each in model.layers if each.name.startswith(f"{block}_conv")][-1]
-    return between(model, None, layer), between(model, layer, "logits")
+    return np.stack([_resized(each, (size, size)) for each in found])
 
 
 def explain(
-    model: keras.Model,
-    description: Description,
-    pictures: Any,
-    label: str | Sequence[str] | None = None,
-    block: str = "block5",
+    artifact: Artifact, pictures: Any, label: str | Sequence[str] | None = None, block: str = "block5"
 ) -> list[Explanation]:
-    """Explain what a classifier says of some pictures.
-
-    Args:
-        pictures: as for `Classifier.predict`.
-        label: the class to explain, or one for each picture; None is the likeliest of each.
-        block: whose maps are looked at.
-
-    Raises:
-        DataError: pictures that cannot be read, all of them.
-        ConfigError: an unknown class or block.
-    """
-    names = description.class_names
+    """Explain what a classifier predicts for some images; see `Classifier.explain`."""
+    names = artifact.class_names
     pictures, value_range = as_sequence(pictures)
     wanted = [label] * len(pictures) if label is None or isinstance(label, str) else list(label)
     if unknown := sorted({repr(each) for each in wanted if each is not None and each not in names}):
         raise ConfigError(f"label: {', '.join(unknown)} is no class of this classifier; it knows {', '.join(names)}.")
     if len(wanted) != len(pictures):
-        raise ConfigError(f"label: expected one class, or one for each of {len(pictures)} pictures; got {len(wanted)}.")
+        raise ConfigError(f"label: expected one class, or one for each of {len(pictures)} images; got {len(wanted)}.")
     found: list[Explanation] = []
-    problems: list[str] = []
-    for start in range(0, len(pictures), AT_ONCE):
-        part = pictures[start : start + AT_ONCE]
-        pixels, wrong = read_images(part, description.image_size, start, value_range)
-        problems += wrong
-        if problems:
-            continue
-        probabilities = forward(model, pixels)
+    for start, pixels in read_parts(pictures, artifact.description.image_size, AT_ONCE):
+        probabilities = forward(artifact.keras_model, pixels)
+        asked = wanted[start : start + len(pixels)]
         classes = [
             int(row.argmax()) if each is None else names.index(each)
-            for each, row in zip(wanted[start:], probabilities, strict=False)
+            for each, row in zip(asked, probabilities, strict=True)
         ]
-        for picture, heat, c, row in zip(
-            part, grad_cam(model, pixels, classes, block), classes, probabilities, strict=True
-        ):
-            found.append(Explanation(shown(picture, value_range), heat, names[c], float(row[c]), block))
-    if problems:
-        raise DataError.listing("Some images cannot be read", problems)
+        for i, heat in enumerate(grad_cam(artifact, pixels, classes, block)):
+            c = classes[i]
+            picture = shown(pictures[start + i], value_range)
+            found.append(Explanation(picture, heat, names[c], float(probabilities[i, c]), block))
     return found
 
 
 def shown(picture: Any, value_range: str | None = None) -> np.ndarray:
-    """A picture as a person looks at it: (H, W, 3) uint8, upright, in its own proportions, at most 1024 px a side."""
+    """An image as people see it: (H, W, 3) uint8, upright, in its own proportions, at most 1024 px per side."""
     if isinstance(picture, np.ndarray):
         pixels = to_pixels(picture[None], values=value_range if picture.dtype.kind == "f" else None)[0]
         image = Image.fromarray(np.rint(pixels).astype("uint8"))
     else:
-        if hasattr(picture, "seek"):  # it has been read once already
+        if hasattr(picture, "seek"):  # it was read before
             picture.seek(0)
         image = Image.fromarray(read_image(picture).pixels)
     image.thumbnail((LARGEST, LARGEST))
     return np.array(image)
+
+
+def _resized(heatmap: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A (H, W) float32 map at another size, (width, height)."""
+    return np.asarray(Image.fromarray(heatmap).resize(size, Image.Resampling.BILINEAR))

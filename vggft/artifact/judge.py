@@ -1,9 +1,9 @@
-"""The last word: a classifier on validation and test images, from features where those say what the pixels say."""
+"""Evaluate a freshly trained network on validation and test images, reusing frozen features if they are accurate."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -13,26 +13,26 @@ from ..data.pool import Pool
 from ..errors import ConfigError
 from ..evaluation.calibration import Calibration
 from ..evaluation.checks import evaluate
-from ..evaluation.evaluation import Evaluation, calibrated
+from ..evaluation.evaluation import Evaluation
 from ..network.description import Description
 from ..network.forward import between, forward
-from ..network.head import divide_logits
+from .adjust import fit_temperature, fit_thresholds
 
-AGREE_ON = 4  # images of a split, whose probabilities from features are compared with those from pixels
-AGREEMENT = 0.05
-SHOWN = 24  # images that surprised it most, whose pixels are kept for the report
+AGREE_ON = 4  # images per split whose probabilities from frozen features are compared with those from pixels
+AGREEMENT = 0.05  # largest difference at which probabilities from frozen features are used
+SHOWN = 24  # images with the highest losses, whose pixels are kept for the report
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What was found.
+    """The evaluations of a network, and what was adjusted.
 
     Args:
         description: of the classifier, with the temperature and thresholds that were fitted.
-        evaluations: on every split that it did not learn from, test last.
-        calibration: what temperature scaling did, if it was asked for.
-        agreement: how far probabilities from features are from those from pixels.
-        pictures: row of the last evaluation -> (S, S, 3) pixels, of the images with the highest losses.
+        evaluations: by split, of all splits that it was not fitted on; test comes last.
+        calibration: the effect of temperature scaling, if requested.
+        agreement: how much probabilities from frozen features differ from those from pixels.
+        pictures: row of the last evaluation -> (S, S, 3) pixels, for the images with the highest losses.
     """
 
     description: Description
@@ -43,11 +43,11 @@ class Judged:
 
     @property
     def final(self) -> Evaluation:
-        """On test if there is a test part, else on validation."""
+        """The evaluation on test images if there is a test split, else on validation images."""
         return list(self.evaluations.values())[-1]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON: every evaluation, and the gap from validation, which weights were chosen on, to test."""
+        """JSON-ready values: every evaluation, and validation minus test scores as `gap`."""
         found: dict[str, Any] = {split: each.to_dict() for split, each in self.evaluations.items()}
         if {"validation", "test"} <= set(self.evaluations):
             chosen, touched = self.evaluations["validation"].metrics, self.evaluations["test"].metrics
@@ -59,7 +59,7 @@ class Judged:
 
 
 def check_adjustments(calibrate: bool, tune_thresholds: bool, multi_label: bool, learned: Collection[str] = ()) -> None:
-    """Raise `ConfigError` where there is nothing to fit a temperature or thresholds on, or no use for them."""
+    """Raise `ConfigError` if no images are left to fit a temperature or thresholds on, or if thresholds have no use."""
     for name, value in (("calibrate", calibrate), ("tune_thresholds", tune_thresholds)):
         if value and "validation" in learned:
             raise ConfigError(
@@ -82,29 +82,27 @@ def judge(
     tune_thresholds: bool = False,
     learned: Collection[str] = ("train",),
 ) -> Judged:
-    """Judge a classifier on every split that it did not learn from.
+    """Evaluate a network on every split that it was not fitted on.
 
     Args:
-        model: what is saved; with `calibrate` its logits are divided by the temperature.
-        cut: where training started from; None: from pixels.
-        inputs: (N, ...) what that layer gives for all images. Frozen features serve again, unless the model says
-            something else of the pixels.
+        model: the network that will be saved; `calibrate` divides its logits by the temperature, in place.
+        description: of the classifier.
+        cut: the layer whose frozen features training started from; None: from pixels.
+        inputs: (N, ...) output of that layer for all images, or their pixels. Frozen features are reused for the
+            evaluation unless the network's answers to the pixels differ.
+        pool: the images, their labels and their splits.
         calibrate: fit a temperature on the validation images.
-        tune_thresholds: fit a threshold for each class on the validation images; multi-label only.
-        learned: the splits that it learned from.
+        tune_thresholds: fit a threshold for each label on the validation images; multi-label only.
+        learned: the splits that the network was fitted on.
     """
     rows = {split: those for split, those in pool.rows.items() if split not in learned}
     found, agreement = _probabilities(model, cut, inputs, pool, rows)
     evaluations = {split: _evaluate(pool, split, found[split], description) for split in rows}
     calibration = None
     if calibrate:
-        calibration, evaluations = calibrated(evaluations, "validation")
-        divide_logits(model, calibration.temperature)
-        description = replace(description, temperature=calibration.temperature)
+        description, evaluations, calibration = fit_temperature(model, description, evaluations, "validation")
     if tune_thresholds:
-        cuts = evaluations["validation"].best_thresholds()
-        description = replace(description, thresholds=tuple(cuts.tolist()))
-        evaluations = {split: replace(each, thresholds=cuts) for split, each in evaluations.items()}
+        description, evaluations = fit_thresholds(description, evaluations, "validation")
     last = list(rows)[-1]
     worst = [mistake.row for mistake in evaluations[last].top_losses(SHOWN)]
     pictures = {row: np.asarray(pool.pixels[rows[last][row]]) for row in worst}
@@ -118,8 +116,8 @@ def _probabilities(
     found = {split: forward(rest, inputs, rows=those) for split, those in rows.items()}
     difference = 0.0
     for split, those in rows.items():
-        said = np.asarray(model(pool.pixels[those[:AGREE_ON]], training=False))  # so few are called, not traced
-        difference = max(difference, float(np.abs(found[split][:AGREE_ON] - said).max()))
+        expected = np.asarray(model(pool.pixels[those[:AGREE_ON]], training=False))  # too few to be worth tracing
+        difference = max(difference, float(np.abs(found[split][:AGREE_ON] - expected).max()))
     judged_from = "pixels" if cut is None or difference > AGREEMENT else "features"
     if judged_from == "pixels" and cut is not None:
         found = {split: forward(model, pool.pixels, rows=those) for split, those in rows.items()}

@@ -1,4 +1,4 @@
-"""What made a classifier: all that a run directory says of it, or the same before anything was written."""
+"""How a classifier was made: the content of its run directory, or the same from memory."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ PICTURES = "top_losses.npz"
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """What is known of a run; whatever is not is empty.
+    """What is known about a run; fields that are not known are empty.
 
     Args:
-        config: what made the run; two of equal ones end equal.
-        environment: versions, the command, what was given.
-        audit: what was in the data.
-        summary: every evaluation, the gap between them, and what calibration did.
-        search: what a search came to.
-        trials: of a search, as `Trial.to_dict` has them.
-        pictures: row of the evaluation -> (S, S, 3) pixels, of the images with the highest losses.
+        config: the resolved configuration; runs with equal configurations give equal results.
+        environment: versions, command line and arguments.
+        audit: the audit of the data.
+        summary: every evaluation, the gap between validation and test, and the effect of calibration.
+        search: the outcome of a search.
+        trials: of a search, in the form of `Trial.to_dict`.
+        pictures: row of the evaluation -> (S, S, 3) pixels, for the images with the highest losses.
     """
 
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Record:
 
     @property
     def class_counts(self) -> dict[str, int]:
-        """Class -> images of it in all splits together."""
+        """Number of images of each class, over all splits."""
         totals = dict.fromkeys(self.audit.get("class_names", ()), 0)
         for counts in self.audit.get("class_counts", {}).values():
             for name, count in counts.items():
@@ -50,7 +50,7 @@ class Record:
 
     @property
     def command(self) -> str:
-        """What was typed, if it was typed."""
+        """The command line that made it; empty if it was made from an interactive session."""
         program, *arguments = self.environment.get("command") or [""]
         name = Path(program).name
         if name in ("vggft", "vggft.exe") or Path(program).parts[-2:] == ("vggft", "__main__.py"):
@@ -59,13 +59,13 @@ class Record:
 
     @property
     def call(self) -> str:
-        """The call of `vggft.finetune` that gives the same again, with all that was chosen by itself filled in."""
+        """The `vggft.finetune` call that repeats the run, with all automatic choices filled in; empty for a search."""
         if not self.config or self.search:
             return ""
         given, config = self.environment.get("arguments", {}), self.config
 
         def shown(name: str) -> str:
-            """A path or a number as it was given; of arrays and the like only the kind is known."""
+            """A path or a number as a literal; of other objects only the type is known, so the argument's name."""
             value = given.get(name)
             is_path = isinstance(value, str) and (Path(value).exists() or len(Path(value).parts) > 1)
             return repr(value) if is_path or not isinstance(value, str) else name
@@ -87,33 +87,29 @@ class Record:
 
 
 def write_pictures(run: RunDirectory, pictures: Mapping[int, np.ndarray]) -> None:
-    """Keep the images that surprised the classifier most; only the run directory has them, no classifier file."""
+    """Keep the images with the highest losses in the run directory; classifier files do not contain images."""
     rows = list(pictures)
     run.write_arrays(PICTURES, rows=np.array(rows, np.int64), pixels=np.stack([pictures[row] for row in rows]))
 
 
 def read_record(run_dir: Path) -> Record:
-    """Read what a run directory holds.
+    """Read the record in a run directory.
 
     Raises:
         RunError: a file in it is damaged.
     """
 
-    def read(path: Path) -> dict[str, Any]:
+    def read(path: Path) -> dict[Any, Any]:
         if not path.exists():
             return {}
         try:
-            return dict(json.loads(path.read_text(encoding="utf-8")))
-        except ValueError as error:
-            raise RunError(f"{path} cannot be read ({error}). This usually occurs when a copy broke off.") from error
+            if path.suffix == ".json":
+                return dict(json.loads(path.read_text(encoding="utf-8")))
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+                return dict(zip(stored["rows"].tolist(), stored["pixels"], strict=True))
+        except Exception as error:  # whatever damaged JSON, zip or NumPy data raises
+            raise RunError(f"{path} cannot be read ({error}). The file was probably only partly copied.") from error
 
-    pictures: dict[int, np.ndarray] = {}
-    if (file := run_dir / PICTURES).exists():
-        try:
-            with np.load(file, allow_pickle=False) as stored:
-                pictures = dict(zip(stored["rows"].tolist(), stored["pixels"], strict=True))
-        except (OSError, ValueError, KeyError) as error:
-            raise RunError(f"{file} cannot be read ({error}). This usually occurs when a copy broke off.") from error
     return Record(
         config=read(run_dir / "config.json"),
         environment=read(run_dir / "environment.json"),
@@ -121,5 +117,5 @@ def read_record(run_dir: Path) -> Record:
         summary=read(run_dir / "evaluation.json"),
         search=read(run_dir / "search.json"),
         trials=tuple(read(path) for path in sorted(run_dir.glob("trials/trial_*/outcome.json"))),
-        pictures=pictures,
+        pictures=read(run_dir / PICTURES),
     )

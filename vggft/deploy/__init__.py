@@ -1,4 +1,5 @@
 """An artifact -> other runtimes: SavedModel, ONNX, LiteRT, and a small HTTP server.
 
-`export` writes and checks, `runtimes` knows each format, `server` answers requests. Begin reading with `export`.
+`export` writes and compares, `runtimes` has one writer and loader per format, `savedmodel_decoder` decodes images in a
+SavedModel, `server` answers requests, `uploads` reads them. Begin reading with `export`.
 """

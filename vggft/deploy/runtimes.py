@@ -1,4 +1,4 @@
-"""How a classifier is written for other runtimes, and how each of them is asked: SavedModel, ONNX, LiteRT."""
+"""Write and run a classifier in each export format: SavedModel, ONNX, LiteRT."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ Runtime = Callable[[np.ndarray], np.ndarray]  # (N, S, S, 3) float32 -> (N, num_
 
 
 def metadata(description: Description, precision: str) -> dict[str, Any]:
-    """What travels inside of every export: class names, and what has to be done to a picture first."""
+    """The metadata inside every export: class names, and how images have to be prepared."""
     size = description.image_size
     return description.to_dict() | {
         "precision": precision,
-        "input": f"(B, {size}, {size}, 3) float32, RGB in 0..255, upright, the whole picture squashed to a square",
+        "input": f"(B, {size}, {size}, 3) float32, RGB in 0..255, upright, the whole image squashed to a square",
         "output": f"(B, {len(description.class_names)}) float32 probabilities, in the order of class_names",
     }
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What `metadata` put into an export of any format."""
+    """Read the metadata of an export of any format."""
     path = Path(path)
     if path.is_dir():
         text = (path / "assets.extra" / MEMBER).read_text(encoding="utf-8")
@@ -49,7 +49,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def write_saved_model(model: keras.Model, description: Description, inside: dict[str, Any], folder: Path) -> None:
-    """Two signatures: `serving_default` takes pixels, `serve_bytes` the bytes of JPEG and PNG files."""
+    """Write a SavedModel with the signatures `serving_default` for pixels and `serve_bytes` for JPEG and PNG files."""
     size, names = description.image_size, tf.constant(description.class_names)
     module = tf.Module()
     module.weights = [variable.value for variable in model.variables]
@@ -72,8 +72,8 @@ def write_saved_model(model: keras.Model, description: Description, inside: dict
 
 
 def open_saved_model(folder: Path) -> Runtime:
-    """By `tf.saved_model`, from pixels."""
-    loaded = tf.saved_model.load(str(folder))  # has to outlive its signatures
+    """Load a SavedModel; it runs on pixels."""
+    loaded = tf.saved_model.load(str(folder))  # must stay alive as long as its signatures
     signature = loaded.signatures["serving_default"]
 
     def run(pixels: np.ndarray) -> np.ndarray:
@@ -84,7 +84,7 @@ def open_saved_model(folder: Path) -> Runtime:
 
 
 def saved_model_of_files(folder: Path, files: Sequence[Path]) -> list[np.ndarray | None]:
-    """The probabilities that `serve_bytes` gives for files; None for one that its graph cannot decode."""
+    """Run `serve_bytes` on files: (num_classes,) probabilities each, or None if the graph cannot decode the file."""
     loaded = tf.saved_model.load(str(folder))
     found: list[np.ndarray | None] = []
     for file in files:
@@ -97,7 +97,7 @@ def saved_model_of_files(folder: Path, files: Sequence[Path]) -> list[np.ndarray
 
 
 def write_onnx(model: keras.Model, description: Description, inside: dict[str, Any], path: Path) -> None:
-    """By tf2onnx; input `image`, output `probabilities`, any number of images."""
+    """Write by tf2onnx: input `image`, output `probabilities`, any batch size."""
     import onnx
     import tf2onnx
 
@@ -116,7 +116,7 @@ def write_onnx(model: keras.Model, description: Description, inside: dict[str, A
 
 
 def open_onnx(path: Path) -> Runtime:
-    """By ONNX Runtime."""
+    """Load by ONNX Runtime."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -126,7 +126,13 @@ def open_onnx(path: Path) -> Runtime:
 def write_litert(
     model: keras.Model, description: Description, inside: dict[str, Any], path: Path, precision: str, pixels: np.ndarray
 ) -> None:
-    """By TensorFlow's converter; class names and the rest are a zip at the end, as is the custom of such files."""
+    """Write by TensorFlow's converter; the metadata is appended as a zip, the convention for such files.
+
+    Args:
+        model, description, inside, path: as for the other formats.
+        precision: `"float32"`, `"float16"` or `"int8"`.
+        pixels: (N, S, S, 3) images that int8 is calibrated on.
+    """
     with tempfile.TemporaryDirectory() as folder:
         write_saved_model(model, description, inside, Path(folder) / "model")
         converter = tf.lite.TFLiteConverter.from_saved_model(
@@ -146,7 +152,7 @@ def write_litert(
 
 
 def open_litert(path: Path) -> Runtime:
-    """By the LiteRT interpreter."""
+    """Load by the LiteRT interpreter."""
     from ai_edge_litert.interpreter import Interpreter
 
     runner = Interpreter(str(path)).get_signature_runner("serving_default")
@@ -154,5 +160,5 @@ def open_litert(path: Path) -> Runtime:
 
 
 def _batches(pixels: np.ndarray) -> Iterator[np.ndarray]:
-    """Few at a time, and the last of another number: a runtime that takes only one shape fails here."""
+    """Split into batches of 16, of which the last may be smaller: a runtime with a fixed batch size would fail."""
     return (pixels[start : start + 16] for start in range(0, len(pixels), 16))

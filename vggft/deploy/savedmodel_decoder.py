@@ -1,7 +1,7 @@
-"""Decode JPEG and PNG files within a TensorFlow graph, to the very pixels that `images.read_image` gives.
+"""Decode JPEG and PNG files in a TensorFlow graph, to exactly the pixels that `data.reading.read_image` returns.
 
-A SavedModel then takes files, with no Python beside it. Everything is done as Pillow does it, whole numbers included:
-the smaller scale that a large JPEG is decoded at, EXIF orientation, transparency on white, and the resizing.
+With this a SavedModel accepts files without any Python code. Everything follows Pillow down to its integer rounding:
+the reduced scale at which a large JPEG is decoded, EXIF orientation, transparency on white, and resizing.
 """
 
 from __future__ import annotations
@@ -13,25 +13,26 @@ import tensorflow as tf
 
 from ..data.reading import BOMB_PIXELS, DRAFT_FACTOR, MIN_SIDE
 
-PRECISION = 22  # bits of Pillow's weights
-# From version 13 Pillow begins with the height where that takes more off; rounded in between, it is not the same.
+PRECISION = 22  # bits of Pillow's fixed-point weights
+# From version 13 on, Pillow resizes the height first if that saves more work; as it rounds in between, order matters.
 TALL_FIRST = int(PIL.__version__.split(".")[0]) >= 13
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-ORIENTATION = 0x0112  # the tag in EXIF
+ORIENTATION = 0x0112  # EXIF tag
 
 
 def decode(data: Any, image_size: int) -> Any:
-    """The bytes of a JPEG or PNG file as (S, S, 3) float32 RGB in 0..255, upright and squashed to a square.
+    """Decode a JPEG or PNG file to (S, S, 3) float32 RGB in 0..255, upright and squashed to a square.
 
     Args:
-        data: a scalar string tensor.
+        data: the bytes of the file, a scalar string tensor.
+        image_size: side in pixels, S.
 
     Raises:
-        tf.errors.InvalidArgumentError: another format, CMYK, less than 32 px a side, or a decompression bomb.
+        tf.errors.InvalidArgumentError: another format, CMYK, less than 32 px per side, or a decompression bomb.
     """
     is_jpeg, is_png = tf.strings.substr(data, 0, 3) == JPEG, tf.strings.substr(data, 0, 8) == PNG
-    # Without the bytes themselves: TensorFlow fails to put them into its message.
-    expected = ["expected the bytes of a JPEG or PNG file; received others, so many:", tf.strings.length(data)]
+    # The message has the number of bytes only, since TensorFlow cannot print the bytes themselves.
+    expected = ["expected the bytes of a JPEG or PNG file; number of bytes received:", tf.strings.length(data)]
     known = tf.debugging.Assert(is_jpeg | is_png, expected)
     with tf.control_dependencies([known]):
         image, orientation = tf.cond(is_jpeg, lambda: _jpeg(data, image_size), lambda: _png(data))
@@ -40,7 +41,7 @@ def decode(data: Any, image_size: int) -> Any:
 
 
 def resize(image: Any, image_size: int) -> Any:
-    """(H, W, 3) whole numbers to (S, S, 3) float64 ones, by Pillow's bilinear filter, which widens when it shrinks."""
+    """Resize (H, W, 3) integers to (S, S, 3) integers as float64, by Pillow's antialiasing bilinear filter."""
     height, width = tf.shape(image)[0], tf.shape(image)[1]
 
     def across(image: Any) -> Any:
@@ -55,7 +56,7 @@ def resize(image: Any, image_size: int) -> Any:
 
 
 def _weights(size: Any, image_size: int) -> Any:
-    """(S, size) float64: how much each pixel of a line counts for each new one, in units of 2 ** -22."""
+    """(S, size) float64 weights of the pixels of a line in each new pixel, in units of 2 ** -22."""
     size = tf.cast(size, "float64")
     scale = size / image_size
     widened = tf.maximum(scale, tf.ones_like(scale))
@@ -73,7 +74,7 @@ def _rounded(sums: Any) -> Any:
 def _checked(height: Any, width: Any) -> list[Any]:
     side, pixels = tf.minimum(height, width), tf.cast(height, "int64") * tf.cast(width, "int64")
     return [
-        tf.debugging.Assert(side >= MIN_SIDE, [f"expected at least {MIN_SIDE} px a side; received", width, height]),
+        tf.debugging.Assert(side >= MIN_SIDE, [f"expected at least {MIN_SIDE} px per side; received", width, height]),
         tf.debugging.Assert(pixels <= BOMB_PIXELS, [f"expected at most {BOMB_PIXELS} pixels; received", width, height]),
     ]
 
@@ -104,7 +105,7 @@ def _png(data: Any) -> tuple[Any, Any]:
     def eight_bits() -> Any:
         image = tf.cast(tf.io.decode_png(data, channels=4), "int32")
         colour, alpha = image[..., :3], image[..., 3:]
-        # Where nothing is transparent, alpha has the bits of the file.
+        # If nothing is transparent, alpha has the bit depth of the file.
         opaque = ~clear & tf.reduce_all(alpha == 2**bits - 1)
         return _on_white(colour, tf.where(opaque, 255, alpha))
 
@@ -119,20 +120,20 @@ def _grey16(data: Any) -> Any:
 
 
 def _on_white(colour: Any, alpha: Any) -> Any:
-    """(H, W, 3) and (H, W, 1) on white, by the whole numbers of Pillow's `alpha_composite`."""
+    """Composite (H, W, 3) with alpha (H, W, 1) on white, by the integer arithmetic of Pillow's `alpha_composite`."""
     total = colour * alpha * 128 + 255 * 128 * (255 - alpha) + 128 * 128
     return tf.cast((total // 256 + total) // 256 // 128, "uint8")
 
 
 def _number(raw: Any, at: Any, count: int, little: Any = False) -> Any:
-    """Of so many bytes, in the order of the file; what lies outside of it is 0."""
+    """The unsigned integer of `count` bytes at `at`, big-endian unless `little`; 0 beyond the end of the file."""
     each = [tf.gather(raw, tf.clip_by_value(at + i, 0, tf.size(raw) - 1)) for i in range(count)]
     forward = tf.add_n([byte * 256**i for i, byte in enumerate(each)])
     return tf.where(little, forward, tf.add_n([byte * 256 ** (count - 1 - i) for i, byte in enumerate(each)]))
 
 
 def _raw(data: Any) -> Any:
-    """The bytes of a file as int32, and zeros behind them."""
+    """The bytes of a file as int32, padded with zeros."""
     return tf.concat([tf.cast(tf.io.decode_raw(data, "uint8"), "int32"), tf.zeros(16, "int32")], axis=0)
 
 
@@ -141,7 +142,7 @@ def _is(raw: Any, at: Any, mark: bytes) -> Any:
 
 
 def _segment(raw: Any) -> Any:
-    """Where the EXIF of a JPEG begins, or -1. By its segments: what a comment or a second picture says is not it."""
+    """Offset of the EXIF data of a JPEG, or -1; found segment by segment, so that comments do not mislead it."""
 
     def goes_on(at: Any, found: Any) -> Any:
         marker = _number(raw, at + 1, 1)
@@ -156,7 +157,7 @@ def _segment(raw: Any) -> Any:
 
 
 def _chunk(raw: Any, mark: bytes) -> Any:
-    """Where what a chunk of a PNG holds begins, or -1."""
+    """Offset of the content of a PNG chunk, or -1."""
 
     def goes_on(at: Any, found: Any) -> Any:
         return (found < 0) & (at >= 0) & (at < tf.size(raw) - 16)
@@ -169,9 +170,9 @@ def _chunk(raw: Any, mark: bytes) -> Any:
 
 
 def _orientation(raw: Any, start: Any) -> Any:
-    """1 to 8, as the EXIF that begins there says; 1 where it says nothing."""
+    """The EXIF orientation, 1 to 8, from the EXIF data at `start`; 1 if there is none."""
     there = start >= 0
-    start = tf.where(there & _is(raw, start, b"Exif\0\0"), start + 6, start)  # of the TIFF within
+    start = tf.where(there & _is(raw, start, b"Exif\0\0"), start + 6, start)  # of the TIFF header
     little = _is(raw, start, b"I")
     whole = there & (_number(raw, start + 2, 2, little) == 42)
     directory = start + _number(raw, start + 4, 4, little)
@@ -184,7 +185,7 @@ def _orientation(raw: Any, start: Any) -> Any:
 
 
 def _upright(image: Any, orientation: Any) -> Any:
-    """(H, W, 3), turned and mirrored as EXIF's orientation asks for."""
+    """Rotate and mirror (H, W, 3) as the EXIF orientation says."""
     turned = tf.cond(orientation >= 5, lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
     upside_down = tf.reduce_any(orientation == [3, 4, 7, 8])
     mirrored = tf.reduce_any(orientation == [2, 3, 6, 7])

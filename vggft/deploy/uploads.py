@@ -1,4 +1,4 @@
-"""What a client sends: a picture as the body of a request or in a form, in memory only, within limits."""
+"""Read and decode uploads: an image as the body of a request or in a form, in memory only and within limits."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 MEGABYTE = 2**20
-MAX_PIXELS = 48 * 2**20  # 8192 x 6144: the most that common cameras make; one such, in 16-bit greys, decodes in 1 GB
-LINGER = 8  # times the limit that is still read, and dropped, of a body that is too large
+MAX_UPLOAD_PIXELS = 48 * 2**20  # 8192 x 6144, the largest of common cameras; in 16-bit grey it takes 1 GB to decode
+LINGER = 8  # of a body that is too large, this many times the limit is still read and dropped
 
 
 class RefusedError(Exception):
-    """A request that cannot be answered: a status of HTTP from 400 to 499, and a sentence for the client."""
+    """A request that is refused with an HTTP status from 400 to 499 and a sentence for the client."""
 
     def __init__(self, status: int, detail: str):
         super().__init__(detail)
@@ -32,7 +32,7 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Decoded:
-    """A picture as the network sees it, and, if it is to be explained, as a person does."""
+    """An image as the network sees it and, if it is to be explained, as people see it."""
 
     pixels: np.ndarray  # (S, S, 3) uint8
     size: tuple[int, int]  # width and height in px, upright
@@ -41,20 +41,20 @@ class Decoded:
 
 
 async def read_picture(request: Request, max_bytes: int) -> bytes:
-    """The bytes of the picture that a request brings, raw or as one file of a form, in memory.
+    """Read the image in a request, the raw body or one file of a form, into memory.
 
     Raises:
-        RefusedError: 400 there is none, 413 it is too large.
+        RefusedError: 400 if there is none, 413 if it is too large.
     """
     is_form = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
-    most = max_bytes + (16 * 1024 if is_form else 0)  # what is around the file in a form
+    most = max_bytes + (16 * 1024 if is_form else 0)  # a form adds headers and boundaries
     body, declared = bytearray(), int(request.headers.get("content-length", 0))
     too_large = RefusedError(
         413,
-        f"The picture is larger than {max_bytes / MEGABYTE:.3g} MB, the limit of this server; send a smaller one, or"
-        " start it with a larger --max-megabytes.",
+        f"The image is larger than {max_bytes / MEGABYTE:.3g} MB, the limit of this server: send a smaller one, or"
+        " start the server with a larger --max-megabytes.",
     )
-    if declared > most and "expect" in request.headers:  # the client waits for our word before it sends
+    if declared > most and "expect" in request.headers:  # the client waits for permission before it sends
         raise too_large
     received = 0
     async for chunk in request.stream():
@@ -63,20 +63,20 @@ async def read_picture(request: Request, max_bytes: int) -> bytes:
             body += chunk
         elif received > LINGER * max_bytes:
             break
-        else:  # read and drop: a client that is cut off while it sends may never see the answer
+        else:  # read and drop: a client whose connection is closed while it sends may never see the answer
             body.clear()
     if max(received, declared) > most:
         raise too_large
     data = await file_of_form(request, bytes(body)) if is_form else bytes(body)
     if not data:
-        raise RefusedError(400, "The request is empty: send the bytes of a picture, or a form with it as file.")
+        raise RefusedError(400, "The request is empty: send the bytes of an image, or a form with one image file.")
     if len(data) > max_bytes:
         raise too_large
     return data
 
 
 async def file_of_form(request: Request, body: bytes) -> bytes:
-    """The one file in a form. Starlette would write it to the disk from 1 MB on, unless told not to."""
+    """The one file in a form. By default, Starlette would write files from 1 MB on to disk."""
     from starlette.datastructures import UploadFile
     from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -88,25 +88,25 @@ async def file_of_form(request: Request, body: bytes) -> bytes:
     try:
         form = await parser.parse()
     except (MultiPartException, KeyError, UnicodeError) as error:
-        raise RefusedError(400, f"The form cannot be read ({error}): send it with one picture as file.") from error
+        raise RefusedError(400, f"The form cannot be read ({error}): send one with one image file.") from error
     try:
         files = [value for value in form.values() if isinstance(value, UploadFile)]
         if not files:
-            raise RefusedError(400, "The form holds no file: send it with one picture as file.")
+            raise RefusedError(400, "The form contains no file: send one with one image file.")
         return bytes(await files[0].read())
     finally:
         await form.close()
 
 
 def pixels_of(data: bytes) -> int:
-    """How many pixels the header promises; 0 where it is damaged, which decoding says better.
+    """Number of pixels according to the header; 0 if it is damaged, which decoding reports better.
 
     Raises:
-        RefusedError: 415 it is no image.
+        RefusedError: 415 if it is not an image.
     """
     if sniff(data[:16]) is None:
         try:
-            read_image(data, name="The picture")
+            read_image(data, name="The image")
         except DataError as error:
             raise RefusedError(415, str(error)) from None
     width = height = 0
@@ -116,13 +116,13 @@ def pixels_of(data: bytes) -> int:
 
 
 def decode(data: bytes, image_size: int, explain: bool) -> Decoded:
-    """Decode a picture as `Classifier.predict` does.
+    """Decode an image as `Classifier.predict` does.
 
     Raises:
-        RefusedError: 422 it cannot be used.
+        RefusedError: 422 if it cannot be used.
     """
     try:
-        found = read_image(data, image_size, "The picture", MAX_PIXELS)
+        found = read_image(data, image_size, "The image", MAX_UPLOAD_PIXELS)
         return Decoded(found.pixels, found.size, found.format, shown(data) if explain else None)
     except DataError as error:
         raise RefusedError(422, str(error)) from None

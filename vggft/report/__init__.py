@@ -1,5 +1,5 @@
-"""An artifact -> pages that people look at: the HTML report and the model card.
+"""An artifact -> what people read: the HTML report, its plots, and the model card.
 
-`sections` collects what the report shows, `plots` draws it, `report` and `card` write the files. Begin reading with
-`report`.
+`report` writes the page, `sections` collects what it shows, `plots` draws, `card` writes the model card.
+Begin reading with `report`.
 """

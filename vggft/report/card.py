@@ -1,4 +1,4 @@
-"""The model card, `MODEL_CARD.md`: what a classifier is for and how it does, in the form that model hubs read."""
+"""The model card, `MODEL_CARD.md`: intended use and results of a classifier, in the format of model hubs."""
 
 from __future__ import annotations
 
@@ -6,53 +6,47 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..artifact.artifact import Artifact
 from ..display import render
 from ..evaluation.calibration import calibration_text
 from ..network.weights import PRESETS
 from ..run import write_whole
 
-if TYPE_CHECKING:
-    from ..classifier import Classifier
-
-# A metric -> what hubs call it.
+# Our name of a metric -> that of model hubs.
 HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "roc_auc": "roc_auc", "mcc": "matthews_correlation"}
 
 
-def write_card(classifier: Classifier, path: str | os.PathLike[str]) -> Path:
+def write_card(artifact: Artifact, path: str | os.PathLike[str]) -> Path:
     """Write the model card of a classifier."""
     path = Path(path)
-    write_whole(path, card(classifier))
+    write_whole(path, card(artifact))
     return path
 
 
-def card(classifier: Classifier) -> str:
-    """The model card as Markdown, its data in front as YAML."""
-    record, description, evaluation = classifier.record, classifier.description, classifier.evaluation
+def card(artifact: Artifact) -> str:
+    """The model card: Markdown after a YAML front matter."""
+    record, description, evaluation = artifact.record, artifact.description, artifact.evaluation
     preset = PRESETS.get(description.backbone)
     arguments = record.environment.get("arguments", {})
     name = data_name(arguments)
-    call = record.call  # where things lie here is nobody's business
+    call = record.call  # without the folders of this machine
     for given in (arguments.get(each) for each in ("dataset", "validation", "test", "backbone")):
         if isinstance(given, str):
             call = call.replace(repr(given), repr(Path(given).name))
     title = f"VGG16 for {name}" if name else f"VGG16 of {len(description.class_names)} classes"
     return render(
         "model_card.md",
-        front=front(classifier, title, name or "own images"),
-        title=plain(title),
-        about=f"An image classifier, fine-tuned from {plain(description.backbone)} by vggft.",
-        classes=[plain(each) for each in description.class_names],
+        plain=plain,
+        front=front(artifact, title, name or "own images"),
+        title=title,
         description=description,
         audit=record.audit,
         splits=record.config.get("splits", {}),
-        counts=[(plain(each), count) for each, count in record.class_counts.items()],
+        counts=record.class_counts,
         evaluation=evaluation,
-        rows=() if evaluation is None else [{**vars(row), "name": plain(row.name)} for row in evaluation.per_class],
-        confused=()
-        if evaluation is None
-        else [(plain(a), plain(b), count) for a, b, count in evaluation.most_confused()],
+        confused=[(plain(a), plain(b), n) for a, b, n in evaluation.most_confused()] if evaluation else (),
         calibration=calibration_text(record.summary.get("calibration"), description.temperature),
         licence=preset.licence if preset else "",
         versions=record.environment.get("versions") or description.versions,
@@ -61,47 +55,39 @@ def card(classifier: Classifier) -> str:
     )
 
 
-def front(classifier: Classifier, title: str, data: str) -> str:
-    """The YAML in front; values are written as JSON, which is YAML too, so that no name can break out of it."""
-    evaluation, preset = classifier.evaluation, PRESETS.get(classifier.description.backbone)
+def front(artifact: Artifact, title: str, data: str) -> str:
+    """The YAML front matter. Values are written as JSON, which is valid YAML, so that no name can break out of it."""
+    evaluation, preset = artifact.evaluation, PRESETS.get(artifact.description.backbone)
     fields: dict[str, Any] = {
         "library_name": "keras",
         "pipeline_tag": "image-classification",
         "tags": ["image-classification", "vgg16", "vggft", "keras"],
     }
-    if preset is not None:  # what is made of it stays under it
+    if preset is not None:  # of the weights, which also covers what is derived from them
         fields["license"] = preset.spdx.lower()
     if evaluation is not None:
-        found = evaluation.metrics
         metrics = [
             {"type": hub, "name": name, "value": round(value, 4)}
             for name, hub in HUB_METRICS.items()
-            if (value := found.get(name)) is not None
+            if (value := evaluation.metrics.get(name)) is not None
         ]
         fields["metrics"] = [each["type"] for each in metrics]
-        fields["model-index"] = [
-            {
-                "name": title,
-                "results": [
-                    {
-                        "task": {"type": "image-classification"},
-                        "dataset": {"type": "imagefolder", "name": data, "split": evaluation.split},
-                        "metrics": metrics,
-                    }
-                ],
-            }
-        ]
+        result = {
+            "task": {"type": "image-classification"},
+            "dataset": {"type": "imagefolder", "name": data, "split": evaluation.split},
+            "metrics": metrics,
+        }
+        fields["model-index"] = [{"name": title, "results": [result]}]
     return "".join(f"{name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in fields.items())
 
 
 def data_name(arguments: Mapping[str, Any]) -> str:
-    """What the images are called: the last part of their path."""
+    """The name of the dataset: the last part of its path."""
     given = arguments.get("dataset")
     return Path(given).stem if isinstance(given, str) and len(Path(given).parts) > 1 else ""
 
 
 def plain(text: str) -> str:
-    """A name as text in Markdown, also inside of a table."""
-    for mark in "\\`*_{}[]<>#|":
-        text = text.replace(mark, f"\\{mark}" if mark not in "<>" else {"<": "&lt;", ">": "&gt;"}[mark])
-    return " ".join(text.split())
+    """A name as plain text in Markdown, also within a table."""
+    escapes: dict[str, Any] = {mark: f"\\{mark}" for mark in "\\`*_{}[]#|"} | {"<": "&lt;", ">": "&gt;"}
+    return " ".join(text.translate(str.maketrans(escapes)).split())

@@ -1,4 +1,4 @@
-"""Pictures of how a classifier learned and how it does, by scikit-learn's displays; SVG for light and dark pages."""
+"""Plots of training and evaluation, by scikit-learn's Display classes, as SVG for light and dark pages."""
 
 from __future__ import annotations
 
@@ -19,49 +19,43 @@ from ..evaluation.evaluation import Evaluation
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-INK = "#0a0b0c"  # a colour that nothing else has: the page's own is put in its place
-WIDTH = 4.8  # inches: on a phone its letters can still be read
-DIGITS = 20  # classes, up to which a confusion matrix has its numbers written in
-CURVES = 8  # classes, up to which each has a curve
-NOT_DRAWN = ("tuner/",)  # hyperparameters of Hyperband itself
+INK = "#0a0b0c"  # a colour that nothing else has, to be replaced by the text colour of the page
+WIDTH = 4.8  # inches; text stays legible on a phone
+DIGITS = 20  # largest number of classes for which a confusion matrix shows its counts
+CURVES = 8  # largest number of classes for which each has a curve
+NOT_DRAWN = ("tuner/",)  # prefix of the hyperparameters that Hyperband itself adds
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Drawn in `INK` on nothing, and the same bytes for the same numbers."""
+    """Draw in `INK` on a transparent ground, and give the same bytes for the same numbers."""
     import matplotlib as mpl
 
-    ink = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
-    with (
-        warnings.catch_warnings(),
-        mpl.rc_context(
-            {
-                **ink,
-                "font.size": 9,
-                "axes.spines.top": False,
-                "axes.spines.right": False,
-                "axes.titlesize": 10,
-                "grid.color": INK,
-                "grid.alpha": 0.15,
-                "legend.frameon": False,
-                "svg.fonttype": "none",  # the reader's fonts, which have every script that the reader can read
-                "svg.hashsalt": "vggft",
-            }
-        ),
-    ):
+    inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color")
+    settings: dict[str, Any] = dict.fromkeys(inked, INK) | {
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titlesize": 10,
+        "grid.alpha": 0.15,
+        "legend.frameon": False,
+        "svg.fonttype": "none",  # text stays text, in the fonts of the reader, which cover the reader's scripts
+        "svg.hashsalt": "vggft",
+    }
+    with warnings.catch_warnings(), mpl.rc_context(settings):
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
         yield
 
 
 def new_figure(width: float = WIDTH, height: float = 3.4) -> Figure:
-    """Of matplotlib, without pyplot, which keeps what it draws."""
+    """Create a matplotlib figure without pyplot, which would keep it alive."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def svg(figure: Figure) -> str:
-    """A figure as the `src` of an `<img>`, whose ink follows the page: dark on light, light on dark, dark in print."""
+    """A figure as the `src` of an `<img>`; text and lines are dark on light pages and in print, light on dark pages."""
     file = io.StringIO()
     figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = file.getvalue()
@@ -72,7 +66,7 @@ def svg(figure: Figure) -> str:
 
 
 def learning_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
-    """Loss and accuracy over epochs, phase after phase; a dot marks the epoch whose weights were kept."""
+    """Plot accuracy and loss over the epochs of all phases; a dot marks the epoch whose weights were kept."""
     figure = new_figure(height=4.4)
     epochs = np.arange(1, len(history) + 1)
     starts = [i for i, row in enumerate(history) if i == 0 or row["phase"] != history[i - 1]["phase"]]
@@ -90,7 +84,7 @@ def learning_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
         axes.set_ylabel(metric)
         axes.grid()
     for i, start in enumerate(starts):
-        close = i and start - starts[i - 1] < 0.3 * len(history)  # one above the other
+        close = i and start - starts[i - 1] < 0.3 * len(history)  # stack the labels
         at, coordinates = (start + 0.5, 1.12 if close else 1.02), ("data", "axes fraction")
         panels[0].annotate(str(history[start]["phase"]), at, xycoords=coordinates, fontsize=8, annotation_clip=False)
     panels[0].legend(loc="best")
@@ -100,7 +94,7 @@ def learning_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def confusion(evaluation: Evaluation) -> Figure:
-    """True class by predicted class: numbers up to 20 classes, the share of each true class as colour beyond."""
+    """Plot true against predicted classes: counts for up to 20 classes, beyond that shares of each true class."""
     names, classes = [short(name) for name in evaluation.class_names], len(evaluation.class_names)
     matrix = evaluation.confusion_matrix
     many = classes > DIGITS
@@ -117,7 +111,7 @@ def confusion(evaluation: Evaluation) -> Figure:
     return figure
 
 
-# kind -> scikit-learn's display, the score that tells the lowest classes, and what the axes are called
+# kind -> scikit-learn's Display class, the score by which classes are selected, and the axis labels
 RANKING = {
     "roc": (sk.RocCurveDisplay, "roc_auc", "false positive rate", "true positive rate"),
     "precision_recall": (sk.PrecisionRecallDisplay, "average_precision", "recall", "precision"),
@@ -125,10 +119,11 @@ RANKING = {
 
 
 def ranking(evaluation: Evaluation, kind: str) -> Figure:
-    """A curve for each class against the rest; of many classes those with the lowest score.
+    """Plot a curve for each class against the rest; if there are many, for those with the lowest scores.
 
     Args:
-        kind: of `RANKING`.
+        evaluation: what is plotted.
+        kind: a key of `RANKING`.
     """
     display, score, x, y = RANKING[kind]
     figure = new_figure(height=4.8)
@@ -141,13 +136,13 @@ def ranking(evaluation: Evaluation, kind: str) -> Figure:
     axes.grid()
     if (legend := axes.get_legend()) is not None:
         legend.remove()
-    if axes.get_legend_handles_labels()[0]:  # below, where no curve is
+    if axes.get_legend_handles_labels()[0]:  # below the axes, where it hides no curve
         figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     return figure
 
 
 def reliability(evaluation: Evaluation) -> Figure:
-    """Accuracy against confidence, and how many predictions there are of each."""
+    """Plot accuracy against confidence, and the number of predictions by confidence."""
     found = evaluation.reliability
     there = found.images > 0
     figure = new_figure(height=4.2)
@@ -159,7 +154,7 @@ def reliability(evaluation: Evaluation) -> Figure:
             line.set_color(INK)
     upper.legend(loc="upper left")
     upper.set_xlabel("")
-    upper.set_ylabel("share that is right")
+    upper.set_ylabel("accuracy")
     upper.set_aspect("auto")
     edges = np.linspace(0, 1, len(found.images) + 1)
     lower.bar(edges[:-1], found.images, width=np.diff(edges), align="edge", color="tab:blue", alpha=0.6)
@@ -171,19 +166,19 @@ def reliability(evaluation: Evaluation) -> Figure:
 
 
 def hyperparameters(given: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The names of what was drawn in trials that have a score."""
+    """The names of the hyperparameters that trials with a score have."""
     names = (name for trial in given if trial["score"] is not None for name in trial["hyperparameters"])
     return [name for name in dict.fromkeys(names) if not name.startswith(NOT_DRAWN)]
 
 
 def trials(given: Sequence[Mapping[str, Any]], best: str, label: str, only: str | None = None) -> Figure:
-    """Scores against each hyperparameter, a panel each; the best is marked in all.
+    """Plot scores against each hyperparameter, one panel each; the best trial is ringed.
 
     Args:
-        given: of `Trial.to_dict`.
-        best: the number of the best.
-        label: of the score.
-        only: one hyperparameter; None is all.
+        given: trials in the form of `Trial.to_dict`.
+        best: the `trial_id` of the best trial.
+        label: of the score axis.
+        only: plot just this hyperparameter.
     """
     from matplotlib.ticker import NullFormatter
 
@@ -200,7 +195,7 @@ def trials(given: Sequence[Mapping[str, Any]], best: str, label: str, only: str 
             values = [str(value) for value in values]
         elif min(values) > 0 and max(values) >= 10 * min(values):
             axes.set_xscale("log")
-            axes.xaxis.set_minor_formatter(NullFormatter())  # they would lie on each other
+            axes.xaxis.set_minor_formatter(NullFormatter())  # they would overlap
         scores = [trial["score"] for trial in with_it]
         axes.scatter(values, scores, s=18, alpha=0.7)
         for value, trial in zip(values, with_it, strict=True):
@@ -216,14 +211,14 @@ def trials(given: Sequence[Mapping[str, Any]], best: str, label: str, only: str 
 
 
 def short(name: str, most: int = 18) -> str:
-    """A class's name as it fits beside an axis. Dollars are text, not mathematics."""
+    """Shorten a class name to fit beside an axis, and escape dollar signs, which matplotlib takes for formulas."""
     return (name if len(name) <= most else name[: most - 1] + "…").replace("$", r"\$")
 
 
 def _shown_classes(evaluation: Evaluation, scores: Iterable[float | None]) -> Iterator[tuple[int, np.ndarray]]:
-    """Which classes have a curve, and which images are of each."""
+    """Yield the classes that get a curve, each with (N,) whether an image belongs to it."""
     known = sorted((score, c) for c, score in enumerate(scores) if score is not None)
     if len(evaluation.class_names) == 2 and not evaluation.multi_label:
-        known = [each for each in known if each[1] == 1]  # the other one's mirrors it
+        known = [each for each in known if each[1] == 1]  # the curve of the other class mirrors it
     for c in sorted(c for _, c in known[:CURVES]):
         yield c, evaluation.labels[:, c] if evaluation.multi_label else evaluation.labels == c

@@ -1,0 +1,64 @@
+"""The classifier file: one saved by an earlier version, damage, and what the public classifier is made of."""
+
+from __future__ import annotations
+
+import ast
+import gc
+import weakref
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import vggft
+from vggft import classifier
+from vggft.artifact.artifact import Artifact
+from vggft.network.description import Description, build
+
+FILES = Path(__file__).parent / "files"
+
+
+def test_a_classifier_saved_by_0_1_0_before_the_move_loads_and_predicts_the_same() -> None:
+    """By `vggft.load` and by plain Keras. Blocks 1 to 4 were frozen; it was calibrated and evaluated on test images."""
+    loaded = vggft.load(FILES / "classifier_0.1.0.keras")
+    plain = keras.models.load_model(FILES / "classifier_0.1.0.keras")
+    with np.load(FILES / "classifier_0.1.0_predictions.npz") as stored:
+        images, expected = stored["images"], stored["probabilities"]
+    np.testing.assert_allclose(loaded.predict(images), expected, atol=1e-6)
+    np.testing.assert_allclose(plain.predict(images.astype("float32"), verbose=0), expected, atol=1e-6)
+    description, evaluation = loaded.description, loaded.evaluation
+    assert description.frozen == ("block1", "block2", "block3", "block4") and description.temperature != 1
+    assert evaluation is not None and evaluation.split == "test" and len(evaluation.labels) == 24
+    assert evaluation["accuracy"] == pytest.approx((evaluation.predictions == evaluation.labels).mean())
+    assert {row["phase"] for row in loaded.history} == {"head", "blocks and head"}
+    assert len(loaded.seen) == 96 and loaded.record.config == {}
+
+
+def test_loading_imports_nothing_that_only_other_methods_need() -> None:
+    tree = ast.parse(Path(classifier.__file__).read_text(encoding="utf-8"))
+    imported = {node.module for node in tree.body if isinstance(node, ast.ImportFrom) and node.level}
+    assert imported == {"artifact.artifact", "data.arrays"}
+
+
+def test_the_classifier_adds_methods_and_no_state() -> None:
+    description = Description(("a", "b"), 32, width=1 / 16)
+    artifact, public = (kind(build(description), description) for kind in (Artifact, vggft.Classifier))
+    assert vars(artifact).keys() == vars(public).keys()
+    assert repr(artifact) == "<Artifact of 2 classes at 32 px on vgg16_imagenet>"
+    assert repr(public) == "<Classifier of 2 classes at 32 px on vgg16_imagenet>"
+
+
+def test_halves_of_the_network_end_with_their_artifact() -> None:
+    """They were once in a cache of the module, which kept networks alive."""
+    description = Description(("a", "b"), 32, width=1 / 16)
+    artifact = Artifact(build(description), description)
+    upper, lower = artifact.halves("block5")
+    assert artifact.halves("block5") == (upper, lower)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("float32")
+    logits = keras.Model(artifact.keras_model.input, artifact.keras_model.get_layer("logits").output)(pixels)
+    np.testing.assert_allclose(lower(upper(pixels)), logits, atol=1e-5)
+    alive = [weakref.ref(each) for each in (artifact, artifact.keras_model, upper)]
+    del artifact, upper, lower
+    gc.collect()
+    assert [each() for each in alive] == [None] * 3

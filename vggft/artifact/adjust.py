@@ -1,0 +1,79 @@
+"""Adjust a finished classifier on held-out images: one temperature for its logits, a threshold for each label."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import keras
+
+from ..errors import ConfigError
+from ..evaluation.calibration import Calibration
+from ..evaluation.evaluation import Evaluation, calibrated
+from ..network.description import Description
+from ..network.head import divide_logits
+from .artifact import LEARNED_FROM, Artifact
+
+Evaluations = Mapping[str, Evaluation]  # by split
+
+
+def fit_temperature(
+    model: keras.Model, description: Description, evaluations: Evaluations, split: str
+) -> tuple[Description, dict[str, Evaluation], Calibration]:
+    """Fit a temperature (arXiv:1706.04599) on one split, and divide the logits of the network by it, in place.
+
+    Returns:
+        The description and the evaluations as they are afterwards, and what changed.
+    """
+    calibration, after = calibrated(evaluations, split)
+    divide_logits(model, calibration.temperature)
+    description = replace(description, temperature=description.temperature * calibration.temperature)
+    return description, after, calibration
+
+
+def fit_thresholds(
+    description: Description, evaluations: Evaluations, split: str
+) -> tuple[Description, dict[str, Evaluation]]:
+    """Choose for each label the threshold with the highest F1 on one split.
+
+    Returns:
+        The description and the evaluations as they are with these thresholds.
+    """
+    cuts = evaluations[split].best_thresholds()
+    after = {name: replace(each, thresholds=cuts) for name, each in evaluations.items()}
+    return replace(description, thresholds=tuple(cuts.tolist())), after
+
+
+def calibrate(artifact: Artifact, dataset: Any, split: str | None, verbose: int) -> Calibration:
+    """Calibrate an artifact in place; see `Classifier.calibrate`."""
+    found, own = _evaluate(artifact, dataset, split, verbose), artifact.evaluation
+    evaluations = {found.split: found}
+    if own is not None:
+        evaluations.setdefault(own.split, own)
+    model, description = artifact.keras_model, artifact.description
+    artifact.description, _, result = fit_temperature(model, description, evaluations, found.split)
+    artifact.evaluation = None if own is None else own.at_temperature(result.temperature)
+    return result
+
+
+def tune_thresholds(artifact: Artifact, dataset: Any, split: str | None, verbose: int) -> tuple[float, ...]:
+    """Choose the thresholds of an artifact in place; see `Classifier.tune_thresholds`."""
+    if not artifact.description.multi_label:
+        raise ConfigError(
+            "Thresholds are for images that may have several labels; this classifier always picks the likeliest class."
+        )
+    evaluations = {"fitted on": _evaluate(artifact, dataset, split, verbose)}
+    if artifact.evaluation is not None:
+        evaluations["own"] = artifact.evaluation
+    artifact.description, after = fit_thresholds(artifact.description, evaluations, "fitted on")
+    artifact.evaluation = after.get("own")
+    return artifact.description.thresholds or ()
+
+
+def _evaluate(artifact: Artifact, dataset: Any, split: str | None, verbose: int) -> Evaluation:
+    """Evaluate without the warning for validation images: those are what one adjusts on."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=LEARNED_FROM, category=UserWarning)
+        return artifact.evaluate(dataset, split=split, verbose=verbose)
