@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 import vggft
 
 PACKAGE = Path(vggft.__file__).parent
+ROOT = Path(__file__).parents[1]
 
 # The path that the data takes, from top to bottom: packages in order, and the modules of each in order ("" is the top).
 ROOMS = (
@@ -94,6 +96,31 @@ def test_every_module_has_its_place_and_packages_stay_small() -> None:
 @pytest.mark.parametrize("module", HOUSE)
 def test_a_file_past_300_lines_wants_a_wall(module: str) -> None:
     assert len((PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8").splitlines()) <= 300
+
+
+def reachable(arrows: dict[str, set[str]], start: str, without: str) -> set[str]:
+    """Everything that can be reached from `start`, but not by its own arrow to `without`."""
+    found: set[str] = set()
+    waiting = arrows[start] - {without}
+    while waiting:
+        room = waiting.pop()
+        found.add(room)
+        waiting |= arrows[room] - found
+    return found
+
+
+def test_the_drawing_in_contributing_shows_the_imports() -> None:
+    drawn = set(
+        re.findall(r"^ +(\w+) --> (\w+)$", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    everyone_may_use = set(ROOMS[0][1].split())
+    arrows: dict[str, set[str]] = {module.split(".")[0]: set() for module in HOUSE}
+    for module in HOUSE:
+        source = (PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
+        arrows[module.split(".")[0]] |= {name.split(".")[0] for name in imported_modules(source, module)}
+    arrows = {room: needs - everyone_may_use - {room} for room, needs in arrows.items() if room not in everyone_may_use}
+    pairs = [(room, need) for room, needs in arrows.items() for need in needs]
+    assert drawn == {(room, need) for room, need in pairs if need not in reachable(arrows, room, need)}
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -94,9 +94,8 @@ class Bench:
         from vggft.cache import Cache
         from vggft.data.dataset import open_dataset
         from vggft.data.scan import decode
-        from vggft.features.extract import frozen_features, passes
-        from vggft.network.description import Description, build
-        from vggft.network.precision import choose, measure, policy
+        from vggft.features.extract import Prefix, frozen_features, passes
+        from vggft.network.precision import choose, measure
         from vggft.network.weights import load_pretrained
         from vggft.progress import Narrator
 
@@ -104,8 +103,7 @@ class Bench:
         folder = self.folder(count)
         precision, why = choose(measure("D", 1.0, 224, False, self.work / "precision.json"))
         say(1, f"{precision}: {why}")
-        model = build(Description(tuple("abcdefgh"), 224), dtype=policy(precision))
-        load_pretrained(self.weights).assign(model)
+        prefix = Prefix(load_pretrained(self.weights), 224, precision, "float16")
         array = np.random.default_rng(0).integers(0, 256, (count, 224, 224, 3)).astype("float32")
 
         def ours(number: int) -> float:
@@ -113,9 +111,8 @@ class Bench:
 
             def work() -> None:
                 pixels, found = decode(open_dataset(folder, 8)["all"], 224, cache, quiet)
-                kinds: dict[str, Any] = {"precision": precision, "stored_as": "float16"}
-                planned = passes(model, ["avg_pool"], found.digests, np.arange(count), **kinds)
-                frozen_features(model, planned, pixels, cache=cache, narrator=quiet)
+                planned = passes(prefix, ["avg_pool"], found.digests, np.arange(count))
+                frozen_features(prefix, planned, pixels, cache=cache, narrator=quiet)
 
             shutil.rmtree(cache.root, ignore_errors=True)
             return count / clock(work)

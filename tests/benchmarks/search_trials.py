@@ -25,9 +25,11 @@ from sides import Log, clock, photographs
 
 import vggft  # before TensorFlow, so that oneDNN is on for both sides
 from vggft.run import RunDirectory
-from vggft.training.resampling import Fit
-from vggft.tuning.rounds import Trainer
-from vggft.tuning.space import Setting, declaration
+from vggft.training.experiment import FeatureBank
+from vggft.training.phases import Setting
+from vggft.training.resampling import Fold
+from vggft.tuning.rounds import Rounds
+from vggft.tuning.space import declaration
 from vggft.tuning.tuner import HeadTuner
 
 IMAGES, FEW, TRIALS, EPOCHS, ROUNDS = 512, 128, 20, 10, 3
@@ -85,10 +87,11 @@ class Bench:
         folder = photographs(self.work / f"images{IMAGES}", IMAGES, 10)
         weights = self.work / "random.npz"
         if not weights.exists():
-            from vggft.network import vgg, weights
+            from vggft.network import vgg
+            from vggft.network.weights import convolutions
 
             keras.utils.set_random_seed(0)
-            np.savez(weights, **weights.convolutions(vgg.vgg("D", include_top=False)))
+            np.savez(weights, **convolutions(vgg.vgg("D", include_top=False)))
 
         def ours(keep: bool) -> float:
             if not keep:
@@ -120,10 +123,10 @@ class Bench:
             multi_label=False,
             class_names=tuple("0123456789"),
         )
-        base: Any = SimpleNamespace(pool=pool, change=None)
-        rows = np.arange(len(labels))
-        fits = [Fit(rows[:2000], rows[2000:], 0)]
-        trainer = Trainer(base, {"avg_pool": [features]}, rows[:0], fits, "accuracy", RunDirectory(None))
+        experiment: Any = SimpleNamespace(pool=pool)
+        rows, bank = np.arange(len(labels)), FeatureBank(features, pool.targets, {"avg_pool": [features]})
+        folds = [Fold(rows[:2000], rows[2000:], 0)]
+        rounds = Rounds(experiment, bank, folds, "accuracy", RunDirectory(None))
         training = vggft.Training(epochs=EPOCHS, patience=EPOCHS, batch_size=32)
         from vggft.network.blocks import BLOCKS
         from vggft.tuning.oracles import make_oracle
@@ -133,7 +136,7 @@ class Bench:
             tuner = HeadTuner(
                 make_oracle("random", "val_accuracy", "max", trials, 0),
                 declare,
-                trainer,
+                rounds,
                 directory=Path(directory),
                 parallel=64,
                 images=2000,

@@ -65,6 +65,10 @@ class Artifact:
         """The network as a plain `keras.Model`: (B, S, S, 3) RGB 0..255 -> (B, num_classes) float32 probabilities."""
         return self._keras_model
 
+    @keras_model.setter
+    def keras_model(self, model: keras.Model) -> None:
+        self._keras_model, self._halves = model, {}
+
     @property
     def class_names(self) -> tuple[str, ...]:
         """The class names, in the order of the output columns."""
