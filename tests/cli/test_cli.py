@@ -178,7 +178,7 @@ def test_search_prints_its_trials_and_where_they_are(folder: Path, tiny_weights:
     searched += ("--calibrate",)
     printed = run(*searched)
     assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["calibration"]["temperature"] > 0
-    assert "2 trials, searched for the max of validation accuracy" in printed and "learning_rate 0.003" in printed
+    assert "2 trials, objective: validation accuracy (max)" in printed and "learning_rate 0.003" in printed
     assert "Test images were touched once" in printed and (tmp_path / "run" / "trials.csv").exists()
     with pytest.raises(vggft.RunError, match="not empty"):
         run(*searched)

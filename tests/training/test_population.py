@@ -15,14 +15,14 @@ from vggft.network.freezing import learned_weights
 from vggft.network.head import head_model, standardize
 from vggft.progress import Narrator
 from vggft.run import RunDirectory
-from vggft.training import population
+from vggft.training import population, stacked
 from vggft.training.batches import Examples
 from vggft.training.fit import Fitted, best_epochs, fit_phase, pooled_features
 from vggft.training.phases import Setting, phases_of
 from vggft.training.population import Member, Programs, alike, size_for, why_alone
 
 FEATURES, CLASSES = 12, 3
-PROGRAMS = Programs()  # compiled once for all tests
+PROGRAMS = Programs()  # traced once for all tests
 
 
 def train_population(members: list[Member], *examples: Examples, **arguments: Any) -> list[Fitted]:
@@ -92,8 +92,12 @@ def random_group(rng: np.random.Generator, count: int) -> list[Member]:
     ]
 
 
-@pytest.mark.parametrize("case", [0, 1, 2, pytest.param(3, marks=pytest.mark.slow)])
-def test_each_member_ends_as_it_would_alone(case: int) -> None:
+@pytest.mark.parametrize(
+    ("case", "compile_from"), [(0, 0), (1, 500), (2, 500), pytest.param(3, 0, marks=pytest.mark.slow)]
+)
+def test_each_member_ends_as_it_would_alone(case: int, compile_from: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether an epoch is compiled by XLA (from no steps on) or not."""
+    monkeypatch.setattr(stacked, "COMPILE_FROM", compile_from)
     rng = np.random.default_rng(case)
     multi_label, seed = case == 1, int(rng.integers(0, 9))
     train, validation = examples(multi_label, views=2 if case == 2 else 0)

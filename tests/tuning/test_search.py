@@ -22,7 +22,7 @@ from vggft.tuning.trial import read_outcome
 
 TINY = {"image_size": 32, "precision": "float32", "verbose": 0}
 QUICK = vggft.Training(epochs=4, fine_tune_epochs=2, batch_size=24)
-SPACE = vggft.SearchSpace(units=[8, 16], layers=[1, 2], learning_rate=(1e-3, 1e-1, "log"))
+SPACE = vggft.SearchSpace(units=[8, 16], layers=1, learning_rate=(1e-3, 1e-1, "log"))
 
 
 @pytest.fixture(scope="module")

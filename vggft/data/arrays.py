@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
@@ -21,7 +22,14 @@ def in_threads(function: Callable[[Any], Any], items: Iterable[Any], batch_size:
         batch_size: items that a thread takes at once; joblib spends 60 µs on a batch.
     """
     threads = Parallel(n_jobs=-1, require="sharedmem", return_as="generator", batch_size=batch_size)
-    return threads(map(delayed(function), items))
+    results = threads(map(delayed(function), items))
+    try:
+        for result in results:  # noqa: UP028, `yield from` would close them before the warning is silenced
+            yield result
+    finally:
+        with warnings.catch_warnings():  # where the caller stops early, joblib warns about results that nobody took
+            warnings.simplefilter("ignore", UserWarning)
+            results.close()
 
 
 def resize_pixels(pixels: np.ndarray, image_size: int) -> np.ndarray:

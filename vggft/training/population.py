@@ -68,7 +68,7 @@ def size_for(num_features: int, units: Sequence[int], num_classes: int) -> int:
 
 
 class Programs:
-    """Compiled programs by their shape, for whoever trains several populations.
+    """Programs by their shape, for whoever trains several populations.
 
     Of programs with a single member only the last is kept, since these are large: they hold weights and moments.
     """
@@ -77,7 +77,7 @@ class Programs:
         self._kept: dict[Shape, Program] = {}
 
     def get(self, shape: Shape) -> Program:
-        """The program of a shape, compiled when it first runs."""
+        """The program of a shape, traced when it first runs."""
         if shape not in self._kept:
             if shape.members == 1:
                 self._kept = {kept: program for kept, program in self._kept.items() if kept.members > 1}
@@ -101,7 +101,7 @@ def train_population(
         train: pooled features, (N, C), with views if there are any; held in memory meanwhile.
         validation: chooses the best epoch of each member.
         seed: of initial weights, order and dropout; common to all.
-        programs: where compiled programs are kept.
+        programs: where programs are kept.
         on_epoch: called after every epoch with the number of epochs done by all members together, including those
             that early stopping saves at the end.
     """
@@ -112,7 +112,7 @@ def train_population(
     places = size_for(num_features, head.units, num_classes)
     program = programs.get(
         Shape(
-            members=1 if len(members) == 1 else max(places, len(members)),  # few sizes, few programs to compile
+            members=max(places, len(members)),  # places may be left over: one size, one program
             features=num_features,
             units=head.units,
             classes=num_classes,
