@@ -1,4 +1,4 @@
-"""Small images, folders and tables, and short ways to open them, for the tests of the data package."""
+"""Small images, folders and tables for the tests of the data package, and short ways to open them."""
 
 from __future__ import annotations
 

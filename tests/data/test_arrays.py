@@ -83,7 +83,7 @@ def test_greys_and_alpha() -> None:
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((48, 48, 3), r"a single image: add an axis for the batch, as images\[None\]"),
+        ((48, 48, 3), r"a single image: add an axis for the batch with images\[None\]"),
         ((2, 3, 48, 48), "channels first"),
         ((2, 48, 48, 2), r"must have shape \(N, H, W, 3\)"),
         ((48,), "must have shape"),

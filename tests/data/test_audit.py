@@ -1,4 +1,4 @@
-"""What `audit` finds in data with every fault, and that it finds nothing in data without."""
+"""What `audit` finds in data with every fault, and that it finds nothing in flawless data."""
 
 from __future__ import annotations
 

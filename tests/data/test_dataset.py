@@ -19,12 +19,12 @@ def test_a_lone_train_folder_is_yet_to_be_split(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "split"), [("test", "test"), ("testing", "test"), ("val", "validation")])
 def test_a_lone_test_folder_is_for_a_trained_classifier(tmp_path: Path, name: str, split: str) -> None:
     folder(tmp_path / name, a=1, b=2)
-    assert error(tmp_path) == f"the folder {tmp_path} has no train part, only {split}."
+    assert error(tmp_path) == f"the folder {tmp_path} has no train split, only {split}."
     opened = open_dataset(tmp_path, class_names=["c", "b", "a"])
     assert {name: part.labels.tolist() for name, part in opened.items()} == {split: [2, 1, 1]}
     rows = [("image", "label", "split"), *((f"{name}/b/{i}.png", "ab"[i], name) for i in range(2))]
     table = write_csv(tmp_path / "labels.csv", rows)
-    assert error(table) == f"{table} has no train part, only {split}."
+    assert error(table) == f"{table} has no train split, only {split}."
     assert list(open_dataset(table, class_names=["a", "b"])) == [split]
 
 

@@ -1,4 +1,4 @@
-"""From a dataset to one pool of pixels and the rows that are train, validation and test."""
+"""From a dataset to one pool of pixels and the rows of train, validation and test."""
 
 from __future__ import annotations
 

@@ -206,7 +206,7 @@ def test_what_is_no_dataset() -> None:
     for data in ("no such folder", Path("no such folder")):
         assert "'no such folder' is a string instead of a dataset, or a path that does not exist" in error(data)
     for data, message in [
-        ({"train": 1}, "A dict is not a dataset; pass each split by itself"),
+        ({"train": 1}, "A dict is not a dataset; pass each split as a separate argument"),
         (3, "A int is not a dataset"),
         (None, "A NoneType is not a dataset"),
         ((1, 2, 3), "A tuple is not a dataset"),

@@ -1,4 +1,4 @@
-"""What the tests of this folder share: four images, single-label and multi-label, small enough to compute by hand."""
+"""Shared by the tests of this folder: four images, single-label and multi-label, few enough to compute by hand."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Intervals: every resampled metric equals that of the images drawn, and intervals hold the truth at their rate."""
+"""Intervals: every resampled metric equals that of the images drawn, and intervals have the coverage they state."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def draw(rng: np.random.Generator, images: int, multi_label: bool, classes: int 
 
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_each_draw_is_judged_as_its_images_would_be(multi_label: bool) -> None:
-    """Every metric, by scikit-learn on the very images of each draw; with ties, and with classes that are not drawn."""
+    """Every metric equals scikit-learn's on the images of each draw; with ties, and with classes that are not drawn."""
     rng = np.random.default_rng(1)
     labels, probabilities = draw(rng, 40, multi_label, classes=7)
     probabilities = probabilities.round(1)

@@ -1,4 +1,4 @@
-"""Reliability, temperature, thresholds: on probabilities whose truth is known, and against scikit-learn."""
+"""Reliability, temperature, thresholds: on probabilities with known true values, and against scikit-learn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every module of the package: examples in docstrings run, and nothing imports TensorFlow."""
+"""Every module of the package: the examples in its docstrings run, and it does not import TensorFlow."""
 
 import doctest
 import importlib

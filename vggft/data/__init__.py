@@ -1,5 +1,5 @@
-"""Turn anything people bring into checked pixels, labels and splits.
+"""Turn any kind of dataset into checked pixels, labels and splits.
 
 `sources` lists the images and labels of every kind of dataset, `labels` numbers the classes, `scan` decodes the images,
-and `pool` puts everything together for a run. Begin reading with `dataset`, then `pool`.
+and `pool` combines everything for a run. Begin reading with `dataset`, then `pool`.
 """

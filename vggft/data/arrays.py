@@ -1,4 +1,4 @@
-"""Arrays of any usual shape, dtype and range to RGB pixels in 0..255; the inputs of `predict`, files or arrays."""
+"""Convert arrays of any usual shape, dtype and range to RGB in 0..255; read the inputs of `predict`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def in_threads(function: Callable[[Any], Any], items: Iterable[Any], batch_size:
     """Yield `function(item)` for every item, in order, computed in threads; Pillow and hashlib release the GIL.
 
     Args:
-        batch_size: items that a thread takes at once; joblib spends 60 µs on a batch.
+        batch_size: number of items that a thread takes at once; joblib needs 60 µs per batch.
     """
     threads = Parallel(n_jobs=-1, require="sharedmem", return_as="generator", batch_size=batch_size)
     results = threads(map(delayed(function), items))
@@ -27,7 +27,7 @@ def in_threads(function: Callable[[Any], Any], items: Iterable[Any], batch_size:
         for result in results:  # noqa: UP028, `yield from` would close them before the warning is silenced
             yield result
     finally:
-        with warnings.catch_warnings():  # where the caller stops early, joblib warns about results that nobody took
+        with warnings.catch_warnings():  # if the caller stops early, joblib warns about unused results
             warnings.simplefilter("ignore", UserWarning)
             results.close()
 
@@ -53,7 +53,7 @@ def pixel_range(images: np.ndarray, name: str = "images", first: int = 0) -> str
 
     Args:
         images: (N, ...) of any dtype.
-        name: the array in error messages.
+        name: name of the array in error messages.
         first: number of its first image in error messages.
 
     Returns:
@@ -96,8 +96,8 @@ def to_pixels(
         images: (N, H, W, 3) RGB, (N, H, W, 1) or (N, H, W) grey, or (N, H, W, 4) RGBA (composited on white); bool,
             any integers in 0..255, uint16 (scaled to 8 bits if a value is above 255), or floats in 0..1 or 0..255.
         image_size: side in px to resize to, or None to keep the size.
-        name: the array in error messages.
-        values: the result of `pixel_range`, where the caller has it already.
+        name: name of the array in error messages.
+        values: the result of `pixel_range`, if the caller has it already.
 
     Returns:
         (N, H, W, 3) uint8, or float32 for floats that were not resized; `images` itself if nothing has to change.
@@ -132,7 +132,7 @@ def _checked_shape(images: np.ndarray, name: str) -> np.ndarray:
     """Return the array as (N, H, W, C) with C in 1, 3, 4."""
     shape = images.shape
     if images.ndim == 3 and shape[2] in (1, 3, 4):
-        raise DataError(f"{name} has shape {shape}, a single image: add an axis for the batch, as {name}[None].")
+        raise DataError(f"{name} has shape {shape}, a single image: add an axis for the batch with {name}[None].")
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim == 4 and images.shape[3] not in (1, 3, 4) and shape[1] in (1, 3, 4):
@@ -154,12 +154,12 @@ def _on_white(images: np.ndarray) -> np.ndarray:
 
 
 def to_pixels_of_each(images: Sequence[np.ndarray]) -> tuple[list[np.ndarray], str]:
-    """`to_pixels` for images of different sizes.
+    """Apply `to_pixels` to images of different sizes.
 
-    All floats share one scale, for a dark image among floats in 0..255 may have no value above 1.
+    All floats share one scale, since a dark image among floats in 0..255 may have no value above 1.
 
     Returns:
-        (H, W, 3) arrays, and the ranges of values that were found.
+        (H, W, 3) arrays, and the value ranges that were found.
     """
     ranges = [pixel_range(image[None], first=i) for i, image in enumerate(images)]
     if "float 0..255" in ranges:
@@ -207,10 +207,10 @@ def read_images(
         images: an array (N, H, W, 3), or a sequence of files and arrays.
         image_size: side S in px.
         first: number of the first image in error messages.
-        float_range: of all float arrays together, as `as_sequence` says.
+        float_range: value range of all float arrays together, as returned by `as_sequence`.
 
     Returns:
-        (N, S, S, 3) pixels in 0..255 of those that can be used, and a sentence for each of the others.
+        (n, S, S, 3) pixels in 0..255 of the images that can be used, and a sentence for each of the others.
     """
 
     def read(numbered: tuple[int, Any]) -> np.ndarray | str:

@@ -21,7 +21,7 @@ from .scan import Scan, scan
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-IMBALANCE = 10  # ratio of the largest class to the smallest from which accuracy says little about the smallest
+IMBALANCE = 10  # ratio of the largest class to the smallest at which accuracy says little about the smallest
 SHOWN_CLASSES = 20
 
 
@@ -30,20 +30,20 @@ class Audit:
     """What is in a dataset. `print` it for a summary; `ok` says whether it can be trained on.
 
     Attributes:
-        images: their number, without those whose label or file is missing.
-        splits: the number of images in each, as {"all": 2062} or {"train": 50, "test": 10}.
+        images: number of images, without those whose label or file is missing.
+        splits: number of images in each split, such as {"all": 2062} or {"train": 50, "test": 10}.
         class_names: in the order of the labels.
         class_counts: split -> class -> number of images. An image with several labels counts for each of them.
         multi_label: whether an image may have several classes, or none.
-        unreadable: sentences that name a file and say why it cannot be used.
+        unreadable: sentences that name an image and say why it cannot be used.
         ignored: files that were left out: without an image's suffix, or outside class folders.
-        wrong_suffix: sentences that name a file whose content is of another format than its suffix.
+        wrong_suffix: sentences that name a file whose content has another format than its suffix says.
         widths, heights: (smallest, median, largest) in px, or None if nothing can be read.
         modes: Pillow's pixel formats (dtypes for arrays) -> number of images.
         formats: file formats by content -> number of images.
         duplicates: groups of images with the same pixels after resizing, by name.
-        conflicts: those of the duplicates with different labels.
-        leaks: those of the duplicates that are in more than one split.
+        conflicts: groups of duplicates with different labels.
+        leaks: groups of duplicates in more than one split.
         notes: what was inferred from the data, as sentences.
         errors: what has to be corrected before training, as sentences.
         warnings: what should be checked, as sentences.
@@ -117,12 +117,12 @@ class Audit:
 def audit(dataset: Any, num_classes: int | None = None, *, image_size: int = 224, verbose: int = 0) -> Audit:
     """Check every image and every label once, and summarise what is in the data and what is wrong with it.
 
-    What would make `finetune` raise is collected in `errors` instead.
+    Problems that would make `finetune` raise an error are collected in `errors` instead.
 
     Args:
         dataset: any kind of dataset that `finetune` takes.
         num_classes: the expected number of classes; None accepts any.
-        image_size: side in px to resize to before images are compared; copies have the same resized pixels.
+        image_size: side in px to resize to before images are compared; copies have equal resized pixels.
         verbose: 0 is silent, 1 shows a progress bar.
 
     Returns:
@@ -211,7 +211,7 @@ def _copies(whole: Dataset, splits: Sequence[str], digests: Sequence[str]) -> tu
     for digest, name, split, label in zip(digests, whole.names, splits, whole.labels, strict=True):
         if digest:
             found[digest].append((name, split, label.tobytes()))
-    # Of each group the names, the splits and the labels.
+    # The names, splits and labels of each group.
     groups = [tuple(zip(*copies, strict=True)) for copies in found.values() if len(copies) > 1]
     return (
         tuple(names for names, _, _ in groups),
@@ -226,8 +226,8 @@ def _check_classes(
     """Find errors and warnings about classes that are small, missing from a split, or much smaller than others.
 
     Args:
-        part: the images that training uses, or that have yet to be split.
-        main: the name of this part.
+        part: the training images, or all images if they are not split yet.
+        main: the name of this split.
         digests: of its images.
         counts: split -> class -> number of images.
     """
@@ -235,7 +235,7 @@ def _check_classes(
     warnings: list[str] = []
     marks = part.labels.astype(bool) if part.multi_label else np.arange(part.num_classes) == part.labels[:, None]
     distinct = {name: len({*digests[marks[:, c]]} - {""}) for c, name in enumerate(part.class_names)}
-    # Each part needs an image of every class: train and validation need two, train, validation and test three.
+    # Every split needs an image of every class: two for train and validation, three with test.
     tiny = [f"{name} ({n})" for name, n in distinct.items() if counts[main][name] and n < (2 if main == "all" else 1)]
     if tiny:
         errors.append(f"too few distinct images for training and validation: {some(tiny)}.")

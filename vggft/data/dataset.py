@@ -1,4 +1,4 @@
-"""Every kind of dataset becomes a `Dataset` per split; the fingerprint of data.
+"""Read every kind of dataset as one `Dataset` per split; compute the fingerprint of the data.
 
 `sources` reads each kind, and `labels` numbers the classes. Both collect problems instead of stopping at the first, so
 that `open_dataset` can raise all of them at once and `audit` can report them.
@@ -29,13 +29,13 @@ Images: TypeAlias = "Sequence[Path | np.ndarray] | np.ndarray"
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """One set of labelled images, whatever kind it came from.
+    """One set of labelled images, from any kind of dataset.
 
     Attributes:
-        images: N files; or (N, H, W, 3) uint8 or float32 in 0..255; or N such arrays (H, W, 3) where sizes differ.
+        images: N files; or (N, H, W, 3) uint8 or float32 in 0..255; or N such arrays (H, W, 3) if sizes differ.
         labels: (N,) int64 in 0..num_classes-1; or (N, num_classes) uint8 of 0 and 1 when `multi_label`.
         class_names: the name of each class, in the order of the labels.
-        names: of each image in messages and CSV files: its path, or "images[3]".
+        names: name of each image in messages and CSV files: its path, or "images[3]".
         multi_label: whether an image may have several classes, or none.
         metadata: the other columns of a CSV or DataFrame, as text.
         notes: what was inferred from the data, as sentences.
@@ -66,7 +66,7 @@ class Dataset:
         return np.bincount(self.labels, minlength=self.num_classes)
 
     def pixel_dtype(self, image_size: int) -> np.dtype[Any]:
-        """The dtype that holds its images at this size: uint8, or float32 for float arrays that need no resizing."""
+        """Return the dtype of the images at this size: uint8, or float32 for float arrays that need no resizing."""
         several = [self.images] if isinstance(self.images, np.ndarray) else self.images
         arrays = (each for each in several if isinstance(each, np.ndarray))
         keeps_floats = any(each.dtype.kind == "f" and each.shape[-3:-1] == (image_size, image_size) for each in arrays)
@@ -85,7 +85,7 @@ class Dataset:
 
 
 def concatenate(parts: Sequence[Dataset]) -> Dataset:
-    """Put datasets of the same classes into one; it has only the metadata columns that all of them have."""
+    """Concatenate datasets with the same classes; keep only the metadata columns that all of them have."""
     if len(parts) == 1:
         return parts[0]
     columns = set.intersection(*(set(part.metadata) for part in parts))
@@ -122,8 +122,8 @@ def open_dataset(
         multi_label: whether images may have several classes if a trained classifier fixes it; None infers it.
 
     Returns:
-        `{"all": ...}`, or those of "train", "validation" and "test" that exist if the data is already split. A train
-        part alone is "all", as it has yet to be split; it may be missing only if `class_names` are given.
+        `{"all": ...}`, or the splits that exist ("train", "validation", "test") if the data is already split. A train
+        split alone is returned as "all", since it will be split. It may be missing only if `class_names` are given.
 
     Raises:
         DataError: the data cannot be used; every problem is listed.
@@ -142,7 +142,7 @@ def collect(
     class_names: Sequence[str] | None = None,
     multi_label: bool | None = None,
 ) -> tuple[dict[str, Dataset], list[str]]:
-    """Like `open_dataset`, but return what is usable (maybe nothing) together with the problems.
+    """Like `open_dataset`, but return the usable images, possibly none, together with the problems.
 
     Raises:
         DataError: `data` is not a dataset of any kind.
@@ -178,15 +178,15 @@ def collect(
     )
     splits = np.array(table.splits)
     present = [name for name in SPLITS if name in splits]
-    if present in ([], ["train"]):  # it has yet to be split
+    if present in ([], ["train"]):  # not split yet
         return {"all": whole if good.all() else whole.subset(np.flatnonzero(good))}, problems
     return {name: whole.subset(np.flatnonzero(good & (splits == name))) for name in present}, problems
 
 
 def _not_utf8(table: Table) -> str | None:
-    """Return a sentence about file names that are not UTF-8, which cannot be written to JSON or CSV files."""
+    """Return a sentence about file names that are not UTF-8 and so cannot be written to JSON or CSV files."""
     paths = [Path(name) for name in (*table.names, *table.ignored) if _SURROGATES.search(name)]
-    # The shortest part of each path with a bad name: a folder is then listed once, not with each of its files.
+    # The shortest part of each path with a bad name, so that a folder is listed once, not with each of its files.
     bad = {str(next(p for p in (*reversed(path.parents), path) if _SURROGATES.search(str(p)))) for path in paths}
     bad = bad or {name for name in table.class_names or () if _SURROGATES.search(name)}  # an empty folder
     if not bad:

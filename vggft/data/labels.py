@@ -1,4 +1,4 @@
-"""Turn labels as given into class indices and class names, for all splits of a dataset together."""
+"""Turn labels into class indices and class names, for all splits of a dataset together."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Labels:
     """Labels of N images.
 
     Attributes:
-        values: (N,) int64, or (N, num_classes) uint8 of 0 and 1; 0 where a label cannot be used.
-        class_names: in the order of the values.
-        good: (N,) bool, False where a label cannot be used.
+        values: (N,) int64, or (N, num_classes) uint8 of 0 and 1; 0 for labels that cannot be used.
+        class_names: in the order of the class indices.
+        good: (N,) bool, False for labels that cannot be used.
         notes: what was inferred, as sentences.
         problems: what is wrong, as sentences.
     """
@@ -45,7 +45,7 @@ def encode(
     """Find, check and number the classes.
 
     Args:
-        table: as loaded; its train split determines which classes there are.
+        table: as loaded; its train split determines the classes.
         num_classes: the expected number of classes.
         class_names: the classes and their order if a trained classifier fixes them; some may then have no images.
         multi_label: whether images may have several classes; None infers it from the labels.
@@ -77,12 +77,12 @@ def encode(
         labels.problems.append(f"{table.where} has {what}.")
     present = [name for name in SPLITS if name in splits]
     if present and "train" not in present and class_names is None:
-        labels.problems.append(f"{table.where} has no train part, only {' and '.join(present)}.")
+        labels.problems.append(f"{table.where} has no train split, only {' and '.join(present)}.")
     return labels
 
 
 def _as_given(table: Table, class_names: tuple[str, ...] | None) -> np.ndarray | list[tuple[str, ...]]:
-    """Return numbers as an array (N,) or (N, C), and names as one tuple per image."""
+    """Return numeric labels as an array (N,) or (N, C), and names as one tuple per image."""
     try:
         array = np.asarray(table.labels)
     except ValueError:  # lists of different lengths

@@ -1,4 +1,4 @@
-"""Put the parts of a dataset into one pool of decoded images, with the rows of train, validation and test."""
+"""Combine the splits of a dataset into one pool of decoded images, with the rows of train, validation and test."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Pool:
         pixels: (N, S, S, 3) RGB in 0..255, uint8 or float32, memory-mapped.
         targets: (N, num_classes) float32, one-hot or multi-hot.
         rows: row numbers of `"train"`, `"validation"` and, if there is one, `"test"`.
-        names: of each image: its path, or "images[3]".
-        digests: of the decoded pixels, "" for what cannot be read; images with equal digests are copies.
+        names: name of each image: its path, or "images[3]".
+        digests: of the decoded pixels, "" for images that cannot be read; images with equal digests are copies.
         class_names: in the order of the columns of `targets`.
         multi_label: whether an image may have several classes, or none.
-        audit: what is in the data.
+        audit: the audit of the data.
         notes: what was inferred from the data, as sentences.
         left_out: images that are in no split, each with the reason.
-        metadata: the other columns of a CSV or DataFrame, if every part has them, as text, one cell per image.
+        metadata: the other columns of a CSV or DataFrame, as text, if every split has them; one cell per image.
     """
 
     pixels: np.ndarray
@@ -64,7 +64,7 @@ class Pool:
         return fingerprint(order, targets, self.class_names)
 
     def labels(self, split: str) -> np.ndarray:
-        """(n,) class indices of a split, or (n, num_classes) of 0 and 1 if `multi_label`."""
+        """Return the labels of a split: (n,) class indices, or (n, num_classes) of 0 and 1 if `multi_label`."""
         targets = self.targets[self.rows[split]]
         return targets.astype("uint8") if self.multi_label else targets.argmax(axis=1)
 
@@ -84,10 +84,10 @@ def prepare(
     """Open, decode and split a dataset.
 
     Args:
-        data: any kind of dataset; its own parts (train/, validation/, test/) are used as they are.
+        data: any kind of dataset; its own splits (train/, validation/, test/) are used as they are.
         num_classes: checked against the data.
-        validation: a fraction of what is not test, or a dataset.
-        test: a fraction of all, a dataset, or None.
+        validation: a fraction of the images that are not test images, or a dataset.
+        test: a fraction of all images, a dataset, or None.
         image_size: side in px that images are squashed to.
         seed: of the splits.
         on_bad_image: `"raise"` raises if images cannot be used, `"skip"` leaves them out; both list them.
@@ -95,9 +95,9 @@ def prepare(
         narrator: shows progress.
 
     Raises:
-        ConfigError: a fraction is missing, impossible, or given for a part that the data already has.
+        ConfigError: a fraction is missing, impossible, or given for a split that the data already has.
         DataError: the data cannot be used; every problem is listed.
-        CacheError: the disk has too little room for the decoded images.
+        CacheError: the disk has too little free space for the decoded images.
     """
     if on_bad_image not in ("raise", "skip"):
         raise ConfigError(f"on_bad_image must be 'raise' or 'skip'; got {on_bad_image!r}.")
@@ -135,7 +135,7 @@ def prepare(
 
 
 def _open_parts(data: Any, num_classes: int, wanted: dict[str, Any]) -> tuple[dict[str, Dataset], dict[str, float]]:
-    """Open all datasets by the part that each is; also return the fractions that have yet to be split off."""
+    """Open all datasets, by split; also return the fractions that are still to be split off."""
     parts = dict(open_dataset(data, num_classes))
     whole = "all" if "all" in parts else "train"
     fractions: dict[str, float] = {}
@@ -143,7 +143,7 @@ def _open_parts(data: Any, num_classes: int, wanted: dict[str, Any]) -> tuple[di
         if value is None:
             if split == "validation" and split not in parts:
                 raise ConfigError(
-                    "validation must be a fraction or a dataset; got None, and the dataset has no validation part."
+                    "validation must be a fraction or a dataset; got None, and the dataset has no validation split."
                 )
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             if not 0 < value < 1:
@@ -151,14 +151,14 @@ def _open_parts(data: Any, num_classes: int, wanted: dict[str, Any]) -> tuple[di
             if split not in parts:
                 fractions[split] = float(value)
             elif split == "test" or value != 0.2:  # the default of validation
-                raise ConfigError(f"{split}={value!r} was requested, but the dataset already has a {split} part.")
+                raise ConfigError(f"{split}={value!r} was requested, but the dataset already has a {split} split.")
         elif split in parts:
-            raise ConfigError(f"{split} was passed as an argument, but the dataset already has a {split} part.")
+            raise ConfigError(f"{split} was passed as an argument, but the dataset already has a {split} split.")
         else:
             like = parts[whole]
             opened = open_dataset(value, class_names=like.class_names, multi_label=like.multi_label)
             if not {"all", split} & set(opened):
-                raise DataError(f"The dataset passed as {split} has no {split} part; it has {', '.join(opened)}.")
+                raise DataError(f"The dataset passed as {split} has no {split} split; it has {', '.join(opened)}.")
             parts[split] = opened.get("all") or opened[split]
             if parts[split].multi_label != parts[whole].multi_label:
                 raise DataError(

@@ -1,6 +1,6 @@
-"""Find, decode and resize image files: from a file to upright RGB in 0..255.
+"""Find, decode and resize image files to upright RGB in 0..255.
 
-Every image that the network sees comes through `read_image` or `arrays.to_pixels`, and both resize by the same rule.
+Every image that the network sees passes through `read_image` or `arrays.to_pixels`, which resize by the same rule.
 An image therefore gives the same pixels from a file and from memory, with one exception that saves time: a JPEG file is
 decoded at 1/2, 1/4 or 1/8 of its size if that leaves at least 4 times the requested size on both sides. For three
 photographs of 3024 px, resized to 64 and 224 px, the result differs from full decoding by 0.11 and 0.08 grey levels on
@@ -23,14 +23,14 @@ from PIL import ExifTags, Image, ImageOps
 
 from ..errors import DataError
 
-MIN_SIDE = 32  # px; VGG halves an image five times
+MIN_SIDE = 32  # px; the blocks of VGG halve an image five times
 BOMB_PIXELS = 178_956_970  # an image with more is refused as a decompression bomb; Pillow's own limit for an error
 DRAFT_FACTOR = 4  # a JPEG is decoded at a smaller scale if that leaves this many times the requested size, see above
 # Part of saved files and cache keys: it has to change whenever the result of `squash` changes.
 RESIZE_RULE = f"squash-bilinear-antialias-draft{DRAFT_FACTOR}"
 
-# The formats that are tried, by Pillow's names. Not all that Pillow has: some of its plugins start other programs (EPS)
-# or accept nearly any bytes as an image (TGA). HEIF works if pillow-heif has been registered.
+# The formats that are tried, by Pillow's names. Others are left out: some of Pillow's plugins start programs (EPS) or
+# accept nearly any bytes as an image (TGA). HEIF works if pillow-heif has been registered.
 FORMAT_SUFFIXES: dict[str, tuple[str, ...]] = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "PNG": (".png", ".apng"),
@@ -76,7 +76,7 @@ class DecodedImage:
 
 
 class _UnusableError(Exception):
-    """The reason why an image cannot be used, which completes a sentence that begins with its name."""
+    """The reason why an image cannot be used, as the end of a sentence that begins with its name."""
 
 
 def read_image(
@@ -86,12 +86,12 @@ def read_image(
 
     EXIF orientation is applied; transparent pixels are composited on white; CMYK, YCbCr, palettes and greys become RGB;
     16-bit greys are scaled (not clipped) to 8 bits; 32-bit greys outside 0..65535 and floats outside 0..255 are
-    stretched from their own minimum and maximum; of an animation the first frame is used.
+    stretched from their own minimum and maximum; the first frame of an animation is used.
 
     Args:
         source: a path, the bytes of a file, a binary file, or a PIL image (which is not changed).
         image_size: side in px to squash the whole image to, or None to keep its size.
-        name: its name in error messages; by default its path.
+        name: name in error messages; by default the path.
         max_pixels: an image with more is refused as a decompression bomb.
 
     Raises:
@@ -125,7 +125,7 @@ def read_image(
 
 
 def sniff(head: bytes) -> str | None:
-    """Return the format of a file by its first 16 bytes, a key of `FORMAT_SUFFIXES`, or None if it is not an image."""
+    """Return the format of a file by its first 16 bytes: a key of `FORMAT_SUFFIXES`, or None if it is not an image."""
     Image.init()
     for format in FORMAT_SUFFIXES:
         accept = Image.OPEN[format][1] if format in Image.OPEN else None
@@ -141,7 +141,7 @@ def suffix_fits(suffix: str, format: str) -> bool:
 
 
 def open_header(file: IO[bytes]) -> Image.Image:
-    """Read the header only. Unlike `Image.open` this neither limits the size nor warns; `_decode` applies the limit."""
+    """Read only the header. Unlike `Image.open`, do not limit the size or warn; `_decode` applies the limit."""
     head = file.read(32)
     if not head:
         raise _UnusableError("is an empty file (0 bytes)")
@@ -186,7 +186,7 @@ def _decode(image: Image.Image, image_size: int | None, max_pixels: int, format:
 
 
 def _is_turned(image: Image.Image) -> bool:
-    """Whether EXIF exchanges width and height; Pillow has already turned TIFFs in `load`."""
+    """Whether the EXIF orientation swaps width and height; Pillow has already rotated TIFFs in `load`."""
     with suppress(Exception):  # as above
         return image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
     return False
@@ -217,7 +217,7 @@ def squash(image: Image.Image, image_size: int) -> np.ndarray:
     square = (image_size, image_size)
     if image.size == square:
         return np.array(image)
-    # Without `reducing_gap`: its first step depends on the decoded size, and made files and memory differ by 6 levels.
+    # No `reducing_gap`: its first step depends on the decoded size, so files and arrays would differ by up to 6 levels.
     return np.array(image.resize(square, Image.Resampling.BILINEAR))
 
 
@@ -242,5 +242,5 @@ def format_of(path: Path) -> str | None:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is hidden or an operating system's own: `.*`, `__MACOSX`, `Thumbs.db`, `desktop.ini`."""
+    """Whether a file is hidden or belongs to an operating system: `.*`, `__MACOSX`, `Thumbs.db`, `desktop.ini`."""
     return name.startswith(".") or name.lower() in ("__macosx", "thumbs.db", "desktop.ini")

@@ -19,9 +19,9 @@ from .arrays import in_threads, resize_pixels
 from .dataset import Dataset
 from .reading import RESIZE_RULE, read_image
 
-BATCH = 4  # images that a thread takes at once
-# What a decoding pass finds out about an image; empty strings and zeros if it cannot be read. In the cache the fields
-# have no names, as `CACHED_FACTS` says.
+BATCH = 4  # number of images that a thread takes at once
+# What a decoding pass records about an image; empty strings and zeros if it cannot be read. In the cache the fields
+# have no names (`CACHED_FACTS`).
 FACTS = np.dtype([("digest", "U32"), ("width", "i4"), ("height", "i4"), ("mode", "U16"), ("format", "U16")])
 CACHED_FACTS = "U32,i4,i4,U16,U16"
 
@@ -31,10 +31,10 @@ class Scan:
     """The result of a decoding pass over a `Dataset`.
 
     Attributes:
-        facts: (N,) of dtype `FACTS`: blake2b of the resized pixels, which are what the network sees; width and height
-            of the upright original in px; Pillow's pixel format, or the dtype of an array; the file format by content,
+        facts: (N,) of dtype `FACTS`: BLAKE2b digest of the resized pixels, which the network sees; width and height of
+            the upright original in px; Pillow's pixel format, or the dtype of an array; the file format by content,
             "" for arrays.
-        problems: row -> why the image cannot be used, a sentence that names it.
+        problems: row -> a sentence that names the image and says why it cannot be used.
     """
 
     facts: np.ndarray
@@ -56,8 +56,8 @@ def scan(
 
     Args:
         image_size: side S in px that images are squashed to.
-        pixels: (N, S, S, 3) uint8 or float32, filled except for the rows in `problems`. Floats are rounded if it is
-            uint8; `Dataset.pixel_dtype` is the dtype that loses nothing.
+        pixels: (N, S, S, 3) uint8 or float32 output array, filled except for the rows in `problems`. Floats are
+            rounded if it is uint8; `Dataset.pixel_dtype` is the dtype that loses nothing.
         on_image: called once per image, from the calling thread.
     """
 
@@ -97,11 +97,11 @@ def _digest(pixels: np.ndarray) -> str:
 def decode(dataset: Dataset, image_size: int, cache: Cache, narrator: Narrator) -> tuple[np.ndarray, Scan]:
     """Decode all images of a dataset, squashed to squares of side S; cached images are not decoded again.
 
-    Images that cannot be read are the exception: they are tried again each time, as the message has to name the file
-    as it is called now, and as a decoder for them may have been installed since.
+    Images that cannot be read are tried again each time, since messages have to contain current file names, and a
+    decoder for them may have been installed since.
 
     Returns:
-        (N, S, S, 3) uint8 or float32, memory-mapped, with zeros for what cannot be read; and what was found.
+        (N, S, S, 3) uint8 or float32, memory-mapped, with zeros for images that cannot be read; and the scan.
     """
     state = hashlib.sha256()
     with narrator.bar("check the files", len(dataset)) as advance:
@@ -132,7 +132,7 @@ def decode(dataset: Dataset, image_size: int, cache: Cache, narrator: Narrator) 
 
 
 def _content(image: Path | np.ndarray) -> str:
-    """Return a digest of what is in a file or an array."""
+    """Return a digest of the content of a file or an array."""
     if isinstance(image, np.ndarray):
         return hashlib.sha256(np.ascontiguousarray(image).data).hexdigest() + f"{image.dtype}{image.shape}"
     try:

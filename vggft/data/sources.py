@@ -1,7 +1,7 @@
-"""Read every kind of dataset that the contract names into a `Table`: a row per image, with its label as given.
+"""Read every kind of dataset into a `Table`: one row per image, with its label as given.
 
 Files are listed, not decoded; arrays are checked and converted to RGB in 0..255. TensorFlow, Keras and pandas are never
-imported here: an object can only come from one of them if it has been imported already.
+imported here: their objects can only exist if they have been imported already.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _KINDS = (
 
 @dataclass(eq=False)
 class Table:
-    """What a loader found, one row per image."""
+    """The images and labels that a loader found, one row per image."""
 
     images: Any  # a list of paths or of (H, W, 3) arrays, or an (N, H, W, 3) array
     labels: Any  # (N,) integers, (N, C) of 0 and 1, a list of N strings, or a list of N tuples of strings
@@ -50,8 +50,8 @@ class Table:
     notes: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    folder: Path = Path()  # which relative paths are relative to
-    check_files: bool = True  # False if they were just listed from the disk
+    folder: Path = Path()  # that relative paths start from
+    check_files: bool = True  # False if they have just been listed from the disk
     by_content: bool = False  # the rows were sorted by content, so "images[3]" means nothing to the user
 
     def __post_init__(self) -> None:
@@ -80,7 +80,7 @@ def loader(data: Any) -> Callable[[Any], Table]:
     if isinstance(data, (tuple, list)) and len(data) == 2:
         return _from_arrays
     if isinstance(data, Mapping):
-        raise DataError(f"A dict is not a dataset; pass each split by itself. A dataset is {_KINDS}.")
+        raise DataError(f"A dict is not a dataset; pass each split as a separate argument. A dataset is {_KINDS}.")
     raise DataError(f"A {type(data).__name__} is not a dataset. A dataset is {_KINDS}.")
 
 
@@ -159,7 +159,7 @@ def _cell(value: Any) -> str:
 
 
 def _from_columns(header: list[str], cells: Sequence[Sequence[str]], folder: Path, where: str) -> Table:
-    """Check the header of text cells from a CSV file or a DataFrame, and find the columns of images, labels, splits."""
+    """Check the header of a CSV file or a DataFrame, and find the columns of images, labels and splits."""
     for name in header:
         if Path(name).suffix.lower() in IMAGE_SUFFIXES or os.path.isfile(folder / name):  # noqa: PTH113, swallows OSError
             raise DataError(
@@ -174,7 +174,7 @@ def _from_columns(header: list[str], cells: Sequence[Sequence[str]], folder: Pat
     split = lower.get("split")
     others = [name for name in columns if name not in (image, split)]
     label = [lower[name] for name in _LABEL_COLUMNS if name in lower and lower[name] in others][:1] or others
-    # Columns of 0 and 1 beside others may mean anything, the sex of an animal say; they are classes only if all are so.
+    # Columns of 0 and 1 may mean anything, such as the sex of an animal; they are classes only if all columns are such.
     if not label or (len(label) > 1 and any(set(columns[name]) - {"0", "1", "0.0", "1.0"} for name in label)):
         raise DataError(
             f"{where} does not say which column holds the labels: got the columns {', '.join(columns)}. Call it label"
@@ -285,7 +285,7 @@ def _from_batches(batches: Iterable[Any]) -> Table:
 
 
 def _by_content(table: Table) -> Table:
-    """Sort the rows by digest, so that a dataset which shuffles is split in the same way each time."""
+    """Sort the rows by digest, so that a dataset that shuffles is always split in the same way."""
 
     def digest(row: int) -> bytes:
         image, label = np.ascontiguousarray(table.images[row]), np.asarray(table.labels[row]).tolist()

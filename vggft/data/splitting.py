@@ -1,4 +1,4 @@
-"""Seeded, stratified splits that keep copies of one image on one side."""
+"""Seeded, stratified splits and folds that keep copies of an image together."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def split_rows(
 
     Args:
         labels: (N,) int64, or (N, num_classes) of 0 and 1.
-        digests: of each image; copies have the same.
+        digests: one per image; copies have the same digest.
         fraction: share of the distinct images to hold out, in (0, 1). It is met exactly unless small classes need more.
         seed: the same seed gives the same split.
         class_names: for error messages.
@@ -65,13 +65,13 @@ def folds_of(
 
     Args:
         targets: (N, num_classes) one-hot or multi-hot.
-        digests: of each image; copies have the same.
-        folds: their number.
+        digests: one per image; copies have the same digest.
+        folds: number of folds.
         seed: the same seed gives the same folds.
         class_names: for error messages.
 
     Returns:
-        For each fold the rows of all the others, and its own.
+        For each fold, the rows outside it and the rows inside it.
 
     Raises:
         DataError: classes have fewer distinct images than there are folds; they are named.
@@ -81,14 +81,14 @@ def folds_of(
     small = [f"{class_names[int(c)]!r} ({counts[c]:.0f})" for c in np.flatnonzero(counts < folds)]
     if small:
         raise DataError(f"{folds} folds need as many distinct images of every class; too few in: {some(small)}.")
-    # An image with several labels is stratified by its rarest.
+    # An image with several labels is stratified by its rarest label.
     rarest = np.where(targets > 0, counts, np.inf).argmin(axis=1)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     return list(splitter.split(targets, rarest, copies))
 
 
 def _copies(digests: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Number the distinct images in order of appearance: (N,) the number of each image, and the row of each number."""
+    """Number the distinct images; return (N,) the number of each image, and the first row of each number."""
     first: dict[str, int] = {}
     for row, digest in enumerate(digests):
         first.setdefault(digest, row)
@@ -110,9 +110,9 @@ def _strata(marks: np.ndarray, limit: int) -> np.ndarray | None:
 
 
 def _repair(held: np.ndarray, marks: np.ndarray, rng: np.random.Generator, fraction: float) -> list[int]:
-    """Bring classes that stratification left on one side to both: move an image over and, to keep the size, one back.
+    """Bring classes that are on one side only to both: move an image over and, to keep the size, another one back.
 
-    Changes `held`; returns the classes for which that is impossible.
+    Changes `held`; returns the classes for which this is impossible.
     """
     order = rng.permutation(len(marks))
     stuck = []
@@ -135,7 +135,7 @@ def _repair(held: np.ndarray, marks: np.ndarray, rng: np.random.Generator, fract
 
 
 def _movable(side: np.ndarray, marks: np.ndarray, order: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """List the wanted images of a side that are not the last there of any of their classes, in random order."""
+    """List the wanted images of a side that are not the last of any of their classes there, in random order."""
     last = marks[side].sum(axis=0) < 2
     can = side & wanted & ~(marks & last).any(axis=1)
     return np.asarray(order[can[order]])

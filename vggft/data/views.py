@@ -1,4 +1,4 @@
-"""Augmented views of images: flipped, cropped, brighter or darker, each determined by (seed, view, row) alone."""
+"""Augmented views of images: flipped, cropped, brighter or darker, determined only by (seed, view, row)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def make_views(pixels: np.ndarray, rows: np.ndarray, view: int, augment: Augment
 
     Args:
         pixels: (B, S, S, 3) uint8 or float32 in 0..255.
-        rows: (B,) the number of each image; with `view` and `seed` it seeds the random changes.
-        view: the number of the view.
+        rows: (B,) number of each image; with `view` and `seed` it seeds the random changes.
+        view: number of the view.
 
     Returns:
         The same shape and dtype.
@@ -38,10 +38,10 @@ def make_views(pixels: np.ndarray, rows: np.ndarray, view: int, augment: Augment
 
 
 def changer(augment: Any, seed: int, probe: np.ndarray) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]:
-    """Return the function that changes training images anew in every epoch: (pixels, rows, epoch) -> pixels.
+    """Return the function that changes training images in every epoch: (pixels, rows, epoch) -> pixels.
 
     Args:
-        augment: an `Augment`, or a function of (B, S, S, 3) float32 pixels, which does its own randomness.
+        augment: an `Augment`, or a function of (B, S, S, 3) float32 pixels, which draws its own random numbers.
         probe: a few images to try a function on.
 
     Raises:

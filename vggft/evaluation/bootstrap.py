@@ -1,7 +1,7 @@
-"""Confidence intervals of metrics by the bootstrap: images are drawn again, a thousand times.
+"""Confidence intervals of metrics by the bootstrap: images are resampled with replacement, a thousand times.
 
 Drawing N of N images with replacement gives each image an integer weight. `METRICS` has every metric of
-`metrics.METRICS` as a function of such weights, for all draws at once: calling scikit-learn for each of them would take
+`metrics.METRICS` as a function of such weights, for all draws at once: calling scikit-learn for each draw would take
 250 times as long. A test compares every metric with scikit-learn's on the images drawn.
 """
 
@@ -23,7 +23,7 @@ WEIGHTS_AT_ONCE = 2_000_000
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """Images drawn B times, with what was predicted for them.
+    """B draws of the images, with their labels and predictions.
 
     Args:
         weights: (B, N) float32, how often each image was drawn.
@@ -38,11 +38,11 @@ class Draws:
     predictions: np.ndarray
 
     def mean(self, values: np.ndarray) -> np.ndarray:
-        """(B,) mean of one value for each image."""
+        """Return the (B,) mean of one value for each image."""
         return (self.weights @ values.astype(np.float32) / self.weights.sum(axis=1)).astype(np.float64)
 
     def one_hot(self, labels: np.ndarray) -> np.ndarray:
-        """(N, C) float32."""
+        """Return labels as (N, C) float32."""
         classes = self.probabilities.shape[1]
         return labels.astype(np.float32) if labels.ndim == 2 else np.eye(classes, dtype=np.float32)[labels]
 
@@ -54,27 +54,27 @@ class Draws:
 
     @cached_property
     def recall(self) -> np.ndarray:
-        """(B, C), NaN without images of the class."""
+        """(B, C) recall; NaN for a class without images."""
         true, _, both = self.counts
         return _ratio(both, true)
 
     @cached_property
     def f1(self) -> np.ndarray:
-        """(B, C), NaN without images of the class."""
+        """(B, C) F1; NaN for a class without images."""
         true, predicted, both = self.counts
         return np.where(true > 0, _ratio(2 * both, true + predicted), np.nan)
 
     def weighted_f1(self) -> np.ndarray:
-        """(B,) mean F1, weighted by the images of each class."""
+        """Return the (B,) mean F1, weighted by the images of each class."""
         return np.nansum(self.f1 * self.counts[0], axis=1) / self.counts[0].sum(axis=1)
 
     def micro_f1(self) -> np.ndarray:
-        """(B,) F1 of all decisions together."""
+        """Return the (B,) F1 of all decisions together."""
         true, predicted, both = (each.sum(axis=1) for each in self.counts)
         return _ratio(2 * both, true + predicted)
 
     def mcc(self) -> np.ndarray:
-        """(B,) Matthews correlation coefficient: NaN if only one class was drawn, 0 if only one is predicted."""
+        """Return the (B,) Matthews correlation: NaN if only one class was drawn, 0 if only one is predicted."""
         true, predicted, both = self.counts
         total = true.sum(axis=1)
         above = both.sum(axis=1) * total - (true * predicted).sum(axis=1)
@@ -102,7 +102,7 @@ class Draws:
         return auc, precision
 
     def calibration_error(self) -> np.ndarray:
-        """(B,) expected calibration error."""
+        """Return the (B,) expected calibration error."""
         confidence, right = decisions(self.labels, self.probabilities)
         gaps, bins = right - confidence.astype(np.float64), bin_of(confidence)
         each = np.zeros((len(gaps), BINS))
@@ -133,7 +133,7 @@ SHARES = ("accuracy", "top_2_accuracy", "top_3_accuracy", "top_5_accuracy")  # o
 
 
 def resamples_for(images: int, classes: int) -> int:
-    """The default number of draws: 1000, or as few as 200 if ranking many images for many classes would take long."""
+    """Return the default number of draws: 1000, or down to 200 where ranking many images and classes takes long."""
     return max(200, min(1000, 200_000_000 // (images * classes)))
 
 
@@ -141,7 +141,7 @@ def resampled(
     metrics: Iterable[str], labels: np.ndarray, probabilities: np.ndarray, predictions: np.ndarray,
     resamples: int | None = None, seed: int = 0,
 ) -> dict[str, np.ndarray]:  # fmt: skip
-    """Metrics of images drawn with replacement. The same seed and number of images give the same draws.
+    """Compute metrics of images drawn with replacement. The same seed and number of images give the same draws.
 
     Args:
         metrics: names in `METRICS`.
@@ -172,12 +172,12 @@ def intervals(
     metrics: Mapping[str, float | None], labels: np.ndarray, probabilities: np.ndarray, predictions: np.ndarray,
     level: float, resamples: int | None = None, seed: int = 0,
 ) -> dict[str, Interval]:  # fmt: skip
-    """The confidence interval of each metric; `Evaluation.bootstrap` says how it is computed.
+    """Compute the confidence interval of each metric; `Evaluation.bootstrap` says how.
 
     Args:
-        metrics: metric -> the value on these images; None if they do not define it.
+        metrics: metric -> its value on these images; None if they do not define it.
         labels, probabilities, predictions: as in `Draws`.
-        level: 0..1, the share of such intervals that is to contain the true value.
+        level: confidence level, 0..1.
         resamples, seed: as for `resampled`.
 
     >>> labels, p = np.array([0, 1]), np.array([[0.9, 0.1], [0.2, 0.8]])
@@ -198,15 +198,15 @@ def intervals(
 
 
 def interval(value: float, replicates: np.ndarray, level: float) -> Interval:
-    """The bias-corrected percentile interval of Efron (1981).
+    """Compute the bias-corrected percentile interval of Efron (1981).
 
     Args:
-        value: the metric, as measured.
-        replicates: (B,) the metric of each draw; NaN if undefined.
-        level: 0..1, the share of such intervals that is to contain the true value.
+        value: value of the metric.
+        replicates: (B,) its value in each draw; NaN if undefined.
+        level: confidence level, 0..1.
 
     Returns:
-        None if all draws give the same value, which happens if no image is wrong, for example.
+        (low, high), or None if all draws give the same value, for example because no image is wrong.
     """
     known = np.sort(replicates[np.isfinite(replicates)])
     if len(known) < 2 or known[0] == known[-1]:
@@ -218,18 +218,18 @@ def interval(value: float, replicates: np.ndarray, level: float) -> Interval:
 
 
 def error_interval(value: float, replicates: np.ndarray, by_chance: float, level: float) -> tuple[float, float]:
-    """The interval of the calibration error, which is biased upwards, more so the fewer images there are.
+    """Compute the interval of the calibration error, whose upward bias is larger for fewer images.
 
-    The basic bootstrap removes this bias, but not all of it, so its quantiles are taken at half the error rate. The
-    interval begins at 0 if the error is no larger than `by_chance`, which is `calibration.error_if_calibrated`. In
-    simulations, 90 % intervals contained the true error in 84 to 97 % of the samples.
+    The basic bootstrap removes most of this bias, so its quantiles are taken at half the error rate. The interval
+    begins at 0 if the error is at most `by_chance`, the result of `calibration.error_if_calibrated`. In simulations,
+    90 % intervals contained the true error in 84 to 97 % of the samples.
     """
     low, high = 2 * value - np.quantile(replicates, [(3 + level) / 4, (1 - level) / 4])
     return 0.0 if value <= by_chance else max(0.0, float(low)), float(high)
 
 
 def share_interval(share: float, images: int, level: float) -> tuple[float, float]:
-    """The interval of a share of images by Clopper and Pearson (1934), which also exists for shares of 0 and 1."""
+    """Compute the Clopper-Pearson (1934) interval of a share of images, which also exists for shares of 0 and 1."""
     found = binomtest(round(share * images), images).proportion_ci(level)
     return float(found.low), float(found.high)
 
@@ -239,6 +239,6 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
 
 
 def _mean(scores: np.ndarray) -> np.ndarray:
-    """(B,) mean over the classes whose score is defined."""
+    """Return the (B,) mean over the classes whose score is defined."""
     known = np.isfinite(scores)
     return _ratio(np.where(known, scores, 0).sum(axis=1), known.sum(axis=1))

@@ -18,7 +18,7 @@ BINS = 15  # as in arXiv:1706.04599
 
 
 def decisions(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The probability of each decision, and whether what it says is true.
+    """Return the probability of each decision, and whether the decision is correct.
 
     Returns:
         (N,) probability of the most probable class and (N,) bool, whether it is the true class. Multi-label: (N, C)
@@ -30,7 +30,7 @@ def decisions(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray
 
 
 def bin_of(confidence: np.ndarray) -> np.ndarray:
-    """Index of the bin that each probability falls in, of `BINS` bins of equal width that are closed on the right."""
+    """Return the bin index of each probability, for `BINS` bins of equal width that are closed on the right."""
     return np.clip(np.ceil(confidence.astype(np.float64) * BINS).astype(np.int64) - 1, 0, BINS - 1)
 
 
@@ -56,7 +56,7 @@ class Reliability:
 
 
 def reliability(labels: np.ndarray, probabilities: np.ndarray) -> Reliability:
-    """Accuracy by confidence; arXiv:1706.04599, section 2.
+    """Compute accuracy by confidence (arXiv:1706.04599, section 2).
 
     >>> reliability(np.array([0, 1]), np.array([[0.9, 0.1], [0.9, 0.1]])).expected_error
     0.4
@@ -70,7 +70,7 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray) -> Reliability:
 
 
 def error_if_calibrated(labels: np.ndarray, probabilities: np.ndarray, level: float) -> float:
-    """The calibration error, 0..1, that chance alone exceeds with probability 1 - `level`.
+    """Return the calibration error, 0..1, that chance alone exceeds with probability 1 - `level`.
 
     Outcomes are drawn at the predicted probabilities (consistency resampling; Broecker and Smith, 2007).
     """
@@ -84,10 +84,10 @@ def error_if_calibrated(labels: np.ndarray, probabilities: np.ndarray, level: fl
 
 
 def temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """The temperature, > 0, that logits have to be divided by for the lowest log loss (arXiv:1706.04599, section 4.2).
+    """Fit the temperature, > 0, by which dividing the logits minimises the log loss (arXiv:1706.04599, section 4.2).
 
-    Above 1 the classifier was overconfident. The most probable class of an image does not change. With several labels
-    an image, every label is a prediction of two classes. If all labels are the same, the temperature is 1.
+    Above 1, the classifier was overconfident. The most probable class of an image does not change. With several labels
+    per image, each label is a binary prediction. If all labels are the same, the temperature is 1.
 
     Args:
         labels: (N,) class indices; (N, C) 0/1 when multi-label.
@@ -115,7 +115,7 @@ def temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def at_temperature(probabilities: np.ndarray, value: float, multi_label: bool) -> np.ndarray:
-    """(N, C) float32: the probabilities if all logits were divided by a temperature.
+    """Return the (N, C) float32 probabilities after dividing all logits by a temperature.
 
     >>> at_temperature(np.array([[0.9, 0.1]]), 2.0, multi_label=False).tolist()
     [[0.75, 0.25]]
@@ -128,7 +128,7 @@ def at_temperature(probabilities: np.ndarray, value: float, multi_label: bool) -
 
 
 def best_thresholds(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """(C,) float64: for each class, the threshold on its probability that gives the highest F1.
+    """Return the (C,) float64 threshold of each class that gives the highest F1.
 
     It lies halfway between the lowest probability that counts as the class and the next lower one. It is 0.5 for a
     class without images.
@@ -145,7 +145,7 @@ def best_thresholds(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray
     for c in np.flatnonzero(present.any(axis=0)):
         precision, recall, cuts = precision_recall_curve(present[:, c], probabilities[:, c])
         f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-        best = int(len(cuts) - 1 - f1[:-1][::-1].argmax())  # the highest of equally good ones
+        best = int(len(cuts) - 1 - f1[:-1][::-1].argmax())  # the highest of equally good thresholds
         thresholds[c] = cuts[best] if best == 0 else (cuts[best - 1] + cuts[best]) / 2
     return thresholds
 
@@ -155,7 +155,7 @@ class Calibration:
     """The result of temperature scaling; `str` describes it.
 
     Args:
-        temperature: what logits are divided by; above 1 the classifier was overconfident.
+        temperature: divisor of the logits; above 1, the classifier was overconfident.
         split: the split that it was fitted on.
         images: the number of images in that split.
         calibration_error: split -> (before, after), 0..1.
@@ -173,7 +173,7 @@ class Calibration:
     log_loss: dict[str, tuple[float, float]]
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """Return JSON-ready values."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -189,7 +189,7 @@ def calibration_text(saved: Mapping[str, Any] | None, temperature: float) -> str
 
     Args:
         saved: `Calibration.to_dict`, possibly after a round trip through JSON; None if there is none.
-        temperature: what the classifier's logits are divided by.
+        temperature: divisor of the classifier's logits.
 
     >>> calibration_text(None, 1.0)
     'Not calibrated; Classifier.calibrate fits a temperature.'

@@ -1,4 +1,4 @@
-"""Labels and probabilities -> a checked `Evaluation`: `evaluate` computes every metric that applies, `score` one."""
+"""Check labels and probabilities: `evaluate` makes an `Evaluation` of all metrics, `score` computes one metric."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def evaluate(
         the rest, for two classes too. The calibration error is that of arXiv:1706.04599 with 15 bins.
 
     Raises:
-        DataError: problems with labels or probabilities, all of them together.
+        DataError: problems with labels or probabilities; all of them are listed.
         ConfigError: a problem with another argument.
 
     >>> evaluation = evaluate([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], ["cat", "dog"])
@@ -53,7 +53,7 @@ def score(
     metric: str, labels: ArrayLike, probabilities: ArrayLike, multi_label: bool = False,
     thresholds: ArrayLike | None = None,
 ) -> float:  # fmt: skip
-    """Compute one metric of `METRICS`, with the value that `evaluate` gives and at the cost of that metric alone.
+    """Compute one metric of `METRICS`, with the same value as `evaluate`, but without computing the others.
 
     Args:
         metric: its name.
@@ -61,7 +61,7 @@ def score(
 
     Raises:
         ConfigError: there is no such metric for these images.
-        DataError: bad labels or probabilities; also a metric that they do not define, as a search needs a number.
+        DataError: bad labels or probabilities, or they do not define the metric, as a search needs a number.
 
     >>> score("accuracy", [0, 1], [[0.9, 0.1], [0.8, 0.2]])
     0.5

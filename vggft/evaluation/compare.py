@@ -1,4 +1,4 @@
-"""Compare two classifiers on the same images, and tell whether the difference could be chance."""
+"""Compare two classifiers on the same images, and say whether the difference could be due to chance."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Comparison:
 
     Args:
         first, second: the names of the classifiers.
-        split: the split that the images are of.
+        split: the split of the images.
         images: the number of images.
         level: 0..1, the confidence level of the intervals.
         metrics: metric -> its difference.
@@ -55,7 +55,7 @@ class Comparison:
     p_value: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """Return JSON-ready values."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -91,7 +91,7 @@ def compare(
 
     Args:
         first, second: each a `Classifier` or an `Evaluation`.
-        dataset: what to evaluate classifiers on; None compares the evaluations that they were saved with.
+        dataset: images to evaluate both classifiers on; None compares the evaluations that they were saved with.
         names: the names of the classifiers in the result.
         level: 0..1, the confidence level of the intervals.
         resamples: the number of draws; by default 1000, or fewer if there are very many images and classes.

@@ -1,4 +1,4 @@
-"""`Evaluation`: what a classifier predicted for the images of one split, and everything that is computed from it."""
+"""`Evaluation`: the predictions of a classifier for the images of one split, and everything computed from them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .metrics import METRICS, ClassScores, defined
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
-    """What a classifier predicted for one split, made by `checks.evaluate`; `evaluation["accuracy"]` is a metric.
+    """The predictions of a classifier for one split, made by `checks.evaluate`; `evaluation["accuracy"]` is a metric.
 
     Args:
         split: the name of the split.
@@ -28,7 +28,7 @@ class Evaluation:
         probabilities: (N, C) float32 in 0..1.
         multi_label: whether an image may have several labels, or none.
         names: N names of the images, usually their files, or empty.
-        thresholds: (C,) float64 when multi-label: a label is predicted from its threshold upwards.
+        thresholds: (C,) float64 when multi-label: a label is predicted if its probability reaches the threshold.
         metadata: column -> N cells.
 
     >>> labels, probabilities = np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], "float32")
@@ -56,7 +56,7 @@ class Evaluation:
         return (self.probabilities >= self.thresholds.astype(np.float32)).astype(np.int8)  # as float32: 0.7 meets 0.7
 
     @cached_property
-    def _scores(self) -> dict[str, float | np.ndarray]:  # before averages over classes
+    def _scores(self) -> dict[str, float | np.ndarray]:  # not averaged over classes
         kind = self.multi_label, len(self.class_names)
         return {name: row.compute(*self._arrays) for name, row in METRICS.items() if row.applies(*kind)}
 
@@ -77,17 +77,17 @@ class Evaluation:
     def bootstrap(
         self, level: float = 0.95, resamples: int | None = None, seed: int = 0, metrics: Iterable[str] | None = None
     ) -> dict[str, Interval]:
-        """Confidence intervals of metrics, by drawing the images again.
+        """Compute confidence intervals of metrics by resampling the images.
 
-        These are the bias-corrected percentiles of the bootstrap (Efron, 1981). Drawing again tells nothing if no image
+        These are the bias-corrected percentiles of the bootstrap (Efron, 1981). Resampling is uninformative if no image
         is wrong, or none is right: shares of images then have the interval of Clopper and Pearson (1934), and other
         metrics None. For the calibration error see `bootstrap.error_interval`.
 
         Args:
-            level: 0..1, the share of such intervals that is to contain the true value.
+            level: confidence level, 0..1.
             resamples: the number of draws; by default 1000, or fewer if there are very many images and classes.
             seed: seed of the draws.
-            metrics: names of metrics; None is all of them.
+            metrics: names of metrics; None for all of them.
 
         Returns:
             metric -> (low, high), or None if the interval is unknown.
@@ -115,7 +115,7 @@ class Evaluation:
         return tuple(ClassScores(name, *map(defined, row), support) for name, row, support in rows)  # type: ignore[arg-type, call-arg]
 
     def lowest_f1(self, limit: int) -> tuple[ClassScores, ...]:
-        """The classes with the lowest F1, lowest first; those without images last."""
+        """Return the classes with the lowest F1, lowest first; those without images last."""
         return metrics.lowest_f1(self.per_class, limit)
 
     @cached_property
@@ -129,11 +129,11 @@ class Evaluation:
         return metrics.confusion_matrix(self.labels, self.predictions, len(self.class_names))
 
     def most_confused(self, limit: int = 5) -> list[tuple[str, str, int]]:
-        """(true class, predicted class, images), most images first; empty when multi-label."""
+        """Return (true class, predicted class, images), most images first; empty when multi-label."""
         return [] if self.multi_label else mistakes.most_confused(self.confusion_matrix, self.class_names, limit)
 
     def confused_images(self, true: str, predicted: str) -> list[str]:
-        """The names of the images of one class that were predicted as another; empty when multi-label."""
+        """Return the names of the images of one class that were predicted as another; empty when multi-label."""
         if self.multi_label:
             return []
         a, b = map(self.class_names.index, (true, predicted))
@@ -141,18 +141,18 @@ class Evaluation:
         return [mistakes.image_name(self.names, row) for row in rows]
 
     def top_losses(self, limit: int = 20) -> list[mistakes.Mistake]:
-        """The images with the highest losses, highest first. Look at them: some may be labelled wrongly."""
+        """Return the images with the highest losses, highest first. Look at them: some may be mislabelled."""
         return mistakes.top_losses(*self._arrays, self.class_names, self.names, limit)
 
     def best_thresholds(self) -> np.ndarray:
-        """(C,) float64: for each class, the threshold on its probability that gives the highest F1.
+        """Return the (C,) float64 threshold of each class that gives the highest F1.
 
-        They are fitted to these images and must be judged on others. `Classifier.tune_thresholds` applies them.
+        They are fitted to these images and must be evaluated on others. `Classifier.tune_thresholds` applies them.
         """
         return calibration.best_thresholds(self.labels, self.probabilities)
 
     def subset(self, rows: Sequence[int] | np.ndarray) -> Evaluation:
-        """The evaluation of some of the images, given by their row numbers."""
+        """Return the evaluation of some of the images, given by their row numbers."""
         rows = np.asarray(rows)
         names = tuple(self.names[row] for row in rows) if self.names else ()
         metadata = {column: tuple(cells[row] for row in rows) for column, cells in self.metadata.items()}
@@ -160,7 +160,7 @@ class Evaluation:
         return replace(self, labels=labels, probabilities=probabilities, names=names, metadata=metadata)
 
     def slices(self, column: str) -> dict[str, Evaluation]:
-        """An evaluation for each value of a metadata column (such as the camera), most images first.
+        """Return an evaluation for each value of a metadata column (such as the camera), most images first.
 
         Raises:
             ConfigError: there is no such column.
@@ -173,12 +173,12 @@ class Evaluation:
         return {str(values[i]): self.subset(np.flatnonzero(inverse == i)) for i in order}
 
     def at_temperature(self, temperature: float) -> Evaluation:
-        """The evaluation if all logits were divided by a temperature."""
+        """Return the evaluation after dividing all logits by a temperature."""
         scaled = calibration.at_temperature(self.probabilities, temperature, self.multi_label)
         return replace(self, probabilities=scaled)
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for `json.dumps(..., allow_nan=False)`: metrics at the top level, nothing about single images."""
+        """Return JSON-ready values without NaN: metrics at the top level, nothing about single images."""
         return {
             "split": self.split,
             "num_images": len(self.labels),
@@ -217,7 +217,7 @@ class Evaluation:
 
 
 def calibrated(evaluations: Mapping[str, Evaluation], split: str) -> tuple[Calibration, dict[str, Evaluation]]:
-    """Fit a temperature on one split, and give every split's evaluation at that temperature.
+    """Fit a temperature on one split, and return the evaluation of every split at that temperature.
 
     Args:
         evaluations: split -> evaluation, of images that the classifier did not learn from.

@@ -1,4 +1,4 @@
-"""What is measured: `METRICS`, a table of functions of labels, probabilities and predictions.
+"""The metrics: `METRICS`, a table of functions of labels, probabilities and predictions.
 
 scikit-learn's user guide ("Metrics and scoring") defines the metrics. A score that the images do not define, such as
 the ROC AUC of a class without images, is NaN here and None in an `Evaluation`, never 0. Macro averages are over the
@@ -19,12 +19,12 @@ from .mistakes import in_top
 
 
 def support(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """(C,) int64 number of images of each class."""
+    """Count the images of each class: (C,) int64."""
     return labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=num_classes)
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
-    """(C, C) int64 images, true class by predicted class; multi-label: (C, 2, 2), each [[tn, fp], [fn, tp]].
+    """Count (C, C) int64 images, true class by predicted class; multi-label: (C, 2, 2), each [[tn, fp], [fn, tp]].
 
     >>> confusion_matrix(np.array([0, 0, 1]), np.array([0, 1, 1]), num_classes=3).tolist()
     [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
@@ -34,26 +34,26 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: i
 
 
 def precision_recall_f1(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
-    """(3, C) float64: NaN for a class without images, 0 for one that has images but is never predicted."""
+    """Return (3, C) float64: NaN for a class without images, 0 for one that has images but is never predicted."""
     scores = sk.precision_recall_fscore_support(labels, predictions, labels=_columns(num_classes), zero_division=0.0)
     return np.where(support(labels, num_classes) > 0, np.stack(scores[:3]), np.nan)
 
 
 def roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """(C,) float64 ROC AUC of each class against the rest; NaN for a class that has no images, or all of them."""
+    """Return the (C,) float64 ROC AUC of each class against the rest; NaN for a class with no images, or with all."""
     images = support(labels, probabilities.shape[1])
     return _one_vs_rest(sk.roc_auc_score, labels, probabilities, (images > 0) & (images < len(labels)))
 
 
 def average_precision(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """(C,) float64 average precision of each class against the rest; NaN for a class without images."""
+    """Return the (C,) float64 average precision of each class against the rest; NaN for a class without images."""
     images = support(labels, probabilities.shape[1])
     scores = _one_vs_rest(sk.average_precision_score, labels, probabilities, images > 0)
     return np.minimum(scores, 1.0)  # rounding can give 1.0000000000000002
 
 
 def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean cross-entropy in nats, with probabilities clipped at the epsilon of float32; multi-label: the binary one."""
+    """Return the mean cross-entropy in nats (multi-label: binary), probabilities clipped at the epsilon of float32."""
     if labels.ndim == 2:
         return float(sk.log_loss(labels.ravel(), probabilities.ravel(), labels=[0, 1]))
     rows = probabilities / probabilities.sum(axis=1, keepdims=True)  # scikit-learn warns unless they sum to 1
@@ -61,7 +61,7 @@ def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def mcc(labels: np.ndarray, predictions: np.ndarray) -> float:
-    """Matthews correlation coefficient. With only one true class it is 0/0: NaN here, 0 in scikit-learn."""
+    """Return the Matthews correlation coefficient. With only one true class it is 0/0: NaN here, 0 in scikit-learn."""
     return float(sk.matthews_corrcoef(labels, predictions)) if len(np.unique(labels)) > 1 else np.nan
 
 
@@ -85,7 +85,7 @@ class ClassScores:
 
 
 def lowest_f1(per_class: Iterable[ClassScores], limit: int) -> tuple[ClassScores, ...]:
-    """The classes with the lowest F1, lowest first; those without images last."""
+    """Return the classes with the lowest F1, lowest first; those without images last."""
     return tuple(sorted(per_class, key=lambda row: 2.0 if row.f1 is None else row.f1)[:limit])
 
 
@@ -96,9 +96,9 @@ class Metric:
     Args:
         direction: "max" if higher is better, otherwise "min".
         multi_label: True for multi-label only, False for single-label only, None for both.
-        description: what it is, in words.
+        description: the metric in words.
         compute: (labels, probabilities, predictions) -> a number, or (C,) scores to average; NaN if undefined.
-        min_classes: the smallest number of classes for which it has a meaning.
+        min_classes: the smallest number of classes for which it is meaningful.
     """
 
     direction: Literal["max", "min"]
@@ -108,7 +108,7 @@ class Metric:
     min_classes: int = 1
 
     def applies(self, multi_label: bool, num_classes: int) -> bool:
-        """Whether it can be computed for such a classifier."""
+        """Whether the metric can be computed for such a classifier."""
         return self.multi_label in (None, multi_label) and num_classes >= self.min_classes
 
 
@@ -141,7 +141,7 @@ METRICS: dict[str, Metric] = {
 
 
 def defined(scores: float | np.ndarray) -> float | None:
-    """The mean of the scores that are defined, or None if there are none.
+    """Return the mean of the scores that are defined, or None if there are none.
 
     >>> defined(np.array([0.5, np.nan, 1.0])), defined(np.nan)
     (0.75, None)

@@ -1,7 +1,7 @@
-"""Which images a classifier got right and wrong: losses, the most surprising images, the most confused classes.
+"""Which images a classifier got right and wrong: losses of all images, top losses, the most confused classes.
 
-Arrays are named alike in this package: `labels` are (N,) class indices, or (N, C) 0/1 when multi-label; `probabilities`
-are (N, C) in 0..1; `predictions` have the form of `labels`.
+Arrays have the same names throughout this package: `labels` are (N,) class indices, or (N, C) 0/1 when multi-label;
+`probabilities` are (N, C) in 0..1; `predictions` have the form of `labels`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Mistake:
-    """An image whose label had a high loss. It may have been predicted correctly, although the worst are not.
+    """An image with a high loss; it may still be predicted correctly.
 
     Args:
         row: its row in the evaluation.
@@ -43,19 +43,19 @@ class Mistake:
 
 
 def image_name(names: Sequence[str], row: int | np.integer) -> str:
-    """The name of an image, or its row number if there are no names."""
+    """Return the name of an image, or its row number if there are no names."""
     return names[int(row)] if names else f"image {row}"
 
 
 def correct(labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-    """(N,) bool: images whose labels are all predicted correctly."""
+    """Return (N,) bool: whether all labels of an image are predicted correctly."""
     return (labels == predictions).reshape(len(labels), -1).all(axis=1)
 
 
 def in_top(labels: np.ndarray, probabilities: np.ndarray, k: int) -> np.ndarray:
-    """(N,) bool: images whose class is among the k most probable; the first of equal classes counts as more probable.
+    """Return (N,) bool: whether the class is among the k most probable; of equal classes, the first counts as more so.
 
-    scikit-learn prefers the last of equal classes, by which top-2 accuracy can be lower than accuracy.
+    scikit-learn prefers the last of equal classes, so its top-2 accuracy can be lower than accuracy.
 
     >>> in_top(np.array([1, 2]), np.array([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]]), k=2).tolist()
     [True, False]
@@ -65,7 +65,7 @@ def in_top(labels: np.ndarray, probabilities: np.ndarray, k: int) -> np.ndarray:
 
 
 def true_probabilities(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """(N,) float64 probability of the true class; multi-label: (N, C) of each correct decision.
+    """Return the (N,) float64 probability of the true class; multi-label: (N, C) of each correct decision.
 
     Clipped at the epsilon of float32, as in `sklearn.metrics.log_loss`.
     """
@@ -75,7 +75,7 @@ def true_probabilities(labels: np.ndarray, probabilities: np.ndarray) -> np.ndar
 
 
 def losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """(N,) float64 cross-entropy of each image in nats; multi-label: the mean of its binary cross-entropies.
+    """Return the (N,) float64 cross-entropy of each image in nats; multi-label: the mean of its binary ones.
 
     >>> losses(np.array([0, 1]), np.array([[0.5, 0.5], [0.9, 0.1]])).round(3).tolist()
     [0.693, 2.303]
@@ -87,7 +87,7 @@ def top_losses(
     labels: np.ndarray, probabilities: np.ndarray, predictions: np.ndarray,
     class_names: Sequence[str], names: Sequence[str], limit: int,
 ) -> list[Mistake]:  # fmt: skip
-    """The images with the highest losses, highest first.
+    """Return the images with the highest losses, highest first.
 
     Args:
         names: (N,) names of the images, or empty.
@@ -108,7 +108,7 @@ def top_losses(
 
 
 def most_confused(confusion_matrix: np.ndarray, class_names: Sequence[str], limit: int) -> list[tuple[str, str, int]]:
-    """(true class, predicted class, number of images) of the most frequent errors, most frequent first.
+    """Return (true class, predicted class, images) of the most frequent errors, most frequent first.
 
     Args:
         confusion_matrix: (C, C) int, true class by predicted class.

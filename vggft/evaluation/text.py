@@ -16,7 +16,7 @@ _MAX_ROWS, _MAX_MATRIX, _MAX_NOTE, _MAX_LINE = 30, 12, 300, 110  # what is reada
 
 
 def headline(split: str, metric: str, value: float | None, interval: Interval, images: int, classes: int) -> str:
-    """One line with the most important metric.
+    """Return one line with the most important metric.
 
     >>> headline("test", "accuracy", 0.5, (0.25, 0.75), images=1, classes=2)
     'Test: accuracy 0.500 (95 % interval 0.250 to 0.750; 1 image, 2 classes)'
@@ -27,7 +27,7 @@ def headline(split: str, metric: str, value: float | None, interval: Interval, i
 
 
 def notes(split: str, per_class: Sequence[ClassScores], images: int, multi_label: bool) -> tuple[str, ...]:
-    """Which classes macro averages leave out, and which metrics are undefined."""
+    """Say which classes macro averages leave out, and which metrics are undefined."""
     absent, full = (", ".join(row.name for row in per_class if row.support == n) for n in (0, images))
     undefined = "ROC AUC" if multi_label else "ROC AUC and MCC"
     found = [f"no {split} images of {absent}: left out of macro averages"] if absent else []
@@ -38,7 +38,7 @@ def summary(
     title: str, notes: Sequence[str], metrics: Mapping[str, float | None], intervals: Mapping[str, Interval],
     per_class: Sequence[ClassScores], confused: Mapping[tuple[str, str], Sequence[str]], confusion_matrix: np.ndarray,
 ) -> str:  # fmt: skip
-    """Metrics with their intervals, scores of each class, confused classes and the confusion matrix.
+    """Format metrics with their intervals, scores of each class, confused classes and the confusion matrix.
 
     Args:
         confused: (true class, predicted class) -> names of the images.
