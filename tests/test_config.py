@@ -84,7 +84,7 @@ def test_a_search_space_is_values_lists_and_ranges() -> None:
         ({"units": []}, "SearchSpace.units: a choice needs at least one value"),
         ({"layers": -1}, r"SearchSpace.layers: expected integers >= 0; got -1"),
         ({"dropout": (0.0, 1.0)}, "SearchSpace.dropout: Head.dropout must be"),
-        ({"dropout": (0.5, 0.1)}, "needs a number and a larger one; got 0.5 to 0.1"),
+        ({"dropout": (0.5, 0.1)}, "needs a number and a larger number; got 0.5 to 0.1"),
         ({"learning_rate": (0, 1e-2, "log")}, "must begin above 0"),
         ({"learning_rate": (1e-3, 1e-2, "square")}, "'linear' or 'log'; got 'square'"),
         ({"learning_rate": (1e-3, 1e-2, "log", 3)}, r"a range is \(low, high\)"),

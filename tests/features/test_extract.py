@@ -1,4 +1,4 @@
-"""Frozen features: never a wrong row, in one pass, through lack of range and of memory."""
+"""Frozen features: never a wrong row, one pass, despite values out of range and too little memory."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def whole(pretrained: Pretrained) -> dict[str, np.ndarray]:
 
 
 def get(pretrained: Pretrained, cuts: list[str], rows: np.ndarray, cache: Cache, **arguments: Any) -> dict[str, list]:
-    """The features of some images, which are the whole data set of this run."""
+    """The features of some images, which are the whole dataset of this run."""
     prefix = extract.Prefix(pretrained, 32, **{"precision": "float32", "stored_as": "float32"} | arguments)
     planned = extract.passes(prefix, cuts, [DIGESTS[row] for row in rows], np.arange(len(rows) // 2))
     return extract.frozen_features(prefix, planned, PIXELS[rows], cache=cache, narrator=NARRATOR)

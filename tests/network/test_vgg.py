@@ -1,4 +1,4 @@
-"""The network is the paper's, and freezing is what it says."""
+"""The network is the paper's, and freezing changes only what it should."""
 
 from __future__ import annotations
 

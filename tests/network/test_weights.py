@@ -1,4 +1,4 @@
-"""Weights are found, checked, read; what is wrong with them is said."""
+"""Weights are found, checked and read; errors say what is wrong with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A rate for each block, also inside a distribution strategy; and what of Keras that rests on."""
+"""A learning rate for each block, also inside a distribution strategy; and the private parts of Keras it needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is trained when: phases from a setting."""
+"""The phases of a setting: what is trained when."""
 
 from __future__ import annotations
 

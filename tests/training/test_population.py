@@ -1,4 +1,4 @@
-"""A population: each member ends as it would alone, trained by Keras's own `fit`."""
+"""A population: each member gives the result that Keras's own `fit` gives for it alone."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ OFF_DEFAULT: dict[str, Any] = {
 
 
 def test_every_field_is_a_members_own_shared_by_all_or_trained_alone() -> None:
-    """A population lists what it can do: a field that is added to `Head` or `Training` is never ignored in silence."""
+    """A population lists what it can do: a field that is added to `Head` or `Training` is never silently ignored."""
     assert set(OFF_DEFAULT) == {field.name for kind in (Head, Training) for field in dataclasses.fields(kind)}
     for kind in (Head, Training):
         for field in dataclasses.fields(kind):

@@ -1,5 +1,5 @@
 """Pixels and a frozen prefix -> frozen features, computed once and kept in the cache.
 
-`cuts` says where the frozen prefix ends, `extract` computes what the cache does not hold. Begin reading with
+`cuts` says where the frozen prefix ends, `extract` computes features that are not in the cache. Begin reading with
 `extract.frozen_features`.
 """

@@ -1,4 +1,4 @@
-"""Cuts: the layers at which the frozen prefix ends and training begins, by name and shape; needs no network."""
+"""Cuts: the layers at which the frozen prefix ends and training begins, by name and shape; needs no Keras."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from ..network.blocks import BLOCKS, FILTERS, POOLING_LAYERS, frozen_prefix, sca
 
 
 def cut_of(frozen: Iterable[str], pooling: str) -> str | None:
-    """The layer that ends the frozen prefix.
+    """Return the layer that ends the frozen prefix.
 
     Args:
         frozen: the frozen blocks.
-        pooling: the head's pooling, which is part of the prefix where every block is frozen.
+        pooling: the head's pooling, which is part of the prefix if every block is frozen.
 
     Returns:
-        The pooling layer of the head or of a block, or None where the first block learns.
+        The pooling layer of the head or of a block, or None if the first block is not frozen.
     """
     prefix = frozen_prefix(frozen)
     if prefix == BLOCKS:
@@ -29,16 +29,16 @@ def is_pooled(cut: str | None) -> bool:
 
 
 def last_block(cut: str) -> str:
-    """The last block that a cut depends on."""
+    """Return the last block that a cut depends on."""
     return BLOCKS[-1] if is_pooled(cut) else cut.removesuffix("_pool")
 
 
 def shape_of(cut: str, image_size: int, width: float) -> tuple[int, ...]:
-    """The shape of the features of one image at a cut: (H, W, C), or (C,) for a pooled cut.
+    """Return the shape of the features of one image at a cut: (H, W, C), or (C,) for a pooled cut.
 
     Args:
         image_size: height and width of the images in pixels.
-        width: of the network.
+        width: multiplier of the number of filters.
     """
     number = BLOCKS.index(last_block(cut)) + 1
     side, channels = image_size >> number, scaled(FILTERS[number - 1], width)

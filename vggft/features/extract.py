@@ -36,8 +36,8 @@ class Prefix:
         image_size: height and width of the images in pixels.
         precision: of the arithmetic in the blocks.
         stored_as: dtype of the features on disk.
-        augment: gives the further views of training images; None for no further views.
-        seed: of those views.
+        augment: makes further views of training images; None for no further views.
+        seed: seed of those views.
     """
 
     pretrained: Pretrained
@@ -48,7 +48,7 @@ class Prefix:
     seed: int = 0
 
     def network(self, cuts: Sequence[str]) -> keras.Model:
-        """The blocks up to the last of the cuts, with pretrained weights and an output for each cut."""
+        """Build the blocks up to the last of the cuts, with pretrained weights and an output for each cut."""
         depth = max(BLOCKS.index(last_block(cut)) for cut in cuts) + 1
         inputs = keras.Input((self.image_size, self.image_size, 3), name="image")
         column, width = self.pretrained.column, self.pretrained.width
@@ -66,7 +66,7 @@ class Pass:
 
     Args:
         view: 0 for the images themselves; further views are augmented.
-        rows: which images.
+        rows: rows of the images.
         specs: the cache entry of each cut.
     """
 
@@ -76,10 +76,10 @@ class Pass:
 
 
 def passes(prefix: Prefix, cuts: Sequence[str], digests: Sequence[str], viewed: np.ndarray) -> list[Pass]:
-    """The passes that give the features of all images at some cuts, and those of the further views.
+    """Plan the passes that give the features of all images at some cuts, and those of the further views.
 
     Args:
-        cuts: names of layers, as `cuts.cut_of` gives them; no cuts, no passes.
+        cuts: names of layers, from `cuts.cut_of`; without cuts there are no passes.
         digests: of the pixels of every image.
         viewed: rows of the images that have further views.
     """
@@ -118,20 +118,20 @@ def passes(prefix: Prefix, cuts: Sequence[str], digests: Sequence[str], viewed: 
 def frozen_features(
     prefix: Prefix, planned: Sequence[Pass], pixels: np.ndarray, *, cache: Cache, narrator: Narrator
 ) -> dict[str, list[np.ndarray]]:
-    """The features of all passes, from the cache or else computed into it.
+    """Return the features of all passes; compute what is not in the cache.
 
     Args:
-        planned: what `passes` returned.
+        planned: the result of `passes`.
         pixels: (N, S, S, 3) RGB in 0..255, of all images.
 
     Returns:
-        For each cut a memory-mapped array for each pass: that of all images, then one for each further view.
+        For each cut, a memory-mapped array for each pass: all images first, then one for each further view.
     """
     if not planned:
         return {}
     cuts = list(planned[0].specs)
     features: dict[str, list[np.ndarray]] = {cut: [] for cut in cuts}
-    network = functools.cache(lambda: prefix.network(cuts))  # built only where something has to be computed
+    network = functools.cache(lambda: prefix.network(cuts))  # built only if something has to be computed
     with narrator.bar("frozen features", sum(len(each.rows) for each in planned)) as advance:
         for each in planned:
 

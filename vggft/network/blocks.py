@@ -1,4 +1,4 @@
-"""The paper's Table 1 as data, and which of its blocks are frozen. Imports no Keras.
+"""The paper's Table 1 as data, and which of its blocks are frozen; needs no Keras.
 
 Simonyan & Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", arXiv:1409.1556.
 """
@@ -39,12 +39,12 @@ def check_architecture(column: str, image_size: int, width: float) -> None:
 
 
 def scaled(filters: int, width: float) -> int:
-    """The paper's number of filters at another `width`, at least one."""
+    """Return the paper's number of filters at another `width`, at least one."""
     return max(1, round(filters * width))
 
 
 def frozen_blocks(freeze: str | Iterable[str]) -> tuple[str, ...]:
-    """The blocks that a `freeze` argument names, in the order of the network.
+    """Return the blocks that a `freeze` argument names, in the order of the network.
 
     Args:
         freeze: `"all"`, `"none"`, one block (`"block3"` means through block3), or any collection of blocks
@@ -70,7 +70,7 @@ def frozen_blocks(freeze: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def frozen_prefix(frozen: Iterable[str]) -> tuple[str, ...]:
-    """The longest run of frozen blocks from the input: the part that needs to be computed only once."""
+    """Return the longest run of frozen blocks from the input: the part that needs to be computed only once."""
     held, prefix = set(frozen), []
     for block in BLOCKS:
         if block not in held:

@@ -1,4 +1,4 @@
-"""A classifier without its weights, as JSON: class names, architecture, resizing; and the network built from it."""
+"""A classifier without its weights: class names, architecture and resizing, as JSON; and how to build it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .vgg import add_blocks, preprocess
 
 @dataclass(frozen=True)
 class Classification:
-    """The prediction for one image, most probable label first; `str` puts it in words.
+    """The prediction for one image, most probable label first; `str` describes it.
 
     Args:
         labels: all labels, by decreasing probability.
@@ -44,7 +44,7 @@ class Classification:
 
 @dataclass(frozen=True)
 class Description:
-    """Everything needed to rebuild a classifier except its weights, and what a person may want to know about it."""
+    """Everything needed to rebuild a classifier except its weights, and where it comes from."""
 
     class_names: tuple[str, ...]
     image_size: int
@@ -61,7 +61,7 @@ class Description:
     format: int = 1
 
     def describe(self, probabilities: np.ndarray) -> Classification:
-        """The prediction that (num_classes,) probabilities of one image amount to."""
+        """Convert (num_classes,) probabilities of one image to its prediction."""
         order = np.argsort(-probabilities, kind="stable")
         labels = tuple(self.class_names[i] for i in order)
         present = labels[:1]
@@ -71,13 +71,13 @@ class Description:
         return Classification(labels, tuple(float(probabilities[i]) for i in order), present)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready values."""
+        """Return JSON-ready values."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return fields | {"head": self.head.to_dict()}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Description:
-        """The inverse of `to_dict`, also after JSON; fields of later versions are ignored."""
+        """Make a description from the output of `to_dict`, also after JSON; fields of later versions are ignored."""
         known = {field.name for field in dataclasses.fields(cls)}
         values: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in fields.items() if key in known

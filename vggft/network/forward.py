@@ -15,10 +15,9 @@ import tensorflow as tf
 
 
 def between(model: keras.Model, first: str | None, last: str | Sequence[str]) -> keras.Model:
-    """The part of a flat model after the layer `first` (None: from the input) up to and including the layer `last`.
+    """Return the part of a flat model from after the layer `first` (None: the input) up to and including `last`.
 
-    It shares its layers with the whole, so training the part trains the whole. With several `last` it has as many
-    outputs.
+    It shares its layers with the whole model, so training the part trains the whole. It has one output for each `last`.
     """
     start = model.input if first is None else model.get_layer(first).output
     if isinstance(last, str):
@@ -27,7 +26,7 @@ def between(model: keras.Model, first: str | None, last: str | Sequence[str]) ->
 
 
 def rows_at_once(largest: int) -> int:
-    """The batch size for a forward pass: 32 images of 224 px through the full VGG16, more where less is computed.
+    """Return the batch size of a forward pass: 32 images of 224 px for the full VGG16, more for less computation.
 
     Args:
         largest: number of values in the largest output of a layer for one image.
@@ -36,13 +35,13 @@ def rows_at_once(largest: int) -> int:
 
 
 def batch_size_for(model: keras.Model) -> int:
-    """`rows_at_once` for a model."""
+    """Apply `rows_at_once` to a model."""
     return rows_at_once(max(math.prod(layer.output.shape[1:]) for layer in model.layers))
 
 
 @contextmanager
 def without_retracing_warnings() -> Iterator[None]:
-    """Silence TensorFlow's advice against building models anew, which every seed, split and trial here has to do."""
+    """Silence TensorFlow's advice against rebuilding models, which every seed, split and trial here has to do."""
 
     def keep(record: logging.LogRecord) -> bool:
         return "tf.function retracing" not in record.getMessage()
@@ -63,13 +62,13 @@ def forward(
     batch_size: int | None = None,
     advance: Callable[[int], object] | None = None,
 ) -> np.ndarray:
-    """The output of a model for every row of `inputs`, in order, with nothing random in it.
+    """Compute the output of a model for every row of `inputs`, in order, in inference mode.
 
     Args:
         model: a prefix, a suffix or a whole classifier.
         inputs: (N, ...) array, which may be memory-mapped: one batch is read at a time.
-        rows: (n,) which of the N rows; None for all.
-        batch_size: rows in a batch; None chooses by the size of the model.
+        rows: (n,) indices of the rows to use; None for all.
+        batch_size: number of rows in a batch; None chooses by the size of the model.
         advance: called with the number of rows after each batch.
 
     Returns:
@@ -86,7 +85,7 @@ def forward_all(
     batch_size: int | None = None,
     advance: Callable[[int], object] | None = None,
 ) -> list[np.ndarray]:
-    """As `forward`, for a model of several outputs: one array each, from one pass.
+    """Like `forward`, for a model with several outputs: one array each, from one pass.
 
     If a batch does not fit into memory, it is halved.
     """
@@ -95,11 +94,11 @@ def forward_all(
     size, start = batch_size or batch_size_for(model), 0
 
     def read(start: int, size: int) -> tuple[Any, int]:
-        """A batch on the device, and how many of its rows count."""
+        """Return a batch on the device, and the number of its rows that are not padding."""
         part = slice(start, start + size)
         batch = np.asarray(inputs[part if rows is None else rows[part]])
         count, missing = len(batch), size - len(batch)
-        if missing and start and count:  # one shape means one trace, so the last batch is filled up
+        if missing and start and count:  # pad the last batch, as every new shape would be traced
             batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
         return keras.ops.convert_to_tensor(batch), count
 

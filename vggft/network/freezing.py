@@ -1,4 +1,4 @@
-"""Set what is trainable, and prove by checksums that frozen blocks did not change and the others did."""
+"""Set which blocks are trainable, and prove by checksums that frozen blocks did not change and the others did."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .blocks import BLOCKS
 
 
 def block_layers(model: keras.Model, block: str) -> list[keras.layers.Layer]:
-    """The layers of one block."""
+    """Return the layers of one block."""
     return [layer for layer in model.layers if layer.name.startswith(f"{block}_")]
 
 
@@ -26,14 +26,14 @@ def set_frozen(model: keras.Model, frozen: Iterable[str]) -> None:
 
 
 def block_digests(model: keras.Model) -> dict[str, str]:
-    """SHA-256 of the weights of every block: equal digests mean equal weights."""
+    """Return the SHA-256 of the weights of every block: equal digests mean equal weights."""
     return {
         block: digest_of(w.numpy() for layer in block_layers(model, block) for w in layer.weights) for block in BLOCKS
     }
 
 
 def digest_of(arrays: Iterable[np.ndarray]) -> str:
-    """SHA-256 over the bytes of some arrays."""
+    """Return the SHA-256 of the bytes of some arrays."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(np.ascontiguousarray(array).tobytes())
@@ -44,7 +44,7 @@ def check_movement(before: Mapping[str, str], after: Mapping[str, str], frozen: 
     """Check that frozen blocks did not change in training and that all others did.
 
     Raises:
-        FreezeError: naming the blocks that broke the promise.
+        FreezeError: a frozen block changed, or another one did not; the message names the blocks.
     """
     held = set(frozen)
     moved = [block for block in BLOCKS if block in held and before[block] != after[block]]
@@ -59,14 +59,14 @@ def check_movement(before: Mapping[str, str], after: Mapping[str, str], frozen: 
 
 
 def learned_weights(model: keras.Model, frozen: Iterable[str] = ()) -> dict[str, np.ndarray]:
-    """The weights of all layers outside the frozen blocks, by layer and number: `{"fc1/0": kernel, ...}`."""
+    """Return the weights of all layers outside the frozen blocks, by layer and number: `{"fc1/0": kernel, ...}`."""
     held = tuple(f"{block}_" for block in frozen)
     layers = [layer for layer in model.layers if not (held and layer.name.startswith(held))]
     return {f"{layer.name}/{n}": array for layer in layers for n, array in enumerate(layer.get_weights())}
 
 
 def assign_weights(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
-    """Put the weights of `learned_weights` into the layers of those names."""
+    """Assign the output of `learned_weights` to the layers of those names."""
     for name in dict.fromkeys(key.rsplit("/", 1)[0] for key in weights):
         layer = model.get_layer(name)
         layer.set_weights([weights[f"{name}/{n}"] for n in range(len(layer.weights))])

@@ -17,7 +17,7 @@ EPSILON = 1e-12  # of the layer `standardize`
 
 
 def pool(x: Any, pooling: str) -> Any:
-    """Pool a (B, H, W, C) map to one vector per image, by a layer with the name in `POOLING_LAYERS`."""
+    """Pool a (B, H, W, C) map to one vector per image, by a layer named as in `POOLING_LAYERS`."""
     name = POOLING_LAYERS[pooling]
     if pooling == "avg":
         return keras.layers.GlobalAveragePooling2D(name=name)(x)
@@ -34,12 +34,12 @@ def add_head(x: Any, head: Head, num_classes: int, *, multi_label: bool = False,
 def add_dense(x: Any, head: Head, num_classes: int, *, multi_label: bool = False, seed: int = 0) -> Any:
     """Add the head to (B, C) pooled features: `standardize`, `fc1`, ..., `logits`, `predictions`.
 
-    Initial weights and dropout depend on `seed` alone, not on Keras's global seed.
+    Initial weights and dropout depend only on `seed`, not on Keras's global seed.
 
     Returns:
         (B, num_classes) probabilities: a softmax, or one sigmoid for each class if `multi_label`.
     """
-    # Never trained: `standardize` sets its mean and variance to those of the training images' features.
+    # Not trainable: `standardize` sets its mean and variance to those of the training images' features.
     x = keras.layers.BatchNormalization(center=False, scale=False, epsilon=EPSILON, trainable=False, name=STANDARDIZE)(
         x
     )
@@ -69,7 +69,7 @@ def add_dense(x: Any, head: Head, num_classes: int, *, multi_label: bool = False
 def head_model(
     num_features: int, head: Head, num_classes: int, *, multi_label: bool = False, seed: int = 0
 ) -> keras.Model:
-    """The head alone: (B, num_features) pooled features to (B, num_classes), with the layers of the whole network."""
+    """Build the head alone, (B, num_features) to (B, num_classes), with the layers of the whole network."""
     features = keras.Input((num_features,), name="features")
     return keras.Model(features, add_dense(features, head, num_classes, multi_label=multi_label, seed=seed))
 
@@ -84,7 +84,7 @@ def divide_logits(model: keras.Model, temperature: float) -> None:
 
 
 def standardize(model: keras.Model, features: Iterable[np.ndarray]) -> None:
-    """Standardize what the head sees to mean 0 and variance 1, whatever the scale of the backbone's features.
+    """Standardise the input of the head to mean 0 and variance 1, whatever the scale of the backbone's features.
 
     Args:
         model: a network that ends in a head.
@@ -94,10 +94,10 @@ def standardize(model: keras.Model, features: Iterable[np.ndarray]) -> None:
 
 
 def scale_of(features: Iterable[np.ndarray]) -> list[np.ndarray]:
-    """(C,) mean and (C,) variance of features, float32.
+    """Return the (C,) mean and (C,) variance of features, float32.
 
-    With standardized features one learning rate suits every backbone. Variances are clipped to at least a hundredth of
-    their mean, so that features that hardly vary are not blown up.
+    With standardised features one learning rate suits every backbone. Variances are clipped to at least a hundredth of
+    their mean, so that nearly constant features are not amplified.
     """
     scaler = StandardScaler()
     for batch in features:

@@ -24,7 +24,7 @@ MEASURED_BLOCKS = 3
 
 
 def policy(precision: str) -> str:
-    """The Keras dtype policy: 16-bit arithmetic on weights that stay float32."""
+    """Return the Keras dtype policy: 16-bit arithmetic on weights that stay float32."""
     return precision if precision == "float32" else f"mixed_{precision}"
 
 
@@ -35,13 +35,13 @@ def check_precision(precision: str) -> None:
 
 
 def measure(column: str, width: float, image_size: int, learns: bool, memory: Path) -> dict[str, float]:
-    """Seconds per image through blocks 1 to 3, in float32 and in the 16-bit format of this machine.
+    """Measure the seconds per image through blocks 1 to 3, in float32 and in the 16-bit format of this machine.
 
-    The first block alone would not tell: it is bound by memory, and as fast in bfloat16 even on processors on which
-    the other blocks are many times slower.
+    The first block would not be enough: it is bound by memory, and as fast in bfloat16 even on processors on which the
+    other blocks are many times slower.
 
     Args:
-        learns: whether to measure a training step, which may gain less than a forward pass.
+        learns: whether to measure a training step, which may benefit less than a forward pass.
         memory: a JSON file of measurements, so that the next run on this machine makes the same choice despite noise.
     """
     other = "float16" if keras.distribution.list_devices("gpu") else "bfloat16"
@@ -66,7 +66,7 @@ def measure(column: str, width: float, image_size: int, learns: bool, memory: Pa
 
 
 def choose(seconds: dict[str, float]) -> tuple[str, str]:
-    """The precision to use, 16 bits only where they save a quarter of the time, and a sentence that says why."""
+    """Choose the precision, 16 bits only if they save a quarter of the time; also say why in a sentence."""
     (other,) = set(seconds) - {"float32"}
     share = seconds[other] / seconds["float32"]
     chosen = other if share < 0.75 else "float32"
@@ -74,7 +74,7 @@ def choose(seconds: dict[str, float]) -> tuple[str, str]:
 
 
 def _count(width: float, image_size: int) -> int:
-    """Number of images to measure with: more where one image is little work."""
+    """Return the number of images to measure with, which is larger for smaller networks and images."""
     return round(min(32.0, max(1.0, (224 / image_size / width) ** 2)))
 
 
@@ -101,5 +101,5 @@ def _remember(memory: Path, key: str, found: dict[str, float]) -> None:
     try:
         with whole_file(memory) as aside:
             aside.write_text(json.dumps(known, indent=2))
-    except OSError:  # it is measured again next time
+    except OSError:  # measured again next time
         return

@@ -16,7 +16,7 @@ from .weights import load_pretrained
 
 
 def preprocess(pixels: Any) -> Any:
-    """Turn RGB in 0..255 into what VGG was trained on: BGR minus the ImageNet mean, in float32, by stock operations."""
+    """Convert RGB in 0..255 to the input of VGG: BGR minus the ImageNet mean, in float32, by stock operations."""
     bgr = keras.ops.flip(pixels, axis=-1)
     return keras.layers.Rescaling(1.0, offset=[-103.939, -116.779, -123.68], name="subtract_mean")(bgr)
 
@@ -28,7 +28,7 @@ def add_blocks(x: Any, column: str = "D", width: float = 1.0, *, blocks: int = 5
         x: a Keras tensor, (B, H, W, 3).
         column: one of the columns of Table 1.
         width: multiplies the number of filters.
-        blocks: how many blocks to apply, counted from the input.
+        blocks: number of blocks to apply, counted from the input.
         dtype: a Keras dtype policy, for example `"mixed_bfloat16"`.
     """
     for block, kernels, filters in list(zip(BLOCKS, COLUMNS[column], FILTERS, strict=True))[:blocks]:
@@ -70,7 +70,7 @@ def vgg(
         dropout: probability after `fc1` and `fc2`; None is the paper's 0.5 with fresh weights, else 0.
 
     Returns:
-        A model that takes (B, image_size, image_size, 3) BGR minus the mean, as `preprocess` gives, and returns
+        A model that takes (B, image_size, image_size, 3) BGR minus the mean, the output of `preprocess`, and returns
         (B, num_classes) probabilities, or (B, image_size / 32, image_size / 32, 512 * width) without the top.
 
     Raises:
@@ -113,7 +113,7 @@ def vgg16(
 
 
 def draw(model: keras.Model, path: str | os.PathLike[str]) -> Path:
-    """Draw a network with the names and shapes of its layers into an image file, by `keras.utils.plot_model`.
+    """Draw a network with the names and shapes of its layers to an image file, by `keras.utils.plot_model`.
 
     Raises:
         VggftError: pydot or graphviz is missing; the message says how to install them.
@@ -130,7 +130,7 @@ def draw(model: keras.Model, path: str | os.PathLike[str]) -> Path:
 
 
 def _local_response_normalization(x: Any) -> Any:
-    """AlexNet's normalization over 5 neighbouring channels (n=5, k=2, alpha=1e-4, beta=0.75), in stock operations."""
+    """Apply AlexNet's normalisation over 5 channels (n=5, k=2, alpha=1e-4, beta=0.75), by stock operations."""
     _, height, width, channels = x.shape
     squares = keras.ops.pad(keras.ops.square(x), ((0, 0), (0, 0), (0, 0), (2, 2)))
     rows = keras.ops.reshape(squares, (-1, height * width, channels + 4, 1))

@@ -25,7 +25,7 @@ from .freezing import digest_of
 
 @dataclass(frozen=True)
 class Preset:
-    """One row of the table: where the weights are, and which network they belong to."""
+    """A row of `PRESETS`: where the weights are, and which network they belong to."""
 
     file: str
     column: str
@@ -97,7 +97,7 @@ class Pretrained:
         }
 
     def assign(self, model: keras.Model) -> None:
-        """Put the weights into the convolutions of a model, by layer name; the model may end after any block."""
+        """Assign the weights to the convolutions of a model, by layer name; the model may end after any block."""
         held = f"{self.name} holds column {self.column} at width {self.width:g}"
         names = [layer.name for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
         blocks = {name.split("_")[0] for name in names}
@@ -119,7 +119,7 @@ class Pretrained:
 
 
 def convolutions(model: keras.Model) -> dict[str, np.ndarray]:
-    """The weights of a model's convolutions, `{"block1_conv1/kernel": ...}`, as `.npz` weights files hold them."""
+    """Return the weights of a model's convolutions, `{"block1_conv1/kernel": ...}`, as in `.npz` weights files."""
     layers = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
     return {f"{layer.name}/{kind}": getattr(layer, kind).numpy() for layer in layers for kind in ("kernel", "bias")}
 
@@ -159,7 +159,7 @@ def load_pretrained(backbone: str | os.PathLike[str]) -> Pretrained:
 
 
 def find_preset(preset: Preset) -> Path:
-    """The file of a preset: inside the package, in `VGGFT_WEIGHTS_DIR`, or downloaded once by Keras and verified.
+    """Find the file of a preset: in the package, in `VGGFT_WEIGHTS_DIR`, or downloaded once by Keras and verified.
 
     Raises:
         WeightsError: the file is not there and cannot be downloaded; the message says where to get and put it.
@@ -177,9 +177,7 @@ def find_preset(preset: Preset) -> Path:
                 )
             return path
     try:
-        with contextlib.redirect_stdout(
-            sys.stderr
-        ):  # Keras draws its progress bar there, and standard output stays clean
+        with contextlib.redirect_stdout(sys.stderr):  # Keras draws its progress bar there; standard output stays clean
             return Path(keras.utils.get_file(preset.file, preset.url, cache_subdir="models", file_hash=preset.md5))
     except Exception as error:  # Keras raises a bare Exception for a failed download
         place = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models" / preset.file
@@ -195,7 +193,7 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
     """Read the convolutions of a weights file as float32 `{"block1_conv1/kernel": ...}`.
 
     Raises:
-        WeightsError: the file is unreadable, truncated, or has no layers of VGG.
+        WeightsError: the file is unreadable, truncated, or contains no layers of VGG.
     """
     arrays: dict[str, np.ndarray] = {}
     try:
@@ -219,7 +217,7 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
 
 
 def _take(arrays: dict[str, np.ndarray], name: str, item: Any) -> None:
-    """Keep an HDF5 dataset if it belongs to a convolution; old files say W and b, newer ones kernel and bias."""
+    """Keep an HDF5 dataset if it belongs to a convolution: old files name them W and b, newer ones kernel and bias."""
     match = re.search(r"(block\d_conv\d).*?(kernel|bias|_W_|_b_)", name)
     if match and isinstance(item, h5py.Dataset):
         kind = {"_W_": "kernel", "_b_": "bias"}.get(match[2], match[2])
@@ -227,10 +225,10 @@ def _take(arrays: dict[str, np.ndarray], name: str, item: Any) -> None:
 
 
 def infer_architecture(name: str, arrays: Mapping[str, np.ndarray]) -> tuple[str, float]:
-    """The column of Table 1 and the width that the shapes belong to.
+    """Infer the column of Table 1 and the width from the shapes.
 
     Raises:
-        WeightsError: the shapes fit no column; the first that differs is named.
+        WeightsError: the shapes fit no column; the message names the first one that differs.
     """
     first = arrays.get("block1_conv1/kernel")
     if first is None or first.ndim != 4:
@@ -253,7 +251,7 @@ def infer_architecture(name: str, arrays: Mapping[str, np.ndarray]) -> tuple[str
 
 
 def _shapes(table: tuple[tuple[int, ...], ...], width: float) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every weight of a column."""
+    """Return the name and shape of every weight of a column."""
     shapes: dict[str, tuple[int, ...]] = {}
     channels = 3
     for block, kernels, filters in zip(BLOCKS, table, FILTERS, strict=True):

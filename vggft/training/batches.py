@@ -1,4 +1,4 @@
-"""Features or pixels by the batch, in an order and with views that follow from (seed, epoch) alone."""
+"""Batches of features or pixels, in an order and with views that depend only on (seed, epoch)."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Transform = Callable[[np.ndarray, np.ndarray, np.ndarray, int], tuple[np.ndarray
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows of arrays to learn from or to be judged on; the arrays may be memory-mapped and larger than memory.
+    """Rows of arrays to train or evaluate on; the arrays may be memory-mapped and larger than memory.
 
     Args:
         inputs: (N, ...) features or pixels.
         targets: (N, num_classes) float32, one-hot or multi-hot.
-        rows: (n,) which of the N rows.
-        views: further views, (m, ...) each, of which every epoch draws one an image.
-        view_rows: (n,) where in the views each of those rows is; None where they are in the same order.
-        transform: changes a batch anew in every epoch, given inputs, targets, their rows and the epoch.
+        rows: (n,) indices of the rows to use.
+        views: further views, (m, ...) each; every epoch draws one view of each image.
+        view_rows: (n,) index of each row in the views; None if they are in the same order.
+        transform: changes a batch, given inputs, targets, their rows and the epoch.
     """
 
     inputs: np.ndarray
@@ -40,23 +40,23 @@ class Examples:
 
     @property
     def in_views(self) -> np.ndarray:
-        """(n,) where in the views each row is."""
+        """(n,) index of each row in the views."""
         return np.arange(len(self)) if self.view_rows is None else self.view_rows
 
 
-# Keras's `fit` calls on_epoch_end before the first epoch, so that the first epoch has the order of number 1.
+# Keras's `fit` calls on_epoch_end before the first epoch, so the first epoch has the order of number 1.
 FIRST_ORDER = 1
 
 
 def order_of(count: int, num_views: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-    """The order of an epoch, and which view of each image it draws (0 for the image itself)."""
+    """Return the order of the images in an epoch, and the view of each that is drawn (0 for the image itself)."""
     rng = np.random.default_rng((seed, epoch))
     order = rng.permutation(count)
     return order, rng.integers(1 + num_views, size=count) if num_views else np.zeros(count, np.int64)
 
 
 def class_weights(train: Examples, training: Training) -> np.ndarray | None:
-    """(num_classes,) float32 weight of an image of each class; None unless `training` weighs classes."""
+    """Return the (num_classes,) float32 weights of the classes; None unless `training` weights them."""
     if training.class_weight is None:
         return None
     labels, classes = train.targets[train.rows].argmax(1), np.arange(train.targets.shape[1])
@@ -64,7 +64,7 @@ def class_weights(train: Examples, training: Training) -> np.ndarray | None:
 
 
 class Batches(keras.utils.PyDataset):
-    """Examples by the batch; with a seed, in an order that follows from (seed, epoch) alone, so it can be resumed."""
+    """Batches of examples; with a seed, in an order that depends only on (seed, epoch), so that it can be resumed."""
 
     def __init__(
         self,

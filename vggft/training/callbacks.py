@@ -1,4 +1,4 @@
-"""Keras callbacks: the best epoch with its history and resume points, and a progress bar."""
+"""Keras callbacks: early stopping with history and resume points, and a progress bar."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ SECONDS_BETWEEN_POINTS = 10.0
 
 
 class BestEpoch(keras.callbacks.EarlyStopping):
-    """Early stopping that keeps the history, survives a kill, and may start from weights that are already good.
+    """Early stopping that keeps the history, can be resumed, and may prefer the weights at the start.
 
     Args:
         phase: name in the history and of the resume point.
-        patience: epochs without improvement after which training stops.
+        patience: number of epochs without improvement after which training stops.
         run: where resume points are kept.
-        variables: of model and optimizer, in the order of the resume point.
+        variables: variables of model and optimizer, in the order of the resume point.
         start_score: score of the weights at the start if these compete for the best epoch, else None.
         at_end: called after the last epoch, before the best weights are restored.
 
     Attributes:
-        rows: the history, one row an epoch, with `kept` for the best one when training has ended.
+        rows: the history, one row per epoch; when training has ended, `kept` marks the best one.
         first_epoch: the epoch to begin with, counted from 0.
         done: whether the phase had ended already when it was resumed; the best weights are then in place.
     """
@@ -68,7 +68,7 @@ class BestEpoch(keras.callbacks.EarlyStopping):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         values = {key: float(value) for key, value in (logs or {}).items()}
-        # Without validation images there is nothing to choose by, and the last epoch is the best.
+        # Without validation images nothing can select an epoch, so the last one is kept.
         score = Objective.score(values) if "val_loss" in values else float(epoch)
         super().on_epoch_end(epoch, {"score": score})
         seconds = time.monotonic() - self.started
@@ -93,7 +93,7 @@ class BestEpoch(keras.callbacks.EarlyStopping):
 
 
 class Bar(keras.callbacks.Callback):
-    """Moves a progress bar, batch by batch, and tells the validation accuracy of each epoch."""
+    """Advance a progress bar batch by batch, and show the validation accuracy of each epoch."""
 
     def __init__(self, advance: Callable[..., None], batches: Batches, phase: str):
         super().__init__()

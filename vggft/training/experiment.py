@@ -1,4 +1,4 @@
-"""What all trainings of a run share: the arguments, the images, the pretrained weights, and frozen features."""
+"""What all trainings of a run share: arguments, images, pretrained weights, and frozen features."""
 
 from __future__ import annotations
 
@@ -53,25 +53,25 @@ class Request:
     verbose: int = 1
 
     def setting(self) -> Setting:
-        """What is trained, with everything that was left out at its default."""
+        """Return what is trained, with defaults for everything that was left out."""
         return Setting(frozen_blocks(self.freeze), self.head or Head(), self.training or Training())
 
     def arguments(self) -> dict[str, Any]:
-        """What `config.json` does not say, for `environment.json`: where the data came from."""
+        """Return the arguments that `config.json` does not hold, for `environment.json`."""
         names = ("dataset", "validation", "test", "backbone", "on_bad_image")
         return {name: named(getattr(self, name)) for name in names}
 
 
 @dataclass(frozen=True)
 class FeatureBank:
-    """What trainings start from: pixels, and frozen features of all images with the further views of some.
+    """The inputs of trainings: pixels, and frozen features of all images with further views of some.
 
     Args:
         pixels: (N, S, S, 3) RGB in 0..255.
         targets: (N, num_classes) float32.
-        features: for each cut an array of all images, then one for each further view.
+        features: for each cut, an array of all images, then one for each further view.
         viewed: the rows that have further views.
-        transform: what changes a batch of pixels anew in every epoch.
+        transform: the function that changes the pixels of a batch in every epoch, if any.
     """
 
     pixels: np.ndarray
@@ -81,11 +81,11 @@ class FeatureBank:
     transform: Transform | None = None
 
     def inputs(self, cut: str | None) -> np.ndarray:
-        """Features of all images at a cut, or their pixels for None."""
+        """Return the features of all images at a cut, or their pixels if `cut` is None."""
         return self.pixels if cut is None else self.features[cut][0]
 
     def examples(self, cut: str | None, rows: np.ndarray) -> Examples:
-        """Examples of some rows, with the further views and the transform that training may draw from."""
+        """Select rows, with the further views and the transform that training may draw from."""
         if cut is None:
             return Examples(self.pixels, self.targets, rows, transform=self.transform)
         inputs, *views = self.features[cut]
@@ -98,16 +98,16 @@ class FeatureBank:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What all trainings of a run share; builds no network before it has to.
+    """What all trainings of a run share; networks are built only when they are needed.
 
     Args:
         pool: the images and how they are split.
         prefix: pretrained weights, image size, precision, and the augmentation whose views are frozen features.
-        augment: as it was given.
-        transform: what changes the pixels of a batch anew in every epoch, if anything does.
-        seed: of everything random.
-        why: a sentence about the choice of precision.
-        seconds: per image through the first blocks, for each precision that was measured.
+        augment: the argument as given.
+        transform: the function that changes the pixels of a batch in every epoch, if any.
+        seed: seed of everything random.
+        why: the reason for the precision, in words.
+        seconds: time per image through the first blocks, for each precision that was measured.
         cache: where frozen features are kept.
     """
 
@@ -127,7 +127,7 @@ class Experiment:
 
     @property
     def precision(self) -> str:
-        """Of the arithmetic in the blocks."""
+        """The precision of the arithmetic in the blocks."""
         return self.prefix.precision
 
     @property
@@ -136,26 +136,26 @@ class Experiment:
         return self.prefix.image_size
 
     def phases(self, setting: Setting) -> tuple[Phase, ...]:
-        """The phases in which a setting is trained."""
+        """Return the phases in which a setting is trained."""
         return phases_of(setting, from_pixels=self.transform is not None)
 
     def cuts(self, settings: Iterable[Setting]) -> list[str]:
-        """The cuts that trainings of these settings start from, nearest to the input first."""
+        """Return the cuts that trainings of these settings start from, nearest to the input first."""
         found = {phase.cut(setting.head.pooling) for setting in settings for phase in self.phases(setting)}
         return sorted((cut for cut in found if cut), key=lambda cut: (not cut.startswith("block"), cut))
 
     def passes(self, cuts: Sequence[str], viewed: np.ndarray) -> list[Pass]:
-        """The passes that give the features at these cuts, with the further views of some rows."""
+        """Plan the passes that give the features at these cuts, with the further views of some rows."""
         return passes(self.prefix, cuts, self.pool.digests, viewed)
 
     def bank(self, planned: Sequence[Pass], narrator: Narrator) -> FeatureBank:
-        """Compute what the cache lacks of these passes."""
+        """Return the features of these passes; compute what is not in the cache."""
         pool, viewed = self.pool, planned[-1].rows if planned else np.arange(0)
         features = frozen_features(self.prefix, planned, pool.pixels, cache=self.cache, narrator=narrator)
         return FeatureBank(pool.pixels, pool.targets, features, viewed, self.transform)
 
     def describe(self, setting: Setting) -> Description:
-        """The classifier that a setting gives."""
+        """Describe the classifier that a setting gives."""
         return Description(
             class_names=self.pool.class_names,
             image_size=self.image_size,
@@ -168,14 +168,14 @@ class Experiment:
         )
 
     def network(self, setting: Setting, seed: int) -> keras.Model:
-        """The network to train: pretrained blocks, of which the frozen ones are not trainable, and a fresh head."""
+        """Build the network to train: pretrained blocks, the frozen ones not trainable, and a fresh head."""
         model = build(self.describe(setting), seed, policy(self.precision))
         self.pretrained.assign(model)
         set_frozen(model, setting.frozen)
         return model
 
     def classifier(self, setting: Setting, weights: Mapping[str, np.ndarray]) -> keras.Model:
-        """The network to judge and save, in float32: pretrained blocks and what a training learned."""
+        """Build the network to evaluate and save, in float32: pretrained blocks and learned weights."""
         model = build(self.describe(setting))
         self.pretrained.assign(model)
         assign_weights(model, weights)
@@ -183,7 +183,7 @@ class Experiment:
 
     @property
     def config(self) -> dict[str, Any]:
-        """What determines the run, as JSON: two runs with equal values end equal."""
+        """What determines the result of the run, ready for JSON: equal values give equal results."""
         return {
             "num_classes": len(self.pool.class_names),
             "backbone": self.pretrained.name,
@@ -204,11 +204,11 @@ def make_experiment(
     """Check everything, read the images, and measure the machine for a moment.
 
     Args:
-        settings: what may be trained: one setting for each choice of frozen blocks.
-        earlier: the configuration of the run that is resumed, since a measurement may come out differently; or empty.
+        settings: the settings that may be trained, one for each choice of frozen blocks.
+        earlier: the configuration of the run that is resumed, whose precision is used again; else empty.
 
     Raises:
-        DataError, ConfigError, WeightsError, CacheError: before anything is computed, listing all problems of the data.
+        DataError, ConfigError, WeightsError, CacheError: before any training; all problems of the data are listed.
     """
     num_classes, seed = _whole("num_classes", request.num_classes, 2), _whole("seed", request.seed, 0)
     augment, precision = request.augment, request.precision
@@ -253,7 +253,7 @@ def make_experiment(
 
 
 def _whole(name: str, value: Any, low: int) -> int:
-    """An integer argument; NumPy's integers are accepted."""
+    """Check an integer argument, which may be one of NumPy's."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -266,9 +266,9 @@ def _whole(name: str, value: Any, low: int) -> int:
 def check_kinds(head: Any, training: Any, augment: Any) -> None:
     """Raise `ConfigError` unless the three are a `Head`, a `Training`, and an augmentation or None."""
     if not isinstance(head, Head):
-        raise ConfigError(f"head must be a vggft.Head, as Head(units=(256,)); got {head!r}.")
+        raise ConfigError(f"head must be a vggft.Head, such as Head(units=(256,)); got {head!r}.")
     if not isinstance(training, Training):
-        raise ConfigError(f"training must be a vggft.Training, as Training(epochs=20); got {training!r}.")
+        raise ConfigError(f"training must be a vggft.Training, such as Training(epochs=20); got {training!r}.")
     if not (augment is None or isinstance(augment, Augment) or callable(augment)):
         raise ConfigError(f"augment must be a vggft.Augment, a function of pixels, or None; got {augment!r}.")
     try:
@@ -278,7 +278,7 @@ def check_kinds(head: Any, training: Any, augment: Any) -> None:
 
 
 def named(value: Any) -> Any:
-    """An argument as JSON: itself if it is simple, else its name or the name of its type."""
+    """Convert an argument for JSON: itself if it is simple, else its name or the name of its type."""
     if isinstance(value, Augment):
         return value.to_dict()
     if value is None or isinstance(value, (bool, int, float, str, os.PathLike)):

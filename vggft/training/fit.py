@@ -1,4 +1,4 @@
-"""Train one setting by Keras's own `fit`, phase by phase: the one path of `finetune`, trials and refits."""
+"""Train one setting by Keras's own `fit`, phase by phase, for `finetune`, for trials and for refits."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from .optimizer import make_optimizer
 from .phases import Phase, Setting
 from .resampling import Fold
 
-MOST_FOR_SCALE = 4096  # training images, enough to tell the scale of their features
-STEPS_AT_ONCE = 8  # of a head on vectors: so short that the way to Python and back costs more
+MOST_FOR_SCALE = 4096  # training images, enough to determine the scale of their features
+STEPS_AT_ONCE = 8  # of a head on vectors, whose steps are so short that returning to Python takes longer
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a training learned, at its best epoch.
+    """The result of a training, at its best epoch.
 
     Args:
-        weights: of all layers outside the frozen blocks, by layer and number: `{"fc1/0": kernel, ...}`.
-        history: one row an epoch, with `phase`, `epoch`, losses, accuracies and whether its weights were `kept`.
-        probabilities: (n, num_classes) of the validation images; None where they were not asked for.
+        weights: weights of all layers outside the frozen blocks, by layer and number: `{"fc1/0": kernel, ...}`.
+        history: one row per epoch, with `phase`, `epoch`, losses, accuracies and whether its weights were `kept`.
+        probabilities: (n, num_classes) of the validation images; None if they were not requested.
     """
 
     weights: dict[str, np.ndarray]
@@ -44,12 +44,12 @@ class Fitted:
 
     @property
     def epochs(self) -> dict[str, int]:
-        """The number of the best epoch of each phase, counted from 1; 0 where the weights before it were better."""
+        """The best epoch of each phase, counted from 1; 0 if the weights before the phase were better."""
         return best_epochs(self.history)
 
 
 def best_epochs(history: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """The number of the epoch of every phase whose weights were kept, counted from 1; 0: those before its first."""
+    """Return the epoch of every phase whose weights were kept, counted from 1; 0 for the weights before its first."""
     best: dict[str, int] = {}
     for row in history:
         best[row["phase"]] = row["epoch"] if row["kept"] else best.get(row["phase"], 0)
@@ -67,14 +67,14 @@ def train(
     tensorboard: bool = False,
     predict: bool = False,
 ) -> Fitted:
-    """Train a setting on a fold, in its phases.
+    """Train a setting on a fold, phase by phase.
 
     Args:
-        bank: with the features of every cut that the phases start from.
-        setting: with a resolved `training`.
+        bank: a bank with the features of every cut that the phases start from.
+        setting: a setting with a resolved `training`.
         run: where resume points and TensorBoard's curves are kept.
         tensorboard: whether to write curves.
-        predict: whether to predict the validation images, by the network that would be saved.
+        predict: whether to predict the validation images with the network that would be saved.
 
     Raises:
         FreezeError: a frozen block changed, or an unfrozen one did not.
@@ -132,17 +132,17 @@ def fit_phase(
     tensorboard: bool = False,
     at_end: Any = lambda: None,
 ) -> list[dict[str, Any]]:
-    """Train a model that ends in logits, by Keras's `fit`; leave it with the weights of its best epoch.
+    """Train a model that ends in logits, by Keras's `fit`, and restore the weights of its best epoch.
 
     Args:
-        model: takes `inputs` of the examples, gives (B, num_classes) logits.
-        validation: chooses the best epoch; None keeps the last.
-        training: resolved.
+        model: maps `inputs` of the examples to (B, num_classes) logits.
+        validation: selects the best epoch; None keeps the last.
+        training: a resolved training.
         steps_at_once: training steps between returns to Python.
         at_end: called after the last epoch, before the best weights are restored.
 
     Returns:
-        One row an epoch.
+        The history, one row per epoch.
     """
     batch_size = training.batch_size or 32
     steps = phase.epochs * -(-len(examples) // batch_size)
@@ -179,10 +179,10 @@ def fit_phase(
 
 
 def pooled_features(examples: Examples, rest: keras.Model | None = None) -> Iterator[np.ndarray]:
-    """Batches of (B, C) features that the head starts from, of up to `MOST_FOR_SCALE` images as they are.
+    """Yield batches of (B, C) features that the head starts from, for up to `MOST_FOR_SCALE` images without views.
 
     Args:
-        rest: maps the inputs of the examples to pooled features; None where they are pooled features.
+        rest: maps the inputs of the examples to pooled features; None if they are pooled features.
     """
     rows = np.sort(np.random.default_rng(0).permutation(examples.rows)[:MOST_FOR_SCALE])
     for part in np.array_split(rows, -(-len(rows) // 256)):

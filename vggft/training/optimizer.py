@@ -1,4 +1,4 @@
-"""Optimizers: a schedule of the learning rate, and a lower rate for blocks nearer to the input."""
+"""Optimizers with a learning-rate schedule, and lower rates for blocks nearer to the input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OPTIMIZERS = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW, "s
 
 
 def learning_rate(schedule: str, peak: float, steps: int) -> Any:
-    """A constant, or a short warm-up followed by a cosine to zero over `steps`, those of the whole phase."""
+    """Return a constant rate, or a schedule over `steps`: a short warm-up, then a cosine to zero."""
     if schedule == "constant":
         return peak
     warmup = max(1, steps // 20)
@@ -23,12 +23,12 @@ def learning_rate(schedule: str, peak: float, steps: int) -> Any:
 def make_optimizer(
     training: Training, peak: float, steps: int, block_rates: Mapping[str, float], half: bool = False
 ) -> Any:
-    """An optimizer whose learning rate follows the schedule, multiplied for each block by its factor.
+    """Make an optimizer whose learning rate follows the schedule, multiplied for each block by its factor.
 
     Args:
         training: names the optimizer, its schedule and its weight decay.
-        peak: of the learning rate.
-        steps: of the whole phase.
+        peak: peak learning rate.
+        steps: number of steps in the whole phase.
         block_rates: `{"block1": 0.24, ...}`; variables of other layers learn at the full rate.
         half: whether gradients are float16, which need loss scaling.
     """
@@ -42,9 +42,9 @@ def make_optimizer(
             self.factors = [block_rates.get(variable.path.split("_")[0], 1.0) for variable in variables]
 
         def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-            # Under TensorFlow a step may be given the variable inside Keras's, and under a distribution strategy a
-            # replica's: only this method of Keras knows which one it is. tests/training/test_optimizer.py says when
-            # Keras has a public way.
+            # TensorFlow may pass the variable inside Keras's, or under a distribution strategy that of a replica: only
+            # this private method of Keras identifies it. tests/training/test_optimizer.py fails once Keras has a
+            # public way.
             factor = self.factors[self._get_variable_index(variable)]
             super().update_step(gradient, variable, learning_rate * factor)
 

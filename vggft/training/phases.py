@@ -12,7 +12,7 @@ from ..network.blocks import BLOCKS
 
 @dataclass(frozen=True)
 class Setting:
-    """What is trained: which blocks are frozen, the head, and how. `training` may have fields that are unresolved."""
+    """What is trained, and how: frozen blocks, head, and training, whose fields may be unresolved."""
 
     frozen: tuple[str, ...]
     head: Head
@@ -21,15 +21,15 @@ class Setting:
 
 @dataclass(frozen=True)
 class Phase:
-    """One stretch of training with one schedule.
+    """A phase of training, with a schedule of its own.
 
     Args:
-        name: in the history and in the names of resume points.
-        freeze: the blocks that are held still.
+        name: name in the history and of the resume point.
+        freeze: the frozen blocks.
         epochs: maximum number of epochs.
         learning_rate: peak of the schedule.
-        block_rates: factor on the learning rate for each block; 1 where a block is not named.
-        patience: epochs without improvement after which the phase ends.
+        block_rates: factor on the learning rate for each block; 1 for blocks that are not named.
+        patience: number of epochs without improvement after which the phase ends.
         keep_start: whether the weights at the start compete for the best epoch.
         from_pixels: whether the phase learns from augmented pixels rather than from frozen features.
     """
@@ -44,19 +44,19 @@ class Phase:
     from_pixels: bool = False
 
     def cut(self, pooling: str) -> str | None:
-        """The layer whose frozen features the phase learns from; None where it learns from pixels."""
+        """Return the layer whose frozen features the phase learns from; None if it learns from pixels."""
         return None if self.from_pixels else cut_of(self.freeze, pooling)
 
 
 def phases_of(setting: Setting, from_pixels: bool = False) -> tuple[Phase, ...]:
-    """The standard phases: the head with every block held still; then, if any block is unfrozen, blocks and head.
+    """Return the standard phases: the head alone; then, if any block is unfrozen, the unfrozen blocks with the head.
 
-    In the second phase each block learns at `block_decay` times the rate of the block above it, and the weights of the
-    first phase are kept unless an epoch is better.
+    In the second phase, the learning rate of each block is `block_decay` times that of the block after it, and the
+    weights of the first phase are kept unless an epoch is better.
 
     Args:
-        setting: with a resolved `training`.
-        from_pixels: whether augmentation changes the pixels anew in every epoch, which the last phase then learns from.
+        setting: a setting with a resolved `training`.
+        from_pixels: whether every epoch has new augmented pixels, which the last phase then learns from.
     """
     training = setting.training
     epochs, patience = training.epochs or 1, training.patience

@@ -1,4 +1,4 @@
-"""Populations: heads of one shape trained together, each with its own early stopping, each as it would end alone."""
+"""Populations: heads of one shape trained together, each with its own early stopping and the result it has alone."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from .fit import Fitted, pooled_features
 from .objective import Objective
 from .stacked import Program, Shape
 
-CACHE = 8 * 2**20  # bytes of kernels with their moments that the processor's caches can be expected to hold
+CACHE = 8 * 2**20  # bytes of kernels and their moments that should fit into the processor's caches
 MOST_MEMBERS = 16
 
-# What a population can do. A field that is in none of these has to have its default, or the trial is trained alone.
+# What a population can do. A trial with another field that is not at its default is trained alone.
 MEMBERS_DIFFER_IN = {Head: ("dropout", "l2"), Training: ("learning_rate", "label_smoothing")}
 MEMBERS_SHARE = {
     Head: ("units", "pooling", "activation"),
@@ -33,14 +33,14 @@ ONLY_FOR_BLOCKS = {Head: (), Training: ("fine_tune_epochs", "fine_tune_learning_
 
 @dataclass(frozen=True)
 class Member:
-    """A head and its training, which is resolved."""
+    """A head and its resolved training."""
 
     head: Head
     training: Training
 
 
 def why_alone(head: Head, training: Training) -> str:
-    """Why a head cannot be a member of a population; empty if it can."""
+    """Say why a head cannot be a member of a population; empty if it can."""
     reasons = []
     for part in (head, training):
         kind: Any = next(each for each in (Head, Training) if isinstance(part, each))
@@ -55,29 +55,29 @@ def why_alone(head: Head, training: Training) -> str:
 
 
 def alike(head: Head, training: Training) -> tuple[Any, ...]:
-    """What all members of a population have in common; `training` is resolved."""
+    """Return what all members of a population have in common; `training` is resolved."""
     shared = [(head, MEMBERS_SHARE[Head]), (training, MEMBERS_SHARE[Training])]
     return tuple(getattr(part, name) for part, names in shared for name in names)
 
 
 def size_for(num_features: int, units: Sequence[int], num_classes: int) -> int:
-    """Number of members at once: as many as the caches hold with their moments, a power of two."""
+    """Return the number of members trained at once: a power of two that fits the processor's caches."""
     widths = [num_features, *units, num_classes]
     each = 12 * sum(a * b for a, b in pairwise(widths))
     return 2 ** int(math.log2(max(1, min(MOST_MEMBERS, CACHE // each))))
 
 
 class Programs:
-    """Programs by their shape, for whoever trains several populations.
+    """Programs by their shape, so that several populations can share them.
 
-    Of programs with a single member only the last is kept, since these are large: they hold weights and moments.
+    Only the last program with a single member is kept, since these are large: they hold weights and moments.
     """
 
     def __init__(self) -> None:
         self._kept: dict[Shape, Program] = {}
 
     def get(self, shape: Shape) -> Program:
-        """The program of a shape, traced when it first runs."""
+        """Return the program of a shape, traced when it first runs."""
         if shape not in self._kept:
             if shape.members == 1:
                 self._kept = {kept: program for kept, program in self._kept.items() if kept.members > 1}
@@ -98,12 +98,12 @@ def train_population(
     """Train members that are `alike`, each with its own early stopping.
 
     Args:
-        train: pooled features, (N, C), with views if there are any; held in memory meanwhile.
-        validation: chooses the best epoch of each member.
-        seed: of initial weights, order and dropout; common to all.
+        train: pooled features, (N, C), with views if there are any; they are held in memory.
+        validation: selects the best epoch of each member.
+        seed: seed of initial weights, order and dropout, common to all members.
         programs: where programs are kept.
-        on_epoch: called after every epoch with the number of epochs done by all members together, including those
-            that early stopping saves at the end.
+        on_epoch: called after every epoch with the number of epochs done by all members together; the last call
+            includes those that early stopping saves.
     """
     head, training = members[0].head, members[0].training
     count, num_features, num_classes = len(train), train.inputs.shape[1], train.targets.shape[1]
@@ -112,7 +112,7 @@ def train_population(
     places = size_for(num_features, head.units, num_classes)
     program = programs.get(
         Shape(
-            members=max(places, len(members)),  # places may be left over: one size, one program
+            members=max(places, len(members)),  # places may stay unused: one size, one program
             features=num_features,
             units=head.units,
             classes=num_classes,
@@ -160,9 +160,9 @@ def train_population(
 def _batches(
     count: int, batch_size: int, image_weights: np.ndarray, num_views: int, seed: int, epochs: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """For each epoch the rows of its batches, their views, and their weights in the loss: (steps, batch_size) each.
+    """Yield the rows, views and loss weights of the batches of each epoch: (steps, batch_size) each.
 
-    A step's loss is the mean over its images. The last batch is filled up with images of weight 0.
+    A step's loss is the mean over its images. The last batch is padded with images of weight 0.
     """
     steps = -(-count // batch_size)
     last = count - (steps - 1) * batch_size
@@ -175,7 +175,7 @@ def _batches(
 
 
 class _Course:
-    """The course of one member: its history, and early stopping as Keras's callback does it."""
+    """The training of one member: its history, and the early stopping of Keras's callback."""
 
     def __init__(self, patience: int):
         self.patience, self.best, self.best_epoch, self.wait, self.stopped = patience, -math.inf, -1, 0, False
@@ -184,20 +184,20 @@ class _Course:
         self.probabilities = np.empty(0)
 
     def better(self, epoch: int, accuracy: float, loss: float) -> bool:
-        """Take note of an epoch; whether it is the best so far."""
+        """Record an epoch; return whether it is the best so far."""
         logs = {"val_accuracy": accuracy, "val_loss": loss}
         self.rows.append({"phase": "head", "epoch": epoch + 1, **logs})
         score = Objective.score(logs)
         self.wait += 1
         if improved := score > self.best:
             self.best, self.best_epoch, self.wait = score, epoch, 0
-        elif epoch == 0:  # diverged at once: something has to be kept
+        elif epoch == 0:  # diverged at once, but some weights have to be kept
             self.best_epoch, improved = 0, True
         self.stopped = self.wait >= self.patience and epoch > 0
         return improved
 
     def fitted(self, scale: Sequence[np.ndarray]) -> Fitted:
-        """What was learned, with weights named as in the layers of a head: kernel and bias are numbers 0 and 1."""
+        """Return what was learned, with weights named as in a head: kernel and bias are numbers 0 and 1."""
         for row in self.rows:
             row["kept"] = row["epoch"] - 1 == self.best_epoch
         names = [f"fc{n}" for n in range(1, len(self.weights) // 2)] + ["logits"]

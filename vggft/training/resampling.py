@@ -12,13 +12,13 @@ from ..data.splitting import folds_of
 
 @dataclass(frozen=True)
 class Fold:
-    """One training and what it is scored on.
+    """The rows of one training, and those that it is scored on.
 
     Args:
         train: rows to learn from.
-        validation: rows that choose the best epoch and give the score; None keeps the last epoch.
-        seed: of initial weights, order and dropout.
-        name: tells it from the others.
+        validation: rows that select the best epoch and give the score; None keeps the last epoch.
+        seed: seed of initial weights, order and dropout.
+        name: distinguishes it from the other folds.
     """
 
     train: np.ndarray
@@ -28,11 +28,11 @@ class Fold:
 
 
 def resample(pool: Pool, folds: int | None, repeats: int, seed: int) -> list[Fold]:
-    """The trainings that a setting is scored by: the given split or `folds` of it, each `repeats` times.
+    """Return the trainings that a setting is scored by: the given split or `folds` of it, each `repeats` times.
 
     Args:
-        folds: number of folds of train and validation images together; None for the split as it is.
-        repeats: number of trainings of each fold, which differ in their seed.
+        folds: number of folds of train and validation images together; None for the given split.
+        repeats: number of trainings of each fold, with different seeds.
     """
     pairs = [(pool.rows["train"], pool.rows["validation"])]
     if folds is not None:

@@ -1,7 +1,7 @@
 """Many heads as one model: kernels stacked along a leading axis of members, an epoch as one graph.
 
-Each member learns as it would alone: from the same initial weights, in the same order of images, with the same units
-dropped. Members may differ in learning rate, dropout, L2 and label smoothing.
+Each member is trained as it would be alone: from the same initial weights, with the same order of images and the same
+dropped units. Members may differ in learning rate, dropout, L2 and label smoothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .objective import Objective
 from .optimizer import learning_rate
 
 JUDGED_AT_ONCE = 4096
-# Steps from which XLA pays: on two cores it takes about a second to compile an epoch and saves 1 to 3 ms a step.
+# Number of steps from which XLA pays: on two cores, compiling takes about a second and saves 1 to 3 ms per step.
 COMPILE_FROM = 500
 
 
@@ -41,7 +41,7 @@ class StackedDense(keras.layers.Layer):
 
 
 class StackedDropout(keras.layers.Layer):
-    """Dropout at a rate for each member: (T, B, C), and (B, C) numbers in [0, 1) that all members see."""
+    """Dropout with a rate for each member, of (T, B, C) by (B, C) numbers in [0, 1) that all members share."""
 
     def __init__(self, members: int, **arguments: Any):
         super().__init__(**arguments)
@@ -55,7 +55,7 @@ class StackedDropout(keras.layers.Layer):
 
 
 class Rates(keras.optimizers.schedules.LearningRateSchedule):
-    """A schedule of (T, 1, 1) learning rates that rise and fall together."""
+    """A schedule of (T, 1, 1) learning rates, with a peak for each member."""
 
     def __init__(self, peaks: Any, kind: str, steps: int):
         self.peaks, self.shape = peaks, learning_rate(kind, 1.0, steps)
@@ -66,19 +66,19 @@ class Rates(keras.optimizers.schedules.LearningRateSchedule):
 
 @dataclass(frozen=True)
 class Shape:
-    """What a program is made for.
+    """The shape of a program.
 
     Args:
         members: number of heads.
-        features: length of the vector of an image.
+        features: number of features of an image.
         units: widths of the hidden layers.
         classes: number of outputs.
-        activation: of the hidden layers.
+        activation: activation of the hidden layers.
         drops: whether any member has dropout.
-        batch_size: images in a step.
-        steps: in an epoch.
-        epochs: maximum number, which the schedule spans.
-        schedule: of the learning rate.
+        batch_size: number of images in a step.
+        steps: number of steps in an epoch.
+        epochs: maximum number of epochs, which the schedule spans.
+        schedule: schedule of the learning rate.
         multi_label: whether an image may have several classes.
     """
 
@@ -96,7 +96,7 @@ class Shape:
 
 
 class Program:
-    """A population's model with its epoch and its judging, traced once for all populations of its shape."""
+    """The model of a population, with its training epoch and its evaluation, traced once for each shape."""
 
     def __init__(self, shape: Shape):
         self.shape, self.seed, members = shape, 0, shape.members
@@ -129,7 +129,7 @@ class Program:
         l2: Sequence[float],
         label_smoothing: Sequence[float],
     ) -> None:
-        """Everything as before the first step, with a value for each member; places left over repeat the last one."""
+        """Reset everything to before the first step, with values for each member; unused places repeat the last one."""
         shape = self.shape
 
         def column(values: Sequence[float]) -> np.ndarray:
@@ -151,14 +151,14 @@ class Program:
             variable.assign(ops.zeros_like(variable))
 
     def epoch(self, rows: np.ndarray, views: np.ndarray, weights: np.ndarray, inputs: Any, targets: Any) -> None:
-        """All steps of an epoch.
+        """Run all steps of an epoch.
 
         Args:
-            rows: (steps, B) which images.
-            views: (steps, B) which view of each.
-            weights: (steps, B) of each in the loss.
+            rows: (steps, B) rows of the images.
+            views: (steps, B) view of each image.
+            weights: (steps, B) weight of each image in the loss.
             inputs: (views, n, C) features.
-            targets: (n, num_classes).
+            targets: (n, num_classes) targets.
         """
         begun, shape = int(self.optimizer.iterations), self.shape
         draws = []
@@ -169,7 +169,7 @@ class Program:
         self._epoch(where, tf.constant(weights, tf.float32), inputs, targets, draws)
 
     def judge(self, inputs: Any, targets: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(T, n, num_classes) probabilities, (T,) losses and (T,) accuracies."""
+        """Return (T, n, num_classes) probabilities, (T,) losses and (T,) accuracies."""
         parts = range(0, len(inputs), JUDGED_AT_ONCE)
         found = [
             self._judge(inputs[start : start + JUDGED_AT_ONCE], targets[start : start + JUDGED_AT_ONCE])
@@ -180,7 +180,7 @@ class Program:
         return np.concatenate(probabilities, axis=1), loss, np.sum(right, axis=0) / len(inputs)
 
     def _penalties(self) -> Any:
-        """(T,): the L2 penalty of each member."""
+        """Return the (T,) L2 penalty of each member."""
         return sum(self.l2[:, 0, 0] * ops.sum(ops.square(kernel), axis=(1, 2)) for kernel in self.kernels)
 
     def _steps(self) -> Callable[..., None]:
@@ -204,9 +204,9 @@ class Program:
 
 
 def _draws(seeds: Any, rows: int, units: int) -> Any:
-    """(steps, rows, units): what Keras's dropout layer draws with these seeds, (steps, 2).
+    """Return (steps, rows, units) numbers: what Keras's dropout layer draws with these seeds, (steps, 2).
 
-    Outside the compiled program, since XLA draws other numbers from the same seeds.
+    This is outside the compiled program, since XLA draws other numbers from the same seeds.
     """
     return tf.map_fn(
         lambda seed: tf.random.stateless_uniform((rows, units), seed), seeds, fn_output_signature=tf.float32
