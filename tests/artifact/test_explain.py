@@ -104,7 +104,7 @@ def test_of_files_arrays_and_words(classifier: vggft.Classifier, corners: tuple,
 
 
 def test_what_cannot_be_explained_is_said(classifier: vggft.Classifier, corners: tuple, tmp_path: Path) -> None:
-    with pytest.raises(vggft.ConfigError, match=r"'cat' is no class of this classifier; it knows 0, 1, 2"):
+    with pytest.raises(vggft.ConfigError, match=r"'cat' is not a class of this classifier; known: 0, 1, 2"):
         classifier.explain(corners[0][0], label="cat")
     with pytest.raises(vggft.ConfigError, match=r"block must be one of block1, .*; got 'fc1'"):
         classifier.explain(corners[0][0], block="fc1")

@@ -70,7 +70,7 @@ def test_it_says_that_calibration_could_not_help(noisy: tuple) -> None:
 
 
 def test_a_refit_leaves_nothing_to_calibrate_on(noisy: tuple, tiny_weights: Path) -> None:
-    with pytest.raises(vggft.ConfigError, match="calibrate=True needs images that nothing learned from"):
+    with pytest.raises(vggft.ConfigError, match="calibrate=True needs images that were not trained on"):
         settings = {"backbone": tiny_weights, "image_size": 32, "verbose": 0}
         vggft.search(noisy, 3, trials=2, winner="refit", test=0.2, calibrate=True, **settings)
     with pytest.raises(vggft.ConfigError, match="tune_thresholds=True is for images with several labels"):

@@ -202,7 +202,7 @@ def test_every_runtime_says_what_the_classifier_says_of_a_file(
 ) -> None:
     folder, files, found = exports
     said, expected = ask(folder / name, read_images(files, SIZE)[0]), classifier.predict(files)
-    assert np.ptp(expected, axis=0).max() > 0.05  # pictures are told apart
+    assert np.ptp(expected, axis=0).max() > 0.05  # the images have different predictions
     np.testing.assert_allclose(said, expected, atol=TOLERANCE[precision])
     result = found[name]
     assert result.images == len(files) and result.largest_difference <= TOLERANCE[precision]
@@ -358,7 +358,7 @@ def test_what_cannot_be_exported_is_said_before_the_work(
     assert "mine.onnx already exists; overwrite=True (--force)" in str(refused("mine.onnx").value)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
-    assert "a folder, but not of a SavedModel" in str(refused("mine", overwrite=True).value)
+    assert "a folder, but not a SavedModel" in str(refused("mine", overwrite=True).value)
     for package, needs in {"onnxruntime": "vggft[onnx]", "ai_edge_litert": "vggft[litert]"}.items():
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, package, None)

@@ -42,7 +42,7 @@ LIMIT = 2**20
 
 @dataclass(frozen=True)
 class Server:
-    """A server in a process of its own."""
+    """A server in a separate process."""
 
     url: str
     process: subprocess.Popen[str]
@@ -57,7 +57,7 @@ class Server:
 
 @contextmanager
 def started(model: Path, room: Path) -> Iterator[Server]:
-    """Start `vggft serve` with a temporary and a working directory of its own, and end it."""
+    """Start `vggft serve` in a working directory and a temporary directory of its own, and stop it."""
     places = room / "tmp", room / "cwd"
     for place in places:
         place.mkdir(parents=True)
@@ -211,7 +211,7 @@ def test_questions_that_make_no_sense_are_refused(server: Server, pictures: dict
         answer = server.post(data, params={"top": top})
         assert answer.status_code == 400 and f"integer >= 1; got '{top}'" in detail(answer)
     answer = server.post(data, params={"label": "cow"})
-    assert answer.status_code == 400 and "'cow' is no class of this classifier; it knows <b>cat</b>" in detail(answer)
+    assert answer.status_code == 400 and "'cow' is not a class of this classifier; known: <b>cat</b>" in detail(answer)
     for form, headers in (({"file": "text"}, {}), (b"--x", {"Content-Type": "multipart/form-data"})):
         sent = {"files": {"x": (None, "text")}} if isinstance(form, dict) else {"data": form, "headers": headers}
         answer = server.post(**sent)
@@ -221,7 +221,7 @@ def test_questions_that_make_no_sense_are_refused(server: Server, pictures: dict
 
 
 def test_only_those_who_call_it_by_its_name_are_answered(server: Server) -> None:
-    """A web page cannot reach it by a host name of its own."""
+    """A web page cannot reach the server through its own host name."""
     for host, status in (("evil.example", 400), ("localhost", 200), ("127.0.0.1:1", 200), ("[::1]:8000", 200)):
         assert requests.get(f"{server.url}/health", headers={"Host": host}, timeout=5).status_code == status
 

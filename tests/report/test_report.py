@@ -1,4 +1,4 @@
-"""The report in a real browser: narrow and wide, light and dark, self-contained; and what notebooks and hubs read."""
+"""The report in a real browser: narrow and wide, light and dark, self-contained; the model card and notebooks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vggft.evaluation.checks import evaluate
 from vggft.network.description import Description, build
 
 EVIL = "<script>document.title='broken'</script>"
-# Elements that end beyond the page, but for what scrolls by itself; pictures that did not load; texts that are cut off.
+# Elements that end beyond the page, except in scrolling boxes; images that did not load; text that is cut off.
 LOOK = """
 const page = document.documentElement.clientWidth;
 const outside = [...document.querySelectorAll('body *')].filter(e =>

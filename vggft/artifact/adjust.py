@@ -1,4 +1,4 @@
-"""Adjust a finished classifier on held-out images: one temperature for its logits, a threshold for each label."""
+"""Adjust a finished classifier on held-out images: a temperature for its logits, a threshold for each label."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def fit_temperature(
     """Fit a temperature (arXiv:1706.04599) on one split, and divide the logits of the network by it, in place.
 
     Returns:
-        The description and the evaluations as they are afterwards, and what changed.
+        The updated description and evaluations, and the result of the calibration.
     """
     calibration, after = calibrated(evaluations, split)
     divide_logits(model, calibration.temperature)
@@ -39,7 +39,7 @@ def fit_thresholds(
     """Choose for each label the threshold with the highest F1 on one split.
 
     Returns:
-        The description and the evaluations as they are with these thresholds.
+        The description and the evaluations with these thresholds.
     """
     cuts = evaluations[split].best_thresholds()
     after = {name: replace(each, thresholds=cuts) for name, each in evaluations.items()}
@@ -62,7 +62,7 @@ def tune_thresholds(artifact: Artifact, dataset: Any, split: str | None, verbose
     """Choose the thresholds of an artifact in place; see `Classifier.tune_thresholds`."""
     if not artifact.description.multi_label:
         raise ConfigError(
-            "Thresholds are for images that may have several labels; this classifier always picks the likeliest class."
+            "Thresholds are for images that may have several labels; this classifier always predicts one class."
         )
     evaluations = {"fitted on": _evaluate(artifact, dataset, split, verbose)}
     if artifact.evaluation is not None:
@@ -73,7 +73,7 @@ def tune_thresholds(artifact: Artifact, dataset: Any, split: str | None, verbose
 
 
 def _evaluate(artifact: Artifact, dataset: Any, split: str | None, verbose: int) -> Evaluation:
-    """Evaluate without the warning for validation images: those are what one adjusts on."""
+    """Evaluate without the warning about validation images, which are the right ones to adjust on."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=LEARNED_FROM, category=UserWarning)
         return artifact.evaluate(dataset, split=split, verbose=verbose)

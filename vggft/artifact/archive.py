@@ -1,4 +1,4 @@
-"""The file format of a classifier: a plain `.keras` file with our own JSON added to the zip."""
+"""The file format of a classifier: a plain `.keras` file with vggft's own JSON added to the zip."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ EVALUATION_MEMBER = "vggft_evaluation.npz"
 def write_archive(
     path: Path, model: keras.Model, description: Description, evaluation: Evaluation | None, more: Mapping[str, Any]
 ) -> None:
-    """Write a classifier, and check that plain Keras predicts the same from the file before it gets its name.
+    """Write a classifier, and check that plain Keras predicts the same from the file before it is put in place.
 
     Args:
         path: the `.keras` file.
         model: the network.
-        description: kept as JSON.
-        evaluation: kept with its probabilities, if there is one.
-        more: further JSON members.
+        description: the description, saved as JSON.
+        evaluation: an evaluation to save with its probabilities, if any.
+        more: further values for the JSON.
 
     Raises:
         ClassifierFileError: the network that was read back predicts something else.
@@ -59,7 +59,7 @@ def write_archive(
 
 
 def read_archive(path: Path) -> tuple[keras.Model, Description, Evaluation | None, dict[str, Any]]:
-    """Read what `write_archive` wrote. The network is rebuilt from our JSON; only weights are read, never code.
+    """Read a file that `write_archive` wrote. The network is rebuilt from its JSON; only weights are read, never code.
 
     Raises:
         ClassifierFileError: the file does not exist, is damaged, or was not written by vggft.
@@ -89,7 +89,7 @@ def read_archive(path: Path) -> tuple[keras.Model, Description, Evaluation | Non
             model.load_weights(Path(directory) / "model.weights.h5")
     except ClassifierFileError:
         raise
-    except Exception as error:  # whatever a damaged zip, JSON or HDF5 raises
+    except Exception as error:  # a damaged zip, JSON or HDF5 may raise anything
         raise ClassifierFileError(
             f"{path} cannot be read as a classifier ({error}). The file was probably only partly copied."
         ) from error

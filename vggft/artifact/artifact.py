@@ -1,4 +1,4 @@
-"""A trained network with everything that is known about it: predict, evaluate, save and load."""
+"""A trained network with everything that is known about it, which can predict, evaluate, save and load."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from ..progress import Narrator
 from .archive import read_archive, write_archive
 from .record import Record, read_record
 
-LEARNED_FROM = "The classifier was trained or chosen on"  # how the warning of `evaluate` begins
+LEARNED_FROM = "The classifier was trained or chosen on"  # beginning of the warning of `evaluate`
 
 
 class Artifact:
     """A trained network, its description, and what is known about how it was made.
 
     Args:
-        keras_model, description, evaluation, history, seen, record: as for `vggft.Classifier`, which adds methods only.
+        keras_model, description, evaluation, history, seen, record: as for `vggft.Classifier`, which only adds methods.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Artifact:
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
-        """Open what `save` wrote; see `vggft.load`."""
+        """Open a file that `save` wrote; see `vggft.load`."""
         path = Path(path)
         model, description, evaluation, more = read_archive(path)
         in_run = path.name == "classifier.keras" and (path.parent / "config.json").exists()
@@ -76,7 +76,7 @@ class Artifact:
 
     @property
     def record(self) -> Record:
-        """How it was made: configuration, audit, trials. Empty for a file outside its run directory."""
+        """How the classifier was made: configuration, audit, trials. Empty for a file outside its run directory."""
         if isinstance(self._record, Path):
             self._record = read_record(self._record)
         return self._record or Record()
@@ -91,7 +91,7 @@ class Artifact:
         return f"<{type(self).__name__} of {len(d.class_names)} classes at {d.image_size} px on {d.backbone}{judged}>"
 
     def halves(self, block: str) -> tuple[keras.Model, keras.Model]:
-        """The network up to the last convolution of a block, and from there to the logits.
+        """Return the network up to the last convolution of a block, and from there to the logits.
 
         They are built once per block and kept: Keras stores every model built from a layer in that layer, so building
         them for each explanation would let a server grow without limit.
@@ -106,8 +106,8 @@ class Artifact:
 
         Args:
             pictures: a file, an array (H, W, 3), or several: a list of files or arrays, or an array (N, H, W, 3).
-                Arrays are RGB in 0..255 (uint8 or float) or 0..1 (float), of any size. Files are rotated as their EXIF
-                orientation says.
+                Arrays are RGB in 0..255 (uint8 or float) or 0..1 (float), of any size. Files are rotated by their EXIF
+                orientation.
             batch_size: number of images per batch.
             verbose: 1 shows a progress bar.
 
@@ -150,12 +150,12 @@ class Artifact:
 
         Args:
             dataset: any kind of dataset with labels among `class_names`.
-            split: which split of the dataset to use. None is its test split, or all images if it has no splits.
+            split: the split of the dataset to use; None for its test split, or all images if it has no splits.
             batch_size: number of images per batch.
             verbose: 1 shows progress bars.
 
         Raises:
-            DataError: there are unreadable images or unknown labels; the message lists all of them.
+            DataError: images cannot be read or labels are unknown; the message lists all of them.
         """
         parts = open_dataset(dataset, class_names=self.class_names, multi_label=self.description.multi_label)
         name = split or next(name for name in ("test", "all", *parts) if name in parts)
@@ -197,7 +197,7 @@ class Artifact:
 
 
 def read_parts(pictures: Any, image_size: int, at_once: int = 256) -> Iterator[tuple[int, np.ndarray]]:
-    """Read images part by part, so that memory does not limit their number.
+    """Read images in parts, so that memory does not limit their number.
 
     Args:
         pictures: as for `Artifact.predict`.

@@ -1,4 +1,4 @@
-"""Show which part of an image speaks for a class: Grad-CAM as arrays, overlays and files."""
+"""Show which parts of an image are evidence for a class: Grad-CAM as arrays, overlays and files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..network.forward import batch_size_for, forward
 from ..run import whole_file
 from .artifact import Artifact, read_parts
 
-LARGEST = 1024  # px: the longer side of an image that is shown
+LARGEST = 1024  # px, longer side of a displayed image
 COLOURS = "inferno"  # a matplotlib colour map whose lightness rises evenly, also for colour-blind readers and in print
 AT_ONCE = 64  # images
 
@@ -33,8 +33,8 @@ class Explanation:
         picture: (H, W, 3) uint8 RGB, upright, at most 1024 px per side.
         heatmap: (S, S) float32 in 0..1, covering the whole image: 1 where the evidence for the class is strongest, and
             0 everywhere if there is none.
-        label: the class that is explained.
-        probability: the classifier's probability for it, 0..1.
+        label: the explained class.
+        probability: the predicted probability of the class, 0..1.
         block: the block whose feature maps were used.
     """
 
@@ -45,7 +45,7 @@ class Explanation:
     block: str
 
     def overlay(self, strength: float = 0.6) -> np.ndarray:
-        """The image with the heat map on it, (H, W, 3) uint8; where the map is 0 the image is unchanged.
+        """Draw the heat map over the image: (H, W, 3) uint8, unchanged where the map is 0.
 
         Args:
             strength: opacity of the colours where the map is 1, in 0..1.
@@ -75,7 +75,7 @@ def grad_cam(
     """Compute Grad-CAM (arXiv:1610.02391) at the last convolution of a block.
 
     The feature maps are summed, each weighted by the mean gradient of the class's logit with respect to it. Negative
-    values, which speak against the class, are set to 0, and the maximum is scaled to 1.
+    values, which are evidence against the class, are set to 0, and the maximum is scaled to 1.
 
     Args:
         artifact: the classifier.
@@ -114,7 +114,7 @@ def explain(
     pictures, value_range = as_sequence(pictures)
     wanted = [label] * len(pictures) if label is None or isinstance(label, str) else list(label)
     if unknown := sorted({repr(each) for each in wanted if each is not None and each not in names}):
-        raise ConfigError(f"label: {', '.join(unknown)} is no class of this classifier; it knows {', '.join(names)}.")
+        raise ConfigError(f"label: {', '.join(unknown)} is not a class of this classifier; known: {', '.join(names)}.")
     if len(wanted) != len(pictures):
         raise ConfigError(f"label: expected one class, or one for each of {len(pictures)} images; got {len(wanted)}.")
     found: list[Explanation] = []
@@ -133,7 +133,7 @@ def explain(
 
 
 def shown(picture: Any, value_range: str | None = None) -> np.ndarray:
-    """An image as people see it: (H, W, 3) uint8, upright, in its own proportions, at most 1024 px per side."""
+    """Return an image for display: (H, W, 3) uint8, upright, with its aspect ratio, at most 1024 px per side."""
     if isinstance(picture, np.ndarray):
         pixels = to_pixels(picture[None], values=value_range if picture.dtype.kind == "f" else None)[0]
         image = Image.fromarray(np.rint(pixels).astype("uint8"))
@@ -146,5 +146,5 @@ def shown(picture: Any, value_range: str | None = None) -> np.ndarray:
 
 
 def _resized(heatmap: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A (H, W) float32 map at another size, (width, height)."""
+    """Resize an (H, W) float32 map to (width, height)."""
     return np.asarray(Image.fromarray(heatmap).resize(size, Image.Resampling.BILINEAR))

@@ -25,11 +25,11 @@ SHOWN = 24  # images with the highest losses, whose pixels are kept for the repo
 
 @dataclass(frozen=True)
 class Judged:
-    """The evaluations of a network, and what was adjusted.
+    """The evaluations of a network, and its adjustments.
 
     Args:
         description: of the classifier, with the temperature and thresholds that were fitted.
-        evaluations: by split, of all splits that it was not fitted on; test comes last.
+        evaluations: split -> evaluation, for all splits that the network was not fitted on; test comes last.
         calibration: the effect of temperature scaling, if requested.
         agreement: how much probabilities from frozen features differ from those from pixels.
         pictures: row of the last evaluation -> (S, S, 3) pixels, for the images with the highest losses.
@@ -47,7 +47,7 @@ class Judged:
         return list(self.evaluations.values())[-1]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready values: every evaluation, and validation minus test scores as `gap`."""
+        """Return JSON-ready values: every evaluation, and validation minus test scores as `gap`."""
         found: dict[str, Any] = {split: each.to_dict() for split, each in self.evaluations.items()}
         if {"validation", "test"} <= set(self.evaluations):
             chosen, touched = self.evaluations["validation"].metrics, self.evaluations["test"].metrics
@@ -59,15 +59,15 @@ class Judged:
 
 
 def check_adjustments(calibrate: bool, tune_thresholds: bool, multi_label: bool, learned: Collection[str] = ()) -> None:
-    """Raise `ConfigError` if no images are left to fit a temperature or thresholds on, or if thresholds have no use."""
+    """Raise `ConfigError` if no images are left to fit a temperature or thresholds on, or thresholds are not used."""
     for name, value in (("calibrate", calibrate), ("tune_thresholds", tune_thresholds)):
         if value and "validation" in learned:
             raise ConfigError(
-                f"{name}=True needs images that nothing learned from, but a refit learns from validation images too."
+                f"{name}=True needs images that were not trained on, but a refit trains on validation images too."
             )
     if tune_thresholds and not multi_label:
         raise ConfigError(
-            "tune_thresholds=True is for images with several labels each; with one label the likeliest class is given."
+            "tune_thresholds=True is for images with several labels; with one label, thresholds are not used."
         )
 
 
@@ -89,7 +89,7 @@ def judge(
         description: of the classifier.
         cut: the layer whose frozen features training started from; None: from pixels.
         inputs: (N, ...) output of that layer for all images, or their pixels. Frozen features are reused for the
-            evaluation unless the network's answers to the pixels differ.
+            evaluation unless the network's predictions from pixels differ.
         pool: the images, their labels and their splits.
         calibrate: fit a temperature on the validation images.
         tune_thresholds: fit a threshold for each label on the validation images; multi-label only.

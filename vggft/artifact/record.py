@@ -1,4 +1,4 @@
-"""How a classifier was made: the content of its run directory, or the same from memory."""
+"""How a classifier was made: the content of its run directory, or the same in memory."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Record:
         environment: versions, command line and arguments.
         audit: the audit of the data.
         summary: every evaluation, the gap between validation and test, and the effect of calibration.
-        search: the outcome of a search.
-        trials: of a search, in the form of `Trial.to_dict`.
+        search: the result of a search.
+        trials: the trials of a search, in the form of `Trial.to_dict`.
         pictures: row of the evaluation -> (S, S, 3) pixels, for the images with the highest losses.
     """
 
@@ -50,7 +50,7 @@ class Record:
 
     @property
     def command(self) -> str:
-        """The command line that made it; empty if it was made from an interactive session."""
+        """The command line that made the classifier; empty for an interactive session."""
         program, *arguments = self.environment.get("command") or [""]
         name = Path(program).name
         if name in ("vggft", "vggft.exe") or Path(program).parts[-2:] == ("vggft", "__main__.py"):
@@ -65,7 +65,7 @@ class Record:
         given, config = self.environment.get("arguments", {}), self.config
 
         def shown(name: str) -> str:
-            """A path or a number as a literal; of other objects only the type is known, so the argument's name."""
+            """Write a path or a number as a literal; of other objects only the type is known, so write the name."""
             value = given.get(name)
             is_path = isinstance(value, str) and (Path(value).exists() or len(Path(value).parts) > 1)
             return repr(value) if is_path or not isinstance(value, str) else name
@@ -107,7 +107,7 @@ def read_record(run_dir: Path) -> Record:
                 return dict(json.loads(path.read_text(encoding="utf-8")))
             with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 return dict(zip(stored["rows"].tolist(), stored["pixels"], strict=True))
-        except Exception as error:  # whatever damaged JSON, zip or NumPy data raises
+        except Exception as error:  # damaged JSON, zip or NumPy data may raise anything
             raise RunError(f"{path} cannot be read ({error}). The file was probably only partly copied.") from error
 
     return Record(

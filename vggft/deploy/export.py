@@ -28,25 +28,25 @@ from . import runtimes
 FORMATS = {"": "SavedModel", ".onnx": "ONNX", ".tflite": "LiteRT"}
 EXPORT_PRECISIONS = {"SavedModel": ("float32",), "ONNX": ("float32",), "LiteRT": ("float32", "float16", "int8")}
 NEEDS = {"SavedModel": (), "ONNX": ("tf2onnx", "onnxruntime"), "LiteRT": ("ai_edge_litert",)}  # packages
-TOLERANCE = {"float32": 1e-4, "float16": 1e-2}  # of probabilities; int8 has none, its accuracy is stated instead
+TOLERANCE = {"float32": 1e-4, "float16": 1e-2}  # of probabilities; for int8, the accuracy is stated instead
 CALIBRATE_ON, CHECK_ON = 100, 500  # maximum number of images
 FILES = 32  # maximum number of images that a SavedModel also gets as encoded files
 
 
 @dataclass(frozen=True)
 class Export:
-    """An exported classifier and how it compares with the original; `str` is a summary in words.
+    """An exported classifier and how it compares with the original; `str` describes it.
 
     Args:
         path: the file, or the folder of a SavedModel.
         format: `"SavedModel"`, `"ONNX"` or `"LiteRT"`.
-        precision: of its weights and arithmetic.
-        size: in bytes.
+        precision: precision of its weights and arithmetic.
+        size: size in bytes.
         images: number of images that it was compared on.
-        largest_difference: between probabilities of the two, 0..1.
-        same_label: share of images with the same likeliest class, 0..1.
-        accuracy: of the original on those images, if their labels are known.
-        exported_accuracy: of the export on the same images.
+        largest_difference: largest difference between the probabilities of the two, 0..1.
+        same_label: share of images with the same predicted class, 0..1.
+        accuracy: accuracy of the original on those images, if their labels are known.
+        exported_accuracy: accuracy of the export on the same images.
         files: number of images that a SavedModel was also given as encoded files.
     """
 
@@ -62,13 +62,13 @@ class Export:
     files: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready values."""
+        """Return JSON-ready values."""
         return asdict(self)
 
     def __str__(self) -> str:
         told = (
             f"{self.path}: {self.format} in {self.precision}, {decimal(self.size)}. Compared on {self.images} images, "
-            f"probabilities differ by at most {self.largest_difference:.2g}; the likeliest class is the same for "
+            f"probabilities differ by at most {self.largest_difference:.2g}; the predicted class is the same for "
             f"{self.same_label:.1%}."
         )
         if self.format == "SavedModel":
@@ -101,7 +101,7 @@ def export(
     Raises:
         ConfigError: an unknown format or precision, a missing package, or an existing file.
         DataError: there are no images, or some cannot be read.
-        ExportError: the export predicts something else; nothing is left behind.
+        ExportError: the export does not predict the same; nothing is left behind.
     """
     path, model, description = Path(path), artifact.keras_model, artifact.description
     format = _format(path, precision, overwrite)
@@ -144,7 +144,7 @@ def to_compare_on(artifact: Artifact, dataset: Any = None) -> tuple[Any, np.ndar
 
     Args:
         artifact: the classifier.
-        dataset: labelled images; None takes those of the evaluation: their files, or those that the run has kept.
+        dataset: labelled images; None for those of the evaluation: their files, or those that the run has kept.
 
     Raises:
         ConfigError: there are none.
@@ -166,7 +166,7 @@ def to_compare_on(artifact: Artifact, dataset: Any = None) -> tuple[Any, np.ndar
 
 
 def _format(path: Path, precision: str, overwrite: bool) -> str:
-    """The format that a path asks for, after all checks that need no work."""
+    """Return the format of an export by its path, after all checks that need no work."""
     if path.suffix.lower() not in FORMATS:
         raise ConfigError(
             "The name of an export ends in .onnx or .tflite (LiteRT), or has no suffix (the folder of a SavedModel); "
@@ -185,17 +185,17 @@ def _format(path: Path, precision: str, overwrite: bool) -> str:
     if path.exists() and not overwrite:
         raise ConfigError(f"{path} already exists; overwrite=True (--force) replaces it.")
     if path.is_dir() and any(path.iterdir()) and not (path / "saved_model.pb").exists():
-        raise ConfigError(f"{path} is a folder, but not of a SavedModel, so it is not replaced.")
+        raise ConfigError(f"{path} is a folder, but not a SavedModel, so it is not replaced.")
     return format
 
 
 def _spread(rows: Any, most: int) -> Any:
-    """At most `most` rows, evenly spaced, as they may be sorted by class."""
+    """Return at most `most` rows, evenly spaced, as they may be sorted by class."""
     return [rows[i] for i in np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)]
 
 
 def _subset(pictures: Any, labels: np.ndarray | None) -> tuple[Any, np.ndarray | None]:
-    """The images that are used, and their labels."""
+    """Select the images that are used, and their labels."""
     pictures, _ = as_sequence(pictures)
     if labels is not None and len(labels) != len(pictures):
         raise ConfigError(f"labels: expected one for each of {len(pictures)} images; got {len(labels)}.")
@@ -230,7 +230,7 @@ def _compare_files(folder: Path, pictures: Any, before: np.ndarray, result: Expo
     if rows and not differences:
         raise ExportError(
             f"{result.path} was not written: its graph could decode none of {len(rows)} files. Usually they are CMYK "
-            "images, or of another format than their names say: pass JPEG or PNG files as dataset."
+            "images, or have another format than their suffix says: pass JPEG or PNG files as dataset."
         )
     return {"files": len(differences), "largest_difference": max([result.largest_difference, *differences])}
 

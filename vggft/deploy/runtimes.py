@@ -23,7 +23,7 @@ Runtime = Callable[[np.ndarray], np.ndarray]  # (N, S, S, 3) float32 -> (N, num_
 
 
 def metadata(description: Description, precision: str) -> dict[str, Any]:
-    """The metadata inside every export: class names, and how images have to be prepared."""
+    """Return the metadata inside every export: class names, and how images have to be prepared."""
     size = description.image_size
     return description.to_dict() | {
         "precision": precision,
@@ -72,7 +72,7 @@ def write_saved_model(model: keras.Model, description: Description, inside: dict
 
 
 def open_saved_model(folder: Path) -> Runtime:
-    """Load a SavedModel; it runs on pixels."""
+    """Load a SavedModel as a function of pixels."""
     loaded = tf.saved_model.load(str(folder))  # must stay alive as long as its signatures
     signature = loaded.signatures["serving_default"]
 
@@ -160,5 +160,5 @@ def open_litert(path: Path) -> Runtime:
 
 
 def _batches(pixels: np.ndarray) -> Iterator[np.ndarray]:
-    """Split into batches of 16, of which the last may be smaller: a runtime with a fixed batch size would fail."""
+    """Split into batches of 16; the last one may be smaller, so a runtime with a fixed batch size would fail."""
     return (pixels[start : start + 16] for start in range(0, len(pixels), 16))

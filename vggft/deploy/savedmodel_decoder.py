@@ -1,6 +1,6 @@
 """Decode JPEG and PNG files in a TensorFlow graph, to exactly the pixels that `data.reading.read_image` returns.
 
-With this a SavedModel accepts files without any Python code. Everything follows Pillow down to its integer rounding:
+This lets a SavedModel accept files without Python. Everything follows Pillow down to its integer rounding:
 the reduced scale at which a large JPEG is decoded, EXIF orientation, transparency on white, and resizing.
 """
 
@@ -56,7 +56,7 @@ def resize(image: Any, image_size: int) -> Any:
 
 
 def _weights(size: Any, image_size: int) -> Any:
-    """(S, size) float64 weights of the pixels of a line in each new pixel, in units of 2 ** -22."""
+    """Compute the (S, size) float64 weights of the pixels of a line in each new pixel, in units of 2 ** -22."""
     size = tf.cast(size, "float64")
     scale = size / image_size
     widened = tf.maximum(scale, tf.ones_like(scale))
@@ -126,14 +126,14 @@ def _on_white(colour: Any, alpha: Any) -> Any:
 
 
 def _number(raw: Any, at: Any, count: int, little: Any = False) -> Any:
-    """The unsigned integer of `count` bytes at `at`, big-endian unless `little`; 0 beyond the end of the file."""
+    """Read an unsigned integer of `count` bytes at `at`, big-endian unless `little`; 0 beyond the end of the file."""
     each = [tf.gather(raw, tf.clip_by_value(at + i, 0, tf.size(raw) - 1)) for i in range(count)]
     forward = tf.add_n([byte * 256**i for i, byte in enumerate(each)])
     return tf.where(little, forward, tf.add_n([byte * 256 ** (count - 1 - i) for i, byte in enumerate(each)]))
 
 
 def _raw(data: Any) -> Any:
-    """The bytes of a file as int32, padded with zeros."""
+    """Return the bytes of a file as int32, padded with zeros."""
     return tf.concat([tf.cast(tf.io.decode_raw(data, "uint8"), "int32"), tf.zeros(16, "int32")], axis=0)
 
 
@@ -142,7 +142,7 @@ def _is(raw: Any, at: Any, mark: bytes) -> Any:
 
 
 def _segment(raw: Any) -> Any:
-    """Offset of the EXIF data of a JPEG, or -1; found segment by segment, so that comments do not mislead it."""
+    """Find the offset of the EXIF data of a JPEG, or -1, segment by segment, so that comments do not mislead it."""
 
     def goes_on(at: Any, found: Any) -> Any:
         marker = _number(raw, at + 1, 1)
@@ -157,7 +157,7 @@ def _segment(raw: Any) -> Any:
 
 
 def _chunk(raw: Any, mark: bytes) -> Any:
-    """Offset of the content of a PNG chunk, or -1."""
+    """Find the offset of the content of a PNG chunk, or -1."""
 
     def goes_on(at: Any, found: Any) -> Any:
         return (found < 0) & (at >= 0) & (at < tf.size(raw) - 16)
@@ -170,7 +170,7 @@ def _chunk(raw: Any, mark: bytes) -> Any:
 
 
 def _orientation(raw: Any, start: Any) -> Any:
-    """The EXIF orientation, 1 to 8, from the EXIF data at `start`; 1 if there is none."""
+    """Read the EXIF orientation, 1 to 8, from the EXIF data at `start`; 1 if there is none."""
     there = start >= 0
     start = tf.where(there & _is(raw, start, b"Exif\0\0"), start + 6, start)  # of the TIFF header
     little = _is(raw, start, b"I")
@@ -185,7 +185,7 @@ def _orientation(raw: Any, start: Any) -> Any:
 
 
 def _upright(image: Any, orientation: Any) -> Any:
-    """Rotate and mirror (H, W, 3) as the EXIF orientation says."""
+    """Rotate and mirror (H, W, 3) by the EXIF orientation."""
     turned = tf.cond(orientation >= 5, lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
     upside_down = tf.reduce_any(orientation == [3, 4, 7, 8])
     mirrored = tf.reduce_any(orientation == [2, 3, 6, 7])

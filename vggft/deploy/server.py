@@ -1,8 +1,7 @@
 """Serve a classifier over HTTP: a page to drop images on, and a JSON endpoint.
 
-Images are kept in memory only, never written to a file, and dropped once answered. Memory stays bounded however many
-clients there are: at most `BODIES` uploads are in memory, the others wait in their sockets, and large images are
-decoded one at a time.
+Images are held in memory only, and dropped after the answer. Memory is bounded whatever the number of clients: at most
+`BODIES` uploads are in memory, the others wait in their sockets, and large images are decoded one at a time.
 """
 
 from __future__ import annotations
@@ -36,14 +35,14 @@ LARGE = 4 * 2**20  # pixels; larger images are decoded one at a time
 BODIES = 16  # maximum number of uploads in memory
 BATCH = 16  # maximum number of images per pass through the network
 SECONDS = 60  # time limit for an upload
-CONNECTIONS = 256  # more get the answer 503
+CONNECTIONS = 256  # further ones are answered with 503
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
 
 Result = TypeVar("Result")
 
 
 class Service:
-    """Answers requests: images are decoded in some threads, and the network runs in one thread of its own.
+    """Answers requests: images are decoded in several threads, and the network runs in a separate thread.
 
     Args:
         artifact: the classifier.
@@ -62,7 +61,7 @@ class Service:
         """Read and decode the image in a request.
 
         Raises:
-            RefusedError: there is none, it is too large or too slow, it is not an image, or it cannot be used.
+            RefusedError: there is no image, or it is too large, arrives too slowly, or cannot be used.
         """
         async with self.bodies:
             try:
@@ -75,7 +74,7 @@ class Service:
             return await in_thread(threads, decode, data, self.artifact.description.image_size, explain)
 
     async def predict(self, pixels: np.ndarray) -> np.ndarray:
-        """(S, S, 3) -> (num_classes,) probabilities, in one pass with other images that are waiting.
+        """Predict (num_classes,) probabilities of an image, (S, S, 3), in one pass with other images that are waiting.
 
         On two cores with 30 clients (vgg16_mini at 64 px), passes of up to 16 images answer 1.3 to 1.7 times as many
         requests as passes of one.
@@ -104,7 +103,7 @@ class Service:
         """Answer one request with JSON-ready values."""
         names = self.artifact.class_names
         if label is not None and label not in names:
-            raise RefusedError(400, f"label: {label!r} is no class of this classifier; it knows {', '.join(names)}.")
+            raise RefusedError(400, f"label: {label!r} is not a class of this classifier; known: {', '.join(names)}.")
         seen = await self.receive(request, explain)
         row = await self.predict(seen.pixels)
         found = self.artifact.describe(row)
@@ -129,7 +128,7 @@ async def in_thread(threads: ThreadPoolExecutor, work: Callable[..., Result], *a
 
 
 def drawn(explanation: Explanation) -> dict[str, Any]:
-    """An explanation as JSON-ready values, its images as data URLs."""
+    """Convert an explanation to JSON-ready values, its images to data URLs."""
     return {
         "label": explanation.label,
         "probability": explanation.probability,
@@ -143,17 +142,17 @@ def make_app(
 ) -> Starlette:
     """Create the ASGI application, for `serve` or any other server.
 
-    `GET /` is the page, `GET /classifier` describes the classifier, `GET /health` tells that the server runs. `POST
-    /classify` takes an image, as the body or as a file in a form, and in the query `top=N` (number of labels),
+    `GET /` is the page, `GET /classifier` describes the classifier, `GET /health` says that the server is running.
+    `POST /classify` takes an image, as the body or as a file in a form, and in the query `top=N` (number of labels),
     `explain=true` (Grad-CAM) and `label=NAME` (the class to explain). Errors are 4xx with `{"detail": SENTENCE}`: 400
-    no image or an invalid query, 408 too slow, 413 too large, 415 not an image, 422 an image that is damaged, too small
-    or has too many pixels.
+    for no image or an invalid query, 408 too slow, 413 too large, 415 not an image, 422 an image that is damaged, too
+    small or has too many pixels.
 
     Args:
         artifact: the classifier.
         max_bytes: size limit of one upload.
-        hosts: accepted host names. Others are refused, so that a malicious web page cannot reach the server through a
-            host name of its own (DNS rebinding). None accepts all.
+        hosts: accepted host names; None for all. Others are refused, so that a malicious web page cannot reach the
+            server through its own host name (DNS rebinding).
 
     Raises:
         ConfigError: a library is missing, or `max_bytes` is not positive.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MEGABYTE = 2**20
 MAX_UPLOAD_PIXELS = 48 * 2**20  # 8192 x 6144, the largest of common cameras; in 16-bit grey it takes 1 GB to decode
-LINGER = 8  # of a body that is too large, this many times the limit is still read and dropped
+LINGER = 8  # a body that is too large is still read, and dropped, up to this many times the limit
 
 
 class RefusedError(Exception):
@@ -32,7 +32,7 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Decoded:
-    """An image as the network sees it and, if it is to be explained, as people see it."""
+    """An image as the network sees it and, if an explanation was requested, as people see it."""
 
     pixels: np.ndarray  # (S, S, 3) uint8
     size: tuple[int, int]  # width and height in px, upright
@@ -44,7 +44,7 @@ async def read_picture(request: Request, max_bytes: int) -> bytes:
     """Read the image in a request, the raw body or one file of a form, into memory.
 
     Raises:
-        RefusedError: 400 if there is none, 413 if it is too large.
+        RefusedError: 400 if there is no image, 413 if it is too large.
     """
     is_form = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
     most = max_bytes + (16 * 1024 if is_form else 0)  # a form adds headers and boundaries
@@ -76,7 +76,7 @@ async def read_picture(request: Request, max_bytes: int) -> bytes:
 
 
 async def file_of_form(request: Request, body: bytes) -> bytes:
-    """The one file in a form. By default, Starlette would write files from 1 MB on to disk."""
+    """Return the one file in a form. By default, Starlette would write files from 1 MB on to disk."""
     from starlette.datastructures import UploadFile
     from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -99,7 +99,7 @@ async def file_of_form(request: Request, body: bytes) -> bytes:
 
 
 def pixels_of(data: bytes) -> int:
-    """Number of pixels according to the header; 0 if it is damaged, which decoding reports better.
+    """Return the number of pixels according to the header; 0 if it is damaged, which decoding reports better.
 
     Raises:
         RefusedError: 415 if it is not an image.

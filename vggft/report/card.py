@@ -14,7 +14,7 @@ from ..evaluation.calibration import calibration_text
 from ..network.weights import PRESETS
 from ..run import write_whole
 
-# Our name of a metric -> that of model hubs.
+# Our name of a metric -> its name on model hubs.
 HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "roc_auc": "roc_auc", "mcc": "matthews_correlation"}
 
 
@@ -26,12 +26,12 @@ def write_card(artifact: Artifact, path: str | os.PathLike[str]) -> Path:
 
 
 def card(artifact: Artifact) -> str:
-    """The model card: Markdown after a YAML front matter."""
+    """Render the model card: Markdown after a YAML front matter."""
     record, description, evaluation = artifact.record, artifact.description, artifact.evaluation
     preset = PRESETS.get(description.backbone)
     arguments = record.environment.get("arguments", {})
     name = data_name(arguments)
-    call = record.call  # without the folders of this machine
+    call = record.call  # below without the folders of this machine
     for given in (arguments.get(each) for each in ("dataset", "validation", "test", "backbone")):
         if isinstance(given, str):
             call = call.replace(repr(given), repr(Path(given).name))
@@ -56,14 +56,14 @@ def card(artifact: Artifact) -> str:
 
 
 def front(artifact: Artifact, title: str, data: str) -> str:
-    """The YAML front matter. Values are written as JSON, which is valid YAML, so that no name can break out of it."""
+    """Write the YAML front matter. Values are JSON, which is valid YAML, so that no name can break out of it."""
     evaluation, preset = artifact.evaluation, PRESETS.get(artifact.description.backbone)
     fields: dict[str, Any] = {
         "library_name": "keras",
         "pipeline_tag": "image-classification",
         "tags": ["image-classification", "vgg16", "vggft", "keras"],
     }
-    if preset is not None:  # of the weights, which also covers what is derived from them
+    if preset is not None:  # the licence of the weights also covers what is derived from them
         fields["license"] = preset.spdx.lower()
     if evaluation is not None:
         metrics = [
@@ -82,12 +82,12 @@ def front(artifact: Artifact, title: str, data: str) -> str:
 
 
 def data_name(arguments: Mapping[str, Any]) -> str:
-    """The name of the dataset: the last part of its path."""
+    """Return the name of the dataset: the last part of its path."""
     given = arguments.get("dataset")
     return Path(given).stem if isinstance(given, str) and len(Path(given).parts) > 1 else ""
 
 
 def plain(text: str) -> str:
-    """A name as plain text in Markdown, also within a table."""
+    """Escape a name as plain text in Markdown, also within a table."""
     escapes: dict[str, Any] = {mark: f"\\{mark}" for mark in "\\`*_{}[]#|"} | {"<": "&lt;", ">": "&gt;"}
     return " ".join(text.translate(str.maketrans(escapes)).split())

@@ -19,16 +19,16 @@ from ..evaluation.evaluation import Evaluation
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-INK = "#0a0b0c"  # a colour that nothing else has, to be replaced by the text colour of the page
+INK = "#0a0b0c"  # a colour that nothing else has; it is replaced by the text colour of the page
 WIDTH = 4.8  # inches; text stays legible on a phone
 DIGITS = 20  # largest number of classes for which a confusion matrix shows its counts
-CURVES = 8  # largest number of classes for which each has a curve
+CURVES = 8  # largest number of classes that all have a curve
 NOT_DRAWN = ("tuner/",)  # prefix of the hyperparameters that Hyperband itself adds
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw in `INK` on a transparent ground, and give the same bytes for the same numbers."""
+    """Draw in `INK` on a transparent background, and give the same bytes for the same numbers."""
     import matplotlib as mpl
 
     inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color")
@@ -55,7 +55,7 @@ def new_figure(width: float = WIDTH, height: float = 3.4) -> Figure:
 
 
 def svg(figure: Figure) -> str:
-    """A figure as the `src` of an `<img>`; text and lines are dark on light pages and in print, light on dark pages."""
+    """Convert a figure to the `src` of an `<img>`; it is dark on light pages and in print, light on dark pages."""
     file = io.StringIO()
     figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = file.getvalue()
@@ -94,7 +94,7 @@ def learning_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def confusion(evaluation: Evaluation) -> Figure:
-    """Plot true against predicted classes: counts for up to 20 classes, beyond that shares of each true class."""
+    """Plot true against predicted classes: counts for up to 20 classes, for more the shares of each true class."""
     names, classes = [short(name) for name in evaluation.class_names], len(evaluation.class_names)
     matrix = evaluation.confusion_matrix
     many = classes > DIGITS
@@ -122,7 +122,7 @@ def ranking(evaluation: Evaluation, kind: str) -> Figure:
     """Plot a curve for each class against the rest; if there are many, for those with the lowest scores.
 
     Args:
-        evaluation: what is plotted.
+        evaluation: the evaluation to plot.
         kind: a key of `RANKING`.
     """
     display, score, x, y = RANKING[kind]
@@ -166,7 +166,7 @@ def reliability(evaluation: Evaluation) -> Figure:
 
 
 def hyperparameters(given: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The names of the hyperparameters that trials with a score have."""
+    """Return the names of the hyperparameters that trials with a score have."""
     names = (name for trial in given if trial["score"] is not None for name in trial["hyperparameters"])
     return [name for name in dict.fromkeys(names) if not name.startswith(NOT_DRAWN)]
 

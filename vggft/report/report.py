@@ -14,14 +14,14 @@ from .sections import class_counts, facts, image_of, network_table, results, sea
 
 
 def write_report(artifact: Artifact, path: str | os.PathLike[str]) -> Path:
-    """Write everything that is known about a classifier as one HTML file, which loads nothing from anywhere."""
+    """Write everything that is known about a classifier as one self-contained HTML file."""
     path = Path(path)
     write_whole(path, render("report.html", **contents(artifact)))
     return path
 
 
 def contents(artifact: Artifact) -> dict[str, Any]:
-    """The values of the template. Sections whose value is empty are left out."""
+    """Collect the values of the template. Sections whose value is empty are left out."""
     record, evaluation, history = artifact.record, artifact.evaluation, artifact.history
     values: dict[str, Any] = {
         "title": f"A classifier of {len(artifact.class_names)} classes",

@@ -1,4 +1,4 @@
-"""The sections of the report: what it shows of an artifact, as values for the template."""
+"""The sections of the report, as values for its template."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ PIXELS = 160  # side of a small image
 
 
 def image_of(figure: Figure, alt: str, caption: str = "") -> dict[str, str]:
-    """A figure as the template's macro takes it."""
+    """Return a figure as the template's macro takes it."""
     return {"src": plots.svg(figure), "alt": alt, "caption": caption}
 
 
 def results(artifact: Artifact, evaluation: Evaluation) -> dict[str, Any]:
-    """All sections that need an evaluation."""
+    """Collect all sections that need an evaluation."""
     metric = evaluation.headline
     classes = len(evaluation.class_names)
     shown = "each class" if classes <= plots.CURVES else f"the {plots.CURVES} classes with the lowest area"
@@ -77,7 +77,7 @@ def results(artifact: Artifact, evaluation: Evaluation) -> dict[str, Any]:
 
 
 def headline(evaluation: Evaluation, metric: str) -> dict[str, str]:
-    """The most important number, with its interval in words."""
+    """Return the most important number, with its interval in words."""
     value, interval, name = evaluation[metric], evaluation.intervals[metric], metric.replace("_", " ")
     between = "" if interval is None else f" (95 % interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f} %)"
     return {
@@ -88,7 +88,7 @@ def headline(evaluation: Evaluation, metric: str) -> dict[str, str]:
 
 
 def sentences(record: Record, evaluation: Evaluation | None) -> list[str]:
-    """What a reader should know before any number."""
+    """Return what a reader should know before any number."""
     told = []
     if evaluation is not None and evaluation.split == "validation":
         told.append("There was no test split: all results are on images that the weights were selected on.")
@@ -103,7 +103,7 @@ def sentences(record: Record, evaluation: Evaluation | None) -> list[str]:
 
 
 def facts(record: Record) -> dict[str, str]:
-    """The part of the configuration that distinguishes two runs."""
+    """Return the part of the configuration that distinguishes two runs."""
     config = record.config
     named = {"seed": "seed", "precision": "precision", "data_fingerprint": "data", "backbone_digest": "backbone"}
     found = {label: str(config[key])[:16] for key, label in named.items() if key in config}
@@ -112,14 +112,14 @@ def facts(record: Record) -> dict[str, str]:
 
 
 def class_counts(totals: Mapping[str, int]) -> list[list[tuple[str, int, float]]]:
-    """(class, number of images, share of the largest class), split into columns."""
+    """Return (class, number of images, share of the largest class), split into columns."""
     most = max(totals.values(), default=0) or 1
     rows = [(name, count, count / most) for name, count in totals.items()]
     return [rows[start : start + COLUMNS] for start in range(0, len(rows), COLUMNS)]
 
 
 def network_table(artifact: Artifact) -> list[dict[str, Any]]:
-    """One row for each block, and for each layer of the head that has parameters."""
+    """Return one row for each block, and for each layer of the head that has parameters."""
     layers = artifact.keras_model.layers
 
     def row(name: str, kind: str, inside: Sequence[Any], state: str) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def network_table(artifact: Artifact) -> list[dict[str, Any]]:
 
 
 def slices(evaluation: Evaluation, metric: str) -> dict[str, list[dict[str, Any]]]:
-    """The metric for each value of each metadata column that groups images."""
+    """Return the metric for each value of each metadata column that groups images."""
     return {
         column: [
             {
@@ -158,7 +158,7 @@ def slices(evaluation: Evaluation, metric: str) -> dict[str, list[dict[str, Any]
 
 
 def mistakes(artifact: Artifact, evaluation: Evaluation) -> list[dict[str, Any]]:
-    """The images with the highest losses, each with Grad-CAM of the predicted class."""
+    """Return the images with the highest losses, each with Grad-CAM of the predicted class."""
     worst = evaluation.top_losses(MISTAKES)
     found = {each.row: pixels for each in worst if (pixels := _pixels(each, artifact)) is not None}
     classes = [int(evaluation.probabilities[row].argmax()) for row in found]
@@ -184,7 +184,7 @@ def mistakes(artifact: Artifact, evaluation: Evaluation) -> list[dict[str, Any]]
 
 
 def _pixels(mistake: Mistake, artifact: Artifact) -> np.ndarray | None:
-    """(S, S, 3) uint8 as the network sees it: from the record, or from its file if it still exists."""
+    """Return (S, S, 3) uint8 as the network sees it: from the record, or from its file if it still exists."""
     pictures = artifact.record.pictures
     if mistake.row in pictures:
         return np.rint(pictures[mistake.row]).astype("uint8")
@@ -195,7 +195,7 @@ def _pixels(mistake: Mistake, artifact: Artifact) -> np.ndarray | None:
 
 
 def jpeg(pixels: np.ndarray) -> str:
-    """Pixels as the `src` of an `<img>`."""
+    """Convert pixels to the `src` of an `<img>`."""
     image = Image.fromarray(pixels)
     scale = max(1, PIXELS // max(image.size))
     image = image.resize((image.width * scale, image.height * scale), Image.Resampling.BICUBIC)
@@ -204,7 +204,7 @@ def jpeg(pixels: np.ndarray) -> str:
 
 
 def search_section(record: Record) -> dict[str, Any]:
-    """The outcome of a search and its trials, best first."""
+    """Return the outcome of a search and its trials, best first."""
     told, trials = record.search, list(record.trials)
     sign = -1 if told["direction"] == "max" else 1
     ranked = sorted(trials, key=lambda trial: (trial["score"] is None, sign * (trial["score"] or 0)))
