@@ -1,4 +1,4 @@
-"""What is to be seen of a search while it goes on."""
+"""The progress that a search shows while it runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line, as a person or a program meets it."""
+"""The command line, as used by people and programs."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_the_cache_is_listed_verified_and_pruned(
     finetune(folder, tiny_weights, "--epochs", 1, "--run-dir", tmp_path / "run2")
     assert "0 incomplete" in run("cache", "verify")
 
-    with pytest.raises(vggft.ConfigError, match="as 20GB, 500MB"):
+    with pytest.raises(vggft.ConfigError, match=r"such as 20GB or 1\.5GiB"):
         run("cache", "prune", "--max-size", "lots")
     run("cache", "prune", "--max-size", "0.2MB")
     left = json.loads(run("cache", "list", "--json"))
@@ -171,7 +171,7 @@ def test_the_cache_is_listed_verified_and_pruned(
 
 
 def test_search_prints_its_trials_and_where_they_are(folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
-    # one width: heads of another would be compiled anew, which takes longer than all else here
+    # one width, as compiling heads of another would take longer than everything else here
     fixed = ("--num-classes", 3, "--backbone", tiny_weights, "--image-size", 32, "--precision", "float32", "--quiet")
     asked = ("--trials", 3, "--algorithm", "grid", "--units", 16, "--layers", 1, "--learning-rate", "0.003,0.01")
     searched = ("search", folder, *fixed, *asked, "--epochs", 2, "--run-dir", tmp_path / "run", "--test", 0.2)
@@ -179,7 +179,7 @@ def test_search_prints_its_trials_and_where_they_are(folder: Path, tiny_weights:
     printed = run(*searched)
     assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["calibration"]["temperature"] > 0
     assert "2 trials, objective: validation accuracy (max)" in printed and "learning_rate 0.003" in printed
-    assert "Test images were touched once" in printed and (tmp_path / "run" / "trials.csv").exists()
+    assert "Test images were used once" in printed and (tmp_path / "run" / "trials.csv").exists()
     with pytest.raises(vggft.RunError, match="not empty"):
         run(*searched)
     again = json.loads(run(*searched, "--resume", "--json"))
@@ -219,7 +219,7 @@ def test_a_command_passes_on_every_argument_of_the_function(
         assert given["space"] == vggft.SearchSpace()
         assert several["space"] == vggft.SearchSpace(units=[64, 32], freeze=["block1", "block4"])
         assert several["freeze"] == "all"
-    with pytest.raises(vggft.ConfigError, match="give --num-classes, or num_classes in the file of --config"):
+    with pytest.raises(vggft.ConfigError, match="give --num-classes, or num_classes in the --config file"):
         run(command, "data.csv")
 
 

@@ -1,4 +1,4 @@
-"""Options come from the fields of configurations, and a file of settings stands behind them."""
+"""Options come from the fields of configurations, and override the settings in a file."""
 
 from __future__ import annotations
 
@@ -237,7 +237,7 @@ def test_a_space_in_a_file(tmp_path: Path) -> None:
     found = asked("explore", "--config", file_of(tmp_path / "a.toml", text), "--optimizer", "adam,sgd")["space"]
     assert found.choices("units") == (64, 128) and found.layers == (0, 2)
     assert found.learning_rate == (1e-4, 1e-2, "log") and found.optimizer == ["adam", "sgd"]
-    with pytest.raises(ConfigError, match=r"space\.l2: a range is low, high"):
+    with pytest.raises(ConfigError, match=r"space\.l2: a range has low, high"):
         asked("explore", "--config", file_of(tmp_path / "b.toml", "[space]\nl2 = {from = 1, to = 2}"))
 
 

@@ -35,7 +35,7 @@ def test_none_is_a_word_of_freeze_and_nothing_of_others() -> None:
 def test_what_cannot_be_read_is_refused_by_the_option() -> None:
     with pytest.raises(ConfigError, match="--learning-rate needs a value"):
         words.choice("learning_rate", " ")
-    with pytest.raises(ConfigError, match="--units must be widths with commas between them, as 512,128; got 'wide'"):
+    with pytest.raises(ConfigError, match="--units must be widths separated by commas, such as 512,128; got 'wide'"):
         words.integers("wide")
     for text in ("lots", "-1", "1e3", "20XB"):
         with pytest.raises(ConfigError, match="--max-size must be bytes or a number with a unit"):

@@ -1,4 +1,4 @@
-"""Oracles: what they propose follows from the seed and from what they have heard, also after a restart."""
+"""Oracles: proposals depend only on the seed and the reported scores, also after a restart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`vggft.search`: honest, resumable, and the same whichever way a trial is trained."""
+"""`vggft.search`: honest, resumable, and with the same results whichever way a trial is trained."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_what_a_search_gives(searched: tuple) -> None:
     assert result.evaluation.split == "test" and result.test_score == result.evaluation["accuracy"]
     assert result.gap == pytest.approx(result.best.score - result.test_score)
     assert result.top[0] <= result.top[1] == result.best.score
-    assert "Test images were touched once" in str(result) and result.best.trial_id in str(result)
+    assert "Test images were used once" in str(result) and result.best.trial_id in str(result)
 
 
 def test_the_winner_has_the_very_weights_that_were_scored(searched: tuple) -> None:
@@ -178,8 +178,8 @@ def test_folds_and_repeats_give_a_mean_and_an_interval(stripes: tuple, common: d
         assert len(trial.scores) == 6 and trial.score == pytest.approx(np.mean(trial.scores))
         assert trial.interval[0] <= trial.score <= trial.interval[1]
     assert result.winner == "refit" and result.evaluation.split == "test"
-    assert "trained anew" in str(result) and result.objective == "balanced_accuracy"
-    with pytest.raises(vggft.ConfigError, match="give a test part"):
+    assert "retrained" in str(result) and result.objective == "balanced_accuracy"
+    with pytest.raises(vggft.ConfigError, match="give a test split"):
         vggft.search(stripes, 3, folds=3, **common)
 
 
@@ -203,7 +203,7 @@ def test_views_are_drawn_from_in_a_search(stripes: tuple, common: dict) -> None:
     viewed = vggft.search(stripes, 3, augment=vggft.Augment(views=2), **kinds, **common)
     log_loss = [result.best.metrics["val_log_loss"] for result in (plain, viewed)]
     assert log_loss[0] != log_loss[1]
-    with pytest.raises(vggft.ConfigError, match="frozen views"):
+    with pytest.raises(vggft.ConfigError, match="trains on frozen features"):
         vggft.search(stripes, 3, augment=vggft.Augment(views=None), **common)
 
 
@@ -214,7 +214,7 @@ def test_a_space_that_is_a_function(stripes: tuple, common: dict) -> None:
 
     result = vggft.search(stripes, 3, space=space, trials=4, algorithm="random", **common)
     assert len(result.trials) == 4 and {trial.training.epochs for trial in result.trials} == {2}
-    with pytest.raises(vggft.ConfigError, match=r"must give \(Head, Training\)"):
+    with pytest.raises(vggft.ConfigError, match=r"must return \(Head, Training\)"):
         vggft.search(stripes, 3, space=lambda hp: hp.Choice("units", [8]), trials=3, **common)
 
 

@@ -1,4 +1,4 @@
-"""The commands `vggft cache list|verify|prune`: what is kept on disk, whether it is intact, and how to free space."""
+"""The commands `vggft cache list|verify|prune`: list what is stored, check it, and free space."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Manage the frozen features and decoded images that are kept for later runs. They are in the user's cache "
-    "directory, or in VGGFT_CACHE_DIR. What is removed is computed again when a run needs it.",
+    help="Manage the frozen features and decoded images that are kept for later runs, in the user's cache directory or "
+    "in VGGFT_CACHE_DIR. Removed entries are computed again when a run needs them.",
 )
 
 
@@ -60,7 +60,7 @@ def verify(as_json: AsJson = False) -> None:
 
 @app.command()
 def prune(
-    max_size: Annotated[str, typer.Option(help="Size that the cache may keep, as 20GB, 500MB or 0.")],
+    max_size: Annotated[str, typer.Option(help="Size that the cache may keep, such as 20GB, 500MB or 0.")],
 ) -> None:
     """Remove the least recently used entries until the rest fits."""
     cache = _cache()
@@ -70,13 +70,13 @@ def prune(
 
 
 def _cache() -> Cache:
-    from ..cache import Cache  # brings NumPy, for which help and completion should not wait
+    from ..cache import Cache  # imports NumPy, for which help and completion should not wait
 
     return Cache()
 
 
 def _about(path: Path) -> dict[str, Any]:
-    """What an entry holds, from its manifest; nothing if that is damaged, which `verify` reports."""
+    """Read what an entry holds from its manifest; return nothing if that is damaged, which `verify` reports."""
     try:
         manifest = json.loads((path / "manifest.json").read_text())
         told = {key: manifest["parts"].get(key) for key in ("cut", "precision")}

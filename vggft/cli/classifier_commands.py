@@ -13,14 +13,16 @@ import typer
 from .console import import_quietly, picture_files, print_result, quiet_stderr, refuse
 from .options import AsJson, Dataset, Quiet
 
-Model = Annotated[Path, typer.Argument(help="A classifier, as runs/flowers-1/classifier.keras, or its run directory.")]
+Model = Annotated[
+    Path, typer.Argument(help="A classifier, such as runs/flowers-1/classifier.keras, or its run directory.")
+]
 Images = Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
-Split = Annotated[str | None, typer.Option(help="Split to evaluate on, where the data are split; test by default.")]
+Split = Annotated[str | None, typer.Option(help="Split to evaluate on, if the dataset is split; test by default.")]
 
 
 def load(model: Path) -> Any:
-    """The classifier in a file or in a run directory."""
+    """Load a classifier from its file or its run directory."""
     import_quietly()
     from ..classifier import load as load_file
 
@@ -63,7 +65,7 @@ def evaluate(
     model: Model,
     dataset: Dataset,
     split: Split = None,
-    by: Annotated[str | None, typer.Option(help="Also evaluate each value of a column, as site or device.")] = None,
+    by: Annotated[str | None, typer.Option(help="Also evaluate each value of a column, such as site.")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -103,9 +105,9 @@ def explain(
     model: Model,
     images: Images,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the overlays.")] = Path("explained"),
-    label: Annotated[str | None, typer.Option(help="Class to explain; by default the most likely one.")] = None,
+    label: Annotated[str | None, typer.Option(help="Class to explain; by default the predicted class.")] = None,
     block: Annotated[
-        str, typer.Option(help="Block to look at: block5 is the most specific, earlier ones have a finer resolution.")
+        str, typer.Option(help="Block to use: block5 is the most specific, earlier ones have a finer resolution.")
     ] = "block5",
     force: Force = False,
 ) -> None:
@@ -133,7 +135,7 @@ def report(
     ] = None,
     force: Force = False,
 ) -> None:
-    """Write everything that a run shows as one HTML file, and a model card."""
+    """Write a report of a classifier as one HTML file, and a model card."""
     folder = model if model.is_dir() else model.parent
     output, card = output or folder / "report.html", card or folder / "MODEL_CARD.md"
     refuse(output, force)
@@ -146,7 +148,7 @@ def report(
 def export(
     model: Model,
     output: Annotated[
-        Path, typer.Argument(help="File to write: flowers.onnx, flowers.tflite, or without suffix a SavedModel.")
+        Path, typer.Argument(help="File to write: flowers.onnx, flowers.tflite, or no suffix for a SavedModel.")
     ],
     precision: Annotated[
         str, typer.Option(help="Precision of the weights: float32, and for LiteRT also float16 or int8.")
@@ -174,7 +176,7 @@ def serve(
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
     max_megabytes: Annotated[float, typer.Option(help="Maximum size of an upload in MiB.")] = 10.0,
 ) -> None:
-    """Serve a page that classifies the images dropped on it, and a JSON endpoint. No image is stored."""
+    """Serve a page that classifies the images dropped on it, and a JSON endpoint. Images are not stored."""
     classifier = load(model)
     from ..deploy.server import serve as run_serve
 
@@ -185,7 +187,7 @@ def serve(
 
 
 def draw(
-    output: Annotated[Path, typer.Argument(help="Image file to write, as vgg16.png.")],
+    output: Annotated[Path, typer.Argument(help="Image file to write, such as vgg16.png.")],
     model: Annotated[Path | None, typer.Option(help="Classifier to draw; by default the paper's network.")] = None,
     column: Annotated[str, typer.Option(help="Column of the paper's Table 1: A, A-LRN, B, C, D or E.")] = "D",
 ) -> None:
@@ -194,7 +196,7 @@ def draw(
     from ..network import vgg
 
     network = vgg.vgg(column) if model is None else load(model).keras_model
-    typer.echo(f"The picture is {vgg.draw(network, output)}")
+    typer.echo(f"The drawing is {vgg.draw(network, output)}")
 
 
 COMMANDS: tuple[Callable[..., None], ...] = (predict, evaluate, compare, explain, report, export, serve, draw)

@@ -1,4 +1,4 @@
-"""What commands share around the call of the library: files to read and to write, quiet imports, printed results."""
+"""What all commands share: image files to read, files not to overwrite, quiet imports, printed results."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from ..errors import ConfigError
 
 
 def next_run(name: str) -> Path:
-    """The first of runs/NAME-1, runs/NAME-2, ... that does not exist yet."""
+    """Return the first of runs/NAME-1, runs/NAME-2, ... that does not exist yet."""
     return next(path for n in itertools.count(1) if not (path := Path("runs") / f"{name}-{n}").exists())
 
 
 def refuse(path: Path, force: bool) -> None:
-    """Raise `ConfigError` for a file that exists, unless `--force` was given."""
+    """Raise `ConfigError` if a file exists, unless `--force` was given."""
     if path.exists() and not force:
         raise ConfigError(f"{path} exists already; --force overwrites it.")
 
 
 def picture_files(given: list[Path]) -> list[Path]:
-    """The given image files, and all image files inside the given folders."""
+    """Return the given image files, and all image files in the given folders."""
     from ..data.reading import find_images
 
     files: list[Path] = []
@@ -42,7 +42,7 @@ def picture_files(given: list[Path]) -> list[Path]:
 
 
 def print_result(result: Any, as_json: bool, more: Mapping[str, Any] | None = None) -> None:
-    """Print a result as text or as one line of JSON, and with it what belongs to it by name, as the file it is in."""
+    """Print a result as text or as one line of JSON, with further values by name, such as its file."""
     more = more or {}
     if as_json:
         typer.echo(json.dumps({**(result.to_dict() if result else {}), **more}, ensure_ascii=False))
@@ -53,7 +53,7 @@ def print_result(result: Any, as_json: bool, more: Mapping[str, Any] | None = No
 
 
 def import_quietly() -> None:
-    """Import TensorFlow without the lines that its C++ code prints before any log level is in effect."""
+    """Import TensorFlow without the lines that its C++ code prints before any log level takes effect."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = os.environ.get("VGGFT_TF_LOG_LEVEL", "3")
     with quiet_stderr():
         import tensorflow as tf

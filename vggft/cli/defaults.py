@@ -16,26 +16,26 @@ from ..network.blocks import BLOCKS
 from ..tuning.space import Range, SearchSpace
 from .words import choice
 
-RESULTS = {"backbone_digest", "data_fingerprint", "stored_as", "splits"}  # of a run, in its config.json
-ARGUMENTS = {"frozen": "freeze", "search": "space"}  # what a run's config.json calls otherwise
+RESULTS = {"backbone_digest", "data_fingerprint", "stored_as", "splits"}  # in a run's config.json, but not arguments
+ARGUMENTS = {"frozen": "freeze", "search": "space"}  # names in a run's config.json -> arguments
 
 
 def read_defaults(
     path: Path, command: str, sections: Mapping[str, type[Config]], plain: Mapping[str, type[Config]]
 ) -> dict[str, dict[str, Any]]:
-    """The settings in a file, each checked; a run's `config.json` will do.
+    """Read and check the settings in a file, which may be the `config.json` of a run.
 
     Args:
         path: a file that ends in .json, .toml, .yaml or .yml.
         command: name of the command, for messages.
-        sections: the configurations whose fields are in a section of this name, as `training`.
-        plain: the configurations whose fields are at the top level, by any names.
+        sections: section -> the configuration whose fields it has, such as `training`.
+        plain: any name -> a configuration whose fields are at the top level.
 
     Returns:
-        For each name in `sections` and `plain` that the file has fields of, these fields and their values.
+        name in `sections` or `plain` -> the fields in the file and their values, if there are any.
 
     Raises:
-        ConfigError: the file cannot be read, or has unknown names or impossible values; with its name and the key.
+        ConfigError: the file cannot be read, or has unknown names or impossible values; the message names the key.
     """
     content = _parse(path)
     if not (isinstance(content, dict) and all(isinstance(name, str) for name in content)):
@@ -78,7 +78,7 @@ def _parse(path: Path) -> Any:
         ) from None
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]
-        """Also reads 1e-4 as a number, as YAML 1.2 has it."""
+        """Also reads 1e-4 as a number, as in YAML 1.2."""
 
     Loader.add_implicit_resolver(
         "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), "-+0123456789"
@@ -90,17 +90,17 @@ def _parse(path: Path) -> Any:
 
 
 def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments in the `config.json` of a run, without its results."""
+    """Return the arguments in the `config.json` of a run, without its results."""
     found = {ARGUMENTS.get(name, name): value for name, value in config.items() if name not in RESULTS}
     if len(found.get("freeze", ())) == len(BLOCKS):
         found["freeze"] = "all"
-    if (config.get("precision"), config.get("stored_as")) == ("float32", "float16"):  # so "auto" chose
+    if (config.get("precision"), config.get("stored_as")) == ("float32", "float16"):  # the choice of "auto"
         found["precision"] = "auto"
     return found
 
 
 def _checked(path: Path, name: str, cls: type[Config], values: dict[str, Any]) -> dict[str, Any]:
-    """The values as the configuration has them; errors name the file and the key."""
+    """Convert the values to those of the configuration; errors name the file and the key."""
     try:
         if cls is SearchSpace:
             values = {key: _choices(key, value) for key, value in values.items()}
@@ -111,13 +111,13 @@ def _checked(path: Path, name: str, cls: type[Config], values: dict[str, Any]) -
 
 
 def _choices(name: str, value: Any) -> Any:
-    """A field of a search space: text as on the command line, a range as its fields or as that text."""
+    """Read a field of a search space: text as on the command line, or a range as its fields or as such text."""
     if isinstance(value, dict):
         try:
             return astuple(Range(**value))
         except TypeError:
-            told = 'as {low = 1e-4, high = 1e-2, sampling = "log"}'
+            told = 'for example {low = 1e-4, high = 1e-2, sampling = "log"}'
             raise ConfigError(
-                f"space.{name}: a range is low, high and perhaps sampling, {told}; got {value!r}."
+                f"space.{name}: a range has low, high and optionally sampling, {told}; got {value!r}."
             ) from None
     return choice(name, value) if isinstance(value, str) else value

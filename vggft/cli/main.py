@@ -1,4 +1,4 @@
-"""The command line `vggft`: its commands, its version, and its errors as sentences."""
+"""The command line `vggft`: its commands, its version, and its error messages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 
 def main() -> None:
-    """Run the command line; the errors of vggft are printed as sentences, without a traceback."""
+    """Run the command line; errors of vggft are printed as messages, without a traceback."""
     try:
         app()
     except VggftError as error:

@@ -1,4 +1,4 @@
-"""Fields of configurations -> options of commands: each is declared once, where the configuration is."""
+"""Turn the fields of configurations into options of commands, so that each is declared only once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Freeze = Annotated[
 
 
 class Options(Config):
-    """Base of configurations that have no section in a file of settings: their fields are at its top level."""
+    """Base class of configurations without a section in a settings file: their fields are at its top level."""
 
     def __post_init__(self) -> None:
         try:
@@ -49,14 +49,14 @@ class Options(Config):
 
 @dataclass(frozen=True)
 class DataOptions(Options):
-    """How the data are read and split.
+    """How the data is read and split.
 
     Args:
         num_classes: Number of classes; checked against the data.
-        validation: Validation images: a fraction of those that are not test images, or another data set.
-        test: Test images: a fraction of all images, or another data set; only the final evaluation uses them.
+        validation: Validation images: a fraction of the images that are not test images, or another dataset.
+        test: Test images: a fraction of all images, or another dataset; only the final evaluation uses them.
         image_size: Width and height of the network's input in pixels; by default the backbone's own.
-        on_bad_image: Whether images that cannot be read stop the run, with a list of them, or are left out.
+        on_bad_image: Whether unusable images stop the run, with a list of them, or are left out.
     """
 
     num_classes: Count | None = None
@@ -83,14 +83,14 @@ class BackboneOptions(Options):
 
 @dataclass(frozen=True)
 class RunOptions(Options):
-    """What a run adjusts at its end, and where it is kept.
+    """How a run adjusts the classifier, and where it is kept.
 
     Args:
         calibrate: Fit a temperature on the validation images, so that probabilities match observed frequencies.
-        tune_thresholds: Fit a threshold for each of several labels on the validation images.
+        tune_thresholds: Fit a threshold for each label on the validation images, if images have several labels.
         run_dir: New directory for all results; by default a numbered one in runs/.
         resume: Continue the run in `--run-dir`.
-        seed: Seed of splits, initial weights, order, dropout and what a search draws.
+        seed: Seed of splits, initial weights, order, dropout and the draws of a search.
         verbose: 0 prints only the result, as `--quiet` does.
     """
 
@@ -105,8 +105,8 @@ class RunOptions(Options):
 # Every other field of a configuration in a command's signature is an option of the command.
 NOT_OPTIONS = {(RunOptions, "verbose")}  # --quiet
 
-PANELS = {Augment: "Augmentation", SearchSpace: "Search space"}  # of others the name of the class, without Options
-READ: dict[Any, tuple[Callable[[str], Any], str]] = {  # what reads the text of an option, and how that is written
+PANELS = {Augment: "Augmentation", SearchSpace: "Search space"}  # others: the name of the class, without Options
+READ: dict[Any, tuple[Callable[[str], Any], str]] = {  # how to read the text of an option, and help on its format
     tuple[int, ...]: (integers, " Separate several by commas; '' is none."),
     float | str: (fraction, ""),
     float | str | None: (fraction, ""),
@@ -121,8 +121,8 @@ class Option:
     Args:
         owner: the parameter of the command, a configuration, that gets the value.
         annotation: type and `typer.Option`.
-        default: as it is shown.
-        read: makes a field's value of what typer gives.
+        default: the default as shown in the help.
+        read: converts typer's value to that of the field.
     """
 
     owner: str
@@ -134,10 +134,10 @@ class Option:
 def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Expand each parameter of a command that is a configuration into one option for each of its fields.
 
-    A parameter that may be None, as `augment: Augment | None`, gets a switch of its own name as well, and is None
-    unless the switch, one of its fields or a section in the file is given. Next to a `SearchSpace` the fields that can
-    be searched are options of the space, which take one value, a list, or a range. The command also gets `--config`,
-    a file whose settings hold where the command line is silent.
+    A parameter that may be None, such as `augment: Augment | None`, also gets a switch of its name, and is None unless
+    the switch, one of its fields or a section in the file is given. If the command has a `SearchSpace`, fields that can
+    be searched are options of the space, which take one value, a list, or a range. The command also gets `--config`, a
+    file with settings that the command line overrides.
     """
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, type[Config]] = {}
@@ -192,14 +192,14 @@ def _options(groups: Mapping[str, type[Config]], optional: set[str]) -> Iterator
                 yield field.name, _searched(owner, field, hints.get(field.name), helps.get(field.name, ""))
             elif field.name in searched:
                 hints[field.name] = hint
-                if hint != tuple[int, ...]:  # what is several values there means something else here
+                if hint != tuple[int, ...]:  # several values mean something else in a space
                     helps[field.name] = help_of(cls).get(field.name, "")
             elif (cls, field.name) not in NOT_OPTIONS:
                 yield field.name, _option(owner, cls, field, hint)
 
 
 def _option(owner: str, cls: type[Config], field: Field[Any], hint: Any) -> Option:
-    """The option of a field: typer knows its type, or it is text that is read."""
+    """Make the option of a field, either of a type that typer knows or as text that `read` converts."""
     told, union = help_of(cls).get(field.name, ""), get_origin(hint) in (Union, UnionType)
     if hint in READ:
         read, how = READ[hint]
@@ -211,7 +211,7 @@ def _option(owner: str, cls: type[Config], field: Field[Any], hint: Any) -> Opti
 
 
 def _searched(owner: str, field: Field[Any], hint: Any, told: str) -> Option:
-    """The option of a field that can be searched."""
+    """Make the option of a field that can be searched."""
     words = [word for part in (hint, *get_args(hint)) if get_origin(part) is Literal for word in get_args(part)]
     told += f" Of {', '.join(words)}." if words else ""
     ranges = {int, float} & {hint, *get_args(hint)} or field.name in ("units", "layers")
@@ -226,7 +226,7 @@ def _typed(kind: Any, cls: type[Config], told: str, **how: Any) -> Any:
 
 
 def _written(default: Any, between: str) -> str | None:
-    """A default as it is written on the command line."""
+    """Write a default as on the command line."""
     return between.join(map(str, default)) if isinstance(default, tuple) else None if default is None else str(default)
 
 
@@ -235,7 +235,7 @@ def _flag(name: str) -> str:
 
 
 def help_of(cls: type[Config]) -> dict[str, str]:
-    """The first sentence about each field in the section `Args:` of a docstring; of `a, b: ...` for both.
+    """Return the first sentence about each field in the `Args:` section of a docstring; `a, b: ...` is about both.
 
     >>> help_of(Augment)["flip"]
     'Mirror half of the images left to right.'

@@ -20,7 +20,7 @@ from .options import AsJson, BackboneOptions, DataOptions, Dataset, Options, Qui
 
 @dataclass(frozen=True)
 class FinetuneOptions(Options):
-    """What only `vggft finetune` has.
+    """Options that only `vggft finetune` has.
 
     Args:
         tensorboard: Write curves for TensorBoard into the run directory.
@@ -31,16 +31,16 @@ class FinetuneOptions(Options):
 
 @dataclass(frozen=True)
 class SearchOptions(Options):
-    """How `vggft search` goes about it.
+    """How `vggft search` searches.
 
     Args:
         trials: Maximum number of trials.
         algorithm: Algorithm that proposes trials, one of KerasTuner's.
-        objective: Metric on the validation images that selects, as `val_balanced_accuracy`; by default accuracy, and
-            average precision where images have several labels.
+        objective: Metric on the validation images that selects the winner, such as `val_balanced_accuracy`; by default
+            accuracy, or average precision with several labels per image.
         folds: Number of folds of train and validation images over which the score of each trial is averaged.
-        repeats: Number of times that each trial is trained, from other initial weights and in another order.
-        winner: Classifier: the very weights that were `scored`, or a `refit` on train and validation images.
+        repeats: Number of times that each trial is trained, with different initial weights and orders.
+        winner: Weights of the classifier: those that were `scored`, or a `refit` on train and validation images.
         keep_top: Number of trials whose trained weights are kept on disk.
         parallel_trials: Maximum number of trials that are proposed at once.
     """
@@ -57,7 +57,7 @@ class SearchOptions(Options):
 
 def audit(
     dataset: Dataset,
-    num_classes: Annotated[int | None, typer.Option(help="Number of classes that there should be.")] = None,
+    num_classes: Annotated[int | None, typer.Option(help="Expected number of classes.")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -119,14 +119,14 @@ def search(
     augment: Augment | None,
     more: SearchOptions,
     run: RunOptions,
-    workers: Annotated[int, typer.Option(help="Number of processes on this machine, each with a GPU if any.")] = 1,
+    workers: Annotated[int, typer.Option(help="Number of processes on this machine, one per GPU if any.")] = 1,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Search for the head and its training with KerasTuner, on frozen features that are computed once.
 
-    An option of the search space takes one value, which is fixed, a list (64,128,256), a range (0.1:0.6), or a range
-    that is drawn evenly in its logarithm (1e-4:1e-2:log). All other options are as in `vggft finetune`.
+    An option of the search space takes one value, which is fixed, a list (64,128,256), a range (0.1:0.6), or a
+    logarithmic range (1e-4:1e-2:log). All other options are as in `vggft finetune`.
     """
     run, run_dir = _prepared(run, data, "search", f"{Path(dataset).stem}-search", quiet or as_json)
     if space.freeze is not None:  # one value is not a choice
@@ -148,11 +148,9 @@ def search(
 
 
 def _prepared(run: RunOptions, data: DataOptions, what: str, name: str, quiet: bool) -> tuple[RunOptions, Path]:
-    """The options of a run, completed, and its directory; raises `ConfigError` for what is missing."""
+    """Complete the options of a run and choose its directory; raise `ConfigError` if something is missing."""
     if data.num_classes is None:
-        raise ConfigError(
-            "The number of classes is missing: give --num-classes, or num_classes in the file of --config."
-        )
+        raise ConfigError("The number of classes is missing: give --num-classes, or num_classes in the --config file.")
     if run.resume and run.run_dir is None:
         raise ConfigError(f"--resume continues the {what} in --run-dir, so --run-dir must be given too.")
     run_dir = Path(run.run_dir or next_run(name))
@@ -164,7 +162,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of splits, initial weights and order.")] = 0,
     quiet: Quiet = False,
 ) -> None:
-    """See it work in a minute or two, without network: handwritten digits on the backbone that ships with vggft.
+    """See it work in a minute or two, without a network: handwritten digits and the backbone that ships with vggft.
 
     Fine-tunes two blocks and a head, then searches for a head on frozen features.
     """
@@ -177,7 +175,7 @@ def demo(
 
     run_dir = run_dir or next_run("demo")
     digits = load_digits()
-    # 8x8 images of 17 greys: each pixel becomes a 4x4 square, as the network's smallest input is 32 px
+    # 8x8 images of 17 greys: each pixel becomes a 4x4 square, as the network needs at least 32 px
     images = np.kron(digits.images * (255 / 16), np.ones((1, 4, 4))).astype("uint8")
     data = np.repeat(images[..., None], 3, axis=-1), digits.target
     common: dict[str, Any] = {"num_classes": 10, "test": 0.2, "backbone": "vgg16_mini", "image_size": 32}

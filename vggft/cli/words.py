@@ -1,4 +1,4 @@
-"""Words of a shell -> values of Python: lists of widths and blocks, fractions, choices and ranges, sizes."""
+"""Turn the text of options into Python values: lists of widths and blocks, fractions, choices, ranges, sizes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CHOICE = "One value, a list `a,b`, or a range `low:high[:log]`."
 
 
 def integers(text: str) -> tuple[int, ...]:
-    """Widths of layers, separated by commas.
+    """Read widths of layers, separated by commas.
 
     >>> integers("512,128"), integers("")
     ((512, 128), ())
@@ -19,11 +19,11 @@ def integers(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
-        raise ConfigError(f"--units must be widths with commas between them, as 512,128; got {text!r}.") from None
+        raise ConfigError(f"--units must be widths separated by commas, such as 512,128; got {text!r}.") from None
 
 
 def fraction(text: str) -> float | str:
-    """A number if it is one, else the path of a dataset."""
+    """Read a number; other text is the path of a dataset."""
     try:
         return float(text)
     except ValueError:
@@ -31,7 +31,7 @@ def fraction(text: str) -> float | str:
 
 
 def names(text: str) -> str | tuple[str, ...]:
-    """One name, or several separated by commas.
+    """Read one name, or several separated by commas.
 
     >>> names("all"), names("block1,block4")
     ('all', ('block1', 'block4'))
@@ -40,7 +40,7 @@ def names(text: str) -> str | tuple[str, ...]:
 
 
 def value(text: str) -> bool | int | float | str | None:
-    """`true`, `false`, `none` and numbers by their meaning; any other word as it is."""
+    """Read `true`, `false`, `none` and numbers as Python values; other words stay text."""
     text = text.strip()
     words = {"true": True, "false": False, "none": None}
     if text in words:
@@ -54,7 +54,7 @@ def value(text: str) -> bool | int | float | str | None:
 
 
 def choice(name: str, text: str) -> Any:
-    """What a search may choose from: `a,b` is a list, `low:high` or `low:high:log` a range, anything else one value.
+    """Read choices for a search: `a,b` is a list, `low:high` or `low:high:log` a range, anything else one value.
 
     >>> choice("units", "64,128"), choice("learning_rate", "1e-4:1e-2:log"), choice("freeze", "none")
     ([64, 128], (0.0001, 0.01, 'log'), 'none')
@@ -70,13 +70,13 @@ def choice(name: str, text: str) -> Any:
 
 
 def size(text: str) -> int:
-    """A number of bytes, with a decimal or binary unit or without one.
+    """Read a number of bytes, with a decimal or binary unit or without one.
 
     >>> size("20GB"), size("1.5 KiB"), size("0")
     (20000000000, 1536, 0)
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKMGT]?)(i?)B?", text.strip())
     if not found:
-        raise ConfigError(f"--max-size must be bytes or a number with a unit, as 20GB, 500MB or 1.5GiB; got {text!r}.")
+        raise ConfigError(f"--max-size must be bytes or a number with a unit, such as 20GB or 1.5GiB; got {text!r}.")
     number, unit, binary = found.groups()
     return int(float(number) * (1024 if binary else 1000) ** " KMGT".index(unit.upper() or " "))

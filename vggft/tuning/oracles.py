@@ -1,6 +1,6 @@
 """KerasTuner's oracles, extended so that a search that was killed continues as if it had not been.
 
-This is the only module that touches KerasTuner's private state; `tests/tuning/test_oracles.py` tells when an extension
+This is the only module that touches KerasTuner's private state; `tests/tuning/test_oracles.py` fails when an extension
 is no longer needed.
 """
 
@@ -22,15 +22,15 @@ MOST_FAILURES = 3  # in a row, after which a search ends
 
 
 class _Kept:
-    """Keeps the state of the whole search in one file, since a kill may leave one of KerasTuner's many half written.
+    """Keeps the state of the whole search in one file, since a kill may leave one of KerasTuner's many files truncated.
 
-    It also ends the search after three failures in a row. KerasTuner does that by an exception inside its lock, which
-    would leave the workers of a chief waiting forever.
+    It also ends the search after three failures in a row. KerasTuner would raise an exception inside its lock, which
+    leaves the workers of a chief waiting forever.
     """
 
     state_file: Path | None = None
     on_end: Callable[[str], object] = staticmethod(lambda trial_id: None)  # called with each trial that has ended
-    held = False  # whether a round is under way, which is saved as a whole or not at all
+    held = False  # whether a round is running, which is saved as a whole or not at all
 
     def save(self) -> None:
         super().save()  # type: ignore[misc]
@@ -46,7 +46,7 @@ class _Kept:
             aside.write_text(json.dumps(state), encoding="utf-8")
 
     def restore(self, project: Path) -> None:
-        """Continue from the state file, and write KerasTuner's own files in `project` anew.
+        """Continue from the state file, and rewrite KerasTuner's own files in `project`.
 
         Raises:
             SearchError: the file is damaged.
@@ -69,7 +69,7 @@ class _Kept:
             folder = project / f"trial_{trial.trial_id}"
             folder.mkdir(parents=True, exist_ok=True)
             trial.save(str(folder / "trial.json"))
-        for file in project.glob("trial_*/trial.json"):  # left by a round that did not end
+        for file in project.glob("trial_*/trial.json"):  # left by an unfinished round
             if file.parent.name.removeprefix("trial_") not in oracle.trials:
                 file.unlink()
         super().save()  # type: ignore[misc]
@@ -112,8 +112,8 @@ class Grid(_Kept, keras_tuner.oracles.GridSearchOracle):  # type: ignore[misc]
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         if not self.start_order or self.failures:
             return super().populate_space(trial_id)
-        # KerasTuner waits for the end of each trial, since it may bring new hyperparameters, and does not save its
-        # queue. Here the space is known, and the next combination follows from the last one.
+        # KerasTuner waits for the end of each trial, since it may add hyperparameters, and does not save its queue.
+        # Here the space is known, and the next combination follows from the last one.
         values = self._get_next_combination(self.trials[self.start_order[-1]].hyperparameters.values)
         return {"status": "STOPPED"} if values is None else {"status": "RUNNING", "values": values}
 
@@ -126,14 +126,14 @@ ALGORITHMS = ("random", "bayesian", "hyperband", "grid")
 
 
 def make_oracle(algorithm: str, objective: str, direction: str, trials: int, seed: int) -> Any:
-    """One of KerasTuner's oracles.
+    """Make one of KerasTuner's oracles.
 
     Args:
         algorithm: one of `ALGORITHMS`.
         objective: the name of the score that trials report, for example `"val_accuracy"`.
         direction: `"max"` or `"min"`.
         trials: maximum number of trials; a grid or a small space may end earlier.
-        seed: of the draws.
+        seed: seed of the draws.
     """
     common = {
         "objective": keras_tuner.Objective(objective, direction),
@@ -149,7 +149,7 @@ def make_oracle(algorithm: str, objective: str, direction: str, trials: int, see
 
 
 def hyperband_parts(trials: int) -> int:
-    """Number of parts that Hyperband divides the epochs of a trial into: 3, 9, 27, ..., as `trials` allows."""
+    """Return how many parts Hyperband divides the epochs of a trial into: 3, 9, 27, ..., as `trials` allows."""
     parts = 3
     while hyperband_size(3 * parts) <= trials:
         parts *= 3
@@ -157,17 +157,17 @@ def hyperband_parts(trials: int) -> int:
 
 
 def hyperband_size(parts: int) -> int:
-    """Number of trials in one iteration of Hyperband (arXiv:1603.06560, with KerasTuner's rounding)."""
+    """Return the number of trials in one iteration of Hyperband (arXiv:1603.06560, with KerasTuner's rounding)."""
     return sum(sum(rungs) for rungs in _rungs(parts))
 
 
 def hyperband_first(parts: int) -> int:
-    """Number of trials in the first rung, all of which can be trained before any score is known."""
+    """Return the number of trials in the first rung, all of which can be trained before any score is known."""
     return _rungs(parts)[0][0]
 
 
 def _rungs(parts: int, factor: int = 3) -> list[list[int]]:
-    """The sizes of all rungs, bracket by bracket, the largest bracket first."""
+    """Return the sizes of all rungs, bracket by bracket, the largest bracket first."""
     highest = sum(1 for power in range(1, 64) if parts >= factor**power)
     last = 1 + highest  # KerasTuner rounds the logarithm up
     return [

@@ -18,21 +18,21 @@ from ..report import plots
 from ..run import whole_file
 from .trial import Trial, ranked
 
-TOP = 5  # trials whose spread tells how much the winner stands out
+TOP = 5  # number of trials whose spread shows how much the winner stands out
 SHOWN = 10
 
 
 @dataclass(frozen=True, eq=False)
 class SearchResult:
-    """The result of `vggft.search`; `str` puts it in words.
+    """The result of `vggft.search`; `str` describes it.
 
     Args:
         trials: all trials, in the order of their numbers.
         best: the trial with the best score; of equal ones, the one with the lower validation loss.
         classifier: the winner, evaluated on test images if there are any.
         objective: the metric that was searched for, one of `vggft.evaluation.metrics.METRICS`.
-        winner: `"scored"` if it has the weights that were scored, `"refit"` if it was trained anew on train and
-            validation images.
+        winner: `"scored"` if the classifier has the weights that were scored, `"refit"` if it was retrained on train
+            and validation images.
         stopped: why the search ended early; empty if it did not.
     """
 
@@ -61,7 +61,7 @@ class SearchResult:
 
     @property
     def gap(self) -> float | None:
-        """Validation score of the best trial minus test score; for an accuracy, above 0 means it was too optimistic."""
+        """Validation score of the best trial minus test score; above 0, a validation accuracy was too optimistic."""
         test, best = self.test_score, self.best.score
         return None if test is None or best is None else best - test
 
@@ -72,7 +72,7 @@ class SearchResult:
         return min(scores), max(scores)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready values, without the trials, which `to_csv` has."""
+        """Return JSON-ready values, without the trials, which `to_csv` writes."""
         failed = sum(trial.status == "failed" for trial in self.trials)
         return {
             "objective": self.objective,
@@ -116,17 +116,17 @@ class SearchResult:
             lines.append(f"  ... and {len(self.trials) - SHOWN} more")
         what = {
             "scored": "its weights are the ones that were scored",
-            "refit": "its weights were trained anew on train and validation images",
+            "refit": "it was retrained on train and validation images",
         }[self.winner]
         lines.append(
             f"The best is trial {self.best.trial_id}; {what}. The best {TOP} trials score {low:.3f} to {high:.3f}."
         )
         if self.test_score is None:
-            lines.append("Without a test split (for example test=0.2) nothing tells how optimistic that score is.")
+            lines.append("Without a test split (for example test=0.2), it is unknown how optimistic that score is.")
         else:
             lines.append(
                 f"Validation {self.objective} {self.best.score:.3f}, test {self.test_score:.3f}: a gap of "
-                f"{self.gap:+.3f}. Test images were touched once, by the winner."
+                f"{self.gap:+.3f}. Test images were used once, to evaluate the winner."
             )
         return "\n".join([*lines, *([self.stopped] if self.stopped else [])])
 
@@ -141,7 +141,7 @@ class SearchResult:
 
 
 def line(trial: Trial) -> str:
-    """A trial in one line of text."""
+    """Format a trial in one line."""
     drawn = ", ".join(f"{name} {_short(value)}" for name, value in trial.hyperparameters.items() if _shown(name))
     if trial.score is None:
         return f"{trial.trial_id}  failed   {drawn}: {trial.to_row()['reason']}"
@@ -154,7 +154,7 @@ def write_hparams(directory: Path, trials: Sequence[Trial], objective: str) -> N
     import tensorflow as tf
     from tensorboard.plugins.hparams import api as hparams
 
-    shutil.rmtree(directory, ignore_errors=True)  # what a kill may have left half written
+    shutil.rmtree(directory, ignore_errors=True)  # a kill may have left it unfinished
     for trial in trials:
         if trial.score is not None:
             with tf.summary.create_file_writer(str(directory / trial.trial_id)).as_default():

@@ -27,12 +27,12 @@ from ..training.population import Member, Programs, alike, size_for, train_popul
 from ..training.resampling import Fold
 from .trial import Trial
 
-SHARE_OF_MEMORY = 0.25  # that the features of a population may take
+SHARE_OF_MEMORY = 0.25  # share that the features of a population may take
 
 
 @dataclass(frozen=True)
 class Job:
-    """A trial that is to be trained; `setting.training` is resolved."""
+    """A trial to train; `setting.training` is resolved."""
 
     trial_id: str
     hyperparameters: dict[str, Any]
@@ -52,10 +52,10 @@ class Rounds:
 
     Args:
         experiment: what all trials share.
-        bank: with the features of every cut that a trial may start from.
-        folds: each trial is trained on all of these; its score is the mean.
+        bank: a bank with the features of every cut that a trial may start from.
+        folds: the folds on which each trial is trained; its score is the mean.
         objective: one of the metrics of an evaluation.
-        run: where trials of blocks keep their resume points.
+        run: where trials that train blocks keep their resume points.
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class Rounds:
         self.programs = Programs()
 
     def groups(self, jobs: Sequence[Job]) -> Iterator[list[Job]]:
-        """The jobs in groups that are trained together.
+        """Yield the jobs in groups that are trained together.
 
-        Groups depend on the round alone, not on what of it has ended, so that a resumed round has the same ones.
+        Groups do not depend on which trials have ended, so that a resumed round has the same groups.
         """
         groups: dict[tuple[Any, ...], list[Job]] = {}
         for job in jobs:
@@ -82,7 +82,7 @@ class Rounds:
                 yield group[start : start + most]
 
     def why_alone(self, setting: Setting) -> str:
-        """Why a trial is trained alone; empty if it is a member of a population."""
+        """Say why a trial is trained alone; empty if it is a member of a population."""
         if setting.frozen != BLOCKS:
             return "blocks learn"
         if reason := why_alone(setting.head, setting.training):
@@ -92,7 +92,7 @@ class Rounds:
         return "features larger than memory" if needed > SHARE_OF_MEMORY * memory else ""
 
     def train(self, jobs: Sequence[Job], on_epochs: Callable[[int], object] = lambda epochs: None) -> list[Done]:
-        """Train one of the `groups`; a trial that fails says why and takes no other with it."""
+        """Train one of the `groups`. A trial that fails gives its reason and does not affect the others."""
         if alone := self.why_alone(jobs[0].setting):
             return [self._train_alone(job, f"alone: {alone}", on_epochs) for job in jobs]
         started = time.monotonic()
@@ -133,7 +133,7 @@ class Rounds:
         return done
 
     def _train_fold(self, job: Job, fold: Fold) -> Fitted:
-        """One training by itself; its resume points go when it has ended or failed, but stay after an interruption."""
+        """Train on one fold; resume points are deleted when it has ended or failed, but kept after an interruption."""
         run = self.run.inside(f"trials/trial_{job.trial_id}/{fold.name}")
         try:
             narrator = Narrator(0)
@@ -145,7 +145,7 @@ class Rounds:
         return fitted
 
     def _scored(self, job: Job, fitted: Sequence[Fitted], seconds: float, way: str) -> Done:
-        """The objective of a trial by all of its folds, if they define it."""
+        """Score a trial by the mean of the objective over its folds; it fails if they do not define it."""
         pool = self.experiment.pool
         names = {"score": self.objective, "val_accuracy": "accuracy", "val_log_loss": "log_loss"}
         values: dict[str, list[float]] = {name: [] for name in names}

@@ -1,4 +1,4 @@
-"""`vggft.search`: many trials for the price of one pass, by KerasTuner, judged on images that no trial saw."""
+"""`vggft.search`: many trials for about the cost of one pass, by KerasTuner; no trial uses the test images."""
 
 from __future__ import annotations
 
@@ -68,41 +68,40 @@ def search(
 ) -> SearchResult | None:
     """Search for the head, its training, and how much to freeze, with KerasTuner's oracles.
 
-    The images go through the frozen blocks once, whatever is searched. Trials whose heads have the same shape are
-    trained together as one model, with the result that each would have alone. A trial in which blocks learn, or whose
-    head has batch normalization, another optimizer or weight decay, is trained alone.
+    The images pass through the frozen blocks once, whatever is searched. Trials whose heads have the same shape are
+    trained together as one model, each with the result it would have alone. A trial that trains blocks, or has batch
+    normalisation, another optimizer or weight decay, is trained alone.
 
     Args:
         dataset, num_classes, validation, backbone, augment, image_size, precision, on_bad_image: as for `finetune`.
         test: as for `finetune`; no trial sees it, and the winner is evaluated on it once.
-        space: what to choose from, or a function of `keras_tuner.HyperParameters` that returns a `Head` and a
-            `Training`.
+        space: a `SearchSpace`, or a function of `keras_tuner.HyperParameters` that returns a `Head` and a `Training`.
         trials: maximum number of trials.
-        algorithm: `"random"`, `"bayesian"`, `"hyperband"` or `"grid"`; the oracles are KerasTuner's.
-        objective: a metric on validation images, for example `"val_balanced_accuracy"`; its direction is known. The
-            default is accuracy, or average precision with several labels per image.
+        algorithm: `"random"`, `"bayesian"`, `"hyperband"` or `"grid"`, each an oracle of KerasTuner.
+        objective: a metric on validation images, for example `"val_balanced_accuracy"`. The default is accuracy, or
+            average precision with several labels per image.
         folds: number of folds of train and validation images that each trial is scored by; its score is the mean.
-        repeats: number of times that each trial is trained, with other initial weights and another order.
+        repeats: number of times that each trial is trained, with different initial weights and orders.
         winner: `"scored"`: the classifier has the weights that were scored (of the first repeat). `"refit"`: it is
-            trained anew on train and validation images, for as many epochs as were best; this is the default with
-            folds. A refit needs a test split, since no other images are left to judge it by.
+            retrained on train and validation images, for the best number of epochs; this is the default with folds. A
+            refit needs a test split, since no other images are left to evaluate it on.
         keep_top: number of trials whose weights (of the head and unfrozen blocks) are kept on disk.
-        parallel_trials: maximum number of trials that the oracle hands out before it is told any score.
-        freeze, head, training: the values of what is not searched.
+        parallel_trials: maximum number of trials that the oracle proposes before it receives any score.
+        freeze, head, training: the values of everything that is not searched.
         calibrate, tune_thresholds: as for `finetune`, applied to the winner; not available with a refit.
-        run_dir: a new directory. In it `trials/` is KerasTuner's project, `trials.csv` and `trials.png` show all
+        run_dir: a new directory. `trials/` in it is KerasTuner's project, `trials.csv` and `trials.png` show all
             trials, `tensorboard/` holds them for the HParams plugin, and the rest is as after `finetune`.
-        resume: continue the search in `run_dir`; no trial that ended is trained again.
-        seed: of splits, draws, initial weights, order and dropout.
+        resume: continue the search in `run_dir`; trials that ended are not trained again.
+        seed: seed of splits, draws, initial weights, order and dropout.
         verbose: 0 prints nothing.
 
     Returns:
-        The trials, the best of them, and the classifier; None in a worker. Where KerasTuner's environment variables
+        The trials, the best of them, and the classifier; None in a worker. If KerasTuner's environment variables
         KERASTUNER_ORACLE_IP, KERASTUNER_ORACLE_PORT and KERASTUNER_TUNER_ID are set, the process with "chief" in its
         id hands out trials to all others, which need the same `run_dir` and cache; only the chief has a result.
 
     Raises:
-        DataError, ConfigError, WeightsError, CacheError, RunError: before any training, saying what to do.
+        DataError, ConfigError, WeightsError, CacheError, RunError: before any training; the message says what to do.
         SearchError: several trials failed in a row; the message gives the reasons.
 
     >>> import numpy as np, vggft
@@ -156,8 +155,8 @@ def search(
     run = open_run(request, settings, directory, terms.learned)
     if run.experiment.transform is not None and any(setting.frozen == BLOCKS for setting in settings):
         raise ConfigError(
-            "A search of heads learns from frozen views, so augment must be an Augment with a number of views, and "
-            "block1 must be frozen in every trial; new views in every epoch would need a pass for every trial."
+            "A search of heads trains on frozen features, so augment must be an Augment with a number of views, and "
+            "block1 must be frozen in every trial; new views in every epoch would need passes for every trial."
         )
     terms = terms.resolve(run.experiment.pool)
     planned = run.passes(settings)
@@ -177,7 +176,7 @@ def search(
 def _introduce(
     run: Run, terms: Terms, settings: list[Setting], fixed: Setting, folds: list[Fold], planned: list[Any]
 ) -> None:
-    """Tell what is going to be searched and what it will cost."""
+    """Announce what will be searched and what it will cost."""
     notes, algorithm, trials = [], terms.algorithm, terms.trials
     whole = hyperband_size(hyperband_parts(trials))
     if algorithm == "hyperband" and trials < whole:
@@ -191,7 +190,7 @@ def _introduce(
 
 
 def _tune(run: Run, terms: Terms, fixed: Setting, bank: FeatureBank, folds: list[Fold], place: Path) -> HeadTuner:
-    """Run all trials; of a worker: until the chief has no more."""
+    """Run all trials; in a worker, until the chief has no more."""
     images, direction = len(folds[0].train), METRICS[terms.metric].direction
     oracle = make_oracle(terms.algorithm, f"val_{terms.metric}", direction, terms.trials, run.experiment.seed)
     epochs = fixed.training.resolve(images).epochs or 1
@@ -214,12 +213,12 @@ def _tune(run: Run, terms: Terms, fixed: Setting, bank: FeatureBank, folds: list
 
 
 def _result(run: Run, terms: Terms, bank: FeatureBank, tuner: HeadTuner, place: Path) -> SearchResult:
-    """Make the winner a classifier, judge it, and write everything down."""
+    """Turn the winner into a classifier, evaluate it, and write all results."""
     outcomes, stopped = tuner.outcomes()
     best = ranked(outcomes, METRICS[terms.metric].direction)[0]
     winner = Setting(best.frozen, best.head, best.training)
     if terms.winner == "refit":
-        run.narrator.say("The winner is trained anew on train and validation images.")
+        run.narrator.say("The winner is retrained on train and validation images.")
         fitted = _refit(run, bank, winner, best)
     else:
         fitted = _scored(best, place / PROJECT / f"trial_{best.trial_id}")
@@ -240,15 +239,15 @@ def _result(run: Run, terms: Terms, bank: FeatureBank, tuner: HeadTuner, place: 
 
 
 def _scored(best: Trial, folder: Path) -> Fitted:
-    """The very weights that were scored."""
+    """Return the weights that were scored."""
     weights = read_weights(folder)
     if weights is None:
-        raise SearchError(f"The weights of trial {best.trial_id} are not in {folder}; winner='refit' does without.")
+        raise SearchError(f"The weights of trial {best.trial_id} are not in {folder}; use winner='refit'.")
     return Fitted(weights, list(best.history))
 
 
 def _refit(run: Run, bank: FeatureBank, winner: Setting, best: Trial) -> Fitted:
-    """Train the winner anew on train and validation images, for as many epochs as were best."""
+    """Retrain the winner on train and validation images, for the best number of epochs."""
     rows, epochs = run.experiment.pool.rows, best.epochs or {}
     both = np.concatenate([rows["train"], rows["validation"]])
     training = replace(
@@ -256,7 +255,7 @@ def _refit(run: Run, bank: FeatureBank, winner: Setting, best: Trial) -> Fitted:
         epochs=epochs.get("head", best.training.epochs),
         fine_tune_epochs=epochs.get("blocks and head") or best.training.fine_tune_epochs,
     )
-    # Where fine-tuning made nothing better there is none.
+    # If no epoch of fine-tuning was an improvement, the refit has none.
     frozen = BLOCKS if epochs.get("blocks and head") == 0 else winner.frozen
     setting, fold = replace(winner, frozen=frozen, training=training), Fold(both, None, run.experiment.seed)
     inside = run.directory.inside("trials/trial_refit/fit")
@@ -266,7 +265,7 @@ def _refit(run: Run, bank: FeatureBank, winner: Setting, best: Trial) -> Fitted:
 
 
 def _finished(run: Run, terms: Terms, path: Path) -> SearchResult:
-    """The result of a search that has ended before."""
+    """Return the result of a search that has already ended."""
     classifier: Classifier = load(path / "classifier.keras")
     run.narrator.say(f"The search in {path} is finished; its classifier is {path / 'classifier.keras'}.")
     outcomes = read_outcomes(path / PROJECT)

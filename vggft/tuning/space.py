@@ -1,4 +1,4 @@
-"""What a search may choose from, and how KerasTuner's hyperparameters become a setting."""
+"""The search space, and how KerasTuner's hyperparameters become a setting."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..training.phases import Setting
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers from `low` to `high`, drawn uniformly, or uniformly in their logarithm for `"log"`.
+    """A range of numbers from `low` to `high`, sampled uniformly, or for `"log"` uniformly in the logarithm.
 
     >>> Range(1e-4, 1e-2, "log").sampling
     'log'
@@ -30,7 +30,7 @@ class Range:
     def __post_init__(self) -> None:
         numbers = all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in (self.low, self.high))
         if not numbers or not self.low < self.high:
-            raise ConfigError(f"A range needs a number and a larger one; got {self.low!r} to {self.high!r}.")
+            raise ConfigError(f"A range needs a number and a larger number; got {self.low!r} to {self.high!r}.")
         if self.sampling not in ("linear", "log"):
             raise ConfigError(f"The sampling of a range must be 'linear' or 'log'; got {self.sampling!r}.")
         if self.sampling == "log" and self.low <= 0:
@@ -41,10 +41,10 @@ class Range:
 class SearchSpace(Config):
     """What a search may choose from. Each field is a value, a list (any of its values), or a range.
 
-    A range is a tuple `(low, high)` or `(low, high, "log")`. Integers go in steps of the greatest common divisor of
-    both ends (64, 128, 192), or for `"log"` in doublings of `low`, so that heads of one width can be trained together.
-    A tuple of strings is a list. None means that the field is not searched: it is as in the `freeze`, `head` and
-    `training` of the search.
+    A range is a tuple `(low, high)` or `(low, high, "log")`. Integers are multiples of the greatest common divisor of
+    both ends (64, 128, 192), or for `"log"` doublings of `low`, so that heads of one width can be trained together. A
+    tuple of strings is a list. None means that the field is not searched: its value is that of the `freeze`, `head` or
+    `training` argument.
 
     Args:
         units: width of the hidden layers.
@@ -80,7 +80,7 @@ class SearchSpace(Config):
                 raise ConfigError(f"SearchSpace.{field.name}: {error}") from None
 
     def choices(self, field: str) -> tuple[Any, ...] | Range | None:
-        """What a field may be: some values, a `Range`, or None where it is not searched."""
+        """Return what a field may be: some values, a `Range`, or None if it is not searched."""
         value = getattr(self, field)
         if value is None:
             return None
@@ -114,7 +114,7 @@ class SearchSpace(Config):
                 Training(**{field: value})
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready values: a list of choices, the fields of a range, or None."""
+        """Return JSON-ready values: a list of choices, the fields of a range, or None."""
         found: dict[str, Any] = {}
         for field in dataclasses.fields(self):
             choices = self.choices(field.name)
@@ -123,7 +123,7 @@ class SearchSpace(Config):
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`."""
+        """Make a space from the output of `to_dict`."""
         ranges = {name: tuple(value.values()) for name, value in fields.items() if isinstance(value, dict)}
         return super().from_dict({**fields, **ranges})
 
@@ -132,13 +132,13 @@ Declare = Callable[[Any], Setting]  # given KerasTuner's HyperParameters
 
 
 def declaration(space: SearchSpace | Callable[[Any], tuple[Head, Training]], fixed: Setting) -> Declare:
-    """The function that turns hyperparameters into a setting; what is not searched is as in `fixed`.
+    """Return the function that turns hyperparameters into a setting; what is not searched is as in `fixed`.
 
     Args:
-        space: a `SearchSpace`, or a function of `keras_tuner.HyperParameters` that gives a `Head` and a `Training`.
+        space: a `SearchSpace`, or a function of `keras_tuner.HyperParameters` that returns a `Head` and a `Training`.
 
     Raises:
-        ConfigError: there is no such block to freeze; when drawing, a function returns something else.
+        ConfigError: a block does not exist; or later, when drawing, a function returns something else.
     """
     if not isinstance(space, SearchSpace):
         return lambda hp: _by_function(space, hp, fixed)
@@ -147,7 +147,7 @@ def declaration(space: SearchSpace | Callable[[Any], tuple[Head, Training]], fix
     def declare(hp: Any) -> Setting:
         layers = _draw(hp, "layers", space, len(fixed.head.units))
         hidden = _hidden_layers(space)
-        # These are drawn only where there are hidden layers.
+        # These are drawn only if there are hidden layers.
         with hp.conditional_scope("layers", hidden) if hidden else nullcontext():
             drawn = {name: _draw(hp, name, space, None) for name in ("units", "dropout", "activation", "batch_norm")}
         drawn |= {name: _draw(hp, name, space, None) for name in Head.__dataclass_fields__ if name not in drawn}
@@ -164,25 +164,25 @@ def declaration(space: SearchSpace | Callable[[Any], tuple[Head, Training]], fix
 
 
 def _widths(units: tuple[int, ...], layers: int) -> tuple[int, ...]:
-    """One width for each layer, the last one repeated."""
+    """Return one width for each layer, the last one repeated."""
     if layers and not units:
         raise ConfigError("SearchSpace.layers needs widths: give SearchSpace.units, or a head with hidden layers.")
     return (units + units[-1:] * layers)[:layers]
 
 
 def frozen_of(freeze: str) -> tuple[str, ...]:
-    """The blocks of one value of `freeze` as KerasTuner stores it: a collection is joined by commas."""
+    """Return the blocks of one value of `freeze` as KerasTuner stores it: a collection is joined by commas."""
     return frozen_blocks([block for block in freeze.split(",") if block] if "," in freeze else freeze)
 
 
 def possible_freezes(space: Any, fixed: Setting) -> list[tuple[str, ...]]:
-    """Every set of frozen blocks that a trial may have."""
+    """Return every set of frozen blocks that a trial may have."""
     choices: Any = space.choices("freeze") if isinstance(space, SearchSpace) else None
     return [frozen_blocks(freeze) for freeze in choices] if choices else [fixed.frozen]
 
 
 def possible_settings(space: Any, fixed: Setting) -> list[Setting]:
-    """A setting for every set of frozen blocks and every pooling that a trial may have; a function may give any."""
+    """Return a setting for every set of frozen blocks and every pooling that a trial may have."""
     poolings: Any = ("avg", "max", "flatten")
     if isinstance(space, SearchSpace):
         poolings = space.choices("pooling") or (fixed.head.pooling,)
@@ -196,15 +196,15 @@ def possible_settings(space: Any, fixed: Setting) -> list[Setting]:
 def _by_function(function: Callable[[Any], tuple[Head, Training]], hp: Any, fixed: Setting) -> Setting:
     given = function(hp)
     if not (isinstance(given, tuple) and len(given) == 2):
-        raise ConfigError(f"A search space that is a function must give (Head, Training); got {given!r}.")
+        raise ConfigError(f"A search space that is a function must return (Head, Training); got {given!r}.")
     head, training = given
     if not (isinstance(head, Head) and isinstance(training, Training)):
-        raise ConfigError(f"A search space that is a function must give (Head, Training); got {given!r}.")
+        raise ConfigError(f"A search space that is a function must return (Head, Training); got {given!r}.")
     return Setting(fixed.frozen, head, training)
 
 
 def _hidden_layers(space: SearchSpace) -> list[int]:
-    """The numbers of layers with hidden layers, if the space also has 0 layers."""
+    """Return the numbers of hidden layers above 0, if the space also has 0."""
     choices = space.choices("layers")
     if isinstance(choices, Range):
         return list(range(1, int(choices.high) + 1)) if choices.low == 0 else []
@@ -213,7 +213,7 @@ def _hidden_layers(space: SearchSpace) -> list[int]:
 
 
 def _draw(hp: Any, name: str, space: SearchSpace, fixed: Any) -> Any:
-    """Draw one hyperparameter; `fixed` where it is not searched."""
+    """Draw one hyperparameter; `fixed` if it is not searched."""
     choices = space.choices(name) if name in SearchSpace.__dataclass_fields__ else None
     if choices is None:
         return fixed

@@ -1,4 +1,4 @@
-"""What a search is asked for: checked, and what was left open settled."""
+"""The terms of a search: its arguments, checked, with defaults that depend on the data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .oracles import ALGORITHMS, hyperband_first, hyperband_parts
 from .space import SearchSpace, declaration
 from .workers import is_chief, is_worker
 
-MOST_AT_ONCE = 64  # trials of a round: enough for full populations, few enough to hear of them soon
+MOST_AT_ONCE = 64  # trials of a round: enough for full populations, few enough for timely reports
 DISTRIBUTED_AT_ONCE = 4  # so that every worker gets some
 BAYESIAN_AT_ONCE = 8  # the Gaussian process learns only between rounds
 
@@ -41,7 +41,7 @@ class Terms:
     def __post_init__(self) -> None:
         if not (isinstance(self.space, SearchSpace) or callable(self.space)):
             raise ConfigError(
-                "space must be a vggft.SearchSpace, or a function of keras_tuner.HyperParameters that gives "
+                "space must be a vggft.SearchSpace, or a function of keras_tuner.HyperParameters that returns "
                 f"(Head, Training); got {self.space!r}."
             )
         lowest = {"trials": 1, "repeats": 1, "keep_top": 1, "folds": 2, "parallel_trials": 1}
@@ -54,14 +54,14 @@ class Terms:
         if self.algorithm not in ALGORITHMS:
             raise ConfigError(f"algorithm must be one of {', '.join(ALGORITHMS)}; got {self.algorithm!r}.")
         if self.algorithm == "grid" and not isinstance(self.space, SearchSpace):
-            raise ConfigError("A grid needs a SearchSpace, since a function may bring new hyperparameters as it goes.")
+            raise ConfigError("A grid needs a SearchSpace, since a function may add hyperparameters during the search.")
         if self.winner not in ("scored", "refit"):
             raise ConfigError(f"winner must be 'scored' or 'refit'; got {self.winner!r}.")
         if self.winner == "scored" and self.folds is not None:
-            raise ConfigError("With folds no weights are scored on all validation images: winner must be 'refit'.")
+            raise ConfigError("With folds, no weights are scored on all validation images: winner must be 'refit'.")
 
     def check(self, freeze: Any, fixed: Setting) -> None:
-        """Raise `ConfigError` unless the space can be drawn from, with the rest as in `fixed`."""
+        """Raise `ConfigError` unless a setting can be drawn from the space, with the rest as in `fixed`."""
         space = self.space
         if isinstance(space, SearchSpace) and space.freeze is not None and freeze != "all":
             raise ConfigError(
@@ -76,7 +76,7 @@ class Terms:
 
     @property
     def learned(self) -> tuple[str, ...]:
-        """The splits that the classifier learns from in the end."""
+        """The splits that the final classifier learns from."""
         return ("train", "validation") if self.winner == "refit" else ("train",)
 
     @property
@@ -86,7 +86,7 @@ class Terms:
 
     @property
     def parallel(self) -> int:
-        """Trials in a round: as many as fill populations, fewer where the oracle learns from each."""
+        """Number of trials in a round: enough to fill populations, fewer if the oracle learns from each trial."""
         if self.parallel_trials != "auto":
             return int(self.parallel_trials)
         if is_worker() or is_chief():
@@ -96,7 +96,7 @@ class Terms:
         return min(self.trials, BAYESIAN_AT_ONCE if self.algorithm == "bayesian" else MOST_AT_ONCE)
 
     def resolve(self, pool: Pool) -> Self:
-        """The same with an objective that these images define.
+        """Return the terms with an objective that these images define.
 
         Raises:
             ConfigError: there is no such metric for them.
@@ -109,7 +109,7 @@ class Terms:
         return resolved
 
     def config(self, fixed: Setting) -> dict[str, Any]:
-        """What determines the result, as JSON."""
+        """Return what determines the result, as JSON."""
         return {
             "search": self.space.to_dict() if isinstance(self.space, SearchSpace) else _told(self.space),
             "frozen": list(fixed.frozen),
@@ -126,7 +126,7 @@ class Terms:
 
 
 def _told(function: Callable[..., Any]) -> list[str | None]:
-    """The name and source of a function, so that another one of its name is told from it."""
+    """Return the name and source of a function, to tell it from another one of that name."""
     try:
         return [named(function), inspect.getsource(function)]
     except (OSError, TypeError):

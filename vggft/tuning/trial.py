@@ -23,20 +23,20 @@ class Trial:
     Args:
         trial_id: KerasTuner's number of the trial.
         status: `"completed"` or `"failed"`.
-        hyperparameters: as they were drawn.
+        hyperparameters: the hyperparameters that were drawn.
         frozen: the blocks that were frozen.
         head: the head that was trained.
         training: how it was trained, resolved for the number of images.
-        score: the objective on validation images, the mean where there are several scores.
-        scores: one for each fold and repeat.
-        interval: 95 % interval of the mean by Student's t, where there are several scores; since folds share images,
-            it is too narrow.
-        metrics: further metrics on the validation images, likewise means.
+        score: the objective on validation images, the mean of `scores`.
+        scores: one score for each fold and repeat.
+        interval: 95 % interval of the mean by Student's t, if there are several scores; it is too narrow, since folds
+            share images.
+        metrics: further metrics on the validation images, also means.
         epochs: the best epoch of each phase.
         seconds: training time; for a member of a population, its share.
         way: how it was trained: in a population, or alone and why.
         reason: why it failed.
-        history: one row an epoch, of the first training.
+        history: the history of the first training, one row per epoch.
     """
 
     trial_id: str
@@ -56,12 +56,12 @@ class Trial:
     history: tuple[dict[str, Any], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready values."""
+        """Return JSON-ready values."""
         return asdict(self) | {"head": self.head.to_dict(), "training": self.training.to_dict()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Trial:
-        """The inverse of `to_dict`, also after JSON."""
+        """Make a trial from the output of `to_dict`, also after JSON."""
         known = {field.name for field in fields(cls)}
         read: Any = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in known}
         return cls(
@@ -69,7 +69,7 @@ class Trial:
         )
 
     def to_row(self) -> dict[str, Any]:
-        """A row of a table: hyperparameters, score, and everything else that is a number or a word."""
+        """Return a row of a table: hyperparameters, score, and everything else that is a number or a word."""
         low, high = self.interval or (None, None)
         return {
             "trial": self.trial_id,
@@ -98,7 +98,7 @@ def write_outcome(folder: Path, trial: Trial, weights: Mapping[str, np.ndarray] 
 
 
 def read_outcome(folder: Path, hyperparameters: Mapping[str, Any] | None = None) -> Trial | None:
-    """The outcome of a trial; None if it did not end, or had other hyperparameters."""
+    """Read the outcome of a trial; None if it did not end, or had other hyperparameters."""
     try:
         trial = Trial.from_dict(json.loads((folder / OUTCOME).read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError):
@@ -109,12 +109,12 @@ def read_outcome(folder: Path, hyperparameters: Mapping[str, Any] | None = None)
 
 
 def read_outcomes(project: Path) -> list[Trial]:
-    """The outcomes of all trials that ended, in the order of their numbers."""
+    """Read the outcomes of all trials that ended, in the order of their numbers."""
     return [trial for folder in sorted(project.glob("trial_*")) if (trial := read_outcome(folder))]
 
 
 def ranked(trials: Iterable[Trial], direction: str) -> list[Trial]:
-    """The completed trials, best first; of equal ones, the one with the lower validation loss first."""
+    """Sort the completed trials, best first; of equal ones, the one with the lower validation loss first."""
     sign = -1 if direction == "max" else 1
     completed = [trial for trial in trials if trial.status == "completed"]
     return sorted(
@@ -124,7 +124,7 @@ def ranked(trials: Iterable[Trial], direction: str) -> list[Trial]:
 
 
 def read_weights(folder: Path) -> dict[str, np.ndarray] | None:
-    """The weights of a trial, if they were kept."""
+    """Read the weights of a trial, if they were kept."""
     try:
         with np.load(folder / WEIGHTS, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}

@@ -1,8 +1,8 @@
 """KerasTuner's tuner, which asks its oracle for a round of trials at a time, so that they can be trained together.
 
-An oracle gives one trial to each tuner id, and the same trial again when it is asked again, so a round of K trials
-uses K ids. A round is reported to the oracle as a whole. A search that was killed asks for the same round again, and
-trains the trials that have no outcome yet.
+An oracle gives each tuner id one trial, the same one until it has ended, so a round of K trials uses K ids. A round is
+reported to the oracle as a whole. A search that was killed asks for the same round again, and trains the trials that
+have no outcome yet.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WAIT = 0.5  # seconds until an oracle that waits for other workers is asked agai
 
 
 def clear_project(directory: Path) -> None:
-    """Delete KerasTuner's own state files, which it would read, and say so; `search_state.json` has all of it."""
+    """Delete KerasTuner's own state files, which it would reload; `search_state.json` holds all of it."""
     for file in (directory / PROJECT).glob("*.json"):
         file.unlink()
 
@@ -40,15 +40,15 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
     """Runs a search round by round.
 
     Args:
-        oracle: from `make_oracle`.
+        oracle: the result of `make_oracle`.
         declare: turns hyperparameters into a setting.
-        rounds: trains them.
-        directory: KerasTuner's project is its subdirectory `trials`.
+        rounds: trains the trials.
+        directory: the parent of KerasTuner's project, `trials`.
         parallel: maximum number of trials in a round.
-        images: number of training images, which resolves what a training leaves open.
+        images: number of training images, by which open fields of a training are resolved.
         keep_top: number of trials whose weights are kept.
         on_trial: called with every trial that has ended, including those of earlier processes.
-        on_epochs: called with the number of epochs that are done.
+        on_epochs: called with the number of epochs that have been done.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
     ):
         self.declare, self.rounds, self.parallel, self.images = declare, rounds, parallel, images
         self.keep_top, self.on_trial, self.on_epochs = keep_top, on_trial, on_epochs
-        self.local = oracle  # in a worker `oracle` becomes a client of the chief's
+        self.local = oracle  # in a worker, KerasTuner makes `oracle` a client of the chief's
         oracle.verbose = 0
         with _quietly():
             super().__init__(oracle, hypermodel=declare, directory=str(directory), project_name=PROJECT)
@@ -75,9 +75,7 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
             oracle.restore(self.project)
             if is_chief():  # a chief sees only the end of a trial
                 oracle.on_end = self._heard
-            (self.project / "tuner0.json").write_text(
-                "{}"
-            )  # without it KerasTuner would take the project for a new one
+            (self.project / "tuner0.json").write_text("{}")  # without it, KerasTuner would treat the project as new
 
     @property
     def project(self) -> Path:
@@ -106,7 +104,7 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
                     self.local.keep()
 
     def _ask(self, ids: Sequence[str]) -> tuple[list[Any], list[str]]:
-        """Trials for these ids, and the ids that may get further ones."""
+        """Return trials for these ids, and the ids that may get further ones."""
         trials, still_open = [], []
         for name in ids:
             trial = self.oracle.create_trial(name)
@@ -135,7 +133,7 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
             self._report(trial, ended[trial.trial_id])
 
     def _job(self, trial: Any) -> Job | Done:
-        """The job of a trial; a space that is a function may fail here."""
+        """Make the job of a trial; a space that is a function may fail here."""
         hp = trial.hyperparameters
         try:
             setting = self.declare(hp)
@@ -157,7 +155,7 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
             self.on_trial(trial)
 
     def _tell(self, trial: Trial) -> None:
-        """Tell about a trial that was trained elsewhere or earlier."""
+        """Report a trial that was trained elsewhere or earlier."""
         self.on_trial(trial)
         self.on_epochs(len(self.rounds.folds) * (trial.training.epochs or 1))
 
@@ -186,7 +184,7 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
             (self.project / f"trial_{loser.trial_id}" / WEIGHTS).unlink(missing_ok=True)
 
     def outcomes(self) -> tuple[list[Trial], str]:
-        """All trials that ended, in the order of their numbers; and why the search ended early, if it did.
+        """Return all trials that ended, in the order of their numbers, and why the search ended early, if it did.
 
         Raises:
             SearchError: no trial was completed; the message gives the reasons.
@@ -203,7 +201,7 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
 
 
 def _share(training: Training, share: float) -> Training:
-    """The same with a share of the epochs. Each rung is trained from the start, since its schedule spans its epochs."""
+    """Reduce the epochs to a share. Each rung is trained from the start, since its schedule spans its epochs."""
     return replace(
         training,
         epochs=math.ceil(share * (training.epochs or 1)),

@@ -26,7 +26,7 @@ PARENT = "VGGFT_CHIEF"
 
 
 def is_chief() -> bool:
-    """Whether this process only hands out trials to workers, as KerasTuner's environment variables say."""
+    """Whether this process only hands out trials to workers, by KerasTuner's environment variables."""
     return _has_chief() and "chief" in os.environ["KERASTUNER_TUNER_ID"]
 
 
@@ -40,10 +40,10 @@ def _has_chief() -> bool:
 
 
 def await_chief(run_dir: str | os.PathLike[str]) -> None:
-    """In a worker: wait until its chief has written what the search is.
+    """Wait, in a worker, until the chief has written the configuration of the search.
 
     Raises:
-        RunError: no chief came within half an hour.
+        RunError: no chief began within half an hour.
     """
     for _ in range(PATIENCE_WITH_CHIEF):
         if is_chief() or (Path(run_dir) / "config.json").exists():
@@ -56,10 +56,10 @@ def await_chief(run_dir: str | os.PathLike[str]) -> None:
 def with_workers(count: int, run_dir: Path, command: Sequence[str] | None = None) -> Iterator[None]:
     """Make this process the chief of a search, and start workers that run the same command.
 
-    A worker that was killed gets its trials back, since KerasTuner knows it by its id: none is lost or counted twice.
+    A restarted worker gets its trials back, since KerasTuner knows it by its id: none is lost or counted twice.
 
     Args:
-        count: number of workers. Where there are GPUs, each worker sees one of them.
+        count: number of workers. If there are GPUs, each worker sees one of them.
         run_dir: the run directory; beside it each worker writes `<run_dir>.worker0.log` and so on.
         command: what a worker runs; None for `vggft` with the arguments of this process.
 
@@ -81,8 +81,8 @@ def with_workers(count: int, run_dir: Path, command: Sequence[str] | None = None
     except KeyboardInterrupt:
         if crew.lost is not None:
             raise SearchError(
-                f"worker{crew.lost} died {MOST_STARTS} times; {crew.log(crew.lost)} says why. With --resume the search "
-                "continues."
+                f"worker{crew.lost} died {MOST_STARTS} times; {crew.log(crew.lost)} says why. --resume continues the "
+                "search."
             ) from None
         raise
     finally:
@@ -95,7 +95,7 @@ def with_workers(count: int, run_dir: Path, command: Sequence[str] | None = None
 
 
 def end_with_chief() -> None:
-    """In a worker that was started by a chief on this machine: exit when the chief has ended for any reason."""
+    """Make a worker that a chief on this machine started exit when that chief has ended for any reason."""
     chief = os.environ.get(PARENT)
     if chief is None:
         return
@@ -132,7 +132,7 @@ class _Crew:
             return subprocess.Popen(self.command, env=environment, stdout=file, stderr=subprocess.STDOUT)
 
     def log(self, number: int) -> Path:
-        """The log of a worker, beside the run directory, which has to be empty when the chief begins."""
+        """Return a worker's log file, beside the run directory, which must be empty when the chief begins."""
         return self.run_dir.with_name(f"{self.run_dir.name}.worker{number}.log")
 
     def _watch(self) -> None:
@@ -147,7 +147,7 @@ class _Crew:
                     return
 
     def finish(self) -> None:
-        """Wait for the workers to end; `end` kills one that started too late to be told."""
+        """Wait for the workers to end; `end` kills those that started too late to hear of the end."""
         self.over.set()
         self.watch.join()
         deadline = time.monotonic() + PATIENCE
@@ -165,7 +165,7 @@ class _Crew:
 
 
 def _without_workers(arguments: Sequence[str]) -> list[str]:
-    """Command-line arguments without `--workers N`."""
+    """Return command-line arguments without `--workers N`."""
     kept: list[str] = []
     skip = False
     for argument in arguments:
