@@ -1,4 +1,4 @@
-"""What the tests share: quiet TensorFlow, the data beside the repository, tiny data sets that can be learned."""
+"""Shared by all tests: quiet TensorFlow, the data beside the repository, tiny datasets that can be learned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said before the work is what then happens."""
+"""Estimates before a run agree with what the run does."""
 
 from __future__ import annotations
 

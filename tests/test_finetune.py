@@ -1,4 +1,4 @@
-"""The thread from images to a classifier: what is promised of it, on tiny networks."""
+"""`vggft.finetune` from images to a classifier: its promises, on tiny networks."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_cached_features_give_what_a_plain_fit_over_the_whole_network_gives(stri
 
 @pytest.mark.parametrize("freeze", ["all", "block2", "block4"])
 def test_cached_and_uncached_training_give_the_same_history(freeze: str, stripes: tuple, tiny_weights: Path) -> None:
-    """A function that changes nothing makes every epoch compute the frozen blocks anew."""
+    """A function that changes nothing makes every epoch compute the frozen blocks again."""
     histories = [
         finetune(stripes, tiny_weights, precision="float32", freeze=freeze, augment=augment).history
         for augment in (None, lambda pixels: pixels)
@@ -382,7 +382,7 @@ def test_augmentation_is_never_silently_dropped(
     for augment in (vggft.Augment(views=3), vggft.Augment(views=None), lambda pixels: 255 - pixels):
         assert not np.allclose(losses(augment=augment, verbose=1), plain)
         costly = freeze != "none" and getattr(augment, "views", None) is None
-        assert ("computed anew each time" in capfd.readouterr().err) == costly
+        assert ("computed again in each of them" in capfd.readouterr().err) == costly
 
 
 @pytest.mark.parametrize(

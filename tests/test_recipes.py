@@ -1,4 +1,4 @@
-"""Every recipe and example runs, on as little as will do."""
+"""Every recipe and example runs, on as little data as possible."""
 
 from __future__ import annotations
 
@@ -176,5 +176,5 @@ def test_the_quickstart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     ran = runpy.run_path(str(ROOT / "examples" / "quickstart.py"))
     assert ran["classifier"].evaluation["accuracy"] > 0.9
     out = capsys.readouterr().out
-    assert "The first picture is" in out and "Saved as digits.keras" in out
+    assert "The first image is" in out and "Saved as digits.keras" in out
     assert (tmp_path / "digits.keras").is_file() and (tmp_path / "report.html").is_file()

@@ -1,4 +1,4 @@
-"""Real images, from the data beside the repository; skipped by name where it is missing."""
+"""Real images, from the data beside the repository; tests are skipped where it is missing."""
 
 from __future__ import annotations
 

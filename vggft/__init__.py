@@ -3,7 +3,7 @@
     import vggft
     classifier = vggft.finetune("flowers/", num_classes=10)
 
-Names are loaded on first use, so that `import vggft` is quick; TensorFlow comes with the first function that needs it.
+Names are loaded on first use, so `import vggft` is quick; TensorFlow is imported by the first function that needs it.
 """
 
 import os
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 # TensorFlow reads these when it is first imported. Without oneDNN, which it leaves off on processors that lack AVX-512,
-# convolutions take about twice as long; below level 2 it logs what no user can act on.
+# convolutions take about twice as long; below level 2 it logs messages that no user can act on.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 

@@ -1,4 +1,4 @@
-"""`finetune` and `estimate`: from arguments to a classifier, or to what it would cost."""
+"""`finetune` and `estimate`: from arguments to a classifier, or to an estimate of its cost."""
 
 from __future__ import annotations
 
@@ -56,36 +56,36 @@ def finetune(
         dataset: a folder of class folders (or with train/, validation/, test/ inside), a CSV file or DataFrame of
             paths and labels, `(images, labels)` arrays, a finite `tf.data.Dataset`, or a `keras.utils.PyDataset`.
         num_classes: number of classes; checked against the data.
-        validation: a fraction of the images that are not test images, stratified, or a dataset.
-        test: a fraction of all images, a dataset, or None. It is touched once, by the final evaluation.
+        validation: a stratified fraction of the images that are not test images, or a dataset.
+        test: a stratified fraction of all images, a dataset, or None. Only the final evaluation uses it, once.
         backbone: a preset, `"vgg16_imagenet"` or `"vgg16_mini"`, or a weights file.
         freeze: `"all"`, `"none"`, `"block3"` (through block 3), or a collection of blocks.
         head: the dense layers; `Head()` has one hidden layer of 256 units.
-        training: epochs, rates and so on; `Training()` chooses by the number of images.
-        augment: an `Augment`, several views of which are computed once for every training image; or any function of
-            (B, S, S, 3) pixels, for which frozen blocks have to be computed anew in every epoch.
-        image_size: height and width in pixels that the network sees, >= 32; None for the backbone's own (224, and 64
+        training: epochs, learning rates and so on; `Training()` chooses them by the number of images.
+        augment: an `Augment`, whose views of every training image are computed once; or any function of (B, S, S, 3)
+            pixels, with which frozen blocks have to be computed again in every epoch.
+        image_size: height and width of the network's input in pixels, >= 32; None for the backbone's own (224, and 64
             for the mini).
         precision: of the arithmetic in the blocks: `"float32"`, `"bfloat16"`, `"float16"`, or `"auto"` for the fastest
-            on this machine by a short measurement. Weights stay float32, and so does what is judged and saved. Frozen
-            features are stored in 16 bits, or in 32 bits for `"float32"`.
-        on_bad_image: `"raise"` stops with all unusable images listed; `"skip"` leaves them out and lists them.
+            on this machine by a short measurement. Weights, and the network that is evaluated and saved, are float32.
+            Frozen features are stored in 16 bits, or in 32 bits for `"float32"`.
+        on_bad_image: `"raise"` stops and lists all unusable images; `"skip"` leaves them out and lists them.
         calibrate: divide the logits by a temperature fitted on the validation images (arXiv:1706.04599), so that
-            probabilities match observed frequencies; the evaluation tells whether that helped on the test images.
+            probabilities match observed frequencies; the evaluation says whether that helped on the test images.
         tune_thresholds: with several labels per image, fit the threshold of each label on the validation images for
             the highest F1; otherwise all are 0.5.
         tensorboard: write curves for TensorBoard into the run directory during training.
-        run_dir: a new directory for configuration, history, evaluation and classifier; None keeps nothing.
+        run_dir: a new directory for configuration, history, evaluation and classifier; None writes none of them.
         resume: continue the run in `run_dir`, or return its classifier if it is finished.
         seed: of splits, initial weights, order and dropout.
         verbose: 0 prints nothing.
 
     Returns:
-        A `Classifier`; its `evaluation` is on the test images where there is a test split, else on the validation
-        images.
+        A `Classifier`; its `evaluation` is on the test images if there is a test split, else on the validation images.
 
     Raises:
         DataError, ConfigError, WeightsError, CacheError, RunError: before any training; the message says what to do.
+        FreezeError: a frozen block changed during training, or an unfrozen block did not.
 
     >>> import numpy as np, vggft
     >>> images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
@@ -117,7 +117,7 @@ def finetune(
     )
     directory, setting = RunDirectory.open(run_dir, resume), request.setting()
     if tensorboard and directory.path is None:
-        raise ConfigError("tensorboard=True writes into the run directory: name one as run_dir.")
+        raise ConfigError("tensorboard=True writes into the run directory: pass one as run_dir.")
     run = open_run(request, [setting], directory)
     setting, experiment = run.resolve(setting), run.experiment
     planned = run.passes([setting])
@@ -136,7 +136,7 @@ def finetune(
 
 
 def estimate(dataset: Any, num_classes: int, *, verbose: int = 1, **arguments: Any) -> Estimate:
-    """What a run would cost: the images are read and checked, and the machine is measured for a moment.
+    """Estimate what a run would cost: read and check the images, and measure the machine for a moment.
 
     Args:
         dataset: as for `finetune`.
@@ -163,14 +163,14 @@ def estimate(dataset: Any, num_classes: int, *, verbose: int = 1, **arguments: A
 
 
 def _about(experiment: Experiment, setting: Setting) -> tuple[str, list[str]]:
-    """What will learn, in words, and what the user should know about it."""
+    """Describe what will be trained; also return notes for the user."""
     learning = [block for block in BLOCKS if block not in setting.frozen]
     training, notes = setting.training, []
-    about = f"{', '.join([*learning, 'the head'])} will learn, at most {training.epochs} epochs"
+    about = f"{', '.join([*learning, 'the head'])} will be trained for at most {training.epochs} epochs"
     if learning:
         about += f" of the head and {training.fine_tune_epochs} with blocks"
     if experiment.transform is not None and setting.frozen:
-        notes.append("every epoch has new views, so the frozen blocks are computed anew each time, not once")
+        notes.append("every epoch has new views, so the frozen blocks are computed again in each of them")
     if experiment.transform is not None and learning:
-        notes.append("the first phase, of the head alone, uses the images as they are")
+        notes.append("the first phase, which trains only the head, does not augment the images")
     return f"{about}, batches of {training.batch_size}", notes

@@ -1,8 +1,8 @@
 """A cache of arrays on disk, keyed by everything that their values depend on, written shard by shard and verified.
 
 An entry is a directory `<root>/<kind>/<key>/` with `rows.npy`, which is read as a memory map, and `manifest.json`. A
-shard counts only if its checksum is in the manifest and matches, so what a killed process or a flipped bit leaves
-behind is computed again.
+shard counts only if its checksum is in the manifest and matches, so shards that a killed process left unfinished, or
+that were damaged, are computed again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .run import whole_file, write_whole
 
 FORMAT = 1
 SHARD_ROWS = 256
-SPARE = 64 * 2**20  # bytes of the disk that are never used
+SPARE = 64 * 2**20  # bytes of the disk that are kept free
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Spec:
 
 @dataclass
 class Entry:
-    """One array of the cache; the process that holds its lock writes, and any number read."""
+    """One array of the cache; only the process that holds its lock writes, and any number of processes read."""
 
     path: Path
     spec: Spec
@@ -118,9 +118,9 @@ class Cache:
     """The entries under a directory.
 
     Args:
-        root: None is `VGGFT_CACHE_DIR`, or else the platform's cache directory of this user.
-        max_size: bytes; least recently used entries are removed before an entry is written. None is half of what the
-            disk could provide: its free space and what the cache holds.
+        root: directory; None for `VGGFT_CACHE_DIR` if that is set, else the user's cache directory on this platform.
+        max_size: in bytes; least recently used entries are removed before an entry is written. None for half of the
+            disk's free space and the cache's size together.
     """
 
     def __init__(self, root: str | os.PathLike[str] | None = None, max_size: int | None = None):
@@ -139,7 +139,7 @@ class Cache:
         on_rows: Callable[[int], object] = lambda rows: None,
         on_wait: Callable[[Path], object] = lambda path: None,
     ) -> list[np.ndarray]:
-        """Return the arrays of several entries; what the cache lacks is computed, for all of them in one pass.
+        """Return the arrays of several entries; shards that are missing are computed for all of them in one pass.
 
         Args:
             specs: the arrays, all with the same number of rows.
@@ -148,7 +148,7 @@ class Cache:
             on_wait: called with the path of an entry that another process is writing, before waiting for it.
 
         Raises:
-            CacheError: the disk has too little room.
+            CacheError: the disk has too little free space.
             OverflowError: the values do not fit into the dtype of a spec.
         """
         entries = [self.entry(spec) for spec in specs]
@@ -180,7 +180,7 @@ class Cache:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turn the error of a disk that cannot be written into a `CacheError` that suggests another directory."""
+        """Turn errors of writing to the disk into a `CacheError` that suggests another directory."""
         try:
             yield
         except CacheError:
@@ -200,7 +200,7 @@ class Cache:
         return sorted(found, key=lambda entry: entry[2])
 
     def prune(self, max_size: int, keep: Sequence[Path] = ()) -> int:
-        """Remove the least recently used entries until the others fit; return the number of bytes that were freed.
+        """Remove the least recently used entries until the rest fits; return the number of freed bytes.
 
         Entries in `keep`, and those that a process is writing, are not removed.
         """
@@ -214,17 +214,17 @@ class Cache:
         return freed
 
     def verify(self) -> Iterator[tuple[Path, list[int]]]:
-        """Yield every entry with its missing or damaged shards; nothing is changed."""
+        """Yield every entry with its missing or damaged shards, without changing anything."""
         for path, _, _ in self.entries():
             manifest, checksums = read_entry(path)
             count = -(-manifest["shape"][0] // manifest["shard_rows"]) if manifest else 1
             yield path, [n for n in range(count) if n not in checksums]
 
     def check_room(self, specs: Sequence[Spec]) -> int:
-        """Check that all of these fit once old entries are removed; return how many bytes those may keep.
+        """Check that these arrays fit once old entries are removed; return how many bytes old entries may keep.
 
         Raises:
-            CacheError: the disk has too little room.
+            CacheError: the disk has too little free space.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         wanted = {self.entry(spec).path: spec for spec in specs}
@@ -257,7 +257,7 @@ def read_entry(path: Path) -> tuple[dict[str, Any], dict[int, str]]:
 
 
 def _lock(path: Path, on_wait: Callable[[Path], object]) -> AcquireReturnProxy[Any]:
-    """Acquire the lock of an entry; the end of a `with` releases it."""
+    """Acquire the lock of an entry; leaving its `with` block releases it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_suffix(".lock"))
     try:

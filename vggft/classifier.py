@@ -1,4 +1,4 @@
-"""The public classifier: an `Artifact` with a method for everything that can be done with one."""
+"""The public classifier: an `Artifact` with methods to adjust, explain, report and export it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Classifier(Artifact):
-    """A fine-tuned classifier, as `vggft.finetune`, `vggft.search` and `vggft.load` return it.
+    """A fine-tuned classifier, as returned by `vggft.finetune`, `vggft.search` and `vggft.load`.
 
     Args:
         keras_model: plain `keras.Model`, (B, S, S, 3) RGB 0..255 -> (B, num_classes) float32 probabilities.
@@ -39,8 +39,8 @@ class Classifier(Artifact):
     def calibrate(self, dataset: Any, *, split: str | None = None, verbose: int = 0) -> Calibration:
         """Calibrate the probabilities: fit a temperature and divide the logits by it, permanently (arXiv:1706.04599).
 
-        The stored evaluation is updated, and `print` of the result tells whether calibration also helped on other
-        images. The likeliest class of an image never changes.
+        The stored evaluation is updated. Print the result to see whether calibration also helped on other images. The
+        most probable class of an image never changes.
 
         Args:
             dataset: labelled images that it was not fitted on: validation images as a rule, and not the test images.
@@ -52,7 +52,7 @@ class Classifier(Artifact):
         return calibrate(self, dataset, split, verbose)
 
     def tune_thresholds(self, dataset: Any, *, split: str | None = None, verbose: int = 0) -> tuple[float, ...]:
-        """Choose for each label the threshold with the highest F1, permanently; for images with several labels only.
+        """Choose the threshold of each label with the highest F1, permanently; only for images with several labels.
 
         Args:
             dataset: labelled images that it was not fitted on: validation images as a rule, and not the test images.
@@ -76,9 +76,9 @@ class Classifier(Artifact):
 
         Args:
             pictures: one or several images, as for `predict`.
-            label: the class to explain, or one for each image; None is the likeliest class of each.
-            block: the block whose feature maps are used. `"block5"` knows best what is in the image, earlier blocks
-                locate it more precisely.
+            label: the class to explain, or one for each image; None for the predicted class of each.
+            block: the block whose feature maps are used. `"block5"` is the most specific to the class; earlier blocks
+                have a finer resolution.
 
         Returns:
             One `Explanation` for one image, a list for several.
@@ -112,19 +112,19 @@ class Classifier(Artifact):
     ) -> Export:
         """Export for another runtime: `.onnx`, `.tflite` (LiteRT), or a name without suffix for a SavedModel.
 
-        The export is loaded by that runtime and compared with this classifier on real images before it gets its name.
+        The export is loaded by that runtime and compared with this classifier on real images before it is put in place.
 
         Args:
             path: the file, or the folder of a SavedModel.
             precision: `"float32"`, for LiteRT also `"float16"` or `"int8"`; the result states what int8 costs in
                 accuracy.
-            dataset: labelled images to compare on; None takes those of its evaluation, if they still exist.
+            dataset: labelled images to compare on; None for those of its evaluation, if they still exist.
             overwrite: replace what is at `path`.
 
         Raises:
             ConfigError: an unknown format or precision, a missing package (the message names the extra to install),
                 an existing file, or no images to compare on.
-            ExportError: the export predicts something else; nothing is left behind.
+            ExportError: the export does not predict the same; nothing is left behind.
         """
         from .deploy.export import export, to_compare_on
 
@@ -147,7 +147,7 @@ class Classifier(Artifact):
 def load(path: str | os.PathLike[str]) -> Classifier:
     """Load a classifier that `Classifier.save` wrote.
 
-    The network is rebuilt from our JSON in the file and only weights are read from it: no code in a file is ever run.
+    The network is rebuilt from vggft's JSON in the file, and only weights are read: code in a file is never run.
 
     Raises:
         ClassifierFileError: the file does not exist, is damaged, or was not written by vggft.

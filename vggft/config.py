@@ -28,14 +28,14 @@ def _are_widths(value: Any) -> bool:
     return isinstance(value, tuple) and all(_is_integer(width) and width >= 1 for width in value)
 
 
-# A field's type, what an error calls it, and what its values have to fulfil.
+# The type of a field, its description in errors, and a predicate that its values have to fulfil.
 Count = Annotated[int, "an integer >= 1", lambda value: _is_integer(value) and value >= 1]
 Share = Annotated[float, "a number in [0, 1)", lambda value: _is_number(value) and 0 <= value < 1]
 Weight = Annotated[float, "a number in [0, inf)", lambda value: _is_number(value) and value >= 0]
 Factor = Annotated[float, "a number in (0, 1]", lambda value: _is_number(value) and 0 < value <= 1]
 ActivationName = Annotated[str, "the name of a Keras activation", lambda value: isinstance(value, str) and value != ""]
 Widths = Annotated[
-    tuple[int, ...], "a tuple of integers >= 1, as (256,) or (512, 128), or () for a linear probe", _are_widths
+    tuple[int, ...], "a tuple of integers >= 1, such as (256,) or (512, 128), or () for a linear probe", _are_widths
 ]
 
 Rule = tuple[str, Callable[[Any], bool]]
@@ -50,11 +50,11 @@ PLAIN: dict[Any, Rule] = {
 
 
 def refuse_unknown(refusal: str, names: Iterable[str], known: Iterable[str]) -> None:
-    """Raise `ConfigError` for names that are not known, with the most similar ones that are.
+    """Raise `ConfigError` for unknown names, and suggest the most similar known ones.
 
     Args:
-        refusal: how the message begins, as "Head has no field".
-        names: dotted names, of which the last parts are compared.
+        refusal: beginning of the message, such as "Head has no field".
+        names: dotted names, compared by their last parts.
         known: dotted names.
     """
     known = sorted(known)
@@ -68,9 +68,9 @@ def refuse_unknown(refusal: str, names: Iterable[str], known: Iterable[str]) -> 
 
 
 class Config:
-    """Base of the configurations, frozen dataclasses whose values are checked against their fields' annotations.
+    """Base class of configurations: frozen dataclasses that check their values against the fields' annotations.
 
-    An annotation is one of the types in `PLAIN`, a `Literal`, an `Annotated` as `Count`, or a union of these.
+    An annotation is a type in `PLAIN`, a `Literal`, an `Annotated` like `Count`, or a union of these.
     """
 
     def __post_init__(self) -> None:
@@ -78,17 +78,17 @@ class Config:
             value = getattr(self, name)
             if not holds(value):
                 raise ConfigError(f"{type(self).__name__}.{name} must be {expected}; got {value!r}.")
-            if _is_integer(value):  # NumPy's integers do not go into JSON
+            if _is_integer(value):  # NumPy's integers cannot be written to JSON
                 object.__setattr__(self, name, int(value))
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON-ready values."""
+        """Return the fields as JSON-ready values."""
         fields = dataclasses.asdict(self)  # type: ignore[call-overload]
         return {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`; raises `ConfigError` for unknown fields."""
+        """Make a configuration from the output of `to_dict`; raise `ConfigError` for unknown fields."""
         known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
         refuse_unknown(f"{cls.__name__} has no field", fields, known)
         return cls(**fields)
@@ -100,7 +100,7 @@ def _rules(cls: type[Config]) -> dict[str, Rule]:
 
 
 def _rule(hint: Any) -> Rule:
-    """What values of an annotation are, in words and as a predicate."""
+    """Describe the values that an annotation allows, in words and as a predicate."""
     if get_origin(hint) is Annotated:
         _, expected, holds = get_args(hint)
         return expected, holds
@@ -124,7 +124,7 @@ class Head(Config):
         dropout: Probability of dropping a unit after each hidden layer, in [0, 1). A linear probe has no dropout.
         activation: Activation of the hidden layers, by its name in Keras.
         batch_norm: Batch normalisation between each hidden layer and its activation.
-        l2: Weight in the loss of the squared norm of the dense kernels, >= 0.
+        l2: Weight of the squared norm of the dense kernels in the loss, >= 0.
 
     >>> Head(units=(512, 128), dropout=0.3).to_dict()["units"]
     [512, 128]
@@ -139,7 +139,7 @@ class Head(Config):
 
     def __post_init__(self) -> None:
         units = (self.units,) if isinstance(self.units, Integral) else self.units
-        if isinstance(units, Iterable):  # a list, out of JSON, say
+        if isinstance(units, Iterable):  # for example a list from JSON
             object.__setattr__(self, "units", tuple(int(u) if isinstance(u, Integral) else u for u in units))
         super().__post_init__()
 
@@ -152,9 +152,9 @@ class Augment(Config):
         flip: Mirror half of the images left to right.
         crop: Largest share of each side that is cut off, in [0, 1). What remains is resized to the full size.
         brightness: Largest relative change of all pixel values, in [0, 1). 0.1 multiplies by 0.9 to 1.1.
-        views: Number of views of each image whose frozen features are computed, once, the first being the image itself.
+        views: Number of views of each image whose frozen features are computed once; the first is the image itself.
             Each epoch draws one of them for each image. None makes new views in every epoch, for which the frozen
-            blocks are computed anew each time.
+            blocks have to be computed again.
     """
 
     flip: bool = True
@@ -167,25 +167,25 @@ class Augment(Config):
 class Training(Config):
     """How the head, and then the unfrozen blocks, are trained.
 
-    Fields that are `None` are chosen by `resolve` from the number of training images.
+    `resolve` fills in fields that are `None` by the number of training images.
 
     Args:
-        epochs: Maximum number of epochs of the first phase, in which only the head learns.
-        fine_tune_epochs: Maximum number of epochs of the second phase, in which unfrozen blocks and head learn.
+        epochs: Maximum number of epochs of the first phase, which trains only the head.
+        fine_tune_epochs: Maximum number of epochs of the second phase, which trains unfrozen blocks and head.
         batch_size: Number of images in each training step.
         learning_rate: Peak learning rate of the first phase.
-        fine_tune_learning_rate: Peak learning rate of the second phase, for the head and the last block. By default the
-            one of the first phase.
+        fine_tune_learning_rate: Peak learning rate of the second phase, for the head and the last block. By default
+            that of the first phase.
         block_decay: Factor in (0, 1] from the learning rate of each block to that of the block before it. These are
             the discriminative learning rates of ULMFiT (arXiv:1801.06146).
-        schedule: Course of the learning rate: a short warm-up and a cosine to zero, or constant.
+        schedule: Schedule of the learning rate: a short warm-up and a cosine to zero, or constant.
         optimizer: Optimizer; `"sgd"` has Nesterov momentum of 0.9.
         weight_decay: Decoupled weight decay for each step, multiplied by the learning rate.
         label_smoothing: Share of each target that is spread evenly over all classes, in [0, 1).
         class_weight: Weights of the classes in the loss. `"balanced"` weights them inversely to their frequency, which
             needs a single label for each image.
-        patience: Number of epochs without improvement after which a phase stops. An epoch improves on another by a
-            higher validation accuracy, or by the same at a lower loss.
+        patience: Number of epochs without improvement after which a phase stops. An epoch is better
+            if its validation accuracy is higher, or equal with a lower loss.
     """
 
     epochs: Count | None = None
@@ -204,8 +204,8 @@ class Training(Config):
     def resolve(self, num_images: int) -> Training:
         """Replace every `None` by a value for `num_images` training images.
 
-        Learning takes a number of steps rather than of epochs, so small data sets get more epochs: about 3,000 steps
-        for a head on frozen features, which are cheap, and about 900 for unfrozen blocks, within bounds.
+        What matters is the number of steps, so small datasets get more epochs: about 3,000 steps for a head on frozen
+        features, which are cheap, and about 900 for unfrozen blocks, within bounds.
         """
         batch_size = self.batch_size or (16 if num_images < 500 else 32 if num_images < 20_000 else 64)
         steps = math.ceil(num_images / batch_size)

@@ -1,4 +1,4 @@
-"""What a run will cost, before it starts: passes, disk, memory and minutes, from a short measurement."""
+"""Estimate what a run will cost before it starts: passes, disk, memory and minutes, from a short measurement."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from .network.precision import MEASURED_BLOCKS
 from .training.experiment import Experiment
 from .training.phases import Phase, Setting
 
-SECONDS_A_STEP = 0.004  # to and from Python, whatever the network
-RUNTIME = 700 * 2**20  # bytes that TensorFlow, Keras and the rest take before any image
-TEMPORARY = 3  # arrays of the size of the largest layer that live at once in a forward pass
+SECONDS_A_STEP = 0.004  # overhead of Python, whatever the network
+RUNTIME = 700 * 2**20  # bytes that TensorFlow, Keras and other libraries take before any image is read
+TEMPORARY = 3  # arrays of the size of the largest layer that exist at once in a forward pass
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will cost; `str` puts it in words.
+    """The estimated cost of a run; `str` describes it.
 
     Args:
         images: number of images in each split.
-        passes: how often the frozen prefix is computed for a set of images; passes in the cache are not counted.
-        views: number of images that go through it, counting every view.
-        bytes_on_disk: of frozen features that will be written.
-        bytes_in_cache: of those that are there already.
-        peak_memory: bytes, roughly.
-        feature_seconds: for those passes.
-        training_seconds: at most; early stopping makes it shorter.
+        passes: number of passes of images through the frozen prefix, without those whose features are in the cache.
+        views: number of images in these passes, counting every view.
+        bytes_on_disk: size of the frozen features that will be written.
+        bytes_in_cache: size of the frozen features that are in the cache already.
+        peak_memory: in bytes, roughly.
+        feature_seconds: time of the passes.
+        training_seconds: time of training at most, as early stopping makes it shorter.
     """
 
     images: dict[str, int]
@@ -48,11 +48,11 @@ class Estimate:
 
     @property
     def minutes(self) -> float:
-        """Of the whole run, at most."""
+        """The time of the whole run, at most."""
         return (self.feature_seconds + self.training_seconds) / 60
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready values."""
+        """Return JSON-ready values."""
         return asdict(self) | {"minutes": self.minutes}
 
     def __str__(self) -> str:
@@ -73,7 +73,7 @@ class Estimate:
 
 
 def estimate_run(experiment: Experiment, setting: Setting, planned: Sequence[Pass]) -> Estimate:
-    """The estimate of training one setting, whose `training` is resolved."""
+    """Estimate the cost of training one setting, whose `training` is resolved."""
     work = _Work(experiment, setting)
     return _estimate(work, planned, work.training())
 
@@ -81,10 +81,10 @@ def estimate_run(experiment: Experiment, setting: Setting, planned: Sequence[Pas
 def estimate_search(
     experiment: Experiment, settings: Sequence[Setting], planned: Sequence[Pass], trainings: int
 ) -> Estimate:
-    """The estimate of a search.
+    """Estimate the cost of a search.
 
     Args:
-        settings: one for each choice of frozen blocks; they are taken for equally likely.
+        settings: one for each choice of frozen blocks, which are assumed to be equally frequent.
         planned: the passes that give the features of all of them.
         trainings: number of trainings: trials times folds and repeats.
     """
@@ -113,7 +113,7 @@ def _estimate(work: _Work, planned: Sequence[Pass], training_seconds: float) -> 
 
 @dataclass(frozen=True)
 class _Layer:
-    """For one image: values in the output, and multiplications; and the number of weights."""
+    """A layer: size of its output and multiplications, both for one image, and number of weights."""
 
     name: str
     size: int
@@ -122,7 +122,7 @@ class _Layer:
 
 
 def _layers(column: str, width: float, image_size: int, setting: Setting, num_classes: int) -> list[_Layer]:
-    """The layers of a classifier, in order, by the arithmetic of Table 1."""
+    """List the layers of a classifier, in order, computed from Table 1."""
     layers, channels = [], 3
     for n, (block, kernels) in enumerate(zip(BLOCKS, COLUMNS[column], strict=True)):
         pixels, filters = (image_size >> n) ** 2, scaled(FILTERS[n], width)
@@ -142,7 +142,7 @@ def _layers(column: str, width: float, image_size: int, setting: Setting, num_cl
 
 
 class _Work:
-    """How long the parts of a network take for an image on this machine, and how much memory they need."""
+    """Time per image of the parts of a network on this machine, and their memory."""
 
     def __init__(self, experiment: Experiment, setting: Setting):
         self.experiment, self.setting = experiment, setting
@@ -160,19 +160,19 @@ class _Work:
         return self.layers[start : self.names.index(last) + 1]
 
     def forward(self, first: str | None, last: str) -> float:
-        """Seconds for an image from after one layer up to and including another."""
+        """Return the seconds per image from after the layer `first` up to and including the layer `last`."""
         last = "block5_pool" if is_pooled(last) else last  # the head's pooling may be another one
         return self.rate * sum(layer.products for layer in self._part(first, last))
 
     def _before_learning(self, phase: Phase) -> str | None:
-        """The layer before the first one that learns in a phase."""
+        """Return the layer before the first one that is trained in a phase."""
         learning = [BLOCKS.index(block) for block in BLOCKS if block not in phase.freeze]
         if not learning:
             return POOLING_LAYERS[self.setting.head.pooling]
         return f"{BLOCKS[learning[0] - 1]}_pool" if learning[0] else None
 
     def _seconds(self, phase: Phase) -> float:
-        """At most, without early stopping."""
+        """Estimate the seconds of a phase, without early stopping."""
         forward = self.forward(phase.cut(self.setting.head.pooling), "logits")
         backward = 2 * self.forward(self._before_learning(phase), "logits")
         train, validation = self.images["train"], self.images["validation"]
@@ -180,18 +180,18 @@ class _Work:
         return phase.epochs * (train * (forward + backward) + validation * forward + steps * SECONDS_A_STEP)
 
     def training(self) -> float:
-        """Seconds for all epochs and the evaluation."""
+        """Return the seconds for all epochs and the evaluation."""
         judged = sum(number for split, number in self.images.items() if split != "train")
         last = self.phases[-1].cut(self.setting.head.pooling)
         return sum(map(self._seconds, self.phases)) + judged * self.forward(last, "logits")
 
     def in_population(self) -> float:
-        """Seconds for a head that is trained with others, so that the way to and from Python does not matter."""
+        """Return the seconds for a head in a population, where the overhead of Python per step is negligible."""
         head = self.forward(POOLING_LAYERS[self.setting.head.pooling], "logits")
         return 3 * self.phases[0].epochs * self.images["train"] * head
 
     def memory(self) -> int:
-        """Bytes at the peak: the runtime, weights, and the activations of one batch."""
+        """Return the bytes at the peak: the runtime, weights, and the activations of one batch."""
         width, batch_size = 4 if self.experiment.precision == "float32" else 2, self.setting.training.batch_size or 32
         largest = max(layer.size for layer in self.layers)
         peak = TEMPORARY * largest * rows_at_once(largest) * width

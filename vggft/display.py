@@ -1,4 +1,4 @@
-"""Text and HTML for people: Jinja2 templates, and how numbers and tables are written."""
+"""Text and HTML for people: Jinja2 templates, and the format of numbers and tables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UNDEFINED = "-"
 
 
 def score(value: float | None, sign: str = "") -> str:
-    """A number with three decimals; `sign="+"` also writes the plus. None is undefined and becomes a dash.
+    """Format a number with three decimals; `sign="+"` also writes the plus. None is undefined and becomes a dash.
 
     >>> score(0.5), score(0.5, "+"), score(None)
     ('0.500', '+0.500', '-')
@@ -27,7 +27,7 @@ def score(value: float | None, sign: str = "") -> str:
 
 
 def ends(interval: tuple[float, float] | None) -> str:
-    """The two ends of an interval.
+    """Format the two ends of an interval.
 
     >>> ends((0.25, 0.75)), ends(None)
     ('0.250 to 0.750', '-')
@@ -36,7 +36,7 @@ def ends(interval: tuple[float, float] | None) -> str:
 
 
 def tail(path: str) -> str:
-    """The name of a file and of the folder that it is in.
+    """Return the name of a file and of the folder that it is in.
 
     >>> tail("photos/train/cat/1.jpg")
     'cat/1.jpg'
@@ -45,7 +45,7 @@ def tail(path: str) -> str:
 
 
 def table(rows: list[list[str]]) -> str:
-    """Align cells in columns: the first to the left, the others to the right.
+    """Align cells in columns: the first column to the left, the others to the right.
 
     >>> print(table([["class", "f1"], ["cat", "0.500"]]))
       class     f1
@@ -64,7 +64,7 @@ def jpeg_url(image: Image.Image, quality: int = 88) -> str:
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill in a template of this package. Templates named `.html` escape every value, `<script>` for example."""
+    """Fill in a template of this package. Templates named `.html` escape every value."""
     return _environment(template.endswith(".html")).get_template(template).render(**values)
 
 

@@ -1,4 +1,4 @@
-"""The exceptions that vggft raises, all of them a `VggftError`, and how messages list many things."""
+"""The exceptions that vggft raises, all subclasses of `VggftError`, and how messages list many items."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class DataError(VggftError, ValueError):
 
     @classmethod
     def listing(cls, headline: str, problems: Iterable[str], limit: int = 20) -> Self:
-        """Make one error of many problems, a line each; only the first `limit` are shown, and the rest are counted."""
+        """Combine problems into one error, a line each; only the first `limit` are shown, and the rest are counted."""
         lines = list(problems)
         shown = [f"  - {line}" for line in lines[:limit]]
         if len(lines) > limit:
@@ -46,7 +46,7 @@ class ClassifierFileError(VggftError):
 
 
 class CacheError(VggftError, OSError):
-    """The feature cache cannot be written, or the disk has too little room for it."""
+    """The feature cache cannot be written, or the disk has too little free space for it."""
 
 
 class FreezeError(VggftError):

@@ -1,4 +1,4 @@
-"""A run from its arguments to its files: what `finetune` and `search` have in common, once."""
+"""A run from its arguments to its files: what `finetune` and `search` have in common."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Run:
 
     Args:
         request: the arguments.
-        directory: where its files go.
+        directory: its run directory.
         experiment: images, pretrained weights and precision.
-        narrator: tells what happens.
-        learned: the splits that the classifier learns from in the end.
+        narrator: reports progress.
+        learned: the splits that the final classifier learns from.
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class Run:
         self.config: dict[str, Any] = {}
 
     def resolve(self, setting: Setting) -> Setting:
-        """The same with a training whose open fields follow from the number of training images."""
+        """Return the setting with every open field of its training filled in from the number of training images."""
         return replace(setting, training=setting.training.resolve(len(self.experiment.pool.rows["train"])))
 
     def passes(self, settings: Sequence[Setting]) -> list[Pass]:
-        """The passes that give the features of these settings.
+        """Plan the passes that give the features of these settings.
 
         Raises:
-            CacheError: the disk has too little room for them.
+            CacheError: the disk has too little free space for them.
         """
         experiment, rows = self.experiment, self.experiment.pool.rows
         viewed = rows["train"] if len(self.learned) == 1 else np.concatenate([rows[split] for split in self.learned])
@@ -61,11 +61,11 @@ class Run:
         return planned
 
     def start(self, config: Mapping[str, Any], worker: bool = False) -> None:
-        """Begin in the run directory, or check that it holds the same run.
+        """Write the configuration to the run directory, or check that the directory holds the same run.
 
         Args:
-            config: what determines the result besides the experiment, as JSON.
-            worker: whether this process only takes part in a run that another one has begun.
+            config: what determines the result besides the experiment, ready for JSON.
+            worker: whether this process takes part in a run that another process has begun.
 
         Raises:
             RunError: the directory holds another run.
@@ -79,22 +79,22 @@ class Run:
 
     @property
     def audit(self) -> dict[str, Any]:
-        """What was in the data, and which images were left out."""
+        """The audit of the data, and the images that were left out."""
         pool = self.experiment.pool
         return {**pool.audit.to_dict(), "left_out": list(pool.left_out)}
 
     def introduce(self, about: str, notes: Iterable[str], cost: Estimate) -> None:
-        """Tell what is going to happen and what it will cost, and write down what was read."""
+        """Announce what will be done and what it will cost, and write down what was read."""
         self.directory.write_json("audit.json", self.audit)
         self.directory.write_table("splits.csv", self.experiment.pool.table())
         self.directory.write_json("estimate.json", cost.to_dict())
         introduce(self.experiment, about, notes, cost, self.narrator)
 
     def finish(self, bank: FeatureBank, setting: Setting, fitted: Fitted) -> Classifier:
-        """Judge what was learned on every split that it did not learn from; write all but the classifier itself.
+        """Evaluate on every split that was not learned from, and write all results but the classifier itself.
 
         Args:
-            setting: what the classifier is.
+            setting: the setting of the classifier.
             fitted: what it learned.
         """
         experiment, request, directory = self.experiment, self.request, self.directory
@@ -124,7 +124,7 @@ class Run:
         return Classifier(model, judged.description, judged.final, fitted.history, seen, record)
 
     def save(self, classifier: Classifier) -> None:
-        """Write the classifier, which is the last file of a run, and delete the resume points."""
+        """Write the classifier, the last file of a run, and delete the resume points."""
         if self.directory.classifier_path is not None:
             classifier.save(self.directory.classifier_path)
             self.directory.drop_points()
@@ -132,7 +132,7 @@ class Run:
 
 
 def introduce(experiment: Experiment, about: str, notes: Iterable[str], cost: Estimate, narrator: Narrator) -> None:
-    """Tell what a run is about, what was noticed in the data, and what it will cost."""
+    """Announce what a run does, what was noticed in the data, and what it will cost."""
     pool = experiment.pool
     for note in (*pool.notes, *pool.left_out[:20], *notes):
         narrator.say(f"Note: {note}.")
@@ -150,21 +150,21 @@ def open_run(
     directory: RunDirectory,
     learned: Collection[str] = ("train",),
 ) -> Run:
-    """Check the arguments, read the images, and measure the machine; nothing of the run is written yet.
+    """Check the arguments, read the images, and measure the machine; nothing is written to the run directory yet.
 
     Args:
-        settings: what may be trained: one for each choice of frozen blocks.
-        learned: the splits that the classifier learns from in the end.
+        settings: the settings that may be trained, one for each choice of frozen blocks.
+        learned: the splits that the final classifier learns from.
 
     Raises:
-        DataError, ConfigError, WeightsError, CacheError, RunError: before any training, saying what to do.
+        DataError, ConfigError, WeightsError, CacheError, RunError: before any training; the message says what to do.
     """
     narrator = Narrator(request.verbose)
     experiment = make_experiment(request, settings, earlier=directory.earlier, narrator=narrator)
     if len(learned) > 1 and "test" not in experiment.pool.rows:
         raise ConfigError(
-            "winner='refit', which is the default with folds, learns from the validation images too, so nothing would "
-            "be left to judge it by: give a test part, as test=0.2."
+            "winner='refit', which is the default with folds, also trains on the validation images, so no images would "
+            "be left to evaluate it on: give a test split, such as test=0.2."
         )
     check_adjustments(request.calibrate, request.tune_thresholds, experiment.pool.multi_label, learned)
     return Run(request, directory, experiment, narrator, learned)

@@ -1,4 +1,4 @@
-"""Progress on standard error: sentences, bars with rate and time left, the board of a search; none at `verbose=0`."""
+"""Progress on standard error: sentences, progress bars, and the table of a running search; nothing at `verbose=0`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHOWN_TRIALS = 8
 
 
 class RateColumn(ProgressColumn):
-    """Images per second, as "412 images/s"; the columns of rich count steps or bytes."""
+    """Images per second, such as "412 images/s"; the columns of rich count steps or bytes."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
@@ -70,12 +70,12 @@ class Narrator:
 
 
 class Board:
-    """What a search shows while it runs.
+    """The live table of a running search.
 
     Args:
-        trials: their number.
-        epochs: of all trials together.
-        direction: "max" or "min", whichever score is the better.
+        trials: number of trials.
+        epochs: number of epochs of all trials together.
+        direction: "max" if a higher score is better, else "min".
     """
 
     def __init__(self, trials: int, epochs: int, direction: str):
@@ -96,7 +96,7 @@ class Board:
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimated from the epochs so far; None before the first."""
+        """The estimated time left, from the epochs so far; None before the first."""
         spent = time.monotonic() - self.started
         return spent * max(0, self.epochs - self.done) / self.done if self.done else None
 

@@ -22,14 +22,14 @@ import numpy as np
 
 from .errors import RunError
 
-_UNFINISHED = re.compile(r"\.\d+-")  # how the names of files begin that `whole_file` has not finished
+_UNFINISHED = re.compile(r"\.\d+-")  # beginning of the names of files that `whole_file` has not finished
 
 PACKAGES = ("vggft", "tensorflow", "keras", "keras-tuner", "scikit-learn", "numpy", "pillow")
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to, and rename it at the end, so that a file appears whole or not at all."""
+    """Yield a path beside `path` to write to, and rename it at the end, so that files appear whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{os.getpid()}-{path.name}")  # keeps the suffix, which Keras looks at
     try:
@@ -64,14 +64,13 @@ def environment(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass
 class RunDirectory:
-    """The directory of one run: `config.json`, `environment.json`, `audit.json`, `history.csv`, `evaluation.json`,
-    `classifier.keras`, and until it is finished `resume/`.
+    """The directory of one run: its configuration, its results and, until it is finished, `resume/`.
 
-    `open` checks a directory, `start` begins to write. Two methods delete: `start` the unfinished files of killed
-    processes, and `drop_points` the directory `resume/`.
+    `open` checks a directory, `start` begins to write. Two methods delete files: `start` deletes the unfinished files
+    of killed processes, and `drop_points` deletes the directory `resume/`.
 
     Attributes:
-        path: None writes nothing.
+        path: the directory; None for writing nothing.
         earlier: the configuration of the run that is resumed.
     """
 
@@ -83,8 +82,8 @@ class RunDirectory:
         """Check that a run may use a directory; nothing is written or deleted.
 
         Args:
-            path: a new or empty directory; None writes nothing.
-            resume: continue the run in a directory which holds one.
+            path: a new or empty directory; None for writing nothing.
+            resume: continue the run in a directory that holds one.
 
         Raises:
             RunError: the directory holds other files, or a run and `resume` is not set.
@@ -120,7 +119,7 @@ class RunDirectory:
             arguments: the other arguments, which `environment.json` keeps.
 
         Raises:
-            RunError: the directory holds a run of another configuration; the differences are named.
+            RunError: the directory holds a run with another configuration; the message lists the differences.
         """
         if self.path is None:
             return
@@ -134,13 +133,13 @@ class RunDirectory:
                 file.unlink()
 
     def check_same(self, config: Mapping[str, Any]) -> None:
-        """Raise `RunError` unless the directory holds a run of this configuration; the differences are named."""
+        """Raise `RunError` unless the directory holds a run with this configuration; the message lists differences."""
         config, earlier = json.loads(json.dumps(config)), self.earlier
         differing = sorted(key for key in {*earlier, *config} if earlier.get(key) != config.get(key))
         if differing:
             changes = "; ".join(f"{key} was {earlier.get(key)!r}, is {config.get(key)!r}" for key in differing)
             raise RunError(
-                f"run_dir {self.path} holds a run of another configuration, which cannot be resumed: {changes}."
+                f"run_dir {self.path} holds a run with another configuration, which cannot be resumed: {changes}."
             )
 
     def inside(self, name: str) -> RunDirectory:
@@ -180,7 +179,7 @@ class RunDirectory:
         writer.writerows(rows)
         self.write_text(name, text.getvalue())
 
-    # A resume point is a named group of arrays with a note in JSON; it replaces the earlier one of its name.
+    # A resume point is a named group of arrays with a note in JSON; it replaces the earlier one of that name.
 
     def save_point(self, name: str, arrays: Sequence[np.ndarray], note: Mapping[str, Any]) -> None:
         """Write the state of a phase of the run."""
@@ -190,7 +189,7 @@ class RunDirectory:
                 np.savez(aside, note=np.array(json.dumps(note)), **named)
 
     def load_point(self, name: str) -> tuple[list[np.ndarray], dict[str, Any]] | None:
-        """Return what `save_point` wrote under the name, or None."""
+        """Return what `save_point` wrote under this name, or None."""
         if self.path is None or not (file := self.path / "resume" / f"{name}.npz").exists():
             return None
         with np.load(file, allow_pickle=False) as stored:

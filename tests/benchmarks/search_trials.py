@@ -174,7 +174,7 @@ class Bench:
             ours=lambda _: self.search_features(50) / 50,
         )
         print(
-            f"Point 2: {found}; ours {found['ours']:.2f} s a trial (goal 0.25), "
+            f"Point 2: {found}; ours {found['ours']:.2f} s per trial (goal 0.25), "
             f"KerasTuner / ours {found['keras_tuner'] / found['ours']:.1f} (goal 15.6, as 3.9 to 0.25)",
             flush=True,
         )

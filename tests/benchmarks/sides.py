@@ -1,4 +1,4 @@
-"""What the benchmarks share: data of their own making, sides in turns, medians, and a log to go on from."""
+"""Shared by the benchmarks: generated data, sides that run in turns, medians, and a log to resume from."""
 
 from __future__ import annotations
 
