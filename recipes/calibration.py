@@ -1,4 +1,4 @@
-"""Temperature scaling: one number, fitted on the validation images, so that 80 % means 8 times in 10.
+"""Temperature scaling: one number, fitted on the validation images, so that 80 % means right 8 times in 10.
 
     python recipes/calibration.py --data ../shared/data/eurosat --num-classes 10
 
@@ -8,7 +8,7 @@ Test calibration error before and after, seeds 0 to 2, 20 % for test (a tenth of
     eurosat --freeze block4        0.089 to 0.038, 0.084 to 0.049, 0.098 to 0.063   1.57 to 1.82
     sign_digits --freeze block3    0.014 to 0.014, 0.023 to 0.012, 0.021 to 0.013   1.14 to 2.31
 
-Heads on frozen features are hardly too sure, and there it need not help. Where blocks have learned, it does.
+Heads on frozen features are hardly overconfident, so it may not help them. It helps where blocks were unfrozen.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Feature extraction: a dense head on pooled features, every block frozen. The quick and usual thing to do.
+"""Feature extraction: a dense head on pooled features, with every block frozen. It is quick, and the usual choice.
 
     python recipes/feature_extraction.py --data ../shared/data/eurosat --num-classes 10
 
-Test accuracy over seeds 0 to 2: 0.593 to 0.646, on a tenth of EuroSAT (2,835 images), 20 % of it for test.
+Test accuracy over seeds 0 to 2: 0.593 to 0.646, on a tenth of EuroSAT (2,835 images), 20 % of them for test.
 """
 
 from __future__ import annotations

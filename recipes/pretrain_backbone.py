@@ -2,12 +2,12 @@
 
     python recipes/pretrain_backbone.py --data ../shared/data/cifar10.zip --out vgg16_mini.npz
 
-Trained with batch normalisation, which is folded into the convolutions at the end, so that what ships is the paper's
-plain network. The schedule is fixed beforehand and the last weights are taken; CIFAR-10's test images are looked at
-once, at the end. Stopped at any moment, the same command goes on from the last whole epoch, which it keeps in
-`<out>.backup/`; one line an epoch and the result go to `<out>.log.jsonl`. The weights in `vggft/network/presets/` and
-the log beside this recipe were copied by hand from one such run. It reached 86.55 % on the test images, folded and in
-float16, in 52 minutes on two cores.
+It is trained with batch normalisation, which is folded into the convolutions at the end, so that the preset is the
+paper's plain network. The schedule is fixed beforehand and the last weights are kept; CIFAR-10's test images are used
+once, at the end. After an interruption, the same command resumes from the last complete epoch, which is kept in
+`<out>.backup/`. One line per epoch and the result are written to `<out>.log.jsonl`. The weights in
+`vggft/network/presets/` and the log beside this recipe were copied by hand from one such run. It reached 86.55 % on the
+test images, folded and in float16, in 52 minutes on two cores.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-# vggft before Keras: it sets what TensorFlow reads when it is first imported.
+# vggft is imported before Keras, as it sets variables that TensorFlow reads when it is first imported.
 from vggft.network.blocks import BLOCKS, COLUMNS, FILTERS, scaled
 from vggft.network.vgg import add_blocks, preprocess
 from vggft.run import whole_file
@@ -39,15 +39,15 @@ class Config:
     image_size: int = 32
     epochs: int = 60
     batch_size: int = 128
-    learning_rate: float = 0.1  # at its peak; one epoch of warm-up, then a cosine to zero
+    learning_rate: float = 0.1  # peak; one epoch of warm-up, then a cosine to zero
     erased: int = 12  # side of the square that is greyed in every training image (Cutout, arXiv:1708.04552)
-    weight_decay: float = 5e-3  # decoupled; an L2 term of 2.5e-4 under momentum 0.9 does as much
+    weight_decay: float = 5e-3  # decoupled; equivalent to an L2 term of 2.5e-4 with momentum 0.9
     watched: int = 2000  # training images held out for the log's validation accuracy
     seed: int = 0
 
 
 class Crops(keras.utils.PyDataset):
-    """Images cropped out of their padding, flipped, a square of each erased, as follows from (seed, epoch) alone."""
+    """Images with random crops, flips and an erased square, which depend only on (seed, epoch)."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, config: Config, epoch: int):
         super().__init__()
@@ -80,7 +80,7 @@ class Crops(keras.utils.PyDataset):
 
 
 class Keep(keras.callbacks.Callback):
-    """After every epoch a line of JSON in the log, then weights and optimizer as one whole file to go on from."""
+    """After every epoch, append a line of JSON to the log, then save weights and optimizer to resume from."""
 
     def __init__(self, log: Path, backup: Path):
         super().__init__()
@@ -102,7 +102,7 @@ def append(log: Path, line: dict[str, Any]) -> None:
 
 
 def restore(model: keras.Model, backup: Path, log: Path, steps: int) -> int:
-    """Go back to the last whole epoch, if there is one, and drop later lines of the log; how many epochs are done."""
+    """Return to the last complete epoch, if any, and drop later lines of the log; return the number of epochs done."""
     if backup.exists():
         model.optimizer.build(model.trainable_variables)
         model.load_weights(backup)
@@ -129,7 +129,7 @@ def build(config: Config, batch_norm: bool) -> keras.Model:
 
 
 def add_normalised_blocks(x: Any, width: float) -> Any:
-    """The blocks of VGG16 with batch normalisation between each convolution and its ReLU."""
+    """Add the blocks of VGG16 with batch normalisation between each convolution and its ReLU."""
     for block, kernels, filters in zip(BLOCKS, COLUMNS["D"], FILTERS, strict=True):
         for k, kernel in enumerate(kernels, start=1):
             x = keras.layers.Conv2D(
@@ -147,7 +147,7 @@ def add_normalised_blocks(x: Any, width: float) -> Any:
 
 
 def folded(model: keras.Model) -> dict[str, np.ndarray]:
-    """The convolutions with batch normalisation folded in, as the plain network has them.
+    """Return the convolutions with batch normalisation folded in, for the plain network.
 
     Each kernel is multiplied by gamma / sqrt(variance + epsilon); the rest moves into the bias.
     """
