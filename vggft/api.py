@@ -66,9 +66,9 @@ def finetune(
             pixels, with which frozen blocks have to be computed again in every epoch.
         image_size: height and width of the network's input in pixels, >= 32; None for the backbone's own (224, and 64
             for the mini).
-        precision: of the arithmetic in the blocks: `"float32"`, `"bfloat16"`, `"float16"`, or `"auto"` for the fastest
-            on this machine by a short measurement. Weights, and the network that is evaluated and saved, are float32.
-            Frozen features are stored in 16 bits, or in 32 bits for `"float32"`.
+        precision: precision of the blocks: `"float32"`, `"bfloat16"`, `"float16"`, or `"auto"` for the fastest on this
+            machine by a short measurement. Weights, and the network that is evaluated and saved, are float32. Frozen
+            features are stored in 16 bits, or in 32 bits for `"float32"`.
         on_bad_image: `"raise"` stops and lists all unusable images; `"skip"` leaves them out and lists them.
         calibrate: divide the logits by a temperature fitted on the validation images (arXiv:1706.04599), so that
             probabilities match observed frequencies; the evaluation says whether that helped on the test images.
@@ -77,7 +77,7 @@ def finetune(
         tensorboard: write curves for TensorBoard into the run directory during training.
         run_dir: a new directory for configuration, history, evaluation and classifier; None writes none of them.
         resume: continue the run in `run_dir`, or return its classifier if it is finished.
-        seed: of splits, initial weights, order and dropout.
+        seed: seed of splits, initial weights, order and dropout.
         verbose: 0 prints nothing.
 
     Returns:

@@ -37,8 +37,8 @@ class Spec:
     Args:
         kind: the directory of its entry, such as `"features"`.
         parts: everything that the values depend on, ready for JSON.
-        shape: of the whole array, rows first.
-        dtype: of the stored values.
+        shape: shape of the whole array, rows first.
+        dtype: dtype of the stored values.
     """
 
     kind: str
@@ -119,8 +119,8 @@ class Cache:
 
     Args:
         root: directory; None for `VGGFT_CACHE_DIR` if that is set, else the user's cache directory on this platform.
-        max_size: in bytes; least recently used entries are removed before an entry is written. None for half of the
-            disk's free space and the cache's size together.
+        max_size: maximum size in bytes, for which the least recently used entries are removed before an entry is
+            written. None for half of the disk's free space and the cache's size together.
     """
 
     def __init__(self, root: str | os.PathLike[str] | None = None, max_size: int | None = None):

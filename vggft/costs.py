@@ -32,7 +32,7 @@ class Estimate:
         views: number of images in these passes, counting every view.
         bytes_on_disk: size of the frozen features that will be written.
         bytes_in_cache: size of the frozen features that are in the cache already.
-        peak_memory: in bytes, roughly.
+        peak_memory: approximate peak memory in bytes.
         feature_seconds: time of the passes.
         training_seconds: time of training at most, as early stopping makes it shorter.
     """

@@ -1,11 +1,11 @@
-"""What frozen features save: ours and the ways it is done today, side by side, with the full VGG16 at 224 pixels.
+"""The time that frozen features save: vggft and today's usual ways, side by side, with the full VGG16 at 224 px.
 
     python tests/benchmarks/frozen_features.py --work DIRECTORY [forward frozen block4 size none]
 
-Weights are random, which time does not depend on; images are JPEG files of 500 x 375. One epoch of the Keras guide's
-loop over 128 images is timed and taken for as many images and epochs as ours had, for they are alike. Ours computes in
-the precision that `"auto"` chooses on the machine. About an hour on two cores; what was measured is in
-DIRECTORY/log.json, and a second call goes on behind it. Nothing else should run meanwhile.
+Weights are random, as time does not depend on them; images are JPEG files of 500 x 375. One epoch of the Keras guide's
+loop over 128 images is timed and multiplied by the images and epochs of vggft, as all take equally long. vggft computes
+in the precision that `"auto"` chooses on the machine. About an hour on two cores; measurements are kept in
+DIRECTORY/log.json, from which a second call resumes. Nothing else should run at the same time.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What a search costs: ours and KerasTuner as it is used today, side by side.
+"""The cost of a search: vggft and KerasTuner as it is used today, side by side.
 
     python tests/benchmarks/search_trials.py --work DIRECTORY [cached images memory]
 
-`images`: 20 random trials of 10 epochs with the full VGG16 at 224 pixels, cache empty; of the peer one trial of one
-epoch over few images is timed and taken for all. `cached`: both on the same features, 50 trials of ours, 4 of theirs.
-`memory`: 500 trials in one process. What was measured is in DIRECTORY/search.json, and a second call goes on behind it.
+`images`: 20 random trials of 10 epochs with the full VGG16 at 224 px and an empty cache; for the peer, one epoch over
+few images is timed and multiplied. `cached`: both on the same features, 50 trials of vggft and 4 of the peer. `memory`:
+500 trials in one process. Measurements are kept in DIRECTORY/search.json, from which a second call resumes.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Load on `vggft serve`: 50 clients at once, and bad uploads among them; what they wait and what memory it takes.
+"""Load on `vggft serve`: waiting times and memory with 50 clients at once and bad uploads among them.
 
-Run it alone: `python tests/benchmarks/serve_load.py --seconds 30 --clients 50`. A server is started in a process of
-its own with VGG16 at a quarter of its width and 64 px, on loopback. Beside the clients, one sends what must be refused
-(too large, no image, a decompression bomb), and with `--large` one sends pictures just below the limit of pixels. One
-picture in twenty is explained by Grad-CAM. It exits with 1 if any answer is not what it should be.
+Run it alone: `python tests/benchmarks/serve_load.py --seconds 30 --clients 50`. A server is started in a separate
+process with VGG16 at a quarter of its width and 64 px, on loopback. Besides the clients, one sends what must be refused
+(too large, no image, a decompression bomb), and with `--large` one sends images just below the limit of pixels. One
+image in twenty is explained by Grad-CAM. The exit status is 1 if any answer is not as expected.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class Judged:
     """The evaluations of a network, and its adjustments.
 
     Args:
-        description: of the classifier, with the temperature and thresholds that were fitted.
+        description: the description of the classifier, with the fitted temperature and thresholds.
         evaluations: split -> evaluation, for all splits that the network was not fitted on; test comes last.
         calibration: the effect of temperature scaling, if requested.
         agreement: how much probabilities from frozen features differ from those from pixels.
@@ -86,7 +86,7 @@ def judge(
 
     Args:
         model: the network that will be saved; `calibrate` divides its logits by the temperature, in place.
-        description: of the classifier.
+        description: the description of the classifier.
         cut: the layer whose frozen features training started from; None: from pixels.
         inputs: (N, ...) output of that layer for all images, or their pixels. Frozen features are reused for the
             evaluation unless the network's predictions from pixels differ.

@@ -32,7 +32,7 @@ class Audit:
     Attributes:
         images: number of images, without those whose label or file is missing.
         splits: number of images in each split, such as {"all": 2062} or {"train": 50, "test": 10}.
-        class_names: in the order of the labels.
+        class_names: class names in the order of the class indices.
         class_counts: split -> class -> number of images. An image with several labels counts for each of them.
         multi_label: whether an image may have several classes, or none.
         unreadable: sentences that name an image and say why it cannot be used.
@@ -228,7 +228,7 @@ def _check_classes(
     Args:
         part: the training images, or all images if they are not split yet.
         main: the name of this split.
-        digests: of its images.
+        digests: digests of its images.
         counts: split -> class -> number of images.
     """
     errors: list[str] = []

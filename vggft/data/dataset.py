@@ -34,7 +34,7 @@ class Dataset:
     Attributes:
         images: N files; or (N, H, W, 3) uint8 or float32 in 0..255; or N such arrays (H, W, 3) if sizes differ.
         labels: (N,) int64 in 0..num_classes-1; or (N, num_classes) uint8 of 0 and 1 when `multi_label`.
-        class_names: the name of each class, in the order of the labels.
+        class_names: class names in the order of the class indices.
         names: name of each image in messages and CSV files: its path, or "images[3]".
         multi_label: whether an image may have several classes, or none.
         metadata: the other columns of a CSV or DataFrame, as text.

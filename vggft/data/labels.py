@@ -23,7 +23,7 @@ class Labels:
 
     Attributes:
         values: (N,) int64, or (N, num_classes) uint8 of 0 and 1; 0 for labels that cannot be used.
-        class_names: in the order of the class indices.
+        class_names: class names in the order of the class indices.
         good: (N,) bool, False for labels that cannot be used.
         notes: what was inferred, as sentences.
         problems: what is wrong, as sentences.

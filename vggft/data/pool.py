@@ -27,8 +27,8 @@ class Pool:
         targets: (N, num_classes) float32, one-hot or multi-hot.
         rows: row numbers of `"train"`, `"validation"` and, if there is one, `"test"`.
         names: name of each image: its path, or "images[3]".
-        digests: of the decoded pixels, "" for images that cannot be read; images with equal digests are copies.
-        class_names: in the order of the columns of `targets`.
+        digests: digest of each image's pixels, "" if it cannot be read; images with equal digests are copies.
+        class_names: class names in the order of the columns of `targets`.
         multi_label: whether an image may have several classes, or none.
         audit: the audit of the data.
         notes: what was inferred from the data, as sentences.
@@ -89,7 +89,7 @@ def prepare(
         validation: a fraction of the images that are not test images, or a dataset.
         test: a fraction of all images, a dataset, or None.
         image_size: side in px that images are squashed to.
-        seed: of the splits.
+        seed: seed of the splits.
         on_bad_image: `"raise"` raises if images cannot be used, `"skip"` leaves them out; both list them.
         cache: where decoded images are kept.
         narrator: shows progress.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def split_rows(
     labels: np.ndarray, digests: Sequence[str], fraction: float, seed: int, class_names: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Hold out a stratified fraction of the images; copies of one image stay on one side.
+    """Hold out a stratified fraction of the images; copies of an image stay on one side.
 
     Args:
         labels: (N,) int64, or (N, num_classes) of 0 and 1.

@@ -29,7 +29,7 @@ class Draws:
         weights: (B, N) float32, how often each image was drawn.
         labels: (N,) class indices; (N, C) 0/1 when multi-label.
         probabilities: (N, C) in 0..1.
-        predictions: in the form of labels.
+        predictions: predicted class indices, or 0/1, in the form of labels.
     """
 
     weights: np.ndarray

@@ -56,7 +56,7 @@ def score(
     """Compute one metric of `METRICS`, with the same value as `evaluate`, but without computing the others.
 
     Args:
-        metric: its name.
+        metric: name of the metric.
         labels, probabilities, multi_label, thresholds: as for `evaluate`.
 
     Raises:

@@ -38,8 +38,8 @@ class Comparison:
         metrics: metric -> its difference.
         both_right, only_first, only_second, neither: the number of images that both, one or none of the classifiers
             predicted entirely correctly.
-        p_value: of McNemar's exact test: the probability of an imbalance between `only_first` and `only_second` at
-            least as large as this one if neither classifier is better.
+        p_value: p-value of McNemar's exact test: the probability of an imbalance between `only_first` and
+            `only_second` at least as large as this one if neither classifier is better.
     """
 
     first: str

@@ -17,12 +17,12 @@ class Mistake:
     """An image with a high loss; it may still be predicted correctly.
 
     Args:
-        row: its row in the evaluation.
-        name: its name, usually its file; "image 3" if the evaluation has no names.
-        true: its classes; several or none only when multi-label.
+        row: row of the image in the evaluation.
+        name: name of the image, usually its file; "image 3" if the evaluation has no names.
+        true: the true classes; several or none only when multi-label.
         predicted: the predicted classes.
-        probability: 0..1, of its true class; multi-label: of its worst decision.
-        loss: its cross-entropy in nats; multi-label: the mean over classes.
+        probability: probability of the true class, 0..1; multi-label: of the worst decision.
+        loss: cross-entropy in nats; multi-label: the mean over classes.
     """
 
     row: int

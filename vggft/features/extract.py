@@ -34,7 +34,7 @@ class Prefix:
     Args:
         pretrained: the weights of the blocks.
         image_size: height and width of the images in pixels.
-        precision: of the arithmetic in the blocks.
+        precision: precision of the arithmetic in the blocks.
         stored_as: dtype of the features on disk.
         augment: makes further views of training images; None for no further views.
         seed: seed of those views.
@@ -80,7 +80,7 @@ def passes(prefix: Prefix, cuts: Sequence[str], digests: Sequence[str], viewed: 
 
     Args:
         cuts: names of layers, from `cuts.cut_of`; without cuts there are no passes.
-        digests: of the pixels of every image.
+        digests: digests of the pixels of every image.
         viewed: rows of the images that have further views.
     """
     if not cuts:

@@ -24,7 +24,7 @@ class Classification:
 
     Args:
         labels: all labels, by decreasing probability.
-        probabilities: of those labels, 0..1.
+        probabilities: probabilities of these labels, 0..1.
         present: the predicted label; with several labels per image, all labels at or above their thresholds.
     """
 
@@ -89,7 +89,7 @@ def build(description: Description, seed: int = 0, dtype: str | None = None) -> 
     """Build the classifier's network, one flat graph: (B, S, S, 3) RGB 0..255 -> (B, num_classes) probabilities.
 
     Args:
-        seed: of the head's initial weights and dropout.
+        seed: seed of the head's initial weights and dropout.
         dtype: a Keras dtype policy for the blocks; the head is float32.
     """
     check_architecture(description.column, description.image_size, description.width)

@@ -177,7 +177,7 @@ def trials(given: Sequence[Mapping[str, Any]], best: str, label: str, only: str 
     Args:
         given: trials in the form of `Trial.to_dict`.
         best: the `trial_id` of the best trial.
-        label: of the score axis.
+        label: label of the score axis.
         only: plot just this hyperparameter.
     """
     from matplotlib.ticker import NullFormatter

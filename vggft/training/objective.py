@@ -15,7 +15,7 @@ class Objective:
 
     Args:
         multi_label: whether an image may have several classes, or none: one sigmoid per class instead of a softmax.
-        label_smoothing: in [0, 1); a tensor (T, 1, 1) for a population of T members.
+        label_smoothing: label smoothing in [0, 1); a tensor (T, 1, 1) for a population of T members.
     """
 
     def __init__(self, multi_label: bool, label_smoothing: Any = 0.0):

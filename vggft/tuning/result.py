@@ -45,7 +45,7 @@ class SearchResult:
 
     @property
     def evaluation(self) -> Evaluation | None:
-        """The classifier's evaluation: on test images where there is a test split, else on validation images."""
+        """The classifier's evaluation: on test images if there is a test split, else on validation images."""
         return self.classifier.evaluation
 
     @property
@@ -55,7 +55,7 @@ class SearchResult:
 
     @property
     def test_score(self) -> float | None:
-        """The objective on test images, which no trial saw; None without a test split."""
+        """The objective on test images, which no trial used; None without a test split."""
         evaluation = self.evaluation
         return evaluation[self.objective] if evaluation is not None and evaluation.split == "test" else None
 

@@ -74,7 +74,7 @@ def search(
 
     Args:
         dataset, num_classes, validation, backbone, augment, image_size, precision, on_bad_image: as for `finetune`.
-        test: as for `finetune`; no trial sees it, and the winner is evaluated on it once.
+        test: as for `finetune`; no trial uses it, and the winner is evaluated on it once.
         space: a `SearchSpace`, or a function of `keras_tuner.HyperParameters` that returns a `Head` and a `Training`.
         trials: maximum number of trials.
         algorithm: `"random"`, `"bayesian"`, `"hyperband"` or `"grid"`, each an oracle of KerasTuner.
