@@ -37,7 +37,7 @@ pytest.importorskip("starlette", reason="needs vggft[serve]")
 pytest.importorskip("uvicorn", reason="needs vggft[serve]")
 
 NAMES = ("<b>cat</b>", "dog & co", "Füchse")
-LIMIT = 2**20
+LIMIT = 10**6
 
 
 @dataclass(frozen=True)

@@ -174,7 +174,7 @@ def serve(
         str, typer.Option(help="Address to listen on; the default cannot be reached from other machines.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
-    max_megabytes: Annotated[float, typer.Option(help="Maximum size of an upload in MiB.")] = 10.0,
+    max_megabytes: Annotated[float, typer.Option(help="Maximum size of an upload in MB.")] = 10.0,
 ) -> None:
     """Serve a page that classifies the images dropped on it, and a JSON endpoint. Images are not stored."""
     classifier = load(model)
@@ -182,7 +182,7 @@ def serve(
 
     url = f"http://{host}:{port}"
     told = f"{url} (Ctrl+C ends it); for programs: curl --data-binary @picture.jpg {url}/classify"
-    how: dict[str, Any] = {"host": host, "port": port, "max_bytes": int(max_megabytes * 2**20)}
+    how: dict[str, Any] = {"host": host, "port": port, "max_bytes": int(max_megabytes * 10**6)}
     run_serve(classifier, **how, on_listening=lambda: typer.echo(told))
 
 
