@@ -335,4 +335,4 @@ def test_serve_passes_on_where_and_how_much(run_dir: Path, monkeypatch: pytest.M
     asked: dict[str, Any] = {}
     monkeypatch.setattr("vggft.deploy.server.serve", lambda classifier, **how: asked.update(how))
     run("serve", run_dir, "--host", "0.0.0.0", "--port", 8123, "--max-megabytes", 2)
-    assert (asked["host"], asked["port"], asked["max_bytes"]) == ("0.0.0.0", 8123, 2 * 2**20)
+    assert (asked["host"], asked["port"], asked["max_bytes"]) == ("0.0.0.0", 8123, 2_000_000)
