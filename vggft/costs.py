@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 from rich.filesize import decimal
 
 from .features.cuts import is_pooled, shape_of
@@ -96,17 +97,22 @@ def estimate_search(
 
 def _estimate(work: _Work, planned: Sequence[Pass], training_seconds: float) -> Estimate:
     cache = work.experiment.cache
-    missing = [(each, [cut for cut, spec in each.specs.items() if not cache.holds(spec)]) for each in planned]
-    specs = [spec for each in planned for spec in each.specs.values()]
-    to_write = sum(each.specs[cut].num_bytes for each, cuts in missing for cut in cuts)
+    missing = [{cut: cache.missing(kind, each.digests) for cut, kind in each.kinds.items()} for each in planned]
+    to_compute = [len(np.unique(np.concatenate(list(of_cuts.values())))) for of_cuts in missing]
+    to_write, all_bytes = 0, 0
+    for each, of_cuts in zip(planned, missing, strict=True):
+        to_write += sum(each.kinds[cut].row_bytes * len(rows) for cut, rows in of_cuts.items())
+        all_bytes += sum(kind.row_bytes for kind in each.kinds.values()) * len(set(each.digests))
     return Estimate(
         images=work.images,
-        passes=sum(1 for _, cuts in missing if cuts),
-        views=sum(len(each.rows) for each, cuts in missing if cuts),
+        passes=sum(count > 0 for count in to_compute),
+        views=sum(to_compute),
         bytes_on_disk=to_write,
-        bytes_in_cache=sum(spec.num_bytes for spec in specs) - to_write,
+        bytes_in_cache=all_bytes - to_write,
         peak_memory=work.memory(),
-        feature_seconds=sum(len(each.rows) * work.forward(None, cuts[-1]) for each, cuts in missing if cuts),
+        feature_seconds=sum(
+            count * work.forward(None, list(each.kinds)[-1]) for each, count in zip(planned, to_compute, strict=True)
+        ),
         training_seconds=training_seconds,
     )
 

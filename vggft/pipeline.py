@@ -57,7 +57,7 @@ class Run:
         experiment, rows = self.experiment, self.experiment.pool.rows
         viewed = rows["train"] if len(self.learned) == 1 else np.concatenate([rows[split] for split in self.learned])
         planned = experiment.passes(experiment.cuts(settings), viewed)
-        experiment.cache.check_room([spec for each in planned for spec in each.specs.values()])
+        experiment.cache.check_room([(list(each.kinds.values()), each.digests) for each in planned])
         return planned
 
     def start(self, config: Mapping[str, Any], worker: bool = False) -> None:

@@ -146,28 +146,31 @@ def test_the_cache_is_listed_verified_and_pruned(
     folder: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VGGFT_CACHE_DIR", str(tmp_path))
-    assert "0 entries" in run("cache", "list")
+    assert "0 bytes" in run("cache", "list")
     finetune(folder, tiny_weights, "--epochs", 1, "--run-dir", tmp_path / "run")
-    entries = {entry["kind"]: entry for entry in json.loads(run("cache", "list", "--json"))}
-    assert entries["features"]["cut"] == "avg_pool" and entries["features"]["shape"] == [120, 32]
-    assert entries["images"]["bytes"] > 120 * 32 * 32 * 3
-    assert "features avg_pool" in run("cache", "list") and "0 incomplete" in run("cache", "verify")
+    stores = {store["kind"]: store for store in json.loads(run("cache", "list", "--json"))}
+    assert stores["features"]["cut"] == "avg_pool" and stores["features"]["images"] == 120
+    assert stores["features"]["backbone"] == tiny_weights.name and stores["features"]["precision"] == "float32"
+    assert stores["images"]["bytes"] > 120 * 32 * 32 * 3
+    assert f"features {tiny_weights.name} avg_pool" in run("cache", "list")
+    assert " 0 damaged" in run("cache", "verify")
 
-    rows = tmp_path / "images" / entries["images"]["entry"] / "rows.npy"
+    (rows,) = tmp_path.glob("images/*/*.rows.npy")
     content = bytearray(rows.read_bytes())
     content[5000] ^= 1
     rows.write_bytes(content)
-    assert f"images/{entries['images']['entry']}: 1 shards are missing" in run("cache", "verify", status=1)
-    assert json.loads(run("cache", "verify", "--json", status=1))["damaged"] == {f"images/{rows.parent.name}": [0]}
+    assert f"images/{rows.parent.name}: 1 rows are damaged" in run("cache", "verify", status=1)
+    assert json.loads(run("cache", "verify", "--json", status=1))["damaged"] == {f"images/{rows.parent.name}": 1}
     finetune(folder, tiny_weights, "--epochs", 1, "--run-dir", tmp_path / "run2")
-    assert "0 incomplete" in run("cache", "verify")
+    assert " 0 damaged" in run("cache", "verify")
+    assert run("cache", "compact").endswith("files merged\n")
 
     with pytest.raises(vggft.ConfigError, match=r"such as 20GB or 1\.5GiB"):
         run("cache", "prune", "--max-size", "lots")
     run("cache", "prune", "--max-size", "0.2MB")
     left = json.loads(run("cache", "list", "--json"))
-    assert 0 < sum(entry["bytes"] for entry in left) <= 200_000
-    assert "0 entries" in run("cache", "prune", "--max-size", "0")
+    assert sum(store["bytes"] for store in left) <= 200_000
+    assert "0 bytes remain" in run("cache", "prune", "--max-size", "0")
 
 
 def test_search_prints_its_trials_and_where_they_are(folder: Path, tiny_weights: Path, tmp_path: Path) -> None:

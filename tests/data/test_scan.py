@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import joblib
@@ -11,7 +10,7 @@ import pytest
 from data_samples import folder, picture, pixels, whole
 from PIL import Image
 
-from vggft.cache import Cache, Spec
+from vggft.cache import Cache
 from vggft.data.dataset import Dataset
 from vggft.data.reading import DecodedImage, read_image
 from vggft.data.scan import Scan, decode, scan
@@ -112,25 +111,8 @@ def test_an_image_that_can_be_read_later_is_used(tmp_path: Path) -> None:
     assert found.digests[2] == "" and not images[2].any() and images[[0, 1, 3]].any(axis=(1, 2, 3)).all()
     images, found = decoded(data, cache)
     np.testing.assert_array_equal(images[2], read_image(data.images[2], 32).pixels)
-    assert isinstance(images, np.memmap) and found.problems == {} and found.digests == scan(data, 32).digests
-    assert all(bad == [] for _, bad in cache.verify())
-
-
-def test_images_that_an_older_version_decoded_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its facts had another dtype, so they are another entry; the pixels have kept their key."""
-    monkeypatch.setattr("PIL.__version__", "13.0.0")  # it is a part of the key
-    data, cache = whole((pixels(3, (32, 32)), [0, 1, 0])), Cache(tmp_path)
-    decoded(data, cache)
-    (images,) = (path for path in (tmp_path / "images").iterdir() if path.is_dir())
-    assert images.name == "e0818c0428f380717607cf9004fc67ba"
-    (facts,) = (path for path in (tmp_path / "image-facts").iterdir() if path.is_dir())
-    parts = json.loads((facts / "manifest.json").read_text())["parts"]
-    older = Spec("image-facts", parts, (3,), "S32,i4,i4,S16,S16,S400")
-    rows = np.array([(b"0" * 32, 1, 1, b"RGB", b"PNG", b"")] * 3, older.dtype)
-    cache.fill([older], lambda start, stop: [rows[start:stop]])
-    before = (images / "rows.npy").stat().st_mtime_ns
-    assert [row[1:] for row in decoded(data, cache)[1].facts.tolist()] == [(32, 32, "uint8", "")] * 3
-    assert (images / "rows.npy").stat().st_mtime_ns == before
+    assert found.problems == {} and found.digests == scan(data, 32).digests
+    assert all(bad == 0 for _, _, bad in cache.verify())
 
 
 def test_threads_are_used_whatever_backend_joblib_is_told_to_use(tmp_path: Path) -> None:

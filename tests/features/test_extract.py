@@ -27,7 +27,7 @@ from vggft.training.batches import Batches, Examples
 CUTS = ("block1_pool", "block2_pool", "block3_pool", "block4_pool", "block5_pool", "avg_pool")
 ROWS = 300  # more than a shard
 PIXELS = np.random.default_rng(0).integers(0, 256, (ROWS, 32, 32, 3), dtype=np.uint8)
-DIGESTS = tuple(f"{row}" for row in range(ROWS))
+DIGESTS = tuple(f"{row:032x}" for row in range(ROWS))
 NARRATOR = Narrator(0)
 
 
@@ -124,7 +124,29 @@ def test_other_weights_are_another_entry(pretrained: Pretrained, tmp_path: Path)
     other = changed(pretrained, "block5_conv3", 2)
     after = get(other, ["block2_pool", "avg_pool"], np.arange(20), Cache(tmp_path))
     assert not np.allclose(before["avg_pool"][0], after["avg_pool"][0])
-    assert before["block2_pool"][0].filename == after["block2_pool"][0].filename  # which block 5 does not change
+    np.testing.assert_array_equal(before["block2_pool"][0], after["block2_pool"][0])  # which block 5 does not change
+
+
+def test_views_belong_to_the_image_wherever_it_stands(pretrained: Pretrained, tmp_path: Path) -> None:
+    """`get` trains on the first half, so these two data sets have images 10 to 19 in both, at other places."""
+    arguments: dict[str, Any] = {"augment": vggft.Augment(views=2)}
+    first = get(pretrained, ["avg_pool"], np.arange(40), Cache(tmp_path), **arguments)["avg_pool"]
+    other = get(pretrained, ["avg_pool"], np.arange(10, 60), Cache(tmp_path / "other"), **arguments)["avg_pool"]
+    np.testing.assert_allclose(other[1][:10], first[1][10:20], atol=1e-5)
+
+
+@pytest.mark.parametrize("change", ["superset", "subset", "order"])
+def test_only_images_that_nobody_has_seen_are_computed(
+    change: str, pretrained: Pretrained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get(pretrained, ["avg_pool"], np.arange(100), Cache(tmp_path))
+    seen: list[int] = []
+    forward_all = forward.forward_all
+    counted = lambda prefix, inputs, **how: (seen.append(len(inputs)), forward_all(prefix, inputs, **how))[1]  # noqa: E731
+    monkeypatch.setattr(extract, "forward_all", counted)
+    rows = {"superset": np.arange(110), "subset": np.arange(50), "order": np.arange(100)[::-1]}[change]
+    get(pretrained, ["avg_pool"], rows, Cache(tmp_path))
+    assert sum(seen) == (10 if change == "superset" else 0)
 
 
 def test_features_too_large_for_16_bits_are_kept_in_32(pretrained: Pretrained, tmp_path: Path) -> None:

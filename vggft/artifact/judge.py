@@ -16,6 +16,7 @@ from ..evaluation.checks import evaluate
 from ..evaluation.evaluation import Evaluation
 from ..network.description import Description
 from ..network.forward import between, forward
+from ..rows import Rows
 from .adjust import fit_temperature, fit_thresholds
 
 AGREE_ON = 4  # images per split whose probabilities from frozen features are compared with those from pixels
@@ -75,7 +76,7 @@ def judge(
     model: keras.Model,
     description: Description,
     cut: str | None,
-    inputs: np.ndarray,
+    inputs: np.ndarray | Rows,
     pool: Pool,
     *,
     calibrate: bool = False,
@@ -110,7 +111,7 @@ def judge(
 
 
 def _probabilities(
-    model: keras.Model, cut: str | None, inputs: np.ndarray, pool: Pool, rows: dict[str, np.ndarray]
+    model: keras.Model, cut: str | None, inputs: np.ndarray | Rows, pool: Pool, rows: dict[str, np.ndarray]
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     rest = between(model, cut, "predictions")
     found = {split: forward(rest, inputs, rows=those) for split, those in rows.items()}

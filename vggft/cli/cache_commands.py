@@ -1,10 +1,9 @@
-"""The commands `vggft cache list|verify|prune`: list what is stored, check it, and free space."""
+"""The commands `vggft cache list|verify|prune|compact`: list what is stored, check it, and free space."""
 
 from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,37 +23,50 @@ app = typer.Typer(
 
 
 @app.command("list")
-def list_entries(as_json: AsJson = False) -> None:
-    """List what is in the cache, the least recently used first."""
-    cache, rows = _cache(), []
-    for path, size, used in cache.entries():
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(used))
-        rows.append({"entry": path.name, "kind": path.parent.name, "bytes": size, "used": when, **_about(path)})
+def list_stores(as_json: AsJson = False) -> None:
+    """List what is in the cache, by backbone and cut: images, bytes and last use."""
+    cache = _cache()
+    rows: list[dict[str, Any]] = []
+    for store in cache.stores():
+        store.refresh()
+        parts = [part for part in cache.parts() if part.files[0].parent == store.path]
+        used = max((part.used for part in parts), default=0.0)
+        about = {key: store.kind.parts.get(key) for key in ("backbone", "cut", "precision", "view", "image_size")}
+        rows.append(
+            {"kind": store.kind.name, **about, "dtype": store.kind.dtype, "images": len(store.keys)}
+            | {"bytes": sum(part.size for part in parts), "used": time.strftime("%Y-%m-%d %H:%M", time.localtime(used))}
+        )
+    old = [part for part in cache.parts() if part.files[0].parent in cache.old_entries()]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    for row in rows:
-        what = " ".join(str(row[key]) for key in ("kind", "cut", "precision", "shape", "dtype") if row.get(key))
-        typer.echo(f"{row['entry'][:12]}  {decimal(row['bytes']):>10}  used {row['used']}  {what}")
-    typer.echo(f"{len(rows)} entries, {decimal(sum(row['bytes'] for row in rows))} in {cache.root}")
+    for row in sorted(rows, key=lambda row: row["used"]):
+        view = f"view {row['view'][0]}" if row["view"] else None
+        size = f"{row['image_size']} px" if row["image_size"] else None
+        what = [row[key] for key in ("kind", "backbone", "cut", "precision")]
+        told = " ".join(str(each) for each in (*what, size, view) if each)
+        typer.echo(f"{row['images']:>9} images  {decimal(row['bytes']):>10}  used {row['used']}  {told}")
+    if old:
+        typer.echo(f"{len(old)} entries of an older version, {decimal(sum(part.size for part in old))}, are not used")
+    typer.echo(f"{decimal(sum(part.size for part in cache.parts()))} in {cache.root}")
 
 
 @app.command()
 def verify(as_json: AsJson = False) -> None:
-    """Read and check every entry.
+    """Read and check every row.
 
-    Exits with 1 if shards are missing or damaged; the next run that needs them computes them again.
+    Exits with 1 if rows are damaged; the next run that needs them computes them again.
     """
-    cache = _cache()
-    found = {f"{path.parent.name}/{path.name}": shards for path, shards in cache.verify()}
-    bad = {entry: shards for entry, shards in found.items() if shards}
+    found = {f"{store.path.parent.name}/{store.path.name}": (rows, bad) for store, rows, bad in _cache().verify()}
+    damaged = {name: bad for name, (_, bad) in found.items() if bad}
+    rows = sum(rows for rows, _ in found.values())
     if as_json:
-        typer.echo(json.dumps({"entries": len(found), "damaged": bad}, indent=2))
+        typer.echo(json.dumps({"rows": rows, "damaged": damaged}, indent=2))
     else:
-        for entry, shards in bad.items():
-            typer.echo(f"{entry}: {len(shards)} shards are missing or damaged: {', '.join(map(str, shards[:10]))}")
-        typer.echo(f"{len(found)} entries in {cache.root}, {len(bad)} incomplete or damaged")
-    if bad:
+        for name, bad in damaged.items():
+            typer.echo(f"{name}: {bad} rows are damaged")
+        typer.echo(f"{rows} rows in {_cache().root}, {sum(damaged.values())} damaged")
+    if damaged:
         raise typer.Exit(1)
 
 
@@ -62,24 +74,19 @@ def verify(as_json: AsJson = False) -> None:
 def prune(
     max_size: Annotated[str, typer.Option(help="Size that the cache may keep, such as 20GB, 500MB or 0.")],
 ) -> None:
-    """Remove the least recently used entries until the rest fits."""
+    """Remove what was not used for longest until the rest fits."""
     cache = _cache()
     freed = cache.prune(words.size(max_size))
-    left = cache.entries()
-    typer.echo(f"{decimal(freed)} removed; {len(left)} entries, {decimal(sum(size for _, size, _ in left))} remain")
+    typer.echo(f"{decimal(freed)} removed; {decimal(sum(part.size for part in cache.parts()))} remain")
+
+
+@app.command()
+def compact() -> None:
+    """Merge the small files that many small additions have left."""
+    typer.echo(f"{_cache().compact()} files merged")
 
 
 def _cache() -> Cache:
-    from ..cache import Cache  # imports NumPy, for which help and completion should not wait
+    from ..cache import Cache  # brings NumPy, for which help and completion should not wait
 
     return Cache()
-
-
-def _about(path: Path) -> dict[str, Any]:
-    """Read what an entry holds from its manifest; return nothing if that is damaged, which `verify` reports."""
-    try:
-        manifest = json.loads((path / "manifest.json").read_text())
-        told = {key: manifest["parts"].get(key) for key in ("cut", "precision")}
-        return told | {"shape": manifest["shape"], "dtype": manifest["dtype"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}

@@ -11,6 +11,7 @@ import numpy as np
 from ..cache import Cache
 from ..errors import ConfigError, DataError
 from ..progress import Narrator
+from ..rows import Rows
 from .audit import Audit, make_audit
 from .dataset import Dataset, concatenate, fingerprint, open_dataset
 from .scan import decode
@@ -23,7 +24,7 @@ class Pool:
     """All images of a run, decoded once.
 
     Args:
-        pixels: (N, S, S, 3) RGB in 0..255, uint8 or float32, memory-mapped.
+        pixels: (N, S, S, 3) RGB in 0..255, uint8 or float32.
         targets: (N, num_classes) float32, one-hot or multi-hot.
         rows: row numbers of `"train"`, `"validation"` and, if there is one, `"test"`.
         names: name of each image: its path, or "images[3]".
@@ -36,7 +37,7 @@ class Pool:
         metadata: the other columns of a CSV or DataFrame, as text, if every split has them; one cell per image.
     """
 
-    pixels: np.ndarray
+    pixels: np.ndarray | Rows
     targets: np.ndarray
     rows: dict[str, np.ndarray]
     names: tuple[str, ...]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import PIL
 
-from ..cache import Cache, Spec
+from ..cache import Cache
 from ..errors import DataError
 from ..progress import Narrator
+from ..rows import Rows, replaced
+from ..store import Kind
 from .arrays import in_threads, resize_pixels
 from .dataset import Dataset
 from .reading import RESIZE_RULE, read_image
@@ -94,49 +96,58 @@ def _digest(pixels: np.ndarray) -> str:
     return hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=16).hexdigest()
 
 
-def decode(dataset: Dataset, image_size: int, cache: Cache, narrator: Narrator) -> tuple[np.ndarray, Scan]:
+def decode(dataset: Dataset, image_size: int, cache: Cache, narrator: Narrator) -> tuple[np.ndarray | Rows, Scan]:
     """Decode all images of a dataset, squashed to squares of side S; cached images are not decoded again.
 
-    Images that cannot be read are tried again each time, since messages have to contain current file names, and a
-    decoder for them may have been installed since.
+    Images that cannot be read are the exception: they are tried again each time, as the message has to name the file
+    as it is called now, and as a decoder for them may have been installed since.
 
     Returns:
-        (N, S, S, 3) uint8 or float32, memory-mapped, with zeros for images that cannot be read; and the scan.
+        (N, S, S, 3) uint8 or float32, with zeros for what cannot be read, in memory or read from disk as needed; and
+        what was found.
     """
-    state = hashlib.sha256()
     with narrator.bar("check the files", len(dataset)) as advance:
+        contents = []
         for content in in_threads(_content, dataset.images, BATCH):
-            state.update(f"{content}\n".encode())
+            contents.append(content)
             advance()
-    made_by = {"sources": state.hexdigest(), "image_size": image_size, "resize": RESIZE_RULE, "pillow": PIL.__version__}
-    shape, dtype = (len(dataset), image_size, image_size, 3), dataset.pixel_dtype(image_size)
-    specs = Spec("images", made_by, shape, dtype.name), Spec("image-facts", made_by, shape[:1], CACHED_FACTS)
+    about = {"image_size": image_size, "resize": RESIZE_RULE, "pillow": PIL.__version__}
+    dtype = dataset.pixel_dtype(image_size)
+    kinds = [
+        Kind("images", about, (image_size, image_size, 3), dtype.name),
+        Kind("image-facts", {**about, "pixels": dtype.name}, (), CACHED_FACTS),
+    ]
 
-    def compute(rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray, Scan]:
-        pixels = np.zeros((len(rows), *shape[1:]), dtype)
+    def compute(rows: np.ndarray) -> tuple[np.ndarray, Scan]:
+        pixels = np.zeros((len(rows), image_size, image_size, 3), dtype)
         return pixels, scan(dataset.subset(rows), image_size, pixels)
 
-    def compute_shard(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        pixels, found = compute(range(start, stop))
+    def compute_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        pixels, found = compute(rows)
         return pixels, found.facts
 
     with narrator.bar("read images", len(dataset)) as advance:
-        pixels, cached = cache.fill(specs, compute_shard, on_rows=advance, on_wait=narrator.waiting)
-    facts, problems = cached.astype(FACTS), {}
+        pixels, cached = cache.fill(kinds, contents, compute_rows, on_rows=advance, on_wait=narrator.waiting)
+    facts, problems = np.asarray(cached[:]).astype(FACTS), {}
     if len(unread := np.flatnonzero(facts["digest"] == "")):
-        pixels = np.load(cache.entry(specs[0]).rows, mmap_mode="c")  # copied on write: the cache is not changed
-        pixels[unread], again = compute(unread)
+        again_pixels, again = compute(unread)
         facts[unread] = again.facts
         problems = {int(unread[row]): problem for row, problem in again.problems.items()}
+        if len(found := np.flatnonzero(again.facts["digest"] != "")):
+            pixels = replaced(pixels, unread[found], again_pixels[found])
     return pixels, Scan(facts, problems)
 
 
 def _content(image: Path | np.ndarray) -> str:
-    """Return a digest of the content of a file or an array."""
+    """Return a digest of the content of a file or an array, 32 hexadecimal digits."""
+    state = hashlib.blake2b(digest_size=16)
     if isinstance(image, np.ndarray):
-        return hashlib.sha256(np.ascontiguousarray(image).data).hexdigest() + f"{image.dtype}{image.shape}"
+        state.update(f"{image.dtype}{image.shape}".encode())
+        state.update(np.ascontiguousarray(image).data)
+        return state.hexdigest()
     try:
         with image.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return hashlib.file_digest(file, lambda: state).hexdigest()
     except OSError as error:
-        return type(error).__name__  # decoding reports it
+        state.update(type(error).__name__.encode())  # decoding reports it
+        return state.hexdigest()

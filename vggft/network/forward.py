@@ -13,6 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ..rows import Rows
+
 
 def between(model: keras.Model, first: str | None, last: str | Sequence[str]) -> keras.Model:
     """Return the part of a flat model from after the layer `first` (None: the input) up to and including `last`.
@@ -56,7 +58,7 @@ def without_retracing_warnings() -> Iterator[None]:
 
 def forward(
     model: keras.Model,
-    inputs: np.ndarray,
+    inputs: np.ndarray | Rows,
     *,
     rows: np.ndarray | None = None,
     batch_size: int | None = None,
@@ -79,7 +81,7 @@ def forward(
 
 def forward_all(
     model: keras.Model,
-    inputs: np.ndarray,
+    inputs: np.ndarray | Rows,
     *,
     rows: np.ndarray | None = None,
     batch_size: int | None = None,

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 
 from ..config import Training
+from ..rows import Rows
 
 # inputs, targets, rows and epoch -> inputs and targets to train on instead
 Transform = Callable[[np.ndarray, np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
@@ -28,10 +29,10 @@ class Examples:
         transform: changes a batch, given inputs, targets, their rows and the epoch.
     """
 
-    inputs: np.ndarray
+    inputs: np.ndarray | Rows
     targets: np.ndarray
     rows: np.ndarray
-    views: Sequence[np.ndarray] = ()
+    views: Sequence[np.ndarray | Rows] = ()
     view_rows: np.ndarray | None = None
     transform: Transform | None = None
 

@@ -14,7 +14,7 @@ import numpy as np
 from ..cache import Cache
 from ..config import Augment, Head, Training
 from ..data.pool import Pool, prepare
-from ..data.views import changer
+from ..data.views import changer, keys_of
 from ..errors import ConfigError
 from ..features.extract import Pass, Prefix, frozen_features, passes
 from ..network.blocks import BLOCKS, MIN_IMAGE_SIZE, frozen_blocks
@@ -23,6 +23,7 @@ from ..network.freezing import assign_weights, set_frozen
 from ..network.precision import check_precision, choose, measure, policy
 from ..network.weights import Pretrained, load_pretrained
 from ..progress import Narrator
+from ..rows import Rows
 from .batches import Examples, Transform
 from .phases import Phase, Setting, phases_of
 
@@ -74,13 +75,13 @@ class FeatureBank:
         transform: the function that changes the pixels of a batch in every epoch, if any.
     """
 
-    pixels: np.ndarray
+    pixels: np.ndarray | Rows
     targets: np.ndarray
-    features: Mapping[str, Sequence[np.ndarray]] = field(default_factory=dict)
+    features: Mapping[str, Sequence[np.ndarray | Rows]] = field(default_factory=dict)
     viewed: np.ndarray = field(default_factory=lambda: np.arange(0))
     transform: Transform | None = None
 
-    def inputs(self, cut: str | None) -> np.ndarray:
+    def inputs(self, cut: str | None) -> np.ndarray | Rows:
         """Return the features of all images at a cut, or their pixels if `cut` is None."""
         return self.pixels if cut is None else self.features[cut][0]
 
@@ -235,10 +236,10 @@ def make_experiment(
     transform: Transform | None = None
     learning = {block for setting in settings for block in BLOCKS if block not in setting.frozen}
     if augment is not None and ("block1" in learning or getattr(augment, "views", None) is None):
-        change = changer(augment, seed, pool.pixels[:2])
+        change, keys = changer(augment, seed, pool.pixels[:2]), keys_of(pool.digests)
 
         def changed(inputs: np.ndarray, targets: np.ndarray, rows: np.ndarray, epoch: int) -> Any:
-            return change(inputs, rows, epoch), targets
+            return change(inputs, keys[rows], epoch), targets
 
         transform = changed
     seconds = measure(pretrained.column, pretrained.width, image_size, bool(learning), cache.root / "precision.json")

@@ -1,0 +1,240 @@
+"""Rows by digest: never a wrong one, whoever writes, whatever is killed or damaged meanwhile."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vggft import run
+from vggft.rows import Rows, fill
+from vggft.store import SHARD_ROWS, Kind, Store
+
+COUNT = 3 * SHARD_ROWS + 17
+
+
+def digests_of(numbers: Any) -> list[str]:
+    return [hashlib.blake2b(f"image {number}".encode(), digest_size=16).hexdigest() for number in numbers]
+
+
+def truth(numbers: Any, width: int = 5) -> np.ndarray:
+    """The true row of each image follows from its number."""
+    return np.stack([np.random.default_rng(int(number)).normal(size=width) for number in numbers]).astype("float32")
+
+
+def kind(name: str = "a", width: int = 5, dtype: str = "float32") -> Kind:
+    return Kind("features", {"name": name}, (width,), dtype)
+
+
+class Compute:
+    """Gives the true rows of some images, and remembers which it was asked for."""
+
+    def __init__(self, numbers: Any, *widths: int):
+        self.numbers, self.widths, self.asked = np.asarray(numbers), widths or (5,), []
+
+    def __call__(self, positions: np.ndarray) -> list[np.ndarray]:
+        self.asked += self.numbers[positions].tolist()
+        return [truth(self.numbers[positions], width) for width in self.widths]
+
+
+def filled(root: Path, numbers: Any, *kinds: Kind, computed: Any = None) -> list[Any]:
+    """The rows of these images are the true ones; `computed` are those that had to be computed."""
+    kinds = kinds or (kind(),)
+    compute = Compute(numbers, *(each.shape[0] for each in kinds))
+    found = fill([Store(root, each) for each in kinds], digests_of(numbers), compute)
+    for rows, each in zip(found, kinds, strict=True):
+        np.testing.assert_array_equal(rows, truth(numbers, each.shape[0]).astype(each.dtype))
+    if computed is not None:
+        assert sorted(compute.asked) == sorted(computed)
+    return found
+
+
+def test_any_subset_order_and_superset_finds_what_is_there(tmp_path: Path) -> None:
+    filled(tmp_path, range(100), computed=range(100))
+    filled(tmp_path, range(100), computed=[])
+    filled(tmp_path, [70, 3, 3, 99, 0], computed=[])
+    filled(tmp_path, range(50, 120), computed=range(100, 120))
+    filled(tmp_path, [200, 200, 200], computed=[200])
+
+
+def test_several_kinds_in_one_pass_and_only_what_is_missing_of_any(tmp_path: Path) -> None:
+    filled(tmp_path, range(40), kind("a"), computed=range(40))
+    filled(tmp_path, range(60), kind("b", 3, "float16"), kind("a"), computed=range(60))
+    filled(tmp_path, range(60), kind("a"), computed=[])
+
+
+def test_other_kinds_are_other_rows(tmp_path: Path) -> None:
+    filled(tmp_path, range(10))
+    for other in (kind("b"), kind(width=4), kind(dtype="float16")):
+        filled(tmp_path, range(10), other, computed=range(10))
+
+
+def test_values_that_do_not_fit_are_refused_and_leave_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path, kind(dtype="float16"))
+    with pytest.raises(OverflowError, match="do not fit into float16"):
+        fill([store], digests_of([1]), lambda positions: [np.full((1, 5), 1e9)])
+    assert not list(tmp_path.rglob("*.npy"))
+
+
+def shards(root: Path) -> list[Path]:
+    return sorted(root.glob("features/*/*.rows.npy"))
+
+
+def test_large_rows_stay_on_disk_and_are_read_as_they_are_asked_for(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("vggft.rows.IN_MEMORY", 0)
+    (rows,) = filled(tmp_path, range(COUNT))
+    assert isinstance(rows, Rows) and rows.shape == (COUNT, 5) and len(shards(tmp_path)) == 4
+    for index in (3, slice(5, 300, 7), np.array([[700, 1], [1, 0]]), np.arange(COUNT) % 3 == 0, []):
+        np.testing.assert_array_equal(rows[index], truth(range(COUNT))[index])
+
+
+def test_a_damaged_row_is_found_and_computed_again(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("vggft.rows.IN_MEMORY", 0)
+    filled(tmp_path, range(COUNT), computed=range(COUNT))
+    file = shards(tmp_path)[1]
+    data = bytearray(file.read_bytes())
+    data[-3] ^= 1  # of the last row of a shard
+    file.write_bytes(data)
+    compute = Compute(range(COUNT))
+    (rows,) = fill([Store(tmp_path, kind())], digests_of(range(COUNT)), compute)
+    np.testing.assert_array_equal(rows[:], truth(range(COUNT)))
+    assert len(compute.asked) == 1
+
+
+def test_evicted_while_in_use_it_is_computed_again(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("vggft.rows.IN_MEMORY", 0)
+    (rows,) = filled(tmp_path, range(50))
+    shutil.rmtree(tmp_path)
+    np.testing.assert_array_equal(rows[[4, 2]], truth([4, 2]))
+
+
+def test_small_shards_are_merged(tmp_path: Path) -> None:
+    for start in range(0, 40, 4):
+        filled(tmp_path, range(start, start + 4))
+    store = Store(tmp_path, kind())
+    assert len(shards(tmp_path)) == 10 and store.compact() == 10 and len(shards(tmp_path)) == 1
+    filled(tmp_path, range(40), computed=[])
+
+
+class Killed(BaseException):
+    """As a kill is: nothing that is written after it happens."""
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_never_a_wrong_row(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Random images with duplicates, orders and subsets; kills before any step of a write; flipped bits; merging."""
+    root = tmp_path_factory.mktemp("store")
+    numbers = st.lists(st.integers(0, 60), min_size=1, max_size=60)
+    for _ in range(data.draw(st.integers(1, 5))):
+        act = data.draw(st.sampled_from(["fill", "killed", "flipped", "cut", "compact"]))
+        files = sorted(root.rglob("*.npy"))
+        if act == "killed":
+            die_at, steps = data.draw(st.integers(0, 8)), [0]
+
+            def step(function: Any, die_at: int = die_at, steps: list[int] = steps) -> Any:
+                def counted(*arguments: Any, **keywords: Any) -> Any:
+                    steps[0] += 1
+                    if steps[0] > die_at:
+                        raise Killed
+                    return function(*arguments, **keywords)
+
+                return counted
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(run.os, "replace", step(os.replace))
+                patch.setattr(run.os, "fsync", step(os.fsync))
+                patch.setattr(np, "save", step(np.save))
+                with suppress(Killed):
+                    filled(root, data.draw(numbers))
+        elif act in ("flipped", "cut"):  # drawn as shares, since names and sizes of files differ from run to run
+            which, where, bit = data.draw(st.tuples(st.floats(0, 0.99), st.floats(0, 0.9999), st.integers(0, 7)))
+            if files:
+                file = files[int(which * len(files))]
+                content = bytearray(file.read_bytes())
+                at = int(where * len(content))
+                if act == "flipped" and content:
+                    content[at] ^= 1 << bit
+                file.write_bytes(content if act == "flipped" else content[:at])
+        elif act == "compact":
+            Store(root, kind()).compact()
+        filled(root, data.draw(numbers))
+
+
+WORKER = """
+import sys, time
+sys.path[:0] = [sys.argv[3]]
+import numpy as np
+from test_store import Store, Compute, digests_of, fill, kind, truth
+from pathlib import Path
+root, seconds = Path(sys.argv[1]), float(sys.argv[2])
+class Slow(Compute):
+    def __call__(self, positions):
+        time.sleep(seconds * len(positions))
+        with (root / f"asked.{sys.argv[4]}").open("a") as file:
+            file.write("".join(f"{self.numbers[position]}\\n" for position in positions))
+        return super().__call__(positions)
+(rows,) = fill([Store(root, kind())], digests_of(range(1500)), Slow(range(1500)))
+np.testing.assert_array_equal(rows, truth(range(1500)))
+"""
+
+
+def worker(root: Path, name: str, seconds: float) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", WORKER, str(root), str(seconds), str(Path(__file__).parent), name])
+
+
+def asked(root: Path) -> list[int]:
+    return [int(line) for file in root.glob("asked.*") for line in file.read_text().splitlines()]
+
+
+def test_two_processes_share_one_cold_store(tmp_path: Path) -> None:
+    workers = [worker(tmp_path, name, 0.002) for name in "ab"]
+    assert [each.wait(120) for each in workers] == [0, 0]
+    assert set(asked(tmp_path)) == set(range(1500)) and len(asked(tmp_path)) <= 1.1 * 1500
+    assert not list((tmp_path / "features").glob("claims/*/*"))
+
+
+def test_one_of_two_is_killed_and_the_other_ends_with_all_rows(tmp_path: Path) -> None:
+    first, second = worker(tmp_path, "a", 0.004), worker(tmp_path, "b", 0.004)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "asked.a").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    first.send_signal(signal.SIGKILL)
+    first.wait()  # until its parent has taken note, a dead process is still there
+    assert second.wait(120) == 0
+    assert len(asked(tmp_path)) <= 1500 + 2 * SHARD_ROWS  # no more than what was in hand is done twice
+    filled(tmp_path, range(1500), computed=[])
+
+
+def test_a_claim_of_another_machine_counts_until_it_shows_no_sign_of_life(tmp_path: Path) -> None:
+    from vggft.claims import STALE, Claims
+
+    with Claims(tmp_path / "claims") as claims:
+        other = tmp_path / "claims" / "005"
+        other.write_text(json.dumps({"host": "elsewhere", "pid": 1}))
+        positions, buckets = np.arange(3), np.array([5, 5, 6])
+        assert claims.take(positions, buckets, 10).tolist() == [2]
+        os.utime(other, (time.time() - 2 * STALE,) * 2)
+        assert claims.take(positions, buckets, 10).tolist() == [0, 1]
+
+
+def test_a_million_rows_are_found_in_seconds(tmp_path: Path) -> None:
+    store, rng = Store(tmp_path, Kind("features", {}, (4,), "float16")), np.random.default_rng(0)
+    keys = np.frombuffer(rng.bytes(16 * 1_000_000), "S16")
+    for part in np.array_split(np.arange(200_000), 4):
+        store.append(keys[part], np.zeros((len(part), 4)))
+    store.refresh()
+    assert not len(store.missing(keys[:200_000])) and len(store.missing(keys)) == 800_000
