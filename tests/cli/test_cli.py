@@ -132,7 +132,10 @@ def test_the_demo_learns_digits(tmp_path: Path) -> None:
     assert (tmp_path / "demo" / "classifier.keras").exists()
 
 
-def test_a_dry_run_says_what_it_would_cost_and_leaves_no_run(folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
+def test_a_dry_run_says_what_it_would_cost_and_leaves_no_run(
+    folder: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VGGFT_CACHE_DIR", str(tmp_path / "cache"))  # other tests have computed features of these images
     run_dir = tmp_path / "run"
     printed = finetune(folder, tiny_weights, "--dry-run", "--run-dir", run_dir, "--freeze", "block3")
     assert re.search(r"Estimate: .*; training at most .*; about .* of memory", " ".join(printed.split()))
