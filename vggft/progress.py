@@ -67,6 +67,8 @@ class Narrator:
             return
         with Live(get_renderable=board.render, console=self.console, refresh_per_second=4):
             yield board
+        if not self.console.is_terminal:  # there rich leaves the last line without an end
+            self.console.line()
 
 
 class Board:
