@@ -1,4 +1,4 @@
-"""The cache: a directory of stores of rows, with room for what is needed and eviction of what was not used for long."""
+"""The cache: a directory of stores, which evicts the least recently used rows where room is needed."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ ABANDONED = 24 * 3600  # seconds after which rows without keys are removed
 
 @dataclass(frozen=True)
 class Part:
-    """What can be evicted: a shard, or an entry of the format before 0.2.
+    """What is evicted as a whole: a shard, or an entry in the format of an earlier version.
 
     Args:
-        files: that are removed together.
-        size: in bytes.
+        files: the files that are removed together.
+        size: their size in bytes.
         used: time of the last use, in seconds since the epoch.
     """
 
@@ -38,7 +38,7 @@ class Part:
 
 
 class Cache:
-    """Rows that are kept under a directory.
+    """All stores under a directory.
 
     Args:
         root: None is `VGGFT_CACHE_DIR`, or else the platform's cache directory of this user.
@@ -60,7 +60,7 @@ class Cache:
         on_rows: Callable[[int], object] = lambda rows: None,
         on_wait: Callable[[Path], object] = lambda path: None,
     ) -> list[np.ndarray | Rows]:
-        """The rows of several kinds for some digests; what is missing is computed; see `store.fill`.
+        """Return the rows of several kinds for some digests, and compute those that are missing; see `rows.fill`.
 
         Raises:
             CacheError: the disk has too little room, or cannot be written.
@@ -72,7 +72,7 @@ class Cache:
             return fill(stores, digests, compute, make_room=self.make_room, on_rows=on_rows, on_wait=on_wait)
 
     def missing(self, kind: Kind, digests: Sequence[str]) -> np.ndarray:
-        """Positions of the digests that have no row yet, equal digests counted once."""
+        """Return the positions of digests that have no row yet, one position for equal digests."""
         store = Store(self.root, kind)
         store.refresh()
         keys = as_keys(digests)
@@ -91,7 +91,7 @@ class Cache:
             )
 
     def make_room(self, size: int) -> None:
-        """Evict what was not used for longest, until so many bytes find room."""
+        """Evict the least recently used parts until `size` bytes fit."""
         if self._spare < size:
             held, room = sum(part.size for part in self.parts()), self._room()
             if held + size > room:
@@ -100,7 +100,7 @@ class Cache:
         self._spare -= size
 
     def _room(self) -> int:
-        """Bytes that the cache may hold."""
+        """Return the number of bytes that the cache may hold."""
         held = sum(part.size for part in self.parts())
         disk = max(0, shutil.disk_usage(self.root).free - SPARE) + held
         return disk // 2 if self.max_size is None else min(self.max_size, disk)
@@ -121,15 +121,15 @@ class Cache:
     # What the cache holds --------------------------------------------------------------------------------------------
 
     def stores(self) -> list[Store]:
-        """Every kind of rows, by its directory."""
+        """Return the store of every kind."""
         return sorted(stores_in(self.root), key=lambda store: store.path)
 
     def old_entries(self) -> list[Path]:
-        """Entries of the format before 0.2, which nothing reads any more."""
+        """Return the entries of earlier versions, which are no longer read."""
         return sorted(manifest.parent for manifest in self.root.glob("*/*/manifest.json"))
 
     def parts(self) -> list[Part]:
-        """All that can be evicted, what was not used for longest first."""
+        """Return everything that can be evicted, the least recently used first."""
         found = [
             part for store in stores_in(self.root) for shard in store.shard_names() if (part := _shard(store, shard))
         ]
@@ -140,7 +140,7 @@ class Cache:
         return sorted(found, key=lambda part: part.used)
 
     def prune(self, max_size: int) -> int:
-        """Remove what was not used for longest until the rest fits; return the number of bytes that were freed."""
+        """Remove the least recently used parts until the others fit; return the number of bytes that were freed."""
         parts = self.parts()
         total, freed = sum(part.size for part in parts), 0
         for part in parts:

@@ -1,8 +1,8 @@
-"""Claims: an agreement between processes on who computes what, by files that only one process can create.
+"""Claims: how processes agree on who computes what, by files that only one process can create.
 
-No locks are held, since locks are not to be trusted on network file systems; creating a file exclusively is. A claim
-counts as long as its process is alive: on this machine that can be asked, of other machines the claim has to be younger
-than `STALE`, by the clock of the file system. Two processes that both believe to have a claim do work twice, no more.
+Locks cannot be trusted on network file systems, but creating a file exclusively can. A process renews its claims while
+it lives; a claim is stale when it was not renewed for `STALE` seconds by the clock of the file system, or when its
+process was on this machine and is gone. If two processes hold the same claim, work is done twice, and nothing worse.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from types import TracebackType
 
 import numpy as np
 
-STALE = 60.0  # seconds without a sign of life
-SIGN_OF_LIFE = 10.0  # seconds between two
+STALE = 60.0  # seconds after which a claim that was not renewed does not count
+RENEWAL = 10.0  # seconds between renewals
 
 
 class Claims:
-    """The claims in a directory; as a context, it lets go of its own at the end, and shows signs of life meanwhile."""
+    """The claims in a directory. Used as a context manager, it renews its own claims and releases them at the end."""
 
     def __init__(self, path: Path):
         self.path, self.mine = path, set[Path]()
@@ -41,11 +41,20 @@ class Claims:
         self.over.set()
         self.pulse.join()
         self.release()
-        with suppress(OSError):  # others have claims in it
+        with suppress(OSError):  # other processes have claims in it
             self.path.rmdir()
 
     def take(self, positions: np.ndarray, buckets: np.ndarray, most: int) -> np.ndarray:
-        """Claim whole buckets of positions until there are `most`; those that were had, maybe none."""
+        """Claim whole buckets until they hold `most` positions.
+
+        Args:
+            positions: (n,) what may be claimed.
+            buckets: (n,) the bucket of each position, which any process computes alike.
+            most: number of positions that are enough.
+
+        Returns:
+            The claimed positions, sorted; none if other processes have claimed all buckets.
+        """
         found: list[np.ndarray] = []
         for bucket in np.unique(buckets):
             if sum(map(len, found)) >= most:
@@ -55,7 +64,7 @@ class Claims:
         return np.sort(np.concatenate(found)) if found else positions[:0]
 
     def release(self) -> None:
-        """Let go of all claims of this process."""
+        """Release all claims of this process."""
         for file in list(self.mine):
             file.unlink(missing_ok=True)
             self.mine.discard(file)
@@ -71,10 +80,10 @@ class Claims:
                 if not self._is_stale(file):
                     return False
                 aside = file.with_name(f".{uuid.uuid4().hex}")
-                with suppress(OSError):  # of several that find it stale one can rename it
+                with suppress(OSError):  # of several processes that find it stale, one can rename it
                     os.replace(file, aside)
                     aside.unlink()
-            except FileNotFoundError:  # the directory was removed by one that ended
+            except FileNotFoundError:  # a process that ended has removed the directory
                 self.path.mkdir(parents=True, exist_ok=True)
         return False
 
@@ -83,16 +92,16 @@ class Claims:
             return False
         try:
             owner = json.loads(file.read_text())
-            if owner["host"] == platform.node():
-                return not _is_alive(int(owner["pid"]))
+            if owner["host"] == platform.node() and not _is_alive(int(owner["pid"])):
+                return True
         except FileNotFoundError:
             return True
         except (OSError, ValueError, KeyError, TypeError):
-            pass  # not yet written, or damaged: by its age
+            pass  # not yet written, or damaged: its age decides
         return self._age(file) > STALE
 
     def _age(self, file: Path) -> float:
-        """Seconds since the last sign of life, by the clock of the file system."""
+        """Return the seconds since a claim was renewed, by the clock of the file system."""
         now = self.path / f".{uuid.uuid4().hex}"
         try:
             now.touch()
@@ -103,7 +112,7 @@ class Claims:
             now.unlink(missing_ok=True)
 
     def _live(self) -> None:
-        while not self.over.wait(SIGN_OF_LIFE):
+        while not self.over.wait(RENEWAL):
             for file in list(self.mine):
                 with suppress(OSError):
                     os.utime(file)

@@ -1,4 +1,4 @@
-"""Rows of a dataset out of stores: what is missing is computed, by as many processes as there are, each its share."""
+"""The rows of a dataset: found in stores, or computed, shared out among all processes that need them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import numpy as np
 from .claims import Claims
 from .store import SHARD_ROWS, Store, as_keys
 
-IN_MEMORY = 64 * 2**20  # bytes up to which the rows of a dataset are read at once
-MOST_SMALL = 64  # small shards of a kind, before they are merged
-WAIT = 0.2  # seconds until it is looked again for rows that another process computes
+IN_MEMORY = 64 * 2**20  # bytes up to which the rows of a dataset are read into memory
+MOST_SMALL = 64  # number of small shards of a kind from which they are merged
+WAIT = 0.2  # seconds between looks for rows that another process computes
 
 Compute = Callable[[np.ndarray], Sequence[np.ndarray]]
 
@@ -24,7 +24,7 @@ Compute = Callable[[np.ndarray], Sequence[np.ndarray]]
 class Rows:
     """(N, ...) rows of a store in the order of some digests, read from disk when they are indexed.
 
-    A row that turns out to be damaged, or whose shard has been evicted meanwhile, is computed again.
+    A row that is damaged, or whose shard has been evicted since, is computed again.
     """
 
     def __init__(self, store: Store, digests: np.ndarray, compute: Callable[[np.ndarray], np.ndarray]):
@@ -72,7 +72,7 @@ class Rows:
 
 
 def replaced(rows: np.ndarray | Rows, positions: np.ndarray, values: np.ndarray) -> np.ndarray | Rows:
-    """The same rows with other values at some positions; what is stored is not changed."""
+    """Replace the values at some positions; the store is not changed."""
     if isinstance(rows, Rows):
         rows.instead |= dict(zip(positions.tolist(), values, strict=True))
     else:
@@ -89,18 +89,18 @@ def fill(
     on_rows: Callable[[int], object] = lambda rows: None,
     on_wait: Callable[[Path], object] = lambda path: None,
 ) -> list[np.ndarray | Rows]:
-    """The rows of several kinds for some digests; what is missing of any is computed for all of them in one pass.
+    """Return the rows of several kinds for some digests; what any of them lacks is computed for all in one pass.
 
-    Any number of processes may do this at once, on one machine or on several that share a file system: each computes
-    what no other has claimed, and takes over the claims of those that died.
+    Any number of processes may do this at once, on one machine or on several that share a file system. Each computes
+    what no other process has claimed, and takes over the claims of processes that died.
 
     Args:
         stores: one for each kind.
-        digests: (N,) 32 hexadecimal digits each; equal ones have one row.
-        compute: given positions in `digests`, the values for each of the stores.
-        make_room: told how many bytes are going to be written.
-        on_rows: told how many of the N rows are there.
-        on_wait: told of the first directory in which others compute what this process needs.
+        digests: N digests of 32 hexadecimal digits; equal digests share a row.
+        compute: positions in `digests` -> their values for each of the stores.
+        make_room: called with the number of bytes that will be written next.
+        on_rows: called with the number of rows that were found or computed since the last call.
+        on_wait: called once with the directory of rows that other processes are computing, before waiting for them.
 
     Raises:
         OverflowError: the dtype of a kind is too small for the values.
@@ -120,7 +120,7 @@ def fill(
             store.refresh()
         return first[np.unique(np.concatenate([store.missing(wanted[first]) for store in stores]))]
 
-    for store in stores:  # in use from now on, so that nothing of it is evicted meanwhile
+    for store in stores:  # from now on in use, so that they are evicted last
         store.refresh()
         store.touch(store.locate(wanted))
     with claims:
@@ -135,7 +135,7 @@ def fill(
                 waited = True
                 time.sleep(WAIT)
                 continue
-            mine = np.intersect1d(mine, lacking())  # another process may just have ended
+            mine = np.intersect1d(mine, lacking())  # another process may just have written them
             if len(mine):
                 make_room(sum(store.kind.row_bytes for store in stores) * len(mine))
                 values = compute(mine)

@@ -32,13 +32,13 @@ KEYS = np.dtype([("digest", "S16"), ("checksum", "<u4")])
 
 @dataclass(frozen=True)
 class Kind:
-    """What rows are, by everything that their values depend on besides the digest.
+    """Everything that the values of rows depend on besides the digest.
 
     Args:
-        name: the directory they are kept under, for example `"features"`.
-        parts: all that the values depend on, as JSON.
-        shape: of one row.
-        dtype: as it is kept.
+        name: the directory of the rows, for example `"features"`.
+        parts: what the values depend on, ready for JSON.
+        shape: shape of one row.
+        dtype: dtype of the stored values.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Kind:
 
 
 class Store:
-    """The rows of a kind under a directory.
+    """The rows of one kind.
 
     Args:
         root: the directory of all kinds.
@@ -74,7 +74,7 @@ class Store:
     # Finding rows -----------------------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
-        """Read the keys of all shards that are there now."""
+        """Read the keys of all shards that exist now."""
         names = self.shard_names()
         if names == self.shards:
             return
@@ -86,11 +86,11 @@ class Store:
         self.keys, self.place = keys[order], (np.concatenate(place) if place else self.place[:0])[order]
 
     def shard_names(self) -> list[str]:
-        """The shards that are there now."""
+        """Return the names of the shards that exist now."""
         return sorted(file.name.removesuffix(".keys.npy") for file in self.path.glob("[!.]*.keys.npy"))
 
     def verify(self) -> np.ndarray:
-        """(n,) bool: whether each row is what was written, read anew in parts."""
+        """Read all rows; return (n,) bool, whether each of them is intact."""
         self._checked.clear()
         parts = np.array_split(np.arange(len(self.keys)), -(-len(self.keys) // SHARD_ROWS) or 1)
         return np.concatenate([self.read(self.keys["digest"][part], self.place[part])[1] for part in parts])
@@ -118,7 +118,7 @@ class Store:
     # Reading and writing rows -----------------------------------------------------------------------------------------
 
     def read(self, digests: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The rows at these places, and which of them are the rows that were written.
+        """Read the rows at some places, and tell which of them are intact.
 
         Returns:
             (n, ...) values, and (n,) bool: False where a row is damaged or its shard is gone.
@@ -135,7 +135,7 @@ class Store:
         return values, good
 
     def _map(self, name: str) -> np.ndarray | None:
-        """The rows of a shard, memory-mapped."""
+        """Return the rows of a shard as a memory map, or None if they cannot be read."""
         if name not in self._open:
             try:
                 rows = np.load(self.path / f"{name}.rows.npy", mmap_mode="r", allow_pickle=False)
@@ -181,7 +181,7 @@ class Store:
                 np.save(aside, array)
 
     def touch(self, place: np.ndarray) -> None:
-        """Take note that shards are in use, for those unused the longest are evicted first."""
+        """Record that shards are in use; the least recently used ones are evicted first."""
         for number in np.unique(place[place[:, 0] >= 0, 0]):
             try:
                 os.utime(self.path / f"{self.shards[number]}.keys.npy")
@@ -189,18 +189,24 @@ class Store:
                 continue
 
     def remove(self, name: str) -> None:
-        """Delete a shard; who has it mapped can still read it."""
+        """Delete a shard. Processes that have mapped it can still read it."""
         for part in ("keys", "rows"):
             (self.path / f"{name}.{part}.npy").unlink(missing_ok=True)
 
     def compact(self, at_least: int = 2) -> int:
         """Merge small shards if there are enough of them; return how many were merged."""
         self.refresh()
-        small = [n for n in self.shards if (self.path / f"{n}.rows.npy").stat().st_size < SMALL]
+        small = [name for name in self.shards if self._size(name) < SMALL]
         if len(small) < at_least:
             return 0
         self.rewrite(small)
         return len(small)
+
+    def _size(self, name: str) -> int:
+        try:
+            return (self.path / f"{name}.rows.npy").stat().st_size
+        except OSError:  # its rows are missing
+            return 0
 
     def rewrite(self, names: Sequence[str]) -> None:
         """Write the intact rows of some shards into new ones, as large as `LARGE`, and remove the old ones."""
@@ -232,7 +238,7 @@ def as_keys(digests: Sequence[str]) -> np.ndarray:
 
 
 def stores_in(root: Path) -> Iterator[Store]:
-    """Every kind of rows under a directory."""
+    """Yield the store of every kind under a directory."""
     for about in root.glob("*/*/about.json"):
         try:
             told = json.loads(about.read_text(encoding="utf-8"))

@@ -74,7 +74,7 @@ def verify(as_json: AsJson = False) -> None:
 def prune(
     max_size: Annotated[str, typer.Option(help="Size that the cache may keep, such as 20GB, 500MB or 0.")],
 ) -> None:
-    """Remove what was not used for longest until the rest fits."""
+    """Remove the least recently used rows until the others fit."""
     cache = _cache()
     freed = cache.prune(words.size(max_size))
     typer.echo(f"{decimal(freed)} removed; {decimal(sum(part.size for part in cache.parts()))} remain")
@@ -82,7 +82,7 @@ def prune(
 
 @app.command()
 def compact() -> None:
-    """Merge the small files that many small additions have left."""
+    """Merge the small files that many small additions have left behind."""
     typer.echo(f"{_cache().compact()} files merged")
 
 
