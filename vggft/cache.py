@@ -83,7 +83,7 @@ class Cache:
         """Raise `CacheError` unless all rows of some kinds and their digests find room at the same time."""
         self.root.mkdir(parents=True, exist_ok=True)
         rows = [(kind, len(set(digests))) for kinds, digests in wanted for kind in kinds]
-        if (needed := sum(kind.row_bytes * count for kind, count in rows)) > (room := self._room()):
+        if (needed := sum(kind.row_bytes * count for kind, count in rows)) > (room := self._room(self._held())):
             raise CacheError(
                 f"The cache in {self.root} needs {needed / 1e9:.2f} GB for {rows[0][0].name}, but has room for "
                 f"{room / 1e9:.2f} GB. Set VGGFT_CACHE_DIR to a directory on a larger disk, use fewer views, or "
@@ -93,15 +93,17 @@ class Cache:
     def make_room(self, size: int) -> None:
         """Evict the least recently used parts until `size` bytes fit."""
         if self._spare < size:
-            held, room = sum(part.size for part in self.parts()), self._room()
-            if held + size > room:
+            held = self._held()
+            if held + size > (room := self._room(held)):
                 held -= self.prune(max(0, room - size))
             self._spare = min(LOOK_AGAIN, room - held)
         self._spare -= size
 
-    def _room(self) -> int:
-        """Return the number of bytes that the cache may hold."""
-        held = sum(part.size for part in self.parts())
+    def _held(self) -> int:
+        return sum(part.size for part in self.parts())
+
+    def _room(self, held: int) -> int:
+        """Return the number of bytes that the cache may hold, given how many it holds."""
         disk = max(0, shutil.disk_usage(self.root).free - SPARE) + held
         return disk // 2 if self.max_size is None else min(self.max_size, disk)
 

@@ -68,6 +68,7 @@ class Store:
         self.shards: list[str] = []
         self.keys = np.empty(0, KEYS)
         self.place = np.empty((0, 2), np.int64)  # shard and row of each key
+        self._checksums: dict[str, np.ndarray] = {}
         self._checked: dict[str, np.ndarray] = {}
         self._open: OrderedDict[str, np.ndarray] = OrderedDict()
 
@@ -79,7 +80,7 @@ class Store:
         if names == self.shards:
             return
         found = [(name, keys) for name in names if (keys := self._read_keys(name)) is not None]
-        self.shards = [name for name, _ in found]
+        self.shards, self._checksums = [name for name, _ in found], {name: keys["checksum"] for name, keys in found}
         keys = np.concatenate([keys for _, keys in found]) if found else np.empty(0, KEYS)
         place = [np.stack([np.full(len(keys), n), np.arange(len(keys))], axis=1) for n, (_, keys) in enumerate(found)]
         order = np.argsort(keys["digest"], kind="stable")
@@ -154,9 +155,9 @@ class Store:
             self._checked[name] = np.zeros(len(self._map(name)), bool)  # type: ignore[arg-type]
         checked = self._checked[name]
         if len(new := np.flatnonzero(~checked[rows])):
-            keys = self._read_keys(name)
-            if keys is not None and len(keys) == len(checked):
-                right = [_checksum(digests[i], values[i]) == keys["checksum"][rows[i]] for i in new]
+            checksums = self._checksums[name]
+            if len(checksums) == len(checked):
+                right = [_checksum(digests[i], values[i]) == checksums[rows[i]] for i in new]
                 checked[rows[new[np.array(right)]]] = True
         return checked[rows]
 

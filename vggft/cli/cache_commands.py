@@ -26,17 +26,19 @@ app = typer.Typer(
 def list_stores(as_json: AsJson = False) -> None:
     """List what is in the cache, by backbone and cut: images, bytes and last use."""
     cache = _cache()
+    everything = cache.parts()
     rows: list[dict[str, Any]] = []
     for store in cache.stores():
         store.refresh()
-        parts = [part for part in cache.parts() if part.files[0].parent == store.path]
+        parts = [part for part in everything if part.files[0].parent == store.path]
         used = max((part.used for part in parts), default=0.0)
         about = {key: store.kind.parts.get(key) for key in ("backbone", "cut", "precision", "view", "image_size")}
         rows.append(
             {"kind": store.kind.name, **about, "dtype": store.kind.dtype, "images": len(store.keys)}
             | {"bytes": sum(part.size for part in parts), "used": time.strftime("%Y-%m-%d %H:%M", time.localtime(used))}
         )
-    old = [part for part in cache.parts() if part.files[0].parent in cache.old_entries()]
+    older = cache.old_entries()
+    old = [part for part in everything if part.files[0].parent in older]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
@@ -48,7 +50,7 @@ def list_stores(as_json: AsJson = False) -> None:
         typer.echo(f"{row['images']:>9} images  {decimal(row['bytes']):>10}  used {row['used']}  {told}")
     if old:
         typer.echo(f"{len(old)} entries of an older version, {decimal(sum(part.size for part in old))}, are not used")
-    typer.echo(f"{decimal(sum(part.size for part in cache.parts()))} in {cache.root}")
+    typer.echo(f"{decimal(sum(part.size for part in everything))} in {cache.root}")
 
 
 @app.command()
