@@ -47,6 +47,15 @@ def write_whole(path: Path, text: str) -> None:
         aside.write_text(text, encoding="utf-8")
 
 
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as a CSV file; the columns are all keys in order of first appearance."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, text.getvalue())
+
+
 def versions() -> dict[str, str]:
     """Return the versions of Python, the platform and the installed packages that results depend on."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
@@ -172,12 +181,9 @@ class RunDirectory:
                 np.savez_compressed(aside, **arrays)  # type: ignore[arg-type]
 
     def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write rows as a CSV file; the columns are all keys in order of first appearance."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        self.write_text(name, text.getvalue())
+        """Write rows as a CSV file; see `write_table`."""
+        if self.path is not None:
+            write_table(self.path / name, rows)
 
     # A resume point is a named group of arrays with a note in JSON; it replaces the earlier one of that name.
 

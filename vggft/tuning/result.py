@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import shutil
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from ..display import render
 from ..evaluation.evaluation import Evaluation
 from ..evaluation.metrics import METRICS
 from ..report import plots
-from ..run import whole_file
+from ..run import whole_file, write_table
 from .trial import Trial, ranked
 
 TOP = 5  # number of trials whose spread shows how much the winner stands out
@@ -91,11 +90,7 @@ class SearchResult:
     def to_csv(self, path: str | os.PathLike[str]) -> Path:
         """Write all trials as CSV, one row each."""
         path = Path(path)
-        rows = [trial.to_row() for trial in self.trials]
-        with whole_file(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write_table(path, [trial.to_row() for trial in self.trials])
         return path
 
     def plot(self, path: str | os.PathLike[str]) -> Path:
