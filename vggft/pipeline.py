@@ -17,8 +17,8 @@ from .features.extract import Pass
 from .progress import Narrator
 from .run import RunDirectory, environment
 from .training.experiment import Experiment, FeatureBank, Request, make_experiment
-from .training.fit import Fitted
 from .training.phases import Setting
+from .training.resampling import Fitted
 
 
 class Run:

@@ -16,10 +16,11 @@ from vggft.network.head import head_model, standardize
 from vggft.progress import Narrator
 from vggft.run import RunDirectory
 from vggft.training import population, stacked
-from vggft.training.batches import Examples
-from vggft.training.fit import Fitted, best_epochs, fit_phase, pooled_features
+from vggft.training.batches import Examples, pooled_features
+from vggft.training.fit import fit_phase
 from vggft.training.phases import Setting, phases_of
 from vggft.training.population import Member, Programs, alike, size_for, why_alone
+from vggft.training.resampling import Fitted, best_epochs
 
 FEATURES, CLASSES = 12, 3
 PROGRAMS = Programs()  # traced once for all tests

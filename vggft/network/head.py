@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import keras
@@ -47,7 +48,7 @@ def add_dense(x: Any, head: Head, num_classes: int, *, multi_label: bool = False
     for n, units in enumerate(head.units, start=1):
         x = keras.layers.Dense(
             units,
-            kernel_initializer=keras.initializers.HeNormal(seed=seed + n),
+            kernel_initializer=initializer(n, head, seed),
             kernel_regularizer=regularizer,
             name=f"fc{n}",
         )(x)
@@ -58,12 +59,27 @@ def add_dense(x: Any, head: Head, num_classes: int, *, multi_label: bool = False
             x = keras.layers.Dropout(head.dropout, seed=seed + n, name=f"dropout{n}")(x)
     logits = keras.layers.Dense(
         num_classes,
-        kernel_initializer=keras.initializers.GlorotUniform(seed=seed),
+        kernel_initializer=initializer(len(head.units) + 1, head, seed),
         kernel_regularizer=regularizer,
         dtype="float32",
         name="logits",
     )(x)
     return keras.layers.Activation("sigmoid" if multi_label else "softmax", dtype="float32", name="predictions")(logits)
+
+
+def initializer(n: int, head: Head, seed: int) -> keras.initializers.Initializer:
+    """Return the initializer of the kernel of the n-th dense layer, counted from 1; the last is `logits`."""
+    if n <= len(head.units):
+        return keras.initializers.HeNormal(seed=seed + n)
+    return keras.initializers.GlorotUniform(seed=seed)
+
+
+def initial_weights(num_features: int, head: Head, num_classes: int, seed: int) -> list[np.ndarray]:
+    """Return kernel and bias of each dense layer of a fresh head, as `add_dense` initializes them."""
+    found: list[np.ndarray] = []
+    for n, (before, after) in enumerate(pairwise((num_features, *head.units, num_classes)), start=1):
+        found += [np.asarray(initializer(n, head, seed)((before, after), "float32")), np.zeros(after, "float32")]
+    return found
 
 
 def head_model(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -10,7 +10,10 @@ import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 
 from ..config import Training
+from ..network.forward import forward
 from ..rows import Rows
+
+MOST_FOR_SCALE = 4096  # training images, enough to determine the scale of their features
 
 # inputs, targets, rows and epoch -> inputs and targets to train on instead
 Transform = Callable[[np.ndarray, np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
@@ -43,6 +46,18 @@ class Examples:
     def in_views(self) -> np.ndarray:
         """(n,) index of each row in the views."""
         return np.arange(len(self)) if self.view_rows is None else self.view_rows
+
+
+def pooled_features(examples: Examples, rest: keras.Model | None = None) -> Iterator[np.ndarray]:
+    """Yield batches of (B, C) features that the head starts from, for up to `MOST_FOR_SCALE` images without views.
+
+    Args:
+        rest: maps the inputs of the examples to pooled features; None if they are pooled features.
+    """
+    rows = np.sort(np.random.default_rng(0).permutation(examples.rows)[:MOST_FOR_SCALE])
+    for part in np.array_split(rows, -(-len(rows) // 256)):
+        inputs = np.asarray(examples.inputs[part])
+        yield inputs if rest is None else forward(rest, inputs)
 
 
 # Keras's `fit` calls on_epoch_end before the first epoch, so the first epoch has the order of number 1.

@@ -96,6 +96,10 @@ class FeatureBank:
         where[self.viewed] = np.arange(len(self.viewed))
         return Examples(inputs, self.targets, rows, views, where[rows])
 
+    def judged(self, cut: str | None, rows: np.ndarray | None) -> Examples | None:
+        """Select rows to judge a training on, without views; None for no rows."""
+        return None if rows is None else Examples(self.inputs(cut), self.targets, rows)
+
 
 @dataclass(frozen=True)
 class Experiment:

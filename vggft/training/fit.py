@@ -1,59 +1,29 @@
-"""Train one setting by Keras's own `fit`, phase by phase, for `finetune`, for trials and for refits."""
+"""Train one setting, phase by phase, for `finetune`, trials and refits: by Keras's `fit`, or a head directly."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 
 from ..config import Training
 from ..network.blocks import BLOCKS
 from ..network.forward import between, forward, without_retracing_warnings
-from ..network.freezing import block_digests, check_movement, learned_weights
+from ..network.freezing import assign_weights, block_digests, check_movement, learned_weights
 from ..network.head import STANDARDIZE, head_model, standardize
 from ..progress import Narrator
 from ..run import RunDirectory
-from .batches import Batches, Examples, class_weights
+from .batches import Batches, Examples, class_weights, pooled_features
 from .callbacks import Bar, BestEpoch
 from .experiment import Experiment, FeatureBank
 from .objective import Objective
 from .optimizer import make_optimizer
 from .phases import Phase, Setting
-from .resampling import Fold
+from .population import Member, fit_in_memory, train_population, why_alone
+from .resampling import Fitted, Fold
 
-MOST_FOR_SCALE = 4096  # training images, enough to determine the scale of their features
+MOST_STEPS = 20_000  # of a head that is trained without resume points, which takes about 10 seconds
 STEPS_AT_ONCE = 8  # of a head on vectors, whose steps are so short that returning to Python takes longer
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """The result of a training, at its best epoch.
-
-    Args:
-        weights: weights of all layers outside the frozen blocks, by layer and number: `{"fc1/0": kernel, ...}`.
-        history: one row per epoch, with `phase`, `epoch`, losses, accuracies and whether its weights were `kept`.
-        probabilities: (n, num_classes) of the validation images; None if they were not requested.
-    """
-
-    weights: dict[str, np.ndarray]
-    history: list[dict[str, Any]]
-    probabilities: np.ndarray | None = None
-
-    @property
-    def epochs(self) -> dict[str, int]:
-        """The best epoch of each phase, counted from 1; 0 if the weights before the phase were better."""
-        return best_epochs(self.history)
-
-
-def best_epochs(history: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """Return the epoch of every phase whose weights were kept, counted from 1; 0 for the weights before its first."""
-    best: dict[str, int] = {}
-    for row in history:
-        best[row["phase"]] = row["epoch"] if row["kept"] else best.get(row["phase"], 0)
-    return best
 
 
 def train(
@@ -81,7 +51,10 @@ def train(
     """
     phases, pooling = experiment.phases(setting), setting.head.pooling
     cuts = [phase.cut(pooling) for phase in phases]
-    seed, pool = fold.seed, experiment.pool
+    seed, pool, history = fold.seed, experiment.pool, list[dict[str, Any]]()
+    direct = None if tensorboard else _train_directly(experiment, bank, setting, fold, cuts[0], narrator)
+    if direct is not None and setting.frozen == BLOCKS:
+        return direct
     if setting.frozen == BLOCKS and cuts[0] is not None:  # the head alone, on vectors
         size, classes = bank.inputs(cuts[0]).shape[1], len(pool.class_names)
         model = head_model(size, setting.head, classes, multi_label=pool.multi_label, seed=seed)
@@ -91,14 +64,18 @@ def train(
     before = block_digests(model)
     names = [layer.name for layer in model.layers]
     pooled = names[names.index(STANDARDIZE) - 1]
-    rest = None if layers[0] == pooled else between(model, layers[0], pooled)
-    standardize(model, pooled_features(bank.examples(cuts[0], fold.train), rest))
-    history: list[dict[str, Any]] = []
-    for phase, layer, cut in zip(phases, layers, cuts, strict=True):
+    todo = list(zip(phases, layers, cuts, strict=True))
+    if direct is not None:
+        assign_weights(model, direct.weights)
+        history, todo = direct.history, todo[1:]
+    else:
+        rest = None if layers[0] == pooled else between(model, layers[0], pooled)
+        standardize(model, pooled_features(bank.examples(cuts[0], fold.train), rest))
+    for phase, layer, cut in todo:
         history += fit_phase(
             between(model, layer, "logits"),
             bank.examples(cut, fold.train),
-            None if fold.validation is None else Examples(bank.inputs(cut), bank.targets, fold.validation),
+            bank.judged(cut, fold.validation),
             phase,
             setting.training,
             multi_label=pool.multi_label,
@@ -115,6 +92,31 @@ def train(
             model = experiment.classifier(setting, weights)
         probabilities = forward(between(model, layers[-1], "predictions"), bank.inputs(cuts[-1]), rows=fold.validation)
     return Fitted(weights, history, probabilities)
+
+
+def _train_directly(
+    experiment: Experiment, bank: FeatureBank, setting: Setting, fold: Fold, cut: str | None, narrator: Narrator
+) -> Fitted | None:
+    """Train the head as a population of one, which spares the seconds that Keras's `fit` takes to trace its graphs.
+
+    Returns:
+        None if a population cannot have such a head, or if training would take so long that it needs resume points.
+    """
+    training = setting.training
+    epochs, images = training.epochs or 1, len(fold.train)
+    steps = epochs * -(-images // (training.batch_size or 32))
+    if cut is None or steps > MOST_STEPS or why_alone(setting.head, training) or not fit_in_memory(bank.features[cut]):
+        return None
+    with narrator.bar("head", epochs * images) as advance:
+        (fitted,) = train_population(
+            [Member(setting.head, training)],
+            bank.examples(cut, fold.train),
+            bank.judged(cut, fold.validation),
+            multi_label=experiment.pool.multi_label,
+            seed=fold.seed,
+            on_epoch=lambda done: advance(done * images),
+        )
+    return fitted
 
 
 def fit_phase(
@@ -176,15 +178,3 @@ def fit_phase(
                 verbose=0,
             )
     return keeper.rows
-
-
-def pooled_features(examples: Examples, rest: keras.Model | None = None) -> Iterator[np.ndarray]:
-    """Yield batches of (B, C) features that the head starts from, for up to `MOST_FOR_SCALE` images without views.
-
-    Args:
-        rest: maps the inputs of the examples to pooled features; None if they are pooled features.
-    """
-    rows = np.sort(np.random.default_rng(0).permutation(examples.rows)[:MOST_FOR_SCALE])
-    for part in np.array_split(rows, -(-len(rows) // 256)):
-        inputs = np.asarray(examples.inputs[part])
-        yield inputs if rest is None else forward(rest, inputs)

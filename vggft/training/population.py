@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from itertools import pairwise
 from typing import Any
@@ -13,14 +15,16 @@ import numpy as np
 import tensorflow as tf
 
 from ..config import Head, Training
-from ..network.head import EPSILON, scale_of
-from .batches import FIRST_ORDER, Examples, class_weights, order_of
-from .fit import Fitted, pooled_features
+from ..network.head import EPSILON, STANDARDIZE, initial_weights, scale_of
+from ..rows import Rows
+from .batches import FIRST_ORDER, Examples, class_weights, order_of, pooled_features
 from .objective import Objective
-from .stacked import Program, Shape
+from .resampling import Fitted
+from .stacked import Program, Shape, is_compiled
 
 CACHE = 8 * 2**20  # bytes of kernels and their moments that should fit into the processor's caches
 MOST_MEMBERS = 16
+SHARE_OF_MEMORY = 0.25  # share that the features of a population may take
 
 # What a population can do. A trial with another field that is not at its default is trained alone.
 MEMBERS_DIFFER_IN = {Head: ("dropout", "l2"), Training: ("learning_rate", "label_smoothing")}
@@ -52,6 +56,12 @@ def why_alone(head: Head, training: Training) -> str:
     if keras.backend.backend() != "tensorflow":
         reasons.append(f"backend {keras.backend.backend()}")
     return ", ".join(reasons)
+
+
+def fit_in_memory(features: Sequence[np.ndarray | Rows]) -> bool:
+    """Whether features of all images and views may be held in memory, as a population does."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 8 * 2**30
+    return 4 * sum(array.size for array in features) <= SHARE_OF_MEMORY * memory
 
 
 def alike(head: Head, training: Training) -> tuple[Any, ...]:
@@ -88,20 +98,22 @@ class Programs:
 def train_population(
     members: Sequence[Member],
     train: Examples,
-    validation: Examples,
+    validation: Examples | None,
     *,
     multi_label: bool,
     seed: int,
-    programs: Programs,
+    programs: Programs | None = None,
+    start: Mapping[str, np.ndarray] | None = None,
     on_epoch: Callable[[int], object] = lambda epochs: None,
 ) -> list[Fitted]:
     """Train members that are `alike`, each with its own early stopping.
 
     Args:
         train: pooled features, (N, C), with views if there are any; they are held in memory.
-        validation: selects the best epoch of each member.
+        validation: selects the best epoch of each member; None keeps the last.
         seed: seed of initial weights, order and dropout, common to all members.
-        programs: where programs are kept.
+        programs: where programs are kept for further populations; None for no others.
+        start: weights by layer and number with which all members start, instead of fresh ones.
         on_epoch: called after every epoch with the number of epochs done by all members together; the last call
             includes those that early stopping saves.
     """
@@ -109,47 +121,62 @@ def train_population(
     count, num_features, num_classes = len(train), train.inputs.shape[1], train.targets.shape[1]
     batch_size, epochs = training.batch_size or 32, training.epochs or 1
     steps = -(-count // batch_size)
-    places = size_for(num_features, head.units, num_classes)
-    program = programs.get(
-        Shape(
-            members=max(places, len(members)),  # places may stay unused: one size, one program
-            features=num_features,
-            units=head.units,
-            classes=num_classes,
-            activation=head.activation,
-            drops=any(member.head.dropout for member in members),
-            batch_size=batch_size,
-            steps=steps,
-            epochs=epochs,
-            schedule=training.schedule,
-            multi_label=multi_label,
-        )
+    places = len(members)
+    if programs is not None:  # places may stay unused, so that groups of several sizes share a program
+        most = size_for(num_features, head.units, num_classes)
+        places = max(places, most if is_compiled(steps * epochs) else 2 ** (places - 1).bit_length())
+    shape = Shape(
+        members=places,
+        features=num_features,
+        units=head.units,
+        classes=num_classes,
+        activation=head.activation,
+        drops=any(member.head.dropout for member in members),
+        batch_size=batch_size,
+        steps=steps,
+        epochs=epochs,
+        schedule=training.schedule,
+        multi_label=multi_label,
     )
+    program = Program(shape) if programs is None else programs.get(shape)
+    names = [f"{layer}/{n}" for layer in (*(f"fc{n}" for n, _ in enumerate(head.units, 1)), "logits") for n in range(2)]
+    fresh = initial_weights(num_features, head, num_classes, seed)
+    scale = scale_of(pooled_features(train)) if start is None else [start[f"{STANDARDIZE}/{n}"] for n in range(2)]
     program.begin(
+        fresh if start is None else [start[name] for name in names],
         seed,
         learning_rates=[member.training.learning_rate for member in members],
         dropout=[member.head.dropout for member in members],
         l2=[member.head.l2 for member in members],
         label_smoothing=[member.training.label_smoothing for member in members],
     )
-    scale = scale_of(pooled_features(train))
 
     def scaled(features: np.ndarray) -> np.ndarray:
         return np.asarray((features - scale[0]) / np.sqrt(scale[1] + EPSILON), "float32")
 
     views = [train.inputs[train.rows], *(view[train.in_views] for view in train.views)]
     inputs, targets = tf.constant(np.stack([scaled(view) for view in views])), tf.constant(train.targets[train.rows])
-    judged = tf.constant(scaled(validation.inputs[validation.rows])), tf.constant(validation.targets[validation.rows])
-    courses = [_Course(training.patience or epochs) for _ in members]
+    judged = None
+    if validation is not None:
+        rows = validation.rows
+        judged = tf.constant(scaled(validation.inputs[rows])), tf.constant(validation.targets[rows])
+    courses = [_Course(training.patience or epochs, names) for _ in members]
     weigh = class_weights(train, training)
     image_weights = np.ones(count, "float32") if weigh is None else train.targets[train.rows] @ weigh
     for epoch, batches in enumerate(_batches(count, batch_size, image_weights, len(train.views), seed, epochs)):
-        program.epoch(*batches, inputs, targets)
-        probabilities, losses, accuracies = program.judge(*judged)
+        started = time.monotonic()
+        losses, right = program.epoch(*batches, inputs, targets)
+        sizes = np.count_nonzero(batches[2], axis=1)
+        logs = {"accuracy": right.sum(axis=0) / count, "loss": sizes @ losses / count}
+        probabilities = None
+        if judged is not None:
+            probabilities, logs["val_loss"], logs["val_accuracy"] = program.judge(*judged)
+        seconds = (time.monotonic() - started) / len(members)
         for place, course in enumerate(courses):
-            if not course.stopped and course.better(epoch, float(accuracies[place]), float(losses[place])):
-                course.probabilities = probabilities[place]
-                course.weights = [np.asarray(variable[place]) for variable in program.variables]
+            told = {name: float(values[place]) for name, values in logs.items()}
+            if not course.stopped and course.better(epoch, told, seconds):
+                course.probabilities = None if probabilities is None else probabilities[place]
+                course.weights = program.weights_of(place)
         on_epoch(len(members))
         if all(course.stopped for course in courses):
             on_epoch(len(members) * (epochs - epoch - 1))
@@ -177,17 +204,17 @@ def _batches(
 class _Course:
     """The training of one member: its history, and the early stopping of Keras's callback."""
 
-    def __init__(self, patience: int):
-        self.patience, self.best, self.best_epoch, self.wait, self.stopped = patience, -math.inf, -1, 0, False
+    def __init__(self, patience: int, names: Sequence[str]):
+        self.patience, self.names = patience, names
+        self.best, self.best_epoch, self.wait, self.stopped = -math.inf, -1, 0, False
         self.rows: list[dict[str, Any]] = []
         self.weights: list[np.ndarray] = []
-        self.probabilities = np.empty(0)
+        self.probabilities: np.ndarray | None = None
 
-    def better(self, epoch: int, accuracy: float, loss: float) -> bool:
+    def better(self, epoch: int, logs: Mapping[str, float], seconds: float) -> bool:
         """Record an epoch; return whether it is the best so far."""
-        logs = {"val_accuracy": accuracy, "val_loss": loss}
-        self.rows.append({"phase": "head", "epoch": epoch + 1, **logs})
-        score = Objective.score(logs)
+        self.rows.append({"phase": "head", "epoch": epoch + 1, **logs, "seconds": seconds})
+        score = Objective.score(logs) if "val_loss" in logs else float(epoch)
         self.wait += 1
         if improved := score > self.best:
             self.best, self.best_epoch, self.wait = score, epoch, 0
@@ -200,8 +227,7 @@ class _Course:
         """Return what was learned, with weights named as in a head: kernel and bias are numbers 0 and 1."""
         for row in self.rows:
             row["kept"] = row["epoch"] - 1 == self.best_epoch
-        names = [f"fc{n}" for n in range(1, len(self.weights) // 2)] + ["logits"]
-        found = {"standardize/0": scale[0], "standardize/1": scale[1]}
-        for name, kernel, bias in zip(names, self.weights[::2], self.weights[1::2], strict=True):
-            found |= {f"{name}/0": kernel, f"{name}/1": bias.reshape(-1)}
+        found = {f"{STANDARDIZE}/{n}": array for n, array in enumerate(scale)}
+        for name, array in zip(self.names, self.weights, strict=True):
+            found[name] = array.reshape(-1) if name.endswith("/1") else array
         return Fitted(found, self.rows, self.probabilities)

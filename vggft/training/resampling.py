@@ -1,8 +1,10 @@
-"""Folds and repeats: which rows a setting is trained on, and which it is scored on."""
+"""Folds and repeats: which rows a setting is trained on, which it is scored on, and what it has learned."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +27,34 @@ class Fold:
     validation: np.ndarray | None
     seed: int
     name: str = "fit"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The result of a training, at its best epoch.
+
+    Args:
+        weights: weights of all layers outside the frozen blocks, by layer and number: `{"fc1/0": kernel, ...}`.
+        history: one row per epoch, with `phase`, `epoch`, losses, accuracies and whether its weights were `kept`.
+        probabilities: (n, num_classes) of the validation images; None if they were not requested.
+    """
+
+    weights: dict[str, np.ndarray]
+    history: list[dict[str, Any]]
+    probabilities: np.ndarray | None = None
+
+    @property
+    def epochs(self) -> dict[str, int]:
+        """The best epoch of each phase, counted from 1; 0 if the weights before the phase were better."""
+        return best_epochs(self.history)
+
+
+def best_epochs(history: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Return the epoch of every phase whose weights were kept, counted from 1; 0 for the weights before its first."""
+    best: dict[str, int] = {}
+    for row in history:
+        best[row["phase"]] = row["epoch"] if row["kept"] else best.get(row["phase"], 0)
+    return best
 
 
 def resample(pool: Pool, folds: int | None, repeats: int, seed: int) -> list[Fold]:

@@ -1,4 +1,4 @@
-"""Many heads as one model: kernels stacked along a leading axis of members, an epoch as one graph.
+"""Many heads as one network: kernels stacked along a leading axis of members, which one step trains together.
 
 Each member is trained as it would be alone: from the same initial weights, with the same order of images and the same
 dropped units. Members may differ in learning rate, dropout, L2 and label smoothing.
@@ -6,17 +6,16 @@ dropped units. Members may differ in learning rate, dropout, L2 and label smooth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import ops
 
-from ..config import Head
-from ..network.head import head_model
 from .objective import Objective
 from .optimizer import learning_rate
 
@@ -25,43 +24,14 @@ JUDGED_AT_ONCE = 4096
 COMPILE_FROM = 500
 
 
-class StackedDense(keras.layers.Layer):
-    """One dense layer for each member: (B, C) or (T, B, C) -> (T, B, units)."""
-
-    def __init__(self, members: int, units: int, **arguments: Any):
-        super().__init__(**arguments)
-        self.members, self.units = members, units
-
-    def build(self, shape: Any) -> None:
-        self.kernel = self.add_weight((self.members, shape[-1], self.units), name="kernel")
-        self.bias = self.add_weight((self.members, 1, self.units), name="bias")
-
-    def call(self, x: Any) -> Any:
-        return ops.matmul(x, self.kernel) + self.bias
-
-
-class StackedDropout(keras.layers.Layer):
-    """Dropout with a rate for each member, of (T, B, C) by (B, C) numbers in [0, 1) that all members share."""
-
-    def __init__(self, members: int, **arguments: Any):
-        super().__init__(**arguments)
-        self.members = members
-
-    def build(self, *shapes: Any) -> None:
-        self.rate = self.add_weight((self.members, 1, 1), name="rate", trainable=False)
-
-    def call(self, x: Any, drawn: Any) -> Any:
-        return ops.where(drawn >= self.rate, x / (1.0 - self.rate), 0.0)
-
-
 class Rates(keras.optimizers.schedules.LearningRateSchedule):
-    """A schedule of (T, 1, 1) learning rates, with a peak for each member."""
+    """A schedule of (T, 1) learning rates, with a peak for each member."""
 
     def __init__(self, peaks: Any, kind: str, steps: int):
         self.peaks, self.shape = peaks, learning_rate(kind, 1.0, steps)
 
     def __call__(self, step: Any) -> Any:
-        return self.peaks * (self.shape(step) if callable(self.shape) else self.shape)
+        return self.peaks[:, :, 0] * (self.shape(step) if callable(self.shape) else self.shape)
 
 
 @dataclass(frozen=True)
@@ -69,7 +39,7 @@ class Shape:
     """The shape of a program.
 
     Args:
-        members: number of heads.
+        members: number of heads, T.
         features: number of features of an image.
         units: widths of the hidden layers.
         classes: number of outputs.
@@ -95,33 +65,34 @@ class Shape:
     multi_label: bool
 
 
+def is_compiled(steps: int) -> bool:
+    """Whether XLA compiles whole epochs of a training with so many steps, instead of TensorFlow tracing one step."""
+    return steps >= COMPILE_FROM
+
+
 class Program:
-    """The model of a population, with its training epoch and its evaluation, traced once for each shape."""
+    """The heads of a population, with a training epoch and an evaluation; a training step is traced once."""
 
     def __init__(self, shape: Shape):
         self.shape, self.seed, members = shape, 0, shape.members
-        inputs = x = y = keras.Input((shape.features,))
-        draws = [keras.Input((units,)) for units in shape.units] if shape.drops else []
-        self.dropouts = [StackedDropout(members, name=f"dropout{n}") for n, _ in enumerate(draws, start=1)]
-        layers = [StackedDense(members, units, name=f"fc{n}") for n, units in enumerate(shape.units, start=1)]
-        for n, layer in enumerate(layers):
-            x, y = (keras.activations.get(shape.activation)(layer(z)) for z in (x, y))
-            if draws:
-                x = self.dropouts[n](x, draws[n])
-        layers.append(StackedDense(members, shape.classes, name="logits"))
-        self.learning, self.judging = keras.Model([inputs, *draws], layers[-1](x)), keras.Model(inputs, layers[-1](y))
-        self.kernels = [layer.kernel for layer in layers]
-        self.variables = self.judging.trainable_variables
-        self.peaks, self.l2, smoothing = (keras.Variable(np.zeros((members, 1, 1), "float32")) for _ in range(3))
-        self.objective = Objective(shape.multi_label, smoothing)
+        self.activation = keras.activations.get(shape.activation)
+        widths = pairwise((shape.features, *shape.units, shape.classes))
+        self.shapes = [size for before, after in widths for size in ((before, after), (1, after))]
+        # Kernels and biases of all layers side by side, since Keras's optimizer takes its time for each variable.
+        self.weights = keras.Variable(np.zeros((members, sum(map(math.prod, self.shapes))), "float32"))
+        self.peaks, self.l2, self.smoothing, self.dropout = (
+            keras.Variable(np.zeros((members, 1, 1), "float32"), trainable=False) for _ in range(4)
+        )
+        self.objective = Objective(shape.multi_label, self.smoothing)
         self.optimizer = keras.optimizers.Adam(Rates(self.peaks, shape.schedule, shape.steps * shape.epochs))
-        self.optimizer.build(self.variables)
-        self._epoch = tf.function(self._steps(), jit_compile=shape.steps * shape.epochs >= COMPILE_FROM)
-        self._judge = tf.function(self._forward)
-        self._draw = tf.function(_draws)
+        self.optimizer.build([self.weights])
+        self._step = tf.function(self._draw_and_learn, autograph=False)
+        self._epoch = tf.function(self._learn_all, jit_compile=True)
+        self._draw = tf.function(self._draw_all, autograph=False)
 
     def begin(
         self,
+        weights: Sequence[np.ndarray],
         seed: int,
         *,
         learning_rates: Sequence[float],
@@ -129,85 +100,125 @@ class Program:
         l2: Sequence[float],
         label_smoothing: Sequence[float],
     ) -> None:
-        """Reset everything to before the first step, with values for each member; unused places repeat the last one."""
-        shape = self.shape
+        """Reset everything to before the first step, with values for each member; unused places repeat the last one.
+
+        Args:
+            weights: kernel and bias of each layer, with which all members start.
+            seed: of the dropped units.
+        """
 
         def column(values: Sequence[float]) -> np.ndarray:
-            filled = [*values, *[values[-1]] * (shape.members - len(values))]
+            filled = [*values, *[values[-1]] * (self.shape.members - len(values))]
             return np.array(filled, "float32")[:, None, None]
 
         self.peaks.assign(column(learning_rates))
-        self.objective.label_smoothing.assign(column(label_smoothing))
+        self.smoothing.assign(column(label_smoothing))
         self.l2.assign(column(l2))
-        for layer in self.dropouts:
-            layer.rate.assign(column(dropout))
+        self.dropout.assign(column(dropout))
         self.seed = seed
-        head = Head(units=shape.units, activation=shape.activation)
-        first = head_model(shape.features, head, shape.classes, multi_label=shape.multi_label, seed=seed)
-        for variable, start in zip(self.variables, first.trainable_variables, strict=True):
-            one = np.asarray(start).reshape(variable.shape[1:])
-            variable.assign(np.broadcast_to(one, variable.shape))
+        flat = np.concatenate([each.reshape(-1) for each in weights])
+        self.weights.assign(np.broadcast_to(flat, self.weights.shape))
         for variable in self.optimizer.variables:
-            variable.assign(ops.zeros_like(variable))
+            variable.assign(np.zeros(variable.shape, variable.dtype))
 
-    def epoch(self, rows: np.ndarray, views: np.ndarray, weights: np.ndarray, inputs: Any, targets: Any) -> None:
+    def weights_of(self, place: int) -> list[np.ndarray]:
+        """Return kernel and bias of each layer of one member."""
+        parts = self._parts(self.weights.value[place : place + 1])
+        return [np.asarray(part[0]) for part in parts]
+
+    def epoch(
+        self, rows: np.ndarray, views: np.ndarray, weights: np.ndarray, inputs: Any, targets: Any
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Run all steps of an epoch.
 
         Args:
             rows: (steps, B) rows of the images.
             views: (steps, B) view of each image.
-            weights: (steps, B) weight of each image in the loss.
+            weights: (steps, B) weight of each image in the loss of its step; 0 for padding.
             inputs: (views, n, C) features.
             targets: (n, num_classes) targets.
+
+        Returns:
+            (steps, T) losses, and (steps, T) numbers of right decisions.
         """
-        begun, shape = int(self.optimizer.iterations), self.shape
-        draws = []
-        for n, units in enumerate(shape.units if shape.drops else (), start=1):
-            seeds = [(self.seed + n, begun + step) for step in range(shape.steps)]
-            draws.append(self._draw(tf.constant(seeds, tf.int32), shape.batch_size, units))
-        where = tf.constant(np.stack([views, rows], axis=-1), tf.int32)
-        self._epoch(where, tf.constant(weights, tf.float32), inputs, targets, draws)
+        begun, layers = int(self.optimizer.iterations), range(1, 1 + len(self.shape.units))
+        seeds = np.array([[(self.seed + n, begun + step) for n in layers] for step in range(self.shape.steps)], "int32")
+        where, weights = np.stack([views, rows], axis=-1).astype("int32"), weights.astype("float32")
+        batches = [tf.constant(each) for each in (where, weights, seeds)]
+        if is_compiled(self.shape.steps * self.shape.epochs):
+            draws = self._draw(batches[2]) if self.shape.drops else []
+            losses, right = self._epoch(*batches[:2], inputs, targets, draws)
+            return np.asarray(losses), np.asarray(right)
+        several = [self._step(tf.constant(step), *batches, inputs, targets) for step in range(self.shape.steps)]
+        return np.stack([losses for losses, _ in several]), np.stack([right for _, right in several])
 
     def judge(self, inputs: Any, targets: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return (T, n, num_classes) probabilities, (T,) losses and (T,) accuracies."""
-        parts = range(0, len(inputs), JUDGED_AT_ONCE)
-        found = [
-            self._judge(inputs[start : start + JUDGED_AT_ONCE], targets[start : start + JUDGED_AT_ONCE])
-            for start in parts
-        ]
-        probabilities, losses, right = zip(*[[np.asarray(value) for value in part] for part in found], strict=True)
-        loss = np.sum(losses, axis=0) / len(inputs) + np.asarray(self._penalties())
-        return np.concatenate(probabilities, axis=1), loss, np.sum(right, axis=0) / len(inputs)
+        found: list[list[np.ndarray]] = []
+        for start in range(0, len(inputs), JUDGED_AT_ONCE):
+            part = slice(start, start + JUDGED_AT_ONCE)
+            logits, wanted = self._logits(inputs[part], self._parts(self.weights.value)), targets[part]
+            values = (self.objective.probabilities(logits), *self._losses_and_right(wanted, logits))
+            found.append([np.asarray(value) for value in values])
+        probabilities, losses, right = (np.concatenate(each, axis=1) for each in zip(*found, strict=True))
+        penalties = np.asarray(self._penalties(self._parts(self.weights.value)))
+        return probabilities, losses.mean(axis=1) + penalties, right.mean(axis=1)
 
-    def _penalties(self) -> Any:
+    def _parts(self, weights: Any) -> list[Any]:
+        """Split (T, ...) weights into kernel and bias of each layer: (T, before, after) and (T, 1, after)."""
+        parts = tf.split(weights, [math.prod(shape) for shape in self.shapes], axis=1)
+        return [tf.reshape(part, (-1, *shape)) for part, shape in zip(parts, self.shapes, strict=True)]
+
+    def _logits(self, x: Any, parts: Sequence[Any], draws: Sequence[Any] = ()) -> Any:
+        """Map (B, C) features to (T, B, num_classes) logits; units are dropped where a draw is below the rate."""
+        for n, (kernel, bias) in enumerate(zip(parts[::2], parts[1::2], strict=True)):
+            x = tf.matmul(x, kernel) + bias
+            if n < len(self.shape.units):
+                x = self.activation(x)
+            if n < len(draws):
+                x = tf.where(draws[n] >= self.dropout.value, x / (1.0 - self.dropout.value), 0.0)
+        return x
+
+    def _losses_and_right(self, targets: Any, logits: Any) -> tuple[Any, Any]:
+        return self.objective.losses(targets, logits), self.objective.right(targets, logits)
+
+    def _penalties(self, parts: Sequence[Any]) -> Any:
         """Return the (T,) L2 penalty of each member."""
-        return sum(self.l2[:, 0, 0] * ops.sum(ops.square(kernel), axis=(1, 2)) for kernel in self.kernels)
+        squares = [tf.reduce_sum(tf.square(kernel), axis=(1, 2)) for kernel in parts[::2]]
+        return self.l2.value[:, 0, 0] * tf.add_n(squares)
 
-    def _steps(self) -> Callable[..., None]:
-        steps, variables = self.shape.steps, [variable.value for variable in self.variables]
+    def _learn(self, where: Any, weights: Any, inputs: Any, targets: Any, draws: Sequence[Any]) -> tuple[Any, Any]:
+        """Train one step; return the (T,) losses and numbers of right decisions."""
+        x, y = tf.gather_nd(inputs, where), tf.gather(targets, where[:, 1])
+        with tf.GradientTape() as tape:
+            parts = self._parts(self.weights.value)
+            logits = self._logits(x, parts, draws)
+            losses, right = self._losses_and_right(y, logits)
+            loss = tf.reduce_sum(losses * weights, axis=1) + self._penalties(parts)
+            total = tf.reduce_sum(loss)
+        self.optimizer.apply([tape.gradient(total, self.weights.value)], [self.weights])
+        return loss, tf.reduce_sum(right * tf.cast(weights > 0, tf.float32), axis=1)
 
-        def epoch(where: Any, weights: Any, inputs: Any, targets: Any, draws: Any) -> None:
-            for step in tf.range(steps):
-                x, y = tf.gather_nd(inputs, where[step]), tf.gather(targets, where[step, :, 1])
-                with tf.GradientTape() as tape:
-                    logits = self.learning([x, *(drawn[step] for drawn in draws)])
-                    losses = self.objective.losses(y, logits) * weights[step]
-                    loss = tf.reduce_sum(losses) + tf.reduce_sum(self._penalties())
-                self.optimizer.apply(tape.gradient(loss, variables), self.variables)
+    def _draw_and_learn(
+        self, step: Any, where: Any, weights: Any, seeds: Any, inputs: Any, targets: Any
+    ) -> tuple[Any, Any]:
+        draws = self._draws(seeds[step]) if self.shape.drops else ()
+        return self._learn(where[step], weights[step], inputs, targets, draws)
 
-        return epoch
+    def _draws(self, seeds: Any) -> list[Any]:
+        """Return (B, units) numbers for each layer: what Keras's dropout layer draws with these (layers, 2) seeds."""
+        shapes = [(self.shape.batch_size, units) for units in self.shape.units]
+        return [tf.random.stateless_uniform(shape, seeds[n]) for n, shape in enumerate(shapes)]
 
-    def _forward(self, inputs: Any, targets: Any) -> tuple[Any, Any, Any]:
-        logits, objective = self.judging(inputs), self.objective
-        losses, right = objective.losses(targets, logits), objective.right(targets, logits)
-        return objective.probabilities(logits), ops.sum(losses, axis=1), ops.sum(right, axis=1)
+    def _draw_all(self, seeds: Any) -> list[Any]:
+        """Draw for an epoch, outside the compiled program, as XLA draws other numbers from the same seeds."""
+        signature = [tf.TensorSpec((self.shape.batch_size, units)) for units in self.shape.units]
+        return list(tf.map_fn(self._draws, seeds, fn_output_signature=signature))
 
-
-def _draws(seeds: Any, rows: int, units: int) -> Any:
-    """Return (steps, rows, units) numbers: what Keras's dropout layer draws with these seeds, (steps, 2).
-
-    This is outside the compiled program, since XLA draws other numbers from the same seeds.
-    """
-    return tf.map_fn(
-        lambda seed: tf.random.stateless_uniform((rows, units), seed), seeds, fn_output_signature=tf.float32
-    )
+    def _learn_all(self, where: Any, weights: Any, inputs: Any, targets: Any, draws: Any) -> tuple[Any, Any]:
+        losses = tf.TensorArray(tf.float32, self.shape.steps)
+        right = tf.TensorArray(tf.float32, self.shape.steps)
+        for step in tf.range(self.shape.steps):
+            found = self._learn(where[step], weights[step], inputs, targets, [drawn[step] for drawn in draws])
+            losses, right = losses.write(step, found[0]), right.write(step, found[1])
+        return losses.stack(), right.stack()

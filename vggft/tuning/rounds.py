@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -19,15 +18,20 @@ from ..evaluation.checks import score
 from ..network.blocks import BLOCKS, POOLING_LAYERS
 from ..progress import Narrator
 from ..run import RunDirectory
-from ..training.batches import Examples
 from ..training.experiment import Experiment, FeatureBank
-from ..training.fit import Fitted, train
+from ..training.fit import train
 from ..training.phases import Setting
-from ..training.population import Member, Programs, alike, size_for, train_population, why_alone
-from ..training.resampling import Fold
+from ..training.population import (
+    Member,
+    Programs,
+    alike,
+    fit_in_memory,
+    size_for,
+    train_population,
+    why_alone,
+)
+from ..training.resampling import Fitted, Fold
 from .trial import Trial
-
-SHARE_OF_MEMORY = 0.25  # share that the features of a population may take
 
 
 @dataclass(frozen=True)
@@ -87,9 +91,8 @@ class Rounds:
             return "blocks learn"
         if reason := why_alone(setting.head, setting.training):
             return reason
-        needed = 4 * sum(array.size for array in self.bank.features[POOLING_LAYERS[setting.head.pooling]])
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 8 * 2**30
-        return "features larger than memory" if needed > SHARE_OF_MEMORY * memory else ""
+        features = self.bank.features[POOLING_LAYERS[setting.head.pooling]]
+        return "" if fit_in_memory(features) else "features larger than memory"
 
     def train(self, jobs: Sequence[Job], on_epochs: Callable[[int], object] = lambda epochs: None) -> list[Done]:
         """Train one of the `groups`. A trial that fails gives its reason and does not affect the others."""
@@ -108,11 +111,10 @@ class Rounds:
 
     def _train_together(self, jobs: Sequence[Job], fold: Fold, on_epochs: Callable[[int], object]) -> list[Fitted]:
         cut = POOLING_LAYERS[jobs[0].setting.head.pooling]
-        assert fold.validation is not None
         return train_population(
             [Member(job.setting.head, job.setting.training) for job in jobs],
             self.bank.examples(cut, fold.train),
-            Examples(self.bank.inputs(cut), self.bank.targets, fold.validation),
+            self.bank.judged(cut, fold.validation),
             multi_label=self.experiment.pool.multi_label,
             seed=fold.seed,
             programs=self.programs,

@@ -23,9 +23,9 @@ from ..network.blocks import BLOCKS
 from ..pipeline import Run, open_run
 from ..run import RunDirectory
 from ..training.experiment import FeatureBank, Request
-from ..training.fit import Fitted, train
+from ..training.fit import train
 from ..training.phases import Setting
-from ..training.resampling import Fold, resample
+from ..training.resampling import Fitted, Fold, resample
 from .oracles import hyperband_parts, hyperband_size, make_oracle
 from .result import SearchResult, line, write_hparams
 from .rounds import Rounds
