@@ -193,34 +193,38 @@ KILLED = """
 import sys, numpy as np, vggft
 from vggft.training import callbacks
 callbacks.SECONDS_BETWEEN_POINTS = 0
-data, weights, run_dir = sys.argv[1:]
+data, weights, run_dir, freeze, optimizer = sys.argv[1:]
 arrays = np.load(data)
-vggft.finetune((arrays["images"], arrays["labels"]), 3, backbone=weights, image_size=32, freeze="block4", verbose=0,
-    training=vggft.Training(epochs=20, fine_tune_epochs=10, batch_size=16, patience=100), run_dir=run_dir, resume=True)
+training = vggft.Training(epochs=20, fine_tune_epochs=10, batch_size=16, patience=100, optimizer=optimizer)
+vggft.finetune((arrays["images"], arrays["labels"]), 3, backbone=weights, image_size=32, freeze=freeze, verbose=0,
+    training=training, run_dir=run_dir, resume=True)
 """
 
 
+@pytest.mark.parametrize(
+    ("point", "freeze", "optimizer"), [("head", "all", "sgd"), ("blocks and head", "block4", "adam")]
+)
 def test_killed_is_not_lost(
-    stripes: tuple, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    point: str, freeze: str, optimizer: Any, stripes: tuple, tiny_weights: Path, tmp_path: Path
 ) -> None:
-    """SIGKILL in each phase; the resumed run ends with the weights of one that was left alone."""
+    """SIGKILL in each phase; the resumed run ends with the weights of one that was left alone.
+
+    A head with Adam is trained within a second and without resume points; after a kill it is trained again.
+    """
     np.savez(tmp_path / "data.npz", images=stripes[0], labels=stripes[1])
     run_dir = tmp_path / "killed"
     command = [sys.executable, "-c", KILLED, str(tmp_path / "data.npz"), str(tiny_weights), str(run_dir)]
-    for point in ("head", "blocks and head"):
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 120
-        while not (run_dir / "resume" / f"{point}.npz").exists():
-            assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be killed"
-            time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+    process = subprocess.Popen([*command, freeze, optimizer], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (run_dir / "resume" / f"{point}.npz").exists():
+        assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be killed"
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
     assert not (run_dir / "classifier.keras").exists()
 
-    settings: dict[str, Any] = {
-        "freeze": "block4",
-        "training": vggft.Training(epochs=20, fine_tune_epochs=10, batch_size=16, patience=100),
-    }
+    training = vggft.Training(epochs=20, fine_tune_epochs=10, batch_size=16, patience=100, optimizer=optimizer)
+    settings: dict[str, Any] = {"freeze": freeze, "training": training}
     resumed = finetune(stripes, tiny_weights, run_dir=run_dir, resume=True, **settings)
     alone = finetune(stripes, tiny_weights, **settings)
     for a, b in zip(resumed.keras_model.get_weights(), alone.keras_model.get_weights(), strict=True):

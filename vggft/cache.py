@@ -51,6 +51,10 @@ class Cache:
         self.root, self.max_size = Path(default if root is None else root), max_size
         self._spare = 0  # bytes that may be written before the disk has to be looked at again
 
+    def has(self, name: str) -> bool:
+        """Whether there may be rows of kinds of this name."""
+        return (self.root / name).is_dir()
+
     def fill(
         self,
         kinds: Sequence[Kind],

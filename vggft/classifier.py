@@ -141,7 +141,7 @@ class Classifier(Artifact):
         """Draw the network with the shapes of its layers, by `keras.utils.plot_model`."""
         from .network.vgg import draw
 
-        return draw(self.keras_model, path)
+        return draw(self.network.model, path)
 
 
 def load(path: str | os.PathLike[str]) -> Classifier:

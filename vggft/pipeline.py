@@ -99,13 +99,13 @@ class Run:
         """
         experiment, request, directory = self.experiment, self.request, self.directory
         cut = experiment.phases(setting)[-1].cut(setting.head.pooling)
-        model = experiment.classifier(setting, fitted.weights)
+        network = experiment.assemble(setting, fitted.weights)
         judged = judge(
-            model,
-            experiment.describe(setting),
+            network,
             cut,
             bank.inputs(cut),
             experiment.pool,
+            experiment.exact_features,
             calibrate=request.calibrate,
             tune_thresholds=request.tune_thresholds,
             learned=self.learned,
@@ -121,7 +121,7 @@ class Run:
         about = environment(request.arguments())
         record = Record(self.config, about, self.audit, summary, pictures=judged.pictures)
         seen = experiment.pool.digests_of("train", "validation")
-        return Classifier(model, judged.description, judged.final, fitted.history, seen, record)
+        return Classifier(network, judged.description, judged.final, fitted.history, seen, record)
 
     def save(self, classifier: Classifier) -> None:
         """Write the classifier, the last file of a run, and delete the resume points."""

@@ -7,20 +7,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import keras
-
 from ..errors import ConfigError
 from ..evaluation.calibration import Calibration
 from ..evaluation.evaluation import Evaluation, calibrated
+from ..network.assembly import Network
 from ..network.description import Description
-from ..network.head import divide_logits
 from .artifact import LEARNED_FROM, Artifact
 
 Evaluations = Mapping[str, Evaluation]  # by split
 
 
 def fit_temperature(
-    model: keras.Model, description: Description, evaluations: Evaluations, split: str
+    network: Network, description: Description, evaluations: Evaluations, split: str
 ) -> tuple[Description, dict[str, Evaluation], Calibration]:
     """Fit a temperature (arXiv:1706.04599) on one split, and divide the logits of the network by it, in place.
 
@@ -28,7 +26,7 @@ def fit_temperature(
         The updated description and evaluations, and the result of the calibration.
     """
     calibration, after = calibrated(evaluations, split)
-    divide_logits(model, calibration.temperature)
+    network.divide_logits(calibration.temperature)
     description = replace(description, temperature=description.temperature * calibration.temperature)
     return description, after, calibration
 
@@ -52,8 +50,8 @@ def calibrate(artifact: Artifact, dataset: Any, split: str | None, verbose: int)
     evaluations = {found.split: found}
     if own is not None:
         evaluations.setdefault(own.split, own)
-    model, description = artifact.keras_model, artifact.description
-    artifact.description, _, result = fit_temperature(model, description, evaluations, found.split)
+    network, description = artifact.network, artifact.description
+    artifact.description, _, result = fit_temperature(network, description, evaluations, found.split)
     artifact.evaluation = None if own is None else own.at_temperature(result.temperature)
     return result
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,10 +18,14 @@ from ..data.scan import decode
 from ..errors import ClassifierFileError, DataError
 from ..evaluation.checks import evaluate
 from ..evaluation.evaluation import Evaluation
+from ..network.assembly import Network
 from ..network.description import Classification, Description
-from ..network.forward import between, forward
+from ..network.forward import between
 from ..progress import Narrator
+from ..rows import Rows
+from ..store import Kind
 from .archive import read_archive, write_archive
+from .known import digests_of, kind_for, predict_images
 from .record import Record, read_record
 
 LEARNED_FROM = "The classifier was trained or chosen on"  # beginning of the warning of `evaluate`
@@ -36,20 +40,20 @@ class Artifact:
 
     def __init__(
         self,
-        keras_model: keras.Model,
+        keras_model: keras.Model | Network,
         description: Description,
         evaluation: Evaluation | None = None,
         history: Sequence[Mapping[str, Any]] = (),
         seen: Collection[str] = frozenset(),
         record: Record | Path | None = None,
     ):
-        self._keras_model = keras_model
+        self.network = keras_model if isinstance(keras_model, Network) else Network.of(keras_model, description)
         self.description = description
         self.evaluation = evaluation
         self.history = history
         self.seen = seen
         self._record = record
-        self._halves: dict[str, tuple[keras.Model, keras.Model]] = {}
+        self._halves: dict[tuple[str, str | None], tuple[keras.Model, keras.Model]] = {}
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
@@ -58,16 +62,18 @@ class Artifact:
         model, description, evaluation, more = read_archive(path)
         in_run = path.name == "classifier.keras" and (path.parent / "config.json").exists()
         seen, history = frozenset(more.get("seen", ())), more.get("history", ())
-        return cls(model, description, evaluation, history, seen, path.resolve().parent if in_run else None)
+        network = Network.of(model, description)
+        return cls(network, description, evaluation, history, seen, path.resolve().parent if in_run else None)
 
     @property
     def keras_model(self) -> keras.Model:
         """The network as a plain `keras.Model`: (B, S, S, 3) RGB 0..255 -> (B, num_classes) float32 probabilities."""
-        return self._keras_model
+        self.network.handed_out = True
+        return self.network.model
 
     @keras_model.setter
     def keras_model(self, model: keras.Model) -> None:
-        self._keras_model, self._halves = model, {}
+        self.network, self._halves = Network.of(model, self.description), {}
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -90,16 +96,17 @@ class Artifact:
         judged = "" if found is None else f", {found.split} accuracy {found['accuracy']:.3f}"
         return f"<{type(self).__name__} of {len(d.class_names)} classes at {d.image_size} px on {d.backbone}{judged}>"
 
-    def halves(self, block: str) -> tuple[keras.Model, keras.Model]:
-        """Return the network up to the last convolution of a block, and from there to the logits.
+    def halves(self, block: str, cut: str | None = None) -> tuple[keras.Model, keras.Model]:
+        """Return the network from `cut` (None: pixels) to the feature maps of a block, and from there to the logits.
 
-        They are built once per block and kept: Keras stores every model built from a layer in that layer, so building
-        them for each explanation would let a server grow without limit.
+        They are built once and kept: Keras stores every model built from a layer in that layer, so building them for
+        each explanation would let a server grow without limit.
         """
-        if block not in self._halves:
-            layer = [each.name for each in self.keras_model.layers if each.name.startswith(f"{block}_conv")][-1]
-            self._halves[block] = between(self.keras_model, None, layer), between(self.keras_model, layer, "logits")
-        return self._halves[block]
+        if (block, cut) not in self._halves:
+            model = self.network.model
+            layer = [each.name for each in model.layers if each.name.startswith(f"{block}_conv")][-1]
+            self._halves[block, cut] = between(model, cut, layer), between(model, layer, "logits")
+        return self._halves[block, cut]
 
     def predict(self, pictures: Any, batch_size: int = 32, verbose: int = 0) -> np.ndarray:
         """Predict class probabilities for images.
@@ -120,12 +127,27 @@ class Artifact:
         """
         pictures, _ = as_sequence(pictures)
         with Narrator(verbose).bar("predict", len(pictures)) as advance:
-            return np.concatenate(
-                [
-                    forward(self.keras_model, pixels, batch_size=batch_size, advance=advance)
-                    for _, pixels in read_parts(pictures, self.description.image_size)
-                ]
-            )
+            parts = read_parts(pictures, self.description.image_size)
+            return np.concatenate([self.predict_pixels(pixels, None, batch_size, advance) for _, pixels in parts])
+
+    def kept_features(self) -> Kind | None:
+        """Return what the cache may hold of images that this classifier sees; None if nothing can be used."""
+        return kind_for(self.network, self.description) if Cache().has("features") else None
+
+    def predict_pixels(
+        self,
+        pixels: np.ndarray | Rows,
+        digests: Sequence[str] | None = None,
+        batch_size: int | None = None,
+        advance: Callable[[int], object] = lambda count: None,
+    ) -> np.ndarray:
+        """Predict (N, S, S, 3) pixels in 0..255; those whose frozen features are in the cache need no pass."""
+        kind = self.kept_features()
+        if digests is None:
+            digests = () if kind is None else digests_of(pixels)
+        return predict_images(
+            self.network, kind, pixels, digests, cache=Cache(), batch_size=batch_size, advance=advance
+        )
 
     def classify(self, picture: Any) -> Classification | list[Classification]:
         """Predict labels with their probabilities.
@@ -168,7 +190,7 @@ class Artifact:
         if known := sum(digest in self.seen for digest in found.digests):
             warnings.warn(f"{LEARNED_FROM} {known} of these {len(data)} images, so this is not a test.", stacklevel=2)
         with narrator.bar("predict", len(data)) as advance:
-            probabilities = forward(self.keras_model, pixels, batch_size=batch_size, advance=advance)
+            probabilities = self.predict_pixels(pixels, found.digests, batch_size, advance)
         return evaluate(
             data.labels,
             probabilities,
@@ -192,7 +214,7 @@ class Artifact:
         if path.suffix != ".keras":
             raise ClassifierFileError(f"A classifier is saved as a .keras file; got {path.name!r}.")
         more = {"history": list(self.history), "seen": sorted(self.seen)}
-        write_archive(path, self.keras_model, self.description, self.evaluation, more)
+        write_archive(path, self.network.model, self.description, self.evaluation, more)
         return path
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,16 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from ..cache import Cache
 from ..data.arrays import as_sequence, to_pixels
 from ..data.reading import read_image
 from ..errors import ConfigError
+from ..features.cuts import is_pooled, last_block
 from ..network.blocks import BLOCKS
-from ..network.forward import batch_size_for, forward
+from ..network.forward import batch_size_for
 from ..run import whole_file
 from .artifact import Artifact, read_parts
+from .known import digests_of, stored_features
 
 LARGEST = 1024  # px, longer side of a displayed image
 COLOURS = "inferno"  # a matplotlib colour map whose lightness rises evenly, also for colour-blind readers and in print
@@ -91,19 +94,33 @@ def grad_cam(
     """
     if block not in BLOCKS:
         raise ConfigError(f"block must be one of {', '.join(BLOCKS)}; got {block!r}.")
-    to_maps, to_logits = artifact.halves(block)
-    size, batch, heat = pixels.shape[1], batch_size_for(artifact.keras_model), []
-    for start in range(0, len(pixels), batch):
-        part = slice(start, start + batch)
-        maps = tf.convert_to_tensor(to_maps(tf.cast(pixels[part], "float32"), training=False))
-        with tf.GradientTape() as tape:
-            tape.watch(maps)
-            logits = tf.gather(to_logits(maps, training=False), np.asarray(classes[part]), axis=1, batch_dims=1)
-        weights = tf.reduce_mean(tape.gradient(logits, maps), axis=(1, 2), keepdims=True)
-        heat.append(tf.nn.relu(tf.reduce_sum(maps * weights, axis=-1)).numpy())
-    found = np.concatenate(heat)
+    size, batch = pixels.shape[1], batch_size_for(artifact.network.model)
+    found = np.empty((0, 0, 0), "float32")
+    for rows, inputs, cut in _inputs(artifact, pixels, block):
+        to_maps, to_logits = artifact.halves(block, cut)
+        for start in range(0, len(rows), batch):
+            part = rows[start : start + batch]
+            maps = tf.convert_to_tensor(to_maps(tf.cast(inputs[start : start + batch], "float32"), training=False))
+            with tf.GradientTape() as tape:
+                tape.watch(maps)
+                logits = tf.gather(to_logits(maps, training=False), np.asarray(classes)[part], axis=1, batch_dims=1)
+            weights = tf.reduce_mean(tape.gradient(logits, maps), axis=(1, 2), keepdims=True)
+            heat = tf.nn.relu(tf.reduce_sum(maps * weights, axis=-1)).numpy()
+            found = found if len(found) else np.zeros((len(pixels), *heat.shape[1:]), "float32")
+            found[part] = heat
     found /= np.maximum(found.max(axis=(1, 2), keepdims=True), 1e-12)
     return np.stack([_resized(each, (size, size)) for each in found])
+
+
+def _inputs(artifact: Artifact, pixels: np.ndarray, block: str) -> Iterator[tuple[np.ndarray, np.ndarray, str | None]]:
+    """Yield rows, what the network starts from to reach a block, and after which layer: cached features, or pixels."""
+    kind, rest = artifact.kept_features(), np.ones(len(pixels), bool)
+    cut = None if kind is None else kind.parts["cut"]
+    if kind and cut and not is_pooled(cut) and BLOCKS.index(last_block(cut)) < BLOCKS.index(block):
+        known, features = stored_features(artifact.network, kind, digests_of(pixels), Cache())
+        rest = ~known
+        yield np.flatnonzero(known), features, cut
+    yield np.flatnonzero(rest), pixels[rest], None
 
 
 def explain(
@@ -119,7 +136,7 @@ def explain(
         raise ConfigError(f"label: expected one class, or one for each of {len(pictures)} images; got {len(wanted)}.")
     found: list[Explanation] = []
     for start, pixels in read_parts(pictures, artifact.description.image_size, AT_ONCE):
-        probabilities = forward(artifact.keras_model, pixels)
+        probabilities = artifact.predict_pixels(pixels)
         asked = wanted[start : start + len(pixels)]
         classes = [
             int(row.argmax()) if each is None else names.index(each)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from typing import Any
 
-import keras
 import numpy as np
 
 from ..data.pool import Pool
@@ -14,13 +13,15 @@ from ..errors import ConfigError
 from ..evaluation.calibration import Calibration
 from ..evaluation.checks import evaluate
 from ..evaluation.evaluation import Evaluation
+from ..network.assembly import Network
 from ..network.description import Description
-from ..network.forward import between, forward
+from ..network.forward import forward
 from ..rows import Rows
 from .adjust import fit_temperature, fit_thresholds
 
-AGREE_ON = 4  # images per split whose probabilities from frozen features are compared with those from pixels
+AGREE_ON = 4  # images per split whose probabilities from frozen features are compared with those from exact ones
 AGREEMENT = 0.05  # largest difference at which probabilities from frozen features are used
+INDISTINGUISHABLE = 0.01  # largest difference at which later predictions may use frozen features as well
 SHOWN = 24  # images with the highest losses, whose pixels are kept for the report
 
 
@@ -73,11 +74,11 @@ def check_adjustments(calibrate: bool, tune_thresholds: bool, multi_label: bool,
 
 
 def judge(
-    model: keras.Model,
-    description: Description,
+    network: Network,
     cut: str | None,
     inputs: np.ndarray | Rows,
     pool: Pool,
+    exact: Callable[[str, np.ndarray], np.ndarray],
     *,
     calibrate: bool = False,
     tune_thresholds: bool = False,
@@ -86,22 +87,25 @@ def judge(
     """Evaluate a network on every split that it was not fitted on.
 
     Args:
-        model: the network that will be saved; `calibrate` divides its logits by the temperature, in place.
-        description: the description of the classifier.
+        network: the network that will be saved; `calibrate` divides its logits by the temperature, in place.
         cut: the layer whose frozen features training started from; None: from pixels.
         inputs: (N, ...) output of that layer for all images, or their pixels. Frozen features are reused for the
-            evaluation unless the network's predictions from pixels differ.
+            evaluation unless predictions from exact features of some images differ.
         pool: the images, their labels and their splits.
+        exact: gives the features of some rows at a cut in float32, as the network computes them.
         calibrate: fit a temperature on the validation images.
         tune_thresholds: fit a threshold for each label on the validation images; multi-label only.
         learned: the splits that the network was fitted on.
     """
     rows = {split: those for split, those in pool.rows.items() if split not in learned}
-    found, agreement = _probabilities(model, cut, inputs, pool, rows)
+    found, agreement = _probabilities(network, cut, inputs, pool, rows, exact)
+    description = network.description
+    if agreement["largest_difference"] > INDISTINGUISHABLE:
+        description = replace(description, features=())
     evaluations = {split: _evaluate(pool, split, found[split], description) for split in rows}
     calibration = None
     if calibrate:
-        description, evaluations, calibration = fit_temperature(model, description, evaluations, "validation")
+        description, evaluations, calibration = fit_temperature(network, description, evaluations, "validation")
     if tune_thresholds:
         description, evaluations = fit_thresholds(description, evaluations, "validation")
     last = list(rows)[-1]
@@ -111,17 +115,24 @@ def judge(
 
 
 def _probabilities(
-    model: keras.Model, cut: str | None, inputs: np.ndarray | Rows, pool: Pool, rows: dict[str, np.ndarray]
+    network: Network,
+    cut: str | None,
+    inputs: np.ndarray | Rows,
+    pool: Pool,
+    rows: dict[str, np.ndarray],
+    exact: Callable[[str, np.ndarray], np.ndarray],
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    rest = between(model, cut, "predictions")
-    found = {split: forward(rest, inputs, rows=those) for split, those in rows.items()}
-    difference = 0.0
-    for split, those in rows.items():
-        expected = np.asarray(model(pool.pixels[those[:AGREE_ON]], training=False))  # too few to be worth tracing
-        difference = max(difference, float(np.abs(found[split][:AGREE_ON] - expected).max()))
+    difference, found = 0.0, dict[str, np.ndarray]()
+    if cut is not None:
+        rest = network.rest(cut)
+        found = {split: forward(rest, inputs, rows=those) for split, those in rows.items()}
+        few = np.concatenate([those[:AGREE_ON] for those in rows.values()])
+        expected = np.asarray(rest(exact(cut, few), training=False))
+        compared = np.concatenate([found[split][:AGREE_ON] for split in rows])
+        difference = float(np.abs(compared - expected).max())
     judged_from = "pixels" if cut is None or difference > AGREEMENT else "features"
-    if judged_from == "pixels" and cut is not None:
-        found = {split: forward(model, pool.pixels, rows=those) for split, those in rows.items()}
+    if judged_from == "pixels":
+        found = {split: forward(network.model, pool.pixels, rows=those) for split, those in rows.items()}
     return found, {"largest_difference": difference, "judged_from": judged_from}
 
 

@@ -76,7 +76,7 @@ def scan(
             (width, height), mode, format, seen = decoded.size, decoded.mode, decoded.format, decoded.pixels
         if pixels is not None:
             pixels[row] = np.rint(seen) if pixels.dtype.kind == "u" and seen.dtype.kind == "f" else seen
-        return _digest(seen), width, height, mode, format
+        return digest_of(seen), width, height, mode, format
 
     facts, problems = np.zeros(len(dataset), FACTS), {}
     with closing(in_threads(read, range(len(dataset)), BATCH)) as results:  # closed early, it starts no further images
@@ -89,7 +89,7 @@ def scan(
     return Scan(facts, problems)
 
 
-def _digest(pixels: np.ndarray) -> str:
+def digest_of(pixels: np.ndarray) -> str:
     """Return the same digest for equal pixels, whether they are uint8 or floats."""
     if pixels.dtype != np.uint8 and np.array_equal(whole := np.rint(pixels), pixels):
         pixels = whole.astype(np.uint8)

@@ -103,7 +103,7 @@ def export(
         DataError: there are no images, or some cannot be read.
         ExportError: the export does not predict the same; nothing is left behind.
     """
-    path, model, description = Path(path), artifact.keras_model, artifact.description
+    path, model, description = Path(path), artifact.network.model, artifact.description
     format = _format(path, precision, overwrite)
     given, labels = _subset(pictures, labels)
     _, pixels = next(read_parts(given, description.image_size, len(given)))

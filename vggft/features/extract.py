@@ -82,6 +82,39 @@ class Pass:
     kinds: Mapping[str, Kind]
 
 
+def kind_of(
+    cut: str,
+    *,
+    backbone: str,
+    block_digests: Mapping[str, str],
+    image_size: int,
+    width: float,
+    precision: str,
+    stored_as: str,
+    changed: Mapping[str, object] | None = None,
+) -> Kind:
+    """Return everything that frozen features depend on besides the image.
+
+    Args:
+        cut: the layer whose outputs they are.
+        block_digests: digest of the weights of each block.
+        changed: how the image is changed first, for the further views.
+    """
+    used = [block_digests[block] for block in BLOCKS[: BLOCKS.index(last_block(cut)) + 1]]
+    device = "gpu" if keras.distribution.list_devices("gpu") else "cpu"
+    parts = {
+        "preprocessing": "BGR minus the mean of ImageNet",
+        "backbone": backbone,
+        "image_size": image_size,
+        "blocks": hashlib.sha256(json.dumps(used).encode()).hexdigest(),
+        "cut": cut,
+        "precision": precision,
+        "versions": [tf.__version__, keras.__version__, keras.backend.backend(), device],
+        **(changed or {}),
+    }
+    return Kind("features", parts, shape_of(cut, image_size, width), stored_as)
+
+
 def passes(prefix: Prefix, cuts: Sequence[str], digests: Sequence[str], viewed: np.ndarray) -> list[Pass]:
     """The passes that give the features of all images at some cuts, and those of the further views.
 
@@ -93,27 +126,21 @@ def passes(prefix: Prefix, cuts: Sequence[str], digests: Sequence[str], viewed: 
     if not cuts:
         return []
     digests = [digest or UNREADABLE for digest in digests]
-    device = "gpu" if keras.distribution.list_devices("gpu") else "cpu"
-    blocks = prefix.pretrained.block_digests
 
     def kinds(changed: Mapping[str, object]) -> dict[str, Kind]:
-        found = {}
-        for cut in cuts:
-            used = [blocks[block] for block in BLOCKS[: BLOCKS.index(last_block(cut)) + 1]]
-            parts = {
-                "preprocessing": "BGR minus the mean of ImageNet",
-                "backbone": prefix.pretrained.name,
-                "image_size": prefix.image_size,
-                "blocks": hashlib.sha256(json.dumps(used).encode()).hexdigest(),
-                "cut": cut,
-                "precision": prefix.precision,
-                "versions": [tf.__version__, keras.__version__, keras.backend.backend(), device],
-                **changed,
-            }
-            found[cut] = Kind(
-                "features", parts, shape_of(cut, prefix.image_size, prefix.pretrained.width), prefix.stored_as
+        return {
+            cut: kind_of(
+                cut,
+                backbone=prefix.pretrained.name,
+                block_digests=prefix.pretrained.block_digests,
+                image_size=prefix.image_size,
+                width=prefix.pretrained.width,
+                precision=prefix.precision,
+                stored_as=prefix.stored_as,
+                changed=changed,
             )
-        return found
+            for cut in cuts
+        }
 
     planned = [Pass(0, np.arange(len(digests)), digests, kinds({}))]
     if prefix.augment is None:

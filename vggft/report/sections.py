@@ -120,7 +120,7 @@ def class_counts(totals: Mapping[str, int]) -> list[list[tuple[str, int, float]]
 
 def network_table(artifact: Artifact) -> list[dict[str, Any]]:
     """Return one row for each block, and for each layer of the head that has parameters."""
-    layers = artifact.keras_model.layers
+    layers = artifact.network.model.layers
 
     def row(name: str, kind: str, inside: Sequence[Any], state: str) -> dict[str, Any]:
         output = "×".join(map(str, inside[-1].output.shape[1:]))  # noqa: RUF001

@@ -1,13 +1,15 @@
-"""Keras callbacks: early stopping with history and resume points, and a progress bar."""
+"""Keras callbacks: early stopping with history and resume points, and a progress bar; curves for TensorBoard."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from ..run import RunDirectory
 from .batches import Batches
@@ -90,6 +92,16 @@ class BestEpoch(keras.callbacks.EarlyStopping):
         arrays = [np.asarray(variable) for variable in self.variables]
         self.run.save_point(self.phase, [*arrays, *self.best_weights], note | {"history": self.rows, "done": done})
         self.saved = time.monotonic()
+
+
+def write_curves(path: Path, history: Iterable[Mapping[str, Any]]) -> None:
+    """Write the curves of a phase for TensorBoard, as Keras's callback does during `fit`."""
+    for folder, prefix in (("train", ""), ("validation", "val_")):
+        with tf.summary.create_file_writer(str(path / folder)).as_default():
+            for row in history:
+                for name in ("loss", "accuracy"):
+                    if prefix + name in row:
+                        tf.summary.scalar(f"epoch_{name}", row[prefix + name], step=row["epoch"] - 1)
 
 
 class Bar(keras.callbacks.Callback):

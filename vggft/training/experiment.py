@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import keras
@@ -17,9 +17,10 @@ from ..data.pool import Pool, prepare
 from ..data.views import changer, keys_of
 from ..errors import ConfigError
 from ..features.extract import Pass, Prefix, frozen_features, passes
+from ..network.assembly import Network
 from ..network.blocks import BLOCKS, MIN_IMAGE_SIZE, frozen_blocks
 from ..network.description import Description, build
-from ..network.freezing import assign_weights, set_frozen
+from ..network.freezing import set_frozen
 from ..network.precision import check_precision, choose, measure, policy
 from ..network.weights import Pretrained, load_pretrained
 from ..progress import Narrator
@@ -170,6 +171,7 @@ class Experiment:
             multi_label=self.pool.multi_label,
             backbone=self.pretrained.name,
             frozen=setting.frozen,
+            features=(self.precision, self.prefix.stored_as),
         )
 
     def network(self, setting: Setting, seed: int) -> keras.Model:
@@ -179,12 +181,17 @@ class Experiment:
         set_frozen(model, setting.frozen)
         return model
 
-    def classifier(self, setting: Setting, weights: Mapping[str, np.ndarray]) -> keras.Model:
-        """Build the network to evaluate and save, in float32: pretrained blocks and learned weights."""
-        model = build(self.describe(setting))
-        self.pretrained.assign(model)
-        assign_weights(model, weights)
-        return model
+    def assemble(self, setting: Setting, weights: Mapping[str, np.ndarray]) -> Network:
+        """Return the network to evaluate and save, in float32: pretrained blocks and learned weights."""
+        return Network(self.describe(setting), self.pretrained, weights)
+
+    def exact_features(self, cut: str, rows: np.ndarray) -> np.ndarray:
+        """Return float32 features of a few images, to compare those in the precision in use with."""
+        prefix, pool = replace(self.prefix, precision="float32", stored_as="float32", augment=None), self.pool
+        planned = passes(prefix, [cut], [pool.digests[row] for row in rows], np.arange(0))
+        pixels = np.asarray(pool.pixels[rows])
+        features = frozen_features(prefix, planned, pixels, cache=self.cache, narrator=Narrator(0))
+        return np.asarray(features[cut][0])
 
     @property
     def config(self) -> dict[str, Any]:

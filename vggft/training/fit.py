@@ -14,7 +14,7 @@ from ..network.head import STANDARDIZE, head_model, standardize
 from ..progress import Narrator
 from ..run import RunDirectory
 from .batches import Batches, Examples, class_weights, pooled_features
-from .callbacks import Bar, BestEpoch
+from .callbacks import Bar, BestEpoch, write_curves
 from .experiment import Experiment, FeatureBank
 from .objective import Objective
 from .optimizer import make_optimizer
@@ -52,7 +52,9 @@ def train(
     phases, pooling = experiment.phases(setting), setting.head.pooling
     cuts = [phase.cut(pooling) for phase in phases]
     seed, pool, history = fold.seed, experiment.pool, list[dict[str, Any]]()
-    direct = None if tensorboard else _train_directly(experiment, bank, setting, fold, cuts[0], narrator)
+    direct = _train_directly(experiment, bank, setting, fold, cuts[0], narrator)
+    if direct is not None and tensorboard and run.path is not None:
+        write_curves(run.path / "tensorboard" / phases[0].name, direct.history)
     if direct is not None and setting.frozen == BLOCKS:
         return direct
     if setting.frozen == BLOCKS and cuts[0] is not None:  # the head alone, on vectors
@@ -89,7 +91,7 @@ def train(
     weights, probabilities = learned_weights(model, setting.frozen), None
     if predict and fold.validation is not None:
         if setting.frozen != BLOCKS and experiment.precision != "float32":
-            model = experiment.classifier(setting, weights)
+            model = experiment.assemble(setting, weights).model
         probabilities = forward(between(model, layers[-1], "predictions"), bank.inputs(cuts[-1]), rows=fold.validation)
     return Fitted(weights, history, probabilities)
 

@@ -151,8 +151,10 @@ def train_population(
         label_smoothing=[member.training.label_smoothing for member in members],
     )
 
+    factor = tf.math.rsqrt(scale[1] + np.float32(EPSILON))  # as Keras's layer computes, to the last bit
+
     def scaled(features: np.ndarray) -> np.ndarray:
-        return np.asarray((features - scale[0]) / np.sqrt(scale[1] + EPSILON), "float32")
+        return np.asarray(features.astype("float32") * factor - scale[0] * factor)
 
     views = [train.inputs[train.rows], *(view[train.in_views] for view in train.views)]
     inputs, targets = tf.constant(np.stack([scaled(view) for view in views])), tf.constant(train.targets[train.rows])

@@ -80,8 +80,9 @@ class Program:
         self.shapes = [size for before, after in widths for size in ((before, after), (1, after))]
         # Kernels and biases of all layers side by side, since Keras's optimizer takes its time for each variable.
         self.weights = keras.Variable(np.zeros((members, sum(map(math.prod, self.shapes))), "float32"))
-        self.peaks, self.l2, self.smoothing, self.dropout = (
-            keras.Variable(np.zeros((members, 1, 1), "float32"), trainable=False) for _ in range(4)
+        self.lead = () if members == 1 else (members,)
+        self.peaks, self.l2, self.smoothing, self.dropout, self.dropout_scale = (
+            keras.Variable(np.zeros((members, 1, 1), "float32"), trainable=False) for _ in range(5)
         )
         self.objective = Objective(shape.multi_label, self.smoothing)
         self.optimizer = keras.optimizers.Adam(Rates(self.peaks, shape.schedule, shape.steps * shape.epochs))
@@ -115,6 +116,7 @@ class Program:
         self.smoothing.assign(column(label_smoothing))
         self.l2.assign(column(l2))
         self.dropout.assign(column(dropout))
+        self.dropout_scale.assign(column([1 / (1 - rate) for rate in dropout]))
         self.seed = seed
         flat = np.concatenate([each.reshape(-1) for each in weights])
         self.weights.assign(np.broadcast_to(flat, self.weights.shape))
@@ -123,8 +125,8 @@ class Program:
 
     def weights_of(self, place: int) -> list[np.ndarray]:
         """Return kernel and bias of each layer of one member."""
-        parts = self._parts(self.weights.value[place : place + 1])
-        return [np.asarray(part[0]) for part in parts]
+        sizes, flat = np.cumsum([math.prod(shape) for shape in self.shapes])[:-1], np.asarray(self.weights.value[place])
+        return [part.reshape(shape) for part, shape in zip(np.split(flat, sizes), self.shapes, strict=True)]
 
     def epoch(
         self, rows: np.ndarray, views: np.ndarray, weights: np.ndarray, inputs: Any, targets: Any
@@ -165,9 +167,13 @@ class Program:
         return probabilities, losses.mean(axis=1) + penalties, right.mean(axis=1)
 
     def _parts(self, weights: Any) -> list[Any]:
-        """Split (T, ...) weights into kernel and bias of each layer: (T, before, after) and (T, 1, after)."""
-        parts = tf.split(weights, [math.prod(shape) for shape in self.shapes], axis=1)
-        return [tf.reshape(part, (-1, *shape)) for part, shape in zip(parts, self.shapes, strict=True)]
+        """Split (T, ...) weights into kernel and bias of each layer: (T, before, after) and (T, 1, after).
+
+        A single member has no axis for members, so that TensorFlow multiplies its matrices as in Keras's layers: its
+        weights are those of Keras's `fit` but for the last bit.
+        """
+        parts, lead = tf.split(weights, [math.prod(shape) for shape in self.shapes], axis=1), self.lead
+        return [tf.reshape(part, (*lead, *shape)) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def _logits(self, x: Any, parts: Sequence[Any], draws: Sequence[Any] = ()) -> Any:
         """Map (B, C) features to (T, B, num_classes) logits; units are dropped where a draw is below the rate."""
@@ -176,15 +182,18 @@ class Program:
             if n < len(self.shape.units):
                 x = self.activation(x)
             if n < len(draws):
-                x = tf.where(draws[n] >= self.dropout.value, x / (1.0 - self.dropout.value), 0.0)
-        return x
+                rate, scale = (
+                    tf.reshape(each.value, (*self.lead, 1, 1)) for each in (self.dropout, self.dropout_scale)
+                )
+                x = tf.where(draws[n] >= rate, x * scale, 0.0)
+        return tf.reshape(x, (self.shape.members, -1, self.shape.classes))
 
     def _losses_and_right(self, targets: Any, logits: Any) -> tuple[Any, Any]:
         return self.objective.losses(targets, logits), self.objective.right(targets, logits)
 
     def _penalties(self, parts: Sequence[Any]) -> Any:
         """Return the (T,) L2 penalty of each member."""
-        squares = [tf.reduce_sum(tf.square(kernel), axis=(1, 2)) for kernel in parts[::2]]
+        squares = [tf.reduce_sum(tf.square(kernel), axis=(-2, -1)) for kernel in parts[::2]]
         return self.l2.value[:, 0, 0] * tf.add_n(squares)
 
     def _learn(self, where: Any, weights: Any, inputs: Any, targets: Any, draws: Sequence[Any]) -> tuple[Any, Any]:

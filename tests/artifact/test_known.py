@@ -1,0 +1,102 @@
+"""What was just trained is predicted, evaluated and explained from its frozen features, without a pass."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vggft
+from vggft.artifact import judge
+
+QUICK = vggft.Training(epochs=3, fine_tune_epochs=1, batch_size=16)
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VGGFT_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def finetune(stripes: tuple, weights: Path, **arguments: Any) -> vggft.Classifier:
+    settings: dict[str, Any] = {"backbone": weights, "image_size": 32, "training": QUICK, "verbose": 0}
+    return vggft.finetune(stripes, 3, **(settings | {"precision": "float32"} | arguments))
+
+
+def test_known_images_need_no_network(stripes: tuple, tiny_weights: Path, own_cache: Path, tmp_path: Path) -> None:
+    images = stripes[0]
+    classifier = finetune(stripes, tiny_weights)
+    known = classifier.predict(images)
+    with pytest.warns(UserWarning, match="trained or chosen on"):
+        evaluation = classifier.evaluate(stripes)
+    assert not classifier.network.is_built
+    np.testing.assert_array_equal(evaluation.probabilities, known)
+
+    some = np.concatenate([images[:3], 255 - images[:2], images[5:6]])  # two of them were never seen
+    mixed = classifier.predict(some)
+    assert classifier.network.is_built
+    classifier.save(tmp_path / "some.keras")
+    shutil.rmtree(own_cache)
+    from_pixels = vggft.load(tmp_path / "some.keras").predict(some)
+    np.testing.assert_allclose(mixed, from_pixels, atol=1e-5)
+    np.testing.assert_allclose(known[[0, 1, 2, 5]], from_pixels[[0, 1, 2, 5]], atol=1e-5)
+    np.testing.assert_allclose(classifier.predict(images), known, atol=1e-5)  # nothing is in the cache any more
+
+
+def test_a_loaded_classifier_uses_them_too(stripes: tuple, tiny_weights: Path, own_cache: Path, tmp_path: Path) -> None:
+    """Features are kept in 16 bits by default, so the answers show where they come from."""
+    classifier = finetune(stripes, tiny_weights, precision="auto")
+    classifier.save(tmp_path / "some.keras")
+    known = vggft.load(tmp_path / "some.keras").predict(stripes[0])
+    np.testing.assert_array_equal(known, classifier.predict(stripes[0]))
+    shutil.rmtree(own_cache)
+    from_pixels = vggft.load(tmp_path / "some.keras").predict(stripes[0])
+    assert 0 < np.abs(known - from_pixels).max() < 0.05
+
+
+def test_features_that_are_not_exact_enough_do_not_answer(
+    stripes: tuple, tiny_weights: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judge, "INDISTINGUISHABLE", 0.0)
+    classifier = finetune(stripes, tiny_weights, precision="bfloat16")
+    known = classifier.predict(stripes[0][:6])
+    shutil.rmtree(own_cache)
+    np.testing.assert_array_equal(known, classifier.predict(stripes[0][:6]))
+
+
+def test_a_network_that_was_trained_further_is_asked_itself(
+    stripes: tuple, tiny_weights: Path, own_cache: Path
+) -> None:
+    classifier = finetune(stripes, tiny_weights)
+    before = classifier.predict(stripes[0][:6])
+    layer = classifier.keras_model.get_layer("block1_conv1")
+    np.testing.assert_array_equal(classifier.predict(stripes[0][:6]), before)  # handed out, but not changed
+    layer.set_weights([2 * weights for weights in layer.get_weights()])
+    after = classifier.predict(stripes[0][:6])
+    model = classifier.keras_model
+    np.testing.assert_allclose(after, model.predict(stripes[0][:6].astype("float32"), verbose=0), atol=1e-5)
+    assert np.abs(after - before).max() > 1e-3
+
+
+def test_calibration_holds_for_known_images(stripes: tuple, tiny_weights: Path, own_cache: Path) -> None:
+    classifier = finetune(stripes, tiny_weights)
+    before = classifier.predict(stripes[0][:6])
+    temperature = classifier.calibrate(stripes).temperature
+    again = before ** (1 / temperature)
+    np.testing.assert_allclose(classifier.predict(stripes[0][:6]), again / again.sum(1, keepdims=True), atol=1e-5)
+    assert not classifier.network.is_built
+
+
+def test_explanations_start_from_stored_maps(stripes: tuple, tiny_weights: Path, own_cache: Path) -> None:
+    classifier = finetune(stripes, tiny_weights, freeze="block4")
+    for block in ("block5", "block2"):
+        kept = classifier.explain(list(stripes[0][:3]), block=block)
+        aside = own_cache.rename(own_cache.with_name("aside"))
+        fresh = classifier.explain(list(stripes[0][:3]), block=block)
+        aside.rename(own_cache)
+        for a, b in zip(kept, fresh, strict=True):
+            np.testing.assert_allclose(a.heatmap, b.heatmap, atol=1e-4)
+            assert a.probability == pytest.approx(b.probability, abs=1e-5)
