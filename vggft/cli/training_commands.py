@@ -24,9 +24,11 @@ class FinetuneOptions(Options):
 
     Args:
         tensorboard: Write curves for TensorBoard into the run directory.
+        start: Classifier to train further, its file or run directory: with more images, corrected labels, new classes.
     """
 
     tensorboard: bool = False
+    start: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -134,7 +134,7 @@ def prepare(
     absent = ~targets[rows["train"]].any(axis=0)
     if missing := [whole.class_names[c] for c in np.flatnonzero(absent)]:
         raise DataError(f"No usable training images are left of the classes {', '.join(missing)}.")
-    return Pool(
+    pool = Pool(
         pixels=pixels,
         targets=targets,
         rows=rows,
@@ -143,10 +143,11 @@ def prepare(
         class_names=whole.class_names,
         multi_label=whole.multi_label,
         audit=make_audit(parts, found),
-        notes=(*whole.notes, *_about(known, rows, found.digests, targets, whole.class_names)),
+        notes=whole.notes,
         left_out=tuple(left_out),
         metadata=whole.metadata,
     )
+    return replace(pool, notes=(*pool.notes, *_about(known, pool)))
 
 
 def _open_parts(
@@ -218,7 +219,7 @@ def _split(
 def _keep_known_apart(
     rows: dict[str, np.ndarray], digests: tuple[str, ...], names: tuple[str, ...], known: Mapping[str, str]
 ) -> list[str]:
-    """Leave out of validation and test what an earlier classifier has learned from, and out of test what it was chosen on.
+    """Leave out of a split what an earlier classifier knows from an earlier split, as it would not be judged honestly.
 
     Changes `rows`; returns a sentence for each image that is left out.
     """
@@ -233,29 +234,19 @@ def _keep_known_apart(
     return left_out
 
 
-def _about(
-    known: Known,
-    rows: Mapping[str, np.ndarray],
-    digests: tuple[str, ...],
-    targets: np.ndarray,
-    class_names: tuple[str, ...],
-) -> list[str]:
-    """Say what is new to an earlier classifier, and which classes it leaves without validation images."""
+def _about(known: Known, pool: Pool) -> tuple[str, ...]:
+    """Say what is new to an earlier classifier, and what cannot be judged."""
     if not known.class_names:
-        return []
-    new = {
-        split: count
-        for split, chosen in rows.items()
-        if (count := sum(digests[row] not in known.splits for row in chosen))
-    }
-    counts = ", ".join(f"{count} in {split}" for split, count in new.items()) or "none"
-    told = [f"images that are new to the classifier in start: {counts}; all others keep their splits"]
-    if added := class_names[len(known.class_names) :]:
+        return ()
+    new = {split: sum(pool.digests[row] not in known.splits for row in rows) for split, rows in pool.rows.items()}
+    counts = ", ".join(f"{count} {split}" for split, count in new.items())
+    told = [f"images that are new to the classifier in start: {counts}"]
+    if added := pool.class_names[len(known.class_names) :]:
         told.append(f"classes that are new to it: {some(added)}")
-    for split, chosen in rows.items():
-        if absent := [class_names[c] for c in np.flatnonzero(~targets[chosen].any(axis=0))]:
-            told.append(f"{split} has no images of {some(absent)}: those that there are were training images before")
-    return told
+    for split, rows in pool.rows.items():
+        if absent := [pool.class_names[c] for c in np.flatnonzero(~pool.targets[rows].any(axis=0))]:
+            told.append(f"{split} has no images of {some(absent)}")
+    return tuple(told)
 
 
 def _keep_copies_apart(rows: dict[str, np.ndarray], digests: tuple[str, ...], names: tuple[str, ...]) -> list[str]:

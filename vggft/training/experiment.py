@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from ..cache import Cache
-from ..config import Augment, Head, Training
+from ..config import Augment, Head, Training, named
 from ..data.pool import Pool, prepare
 from ..data.views import changer, keys_of
 from ..errors import ConfigError
@@ -21,6 +21,7 @@ from ..network.blocks import BLOCKS, MIN_IMAGE_SIZE, frozen_blocks
 from ..network.description import Description, build
 from ..network.freezing import assign_weights, set_frozen
 from ..network.precision import check_precision, choose, measure, policy
+from ..network.start import Start
 from ..network.weights import Pretrained, load_pretrained
 from ..progress import Narrator
 from ..rows import Rows
@@ -32,7 +33,7 @@ Augmentation: TypeAlias = "Augment | Callable[[np.ndarray], np.ndarray] | None"
 
 @dataclass(frozen=True)
 class Request:
-    """The arguments that `finetune` and `search` share, as they were given; `finetune` documents them."""
+    """The arguments that `finetune` and `search` share, as given, but `start` is read; `finetune` documents them."""
 
     dataset: Any
     num_classes: int
@@ -52,15 +53,18 @@ class Request:
     resume: bool = False
     seed: int = 0
     verbose: int = 1
+    start: Start | None = None
 
     def setting(self) -> Setting:
         """Return what is trained, with defaults for everything that was left out."""
-        return Setting(frozen_blocks(self.freeze), self.head or Head(), self.training or Training())
+        head = self.head or (Head() if self.start is None else self.start.description.head)
+        return Setting(frozen_blocks(self.freeze), head, self.training or Training())
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments that `config.json` does not hold, for `environment.json`."""
         names = ("dataset", "validation", "test", "backbone", "on_bad_image")
-        return {name: named(getattr(self, name)) for name in names}
+        found = {name: named(getattr(self, name)) for name in names}
+        return found if self.start is None else found | {"start": self.start.name}
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,7 @@ class Experiment:
         why: the reason for the precision, in words.
         seconds: time per image through the first blocks, for each precision that was measured.
         cache: where frozen features are kept.
+        start: the classifier that training starts from, if any.
     """
 
     pool: Pool
@@ -120,6 +125,7 @@ class Experiment:
     why: str
     seconds: dict[str, float]
     cache: Cache
+    start: Start | None = None
 
     @property
     def pretrained(self) -> Pretrained:
@@ -138,7 +144,12 @@ class Experiment:
 
     def phases(self, setting: Setting) -> tuple[Phase, ...]:
         """Return the phases in which a setting is trained."""
-        return phases_of(setting, from_pixels=self.transform is not None)
+        keep_start = self.start is not None and self.start.competes(setting.head, self.pool.class_names)
+        return phases_of(setting, from_pixels=self.transform is not None, keep_start=keep_start)
+
+    def head_weights(self, head: Head) -> dict[str, np.ndarray] | None:
+        """Return the weights that a head begins with, by layer and number; None if it begins afresh."""
+        return None if self.start is None else self.start.weights(head, len(self.pool.class_names))
 
     def cuts(self, settings: Iterable[Setting]) -> list[str]:
         """Return the cuts that trainings of these settings start from, nearest to the input first."""
@@ -156,7 +167,8 @@ class Experiment:
         return FeatureBank(pool.pixels, pool.targets, features, viewed, self.transform)
 
     def describe(self, setting: Setting) -> Description:
-        """Describe the classifier that a setting gives."""
+        """Describe the classifier that a setting gives. A block that was ever trained is not frozen in it."""
+        held = BLOCKS if self.start is None else self.start.description.frozen
         return Description(
             class_names=self.pool.class_names,
             image_size=self.image_size,
@@ -165,7 +177,7 @@ class Experiment:
             head=setting.head,
             multi_label=self.pool.multi_label,
             backbone=self.pretrained.name,
-            frozen=setting.frozen,
+            frozen=tuple(block for block in setting.frozen if block in held),
         )
 
     def network(self, setting: Setting, seed: int) -> keras.Model:
@@ -196,6 +208,7 @@ class Experiment:
             "splits": {split: len(rows) for split, rows in self.pool.rows.items()},
             "data_fingerprint": self.pool.fingerprint,
             "seed": self.seed,
+            **({} if self.start is None else {"start": self.start.digest}),
         }
 
 
@@ -216,7 +229,11 @@ def make_experiment(
     for setting in settings:
         check_kinds(setting.head, setting.training, augment)
     check_precision(precision)
-    pretrained = load_pretrained(request.backbone)
+    if (start := request.start) is None:
+        pretrained, known = load_pretrained(request.backbone), None
+    else:
+        start.check(None if request.backbone == Request.backbone else request.backbone, request.image_size)
+        pretrained, known = start.pretrained, start.known
     asked = request.image_size
     image_size = pretrained.image_size if asked is None else _whole("image_size", asked, MIN_IMAGE_SIZE)
     cache = Cache()
@@ -228,6 +245,7 @@ def make_experiment(
         image_size=image_size,
         seed=seed,
         on_bad_image=request.on_bad_image,
+        known=known,
         cache=cache,
         narrator=narrator,
     )
@@ -250,7 +268,7 @@ def make_experiment(
             precision, stored_as, why = earlier["precision"], earlier.get("stored_as", stored_as), "as the run began"
     views = augment if isinstance(augment, Augment) and transform is None else None
     prefix = Prefix(pretrained, image_size, precision, stored_as, views, seed)
-    return Experiment(pool, prefix, augment, transform, seed, why, seconds, cache)
+    return Experiment(pool, prefix, augment, transform, seed, why, seconds, cache, start)
 
 
 def _whole(name: str, value: Any, low: int) -> int:
@@ -276,12 +294,3 @@ def check_kinds(head: Any, training: Any, augment: Any) -> None:
         keras.activations.get(head.activation)
     except ValueError:
         raise ConfigError(f"Head.activation must be the name of a Keras activation; got {head.activation!r}.") from None
-
-
-def named(value: Any) -> Any:
-    """Convert an argument for JSON: itself if it is simple, else its name or the name of its type."""
-    if isinstance(value, Augment):
-        return value.to_dict()
-    if value is None or isinstance(value, (bool, int, float, str, os.PathLike)):
-        return os.fspath(value) if isinstance(value, os.PathLike) else value
-    return getattr(value, "__qualname__", type(value).__name__)

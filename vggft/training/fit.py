@@ -12,7 +12,7 @@ import numpy as np
 from ..config import Training
 from ..network.blocks import BLOCKS
 from ..network.forward import between, forward, without_retracing_warnings
-from ..network.freezing import block_digests, check_movement, learned_weights
+from ..network.freezing import assign_weights, block_digests, check_movement, learned_weights
 from ..network.head import STANDARDIZE, head_model, standardize
 from ..progress import Narrator
 from ..run import RunDirectory
@@ -92,7 +92,10 @@ def train(
     names = [layer.name for layer in model.layers]
     pooled = names[names.index(STANDARDIZE) - 1]
     rest = None if layers[0] == pooled else between(model, layers[0], pooled)
-    standardize(model, pooled_features(bank.examples(cuts[0], fold.train), rest))
+    if (begun := experiment.head_weights(setting.head)) is not None:
+        assign_weights(model, begun)  # with its scale of the features, without which it would compute something else
+    else:
+        standardize(model, pooled_features(bank.examples(cuts[0], fold.train), rest))
     history: list[dict[str, Any]] = []
     for phase, layer, cut in zip(phases, layers, cuts, strict=True):
         history += fit_phase(
