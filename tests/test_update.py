@@ -45,9 +45,8 @@ def run_dir(stripes: tuple, tiny_weights: Path, cache: Path, tmp_path_factory: p
     data = stripes[0][:FIRST], stripes[1][:FIRST]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VGGFT_CACHE_DIR", str(cache))
-        vggft.finetune(
-            data, 3, backbone=tiny_weights, image_size=32, training=training, test=0.25, run_dir=path, verbose=0
-        )
+        settings: dict[str, Any] = {"head": vggft.Head(units=(32,)), "training": training, "test": 0.25, "verbose": 0}
+        vggft.finetune(data, 3, backbone=tiny_weights, image_size=32, run_dir=path, **settings)
     return path
 
 
@@ -231,7 +230,7 @@ def test_a_head_with_other_layers_begins_afresh_and_one_with_other_dropout_does_
     other = update(first, stripes, head=vggft.Head(units=(8,)), verbose=1)
     assert "the head starts afresh" in capfd.readouterr().err
     assert other.description.head.units == (8,) and first.seen.items() <= other.seen.items()
-    dropped = update(first, stripes, head=vggft.Head(dropout=0.1), training=STILL)
+    dropped = update(first, stripes, head=vggft.Head(units=(32,), dropout=0.1), training=STILL)
     np.testing.assert_array_equal(logits(dropped, stripes[0]), logits(first, stripes[0]))
 
 
@@ -330,6 +329,7 @@ def test_on_the_command_line_with_a_record_of_where_it_started(
     assert len(second.record.config["start"]) == 64 and f"start={str(run_dir)!r}" in second.record.call
     assert (run_dir / "classifier.keras").read_bytes() == before
     assert counts(second) == {"train": 72, "validation": 18, "test": 30}
+    assert second.description.head.units == (32,)
     result = CliRunner().invoke(app, [*words, "--dry-run", "--json"], catch_exceptions=False)
     assert json.loads(result.stdout)["views"] == 0
 

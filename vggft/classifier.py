@@ -1,4 +1,4 @@
-"""The public classifier: an `Artifact` with methods to adjust, explain, report and export it."""
+"""The public classifier: an `Artifact` with methods to adjust, update, explain, report and export it."""
 
 from __future__ import annotations
 
