@@ -8,17 +8,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .classifier import Classifier, load
+from .classifier import Classifier
 from .config import Augment, Head, Training
 from .costs import Estimate, estimate_run
-from .errors import ConfigError
-from .network.blocks import BLOCKS
+from .finetuning import about, fine_tune, open_start
 from .pipeline import introduce, open_run
 from .run import RunDirectory
-from .training.experiment import Experiment, Request
-from .training.fit import train
-from .training.phases import Setting
-from .training.resampling import Fold
+from .training.experiment import Request
 
 NOT_ESTIMATED = ("run_dir", "resume", "calibrate", "tune_thresholds", "tensorboard")
 
@@ -44,6 +40,7 @@ def finetune(
     resume: bool = False,
     seed: int = 0,
     verbose: int = 1,
+    start: Classifier | str | os.PathLike[str] | None = None,
 ) -> Classifier:
     """Fine-tune VGG16 on your images.
 
@@ -79,12 +76,18 @@ def finetune(
         resume: continue the run in `run_dir`, or return its classifier if it is finished.
         seed: seed of splits, initial weights, order and dropout.
         verbose: 0 prints nothing.
+        start: a classifier to train further, its file or its run directory; see `Classifier.update`. `dataset` holds
+            all images that there are now, and `num_classes` counts old and new classes. Blocks, image size, and the
+            head if it is left out are those of `start`; another backbone or image size raises. Images that it knows
+            stay in their splits, and `test=None` is its share of test images. Where the data is already split, images
+            that it knows from an earlier split are left out of validation and test.
 
     Returns:
         A `Classifier`; its `evaluation` is on the test images if there is a test split, else on the validation images.
 
     Raises:
         DataError, ConfigError, WeightsError, CacheError, RunError: before any training; the message says what to do.
+        ClassifierFileError: `start` is not a file of vggft, or is damaged.
         FreezeError: a frozen block changed during training, or an unfrozen block did not.
 
     >>> import numpy as np, vggft
@@ -114,25 +117,9 @@ def finetune(
         resume=resume,
         seed=seed,
         verbose=verbose,
+        start=open_start(start),
     )
-    directory, setting = RunDirectory.open(run_dir, resume), request.setting()
-    if tensorboard and directory.path is None:
-        raise ConfigError("tensorboard=True writes into the run directory: pass one as run_dir.")
-    run = open_run(request, [setting], directory)
-    setting, experiment = run.resolve(setting), run.experiment
-    planned = run.passes([setting])
-    run.start({"frozen": list(setting.frozen), "head": setting.head.to_dict(), "training": setting.training.to_dict()})
-    if directory.finished and directory.classifier_path is not None:
-        run.narrator.say(f"The run in {directory.path} is finished; its classifier is {directory.classifier_path}.")
-        directory.drop_points()
-        return load(directory.classifier_path)
-    run.introduce(*_about(experiment, setting), estimate_run(experiment, setting, planned))
-    bank = experiment.bank(planned, run.narrator)
-    fold = Fold(experiment.pool.rows["train"], experiment.pool.rows["validation"], experiment.seed)
-    fitted = train(experiment, bank, setting, fold, run=directory, narrator=run.narrator, tensorboard=tensorboard)
-    classifier = run.finish(bank, setting, fitted)
-    run.save(classifier)
-    return classifier
+    return fine_tune(request, Classifier, tensorboard=tensorboard)
 
 
 def estimate(dataset: Any, num_classes: int, *, verbose: int = 1, **arguments: Any) -> Estimate:
@@ -154,23 +141,10 @@ def estimate(dataset: Any, num_classes: int, *, verbose: int = 1, **arguments: A
     {'train': 32, 'validation': 8}
     """
     asked = {name: value for name, value in arguments.items() if name not in NOT_ESTIMATED}
-    request = Request(dataset, num_classes, verbose=verbose, **asked)
+    start = open_start(asked.pop("start", None))
+    request = Request(dataset, num_classes, verbose=verbose, start=start, **asked)
     run = open_run(request, [request.setting()], RunDirectory(None))
     setting, experiment = run.resolve(request.setting()), run.experiment
     cost = estimate_run(experiment, setting, run.passes([setting]))
-    introduce(experiment, *_about(experiment, setting), cost, run.narrator)
+    introduce(experiment, *about(experiment, setting), cost, run.narrator)
     return cost
-
-
-def _about(experiment: Experiment, setting: Setting) -> tuple[str, list[str]]:
-    """Describe what will be trained; also return notes for the user."""
-    learning = [block for block in BLOCKS if block not in setting.frozen]
-    training, notes = setting.training, []
-    about = f"{', '.join([*learning, 'the head'])} will be trained for at most {training.epochs} epochs"
-    if learning:
-        about += f" of the head and {training.fine_tune_epochs} with blocks"
-    if experiment.transform is not None and setting.frozen:
-        notes.append("every epoch has new views, so the frozen blocks are computed again in each of them")
-    if experiment.transform is not None and learning:
-        notes.append("the first phase, which trains only the head, does not augment the images")
-    return f"{about}, batches of {training.batch_size}", notes

@@ -1,4 +1,4 @@
-"""The public classifier: an `Artifact` with methods to adjust, explain, report and export it."""
+"""The public classifier: an `Artifact` with methods to adjust, update, explain, report and export it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ class Classifier(Artifact):
         description: class names, image size and architecture.
         evaluation: results on images that the network was not fitted on.
         history: one row per epoch.
-        seen: digests of the images that it was trained or selected on, so that `evaluate` can recognise them.
+        seen: digest of every image of its run -> `"train"`, `"validation"` or `"test"`, so that `evaluate` recognises
+            what it was trained or selected on, and `update` keeps images in their splits. A file of an earlier version
+            does not tell train and validation images apart: all of them are `"train"`, and test images are not listed.
         record: how it was made, or the run directory that holds this information.
     """
 
@@ -68,6 +70,41 @@ class Classifier(Artifact):
         from .artifact.adjust import tune_thresholds
 
         return tune_thresholds(self, dataset, split, verbose)
+
+    def update(self, dataset: Any, num_classes: int | None = None, **arguments: Any) -> Classifier:
+        """Train this classifier further, with more images, corrected labels or new classes; it is itself unchanged.
+
+        The head continues from its weights where classes agree. Old classes keep their columns, new ones come after
+        them, sorted by name. The blocks are those of this classifier, so features of known images are not computed
+        again if the run has the same precision and augmentation. If no class is new, the old head competes: it is kept
+        unless an epoch is better on the validation images.
+
+        An image stays in its split, also over several updates: what was once trained on never becomes a validation or
+        test image. Only new images are split, so that the whole comes as near to the fractions as they allow.
+
+        Args:
+            dataset: all images that there are now, old and new, of any kind that `vggft.finetune` takes. An image whose
+                label has changed has its new label.
+            num_classes: number of old and new classes, checked against the data; None for as many as now.
+            arguments: any argument of `vggft.finetune` but `start`, with the same defaults: `freeze="all"` trains only
+                the head; `validation`, `test`, `training`, `augment`, `precision`, `calibrate`, `run_dir` and `seed`
+                are not taken from this classifier's own run. `head` is its head by default; one with other layers
+                begins afresh. Thresholds and temperature are fitted again only if asked for.
+
+        Returns:
+            A new classifier.
+
+        Raises:
+            DataError, ConfigError, CacheError, RunError, FreezeError: as `vggft.finetune`; also if a class of this
+                classifier has no images.
+        """
+        from .finetuning import fine_tune, open_start
+        from .training.experiment import Request
+
+        tensorboard = arguments.pop("tensorboard", False)
+        count = len(self.class_names) if num_classes is None else num_classes
+        request = Request(dataset, count, start=open_start(self), **arguments)
+        return fine_tune(request, type(self), tensorboard=tensorboard)
 
     def explain(
         self, pictures: Any, label: str | Sequence[str] | None = None, block: str = "block5"
@@ -145,7 +182,7 @@ class Classifier(Artifact):
 
 
 def load(path: str | os.PathLike[str]) -> Classifier:
-    """Load a classifier that `Classifier.save` wrote.
+    """Load a classifier that `Classifier.save` wrote, from its file or its run directory.
 
     The network is rebuilt from vggft's JSON in the file, and only weights are read: code in a file is never run.
 

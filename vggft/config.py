@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -219,3 +220,12 @@ class Training(Config):
             fine_tune_learning_rate=self.learning_rate if fine_tune is None else fine_tune,
             patience=self.patience or max(5, epochs // 5),
         )
+
+
+def named(value: Any) -> Any:
+    """Convert an argument for JSON: itself if it is simple, else its name or the name of its type."""
+    if isinstance(value, Augment):
+        return value.to_dict()
+    if value is None or isinstance(value, (bool, int, float, str, os.PathLike)):
+        return os.fspath(value) if isinstance(value, os.PathLike) else value
+    return getattr(value, "__qualname__", type(value).__name__)

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from .artifact.artifact import Artifact
 from .artifact.judge import check_adjustments, judge
 from .artifact.record import Record, write_pictures
-from .classifier import Classifier
 from .costs import Estimate
 from .errors import ConfigError
 from .features.extract import Pass
 from .progress import Narrator
 from .run import RunDirectory, environment
-from .training.experiment import Experiment, FeatureBank, Request, make_experiment
+from .training.batches import FeatureBank
+from .training.experiment import Experiment, Request, make_experiment
 from .training.phases import Setting
 from .training.resampling import Fitted
+
+A = TypeVar("A", bound=Artifact)
 
 
 class Run:
@@ -90,12 +93,13 @@ class Run:
         self.directory.write_json("estimate.json", cost.to_dict())
         introduce(self.experiment, about, notes, cost, self.narrator)
 
-    def finish(self, bank: FeatureBank, setting: Setting, fitted: Fitted) -> Classifier:
+    def finish(self, bank: FeatureBank, setting: Setting, fitted: Fitted, kind: type[A]) -> A:
         """Evaluate on every split that was not learned from, and write all results but the classifier itself.
 
         Args:
             setting: the setting of the classifier.
             fitted: what it learned.
+            kind: the class of the classifier.
         """
         experiment, request, directory = self.experiment, self.request, self.directory
         cut = experiment.phases(setting)[-1].cut(setting.head.pooling)
@@ -120,10 +124,15 @@ class Run:
         write_pictures(directory, judged.pictures)
         about = environment(request.arguments())
         record = Record(self.config, about, self.audit, summary, pictures=judged.pictures)
-        seen = experiment.pool.digests_of("train", "validation")
-        return Classifier(network, judged.description, judged.final, fitted.history, seen, record)
+        return kind(network, judged.description, judged.final, fitted.history, self._seen(), record)
 
-    def save(self, classifier: Classifier) -> None:
+    def _seen(self) -> dict[str, str]:
+        """The split of every image, by its digest, also of those that only the classifier of `start` has seen."""
+        splits = {d: "train" if split in self.learned else split for d, split in self.experiment.pool.splits.items()}
+        start = self.experiment.start
+        return splits if start is None else start.known.with_splits(splits)
+
+    def save(self, classifier: Artifact) -> None:
         """Write the classifier, the last file of a run, and delete the resume points."""
         if self.directory.classifier_path is not None:
             classifier.save(self.directory.classifier_path)

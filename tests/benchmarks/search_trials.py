@@ -25,7 +25,7 @@ from sides import Log, clock, photographs
 
 import vggft  # before TensorFlow, so that oneDNN is on for both sides
 from vggft.run import RunDirectory
-from vggft.training.experiment import FeatureBank
+from vggft.training.batches import FeatureBank
 from vggft.training.phases import Setting
 from vggft.training.resampling import Fold
 from vggft.tuning.rounds import Rounds

@@ -14,6 +14,7 @@ from vggft.cache import Cache
 from vggft.data import pool as pools
 from vggft.data import scan
 from vggft.data.pool import Pool
+from vggft.data.splitting import Known
 from vggft.errors import DataError
 from vggft.progress import Narrator
 
@@ -131,3 +132,24 @@ def test_an_image_that_changed_is_decoded_again(tmp_path: Path) -> None:
     after = prepare(data, validation=0.25)
     np.testing.assert_array_equal(before.pixels[row], PIXELS[0])
     np.testing.assert_array_equal(after.pixels[row], 255 - PIXELS[0])
+
+
+def test_known_images_stay_in_their_splits_and_test_keeps_its_share() -> None:
+    first = prepare((PIXELS[:60], MIXED[:60]), test=0.2, validation=0.25)
+    known = Known(first.class_names, False, first.splits)
+    second = prepare((PIXELS, MIXED), validation=0.25, known=known)
+    assert {split: len(rows) for split, rows in second.rows.items()} == {"train": 48, "validation": 16, "test": 16}
+    assert first.splits.items() <= second.splits.items()
+    assert "images that are new to the classifier in start: 12 train, 4 validation, 4 test" in second.notes
+
+
+def test_known_images_are_left_out_where_the_given_splits_contradict() -> None:
+    splits = dict(zip(prepare((PIXELS, MIXED)).digests[:6], ["train"] * 3 + ["validation"] * 3, strict=True))
+    held = {"validation": (PIXELS[:20], MIXED[:20]), "test": (PIXELS[2:5], MIXED[2:5])}
+    with pytest.raises(DataError, match=r"No images are left in test .* classifier in start knows all others"):
+        prepare((PIXELS[20:], MIXED[20:]), **held, known=Known(("0", "1"), False, splits))
+    held["test"] = PIXELS[2:8], MIXED[2:8]
+    pool = prepare((PIXELS[20:], MIXED[20:]), **held, known=Known(("0", "1"), False, splits))
+    assert [len(pool.rows[split]) for split in ("train", "validation", "test")] == [60, 15, 2]
+    told = "images[2] was left out of test: it is a validation image of the classifier in start"
+    assert told in pool.left_out and len(pool.left_out) == 3 + 4 + 2  # and two copies

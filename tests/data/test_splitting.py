@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from vggft.data.splitting import folds_of, split_rows
+from vggft.data.splitting import FREE, HELD, KEPT, Known, folds_of, split_rows
 from vggft.errors import ConfigError, DataError
 
 
@@ -104,6 +104,61 @@ def test_what_cannot_be_split() -> None:
     tied = np.array([[1, 1, 0], [0, 1, 1], [1, 0, 1]])  # whichever is held out, a class is missing from it
     with pytest.raises(DataError, match="on both sides"):
         split_rows(tied, distinct(3), 0.34, 0, "abc")
+
+
+@settings(max_examples=60, deadline=None)
+@given(copied(), st.floats(0.05, 0.95), st.integers(0, 5))
+def test_what_an_earlier_split_decided_stays(data: tuple[np.ndarray, list[str]], fraction: float, seed: int) -> None:
+    labels, digests = data
+    classes = [str(c) for c in range(labels.max() + 1)]
+    rng = np.random.default_rng(seed)
+    side = {digest: int(rng.choice([KEPT, HELD, FREE])) for digest in sorted(set(digests))}
+    decided = np.array([side[digest] for digest in digests])
+    kept, held = split_rows(labels, digests, fraction, seed, classes, decided)
+    assert sorted([*kept, *held]) == list(range(len(labels)))
+    assert set(np.flatnonzero(decided == KEPT)) <= set(kept) and set(np.flatnonzero(decided == HELD)) <= set(held)
+    assert not {digests[row] for row in kept} & {digests[row] for row in held}
+    for c in set(labels[decided == FREE]):
+        assert c in labels[kept] and c in labels[held]
+    again = split_rows(labels, digests, fraction, seed, classes, decided)
+    np.testing.assert_array_equal(again[1], held)
+
+
+def test_new_images_bring_the_whole_to_the_fraction_and_are_stratified() -> None:
+    labels, decided = np.arange(150) % 3, np.full(150, FREE)
+    decided[:90], decided[90:100] = KEPT, HELD  # a tenth, and 50 new ones
+    held = split_rows(labels, distinct(150), 0.2, 0, "abc", decided)[1]
+    assert len(held) == 30 and np.bincount(labels[[row for row in held if row >= 100]]).tolist() in (
+        [6, 7, 7], [7, 6, 7], [7, 7, 6]
+    )  # fmt: skip
+    held = split_rows(labels, distinct(150), 0.4, 0, "abc", decided)[1]
+    assert len(held) == 10 + 25  # half of the new images are there to learn from
+    decided[90:120] = HELD
+    assert len(split_rows(labels, distinct(150), 0.2, 0, "abc", decided)[1]) == 30  # enough are held already
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_single_new_image_is_kept_and_a_new_class_is_on_both_sides(seed: int) -> None:
+    labels, decided = np.arange(104) % 2, np.repeat([KEPT, HELD, FREE], [83, 20, 1])
+    kept, held = split_rows(labels, distinct(104), 0.2, seed, "ab", decided)
+    assert 103 in kept and len(held) == 20
+    labels, decided = np.append(labels, [2, 2]), np.append(np.repeat([KEPT, HELD], [84, 20]), [FREE, FREE])
+    kept, held = split_rows(labels, distinct(106), 0.2, seed, "abc", decided)
+    assert (labels[kept] == 2).sum() == (labels[held] == 2).sum() == 1
+    with pytest.raises(DataError, match=r"at least 2 distinct images to be split; too few in: 'c' \(1\)"):
+        split_rows(labels[:-1], distinct(105), 0.2, seed, "abc", decided[:-1])
+
+
+def test_a_class_without_new_images_may_be_on_one_side() -> None:
+    labels, decided = np.array([0, 0, 0, 0, 1, 1, 2]), np.array([KEPT, HELD, FREE, FREE, KEPT, KEPT, KEPT])
+    kept, held = split_rows(labels, distinct(7), 0.3, 0, "abc", decided)
+    assert set(labels[held]) == {0} and set(labels[kept]) == {0, 1, 2}
+
+
+def test_what_was_once_trained_on_remains_a_training_image() -> None:
+    known = Known(splits={"a": "train", "b": "validation", "c": "test", "gone": "train"})
+    merged = known.with_splits({"a": "train", "b": "train", "c": "validation", "new": "test"})
+    assert merged == {"a": "train", "b": "train", "c": "validation", "gone": "train", "new": "test"}
 
 
 def test_folds_are_stratified_and_keep_copies_together() -> None:

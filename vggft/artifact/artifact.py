@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -44,24 +44,25 @@ class Artifact:
         description: Description,
         evaluation: Evaluation | None = None,
         history: Sequence[Mapping[str, Any]] = (),
-        seen: Collection[str] = frozenset(),
+        seen: Mapping[str, str] | None = None,
         record: Record | Path | None = None,
     ):
         self.network = keras_model if isinstance(keras_model, Network) else Network.of(keras_model, description)
         self.description = description
         self.evaluation = evaluation
         self.history = history
-        self.seen = seen
+        self.seen = seen or {}
         self._record = record
         self._halves: dict[tuple[str, str | None], tuple[keras.Model, keras.Model]] = {}
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
-        """Open a file that `save` wrote; see `vggft.load`."""
+        """Open a file that `save` wrote, or the one in a run directory; see `vggft.load`."""
         path = Path(path)
+        path = path / "classifier.keras" if path.is_dir() else path
         model, description, evaluation, more = read_archive(path)
         in_run = path.name == "classifier.keras" and (path.parent / "config.json").exists()
-        seen, history = frozenset(more.get("seen", ())), more.get("history", ())
+        seen, history = _read_seen(more.get("seen", ())), more.get("history", ())
         network = Network.of(model, description)
         return cls(network, description, evaluation, history, seen, path.resolve().parent if in_run else None)
 
@@ -187,7 +188,7 @@ class Artifact:
         pixels, found = decode(data, self.description.image_size, Cache(), narrator)
         if found.problems:
             raise DataError.listing("Some images cannot be evaluated", found.problems.values())
-        if known := sum(digest in self.seen for digest in found.digests):
+        if known := sum(self.seen.get(digest) in ("train", "validation") for digest in found.digests):
             warnings.warn(f"{LEARNED_FROM} {known} of these {len(data)} images, so this is not a test.", stacklevel=2)
         with narrator.bar("predict", len(data)) as advance:
             probabilities = self.predict_pixels(pixels, found.digests, batch_size, advance)
@@ -213,9 +214,17 @@ class Artifact:
         path = Path(path)
         if path.suffix != ".keras":
             raise ClassifierFileError(f"A classifier is saved as a .keras file; got {path.name!r}.")
-        more = {"history": list(self.history), "seen": sorted(self.seen)}
+        splits = sorted(set(self.seen.values()))
+        seen = {split: sorted(digest for digest, its in self.seen.items() if its == split) for split in splits}
+        more = {"history": list(self.history), "seen": seen}
         write_archive(path, self.network.model, self.description, self.evaluation, more)
         return path
+
+
+def _read_seen(stored: Mapping[str, Sequence[str]] | Sequence[str]) -> dict[str, str]:
+    """Return digest -> split. Earlier versions stored one list of train and validation images: all are "train"."""
+    by_split = stored if isinstance(stored, Mapping) else {"train": stored}
+    return {digest: split for split, digests in by_split.items() for digest in digests}
 
 
 def read_parts(pictures: Any, image_size: int, at_once: int = 256) -> Iterator[tuple[int, np.ndarray]]:

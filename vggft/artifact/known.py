@@ -8,7 +8,6 @@ import numpy as np
 
 from ..cache import Cache
 from ..data.scan import digest_of
-from ..features.cuts import cut_of
 from ..features.extract import UNREADABLE, kind_of
 from ..network.assembly import Network
 from ..network.description import Description
@@ -19,10 +18,9 @@ from ..store import Kind, Store, as_keys
 
 def kind_for(network: Network, description: Description) -> Kind | None:
     """Return what the frozen features are that a classifier learned from; None if it learned from pixels."""
-    cut = cut_of(description.frozen, description.head.pooling)
-    if cut is None or len(description.features) != 2:
+    if len(description.features) != 3:
         return None
-    precision, stored_as = description.features
+    cut, precision, stored_as = description.features
     return kind_of(
         cut,
         backbone=description.backbone,

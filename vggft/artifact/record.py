@@ -72,7 +72,10 @@ class Record:
 
         lines = [f"{shown('dataset')}, num_classes={config['num_classes']}"]
         lines += [f"{name}={shown(name)}" for name in ("validation", "test") if given.get(name) is not None]
-        lines.append(f"backbone={given.get('backbone', config['backbone'])!r}")
+        if "start" in config:  # which brings the backbone
+            lines.append(f"start={shown('start')}")
+        else:
+            lines.append(f"backbone={given.get('backbone', config['backbone'])!r}")
         lines.append(f"freeze={tuple(config['frozen'])!r}")
         for name, kind in (("head", "Head"), ("training", "Training"), ("augment", "Augment")):
             value = config.get(name)

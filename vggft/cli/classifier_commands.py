@@ -26,7 +26,7 @@ def load(model: Path) -> Any:
     import_quietly()
     from ..classifier import load as load_file
 
-    return load_file(model / "classifier.keras" if model.is_dir() else model)
+    return load_file(model)
 
 
 def predict(

@@ -16,7 +16,8 @@ from ..network.blocks import BLOCKS
 from ..tuning.space import Range, SearchSpace
 from .words import choice
 
-RESULTS = {"backbone_digest", "data_fingerprint", "stored_as", "splits"}  # in a run's config.json, but not arguments
+# In a run's config.json, but not arguments.
+RESULTS = {"backbone_digest", "data_fingerprint", "stored_as", "splits", "start"}
 ARGUMENTS = {"frozen": "freeze", "search": "space"}  # names in a run's config.json -> arguments
 
 

@@ -24,9 +24,11 @@ class FinetuneOptions(Options):
 
     Args:
         tensorboard: Write curves for TensorBoard into the run directory.
+        start: Classifier to train further, its file or run directory: with more images, corrected labels, new classes.
     """
 
     tensorboard: bool = False
+    start: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ def finetune(
     from .. import api
 
     arguments: dict[str, Any] = vars(data) | vars(backbone) | vars(run) | vars(more)
-    arguments |= {"head": head, "training": training, "augment": augment}
+    own_head = more.start is not None and head == Head()  # no option of the head: that of the start
+    arguments |= {"head": None if own_head else head, "training": training, "augment": augment}
     if dry_run:
         cost = api.estimate(dataset, **arguments)
         typer.echo(json.dumps(cost.to_dict(), indent=2) if as_json else str(cost))

@@ -109,6 +109,7 @@ def open_dataset(
     num_classes: int | None = None,
     class_names: Sequence[str] | None = None,
     multi_label: bool | None = None,
+    first: Sequence[str] = (),
 ) -> dict[str, Dataset]:
     """Read any kind of dataset; files are listed, not decoded.
 
@@ -120,6 +121,7 @@ def open_dataset(
         num_classes: checked against the data.
         class_names: the classes and their order if a trained classifier fixes them; some may then have no images.
         multi_label: whether images may have several classes if a trained classifier fixes it; None infers it.
+        first: the classes that an earlier classifier has: they come first, and all of them need images.
 
     Returns:
         `{"all": ...}`, or the splits that exist ("train", "validation", "test") if the data is already split. A train
@@ -128,7 +130,7 @@ def open_dataset(
     Raises:
         DataError: the data cannot be used; every problem is listed.
     """
-    splits, problems = collect(data, num_classes, class_names, multi_label)
+    splits, problems = collect(data, num_classes, class_names, multi_label, first)
     if len(problems) == 1:
         raise DataError(problems[0])
     if problems:
@@ -141,6 +143,7 @@ def collect(
     num_classes: int | None = None,
     class_names: Sequence[str] | None = None,
     multi_label: bool | None = None,
+    first: Sequence[str] = (),
 ) -> tuple[dict[str, Dataset], list[str]]:
     """Like `open_dataset`, but return the usable images, possibly none, together with the problems.
 
@@ -154,7 +157,8 @@ def collect(
             return {}, [undecodable]
         if not len(table.images):
             return {}, table.problems or [f"{table.where} holds no images."]
-        found = encode(table, num_classes, None if class_names is None else tuple(class_names), multi_label)
+        names = None if class_names is None else tuple(class_names)
+        found = encode(table, num_classes, names, multi_label, tuple(first))
     except DataError as error:
         return {}, [str(error)]
     good = found.good

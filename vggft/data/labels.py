@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +40,7 @@ def encode(
     num_classes: int | None = None,
     class_names: tuple[str, ...] | None = None,
     multi_label: bool | None = None,
+    first: tuple[str, ...] = (),
 ) -> Labels:
     """Find, check and number the classes.
 
@@ -49,6 +49,8 @@ def encode(
         num_classes: the expected number of classes.
         class_names: the classes and their order if a trained classifier fixes them; some may then have no images.
         multi_label: whether images may have several classes; None infers it from the labels.
+        first: the classes that an earlier classifier has, which come first and in its order; others come after them in
+            the order that they have among all classes.
 
     Raises:
         DataError: the labels have an impossible shape.
@@ -59,14 +61,18 @@ def encode(
     if isinstance(given, list):
         labels = _encode_names(table, given, class_names, deciding, bool(multi_label) or table.multi_label)
     elif given.ndim == 1:
-        labels = _encode_indices(table, given, num_classes, class_names, deciding)
+        labels = _encode_indices(table, given, num_classes, class_names)
     elif given.ndim == 2:
-        labels = _encode_columns(table, given, class_names, deciding, bool(multi_label))
+        labels = _encode_columns(table, given, class_names, bool(multi_label))
     else:
         raise DataError(f"Labels must have shape (N,) or (N, num_classes); got {given.shape}.")
     if multi_label and labels.values.ndim == 1:
         labels.values = np.eye(len(labels.class_names), dtype=np.uint8)[labels.values]
+    if first:
+        _put_first(labels, first)
     names = labels.class_names
+    if class_names is None:
+        labels.problems += _without_images(table, labels, deciding, first)
     if multi_label is False and labels.values.ndim == 2:
         labels.problems.append(f"images in {table.where} have several labels, but exactly one is expected.")
     if num_classes is not None and num_classes != len(names):
@@ -122,8 +128,6 @@ def _encode_names(
         which = "that the classifier does not know" if fixed else "that the train split does not have"
         counts = some(f"{name!r} ({count})" for name, count in sorted(unknown.items()))
         problems.append(f"{table.where} has classes {which}: {counts}. Known are {some(names)}.")
-    if not fixed:
-        problems += _empty_classes(names, [seen[name] for name in names])
     if several:
         values = np.zeros((len(given), len(names)), np.uint8)
         for i, row in enumerate(given):
@@ -133,9 +137,7 @@ def _encode_names(
     return Labels(values, names, good, [], problems)
 
 
-def _encode_indices(
-    table: Table, given: np.ndarray, num_classes: int | None, fixed: tuple[str, ...] | None, deciding: np.ndarray
-) -> Labels:
+def _encode_indices(table: Table, given: np.ndarray, num_classes: int | None, fixed: tuple[str, ...] | None) -> Labels:
     own = table.class_names or fixed  # the numbers are indices into the dataset's own class names, if it has them
     bound = len(own) if own else num_classes
     # Without a known bound: every class needs an image, so there are at most as many classes as images.
@@ -146,13 +148,10 @@ def _encode_indices(
     names = own or tuple(map(str, range(num_classes or int(values.max()) + 1)))
     if fixed:
         return Labels(_reordered(table, names, fixed)[values], fixed, good, [], problems)
-    problems += _empty_classes(names, np.bincount(values[good & deciding], minlength=len(names)))
     return Labels(values, names, good, [], problems)
 
 
-def _encode_columns(
-    table: Table, given: np.ndarray, fixed: tuple[str, ...] | None, deciding: np.ndarray, several: bool
-) -> Labels:
+def _encode_columns(table: Table, given: np.ndarray, fixed: tuple[str, ...] | None, several: bool) -> Labels:
     names = table.class_names or fixed or tuple(map(str, range(given.shape[1])))
     if len(names) != given.shape[1]:
         raise DataError(f"labels have {given.shape[1]} columns, but there are {len(names)} classes: {some(names)}.")
@@ -163,12 +162,23 @@ def _encode_columns(
         ordered = np.zeros((len(values), len(fixed)), np.uint8)
         ordered[:, _reordered(table, names, fixed)] = values
         values, names = ordered, fixed
-    else:
-        problems += _empty_classes(names, values[good & deciding].sum(axis=0))
     if not several and (values[good].sum(axis=1) == 1).all():
         note = "the labels are one-hot: every image has exactly one class"
         return Labels(values.argmax(axis=1), names, good, [note], problems)
     return Labels(values, names, good, [], problems)
+
+
+def _put_first(labels: Labels, first: tuple[str, ...]) -> None:
+    """Give the classes of an earlier classifier the first indices, in its order."""
+    names = (*first, *(name for name in labels.class_names if name not in first))
+    index = np.array([names.index(name) for name in labels.class_names], np.int64)
+    if labels.values.ndim == 2:
+        values = np.zeros((len(labels.values), len(names)), np.uint8)
+        values[:, index] = labels.values
+        labels.values = values
+    elif len(index):
+        labels.values = index[labels.values]
+    labels.class_names = names
 
 
 def _reordered(table: Table, names: tuple[str, ...], fixed: tuple[str, ...]) -> np.ndarray:
@@ -188,10 +198,18 @@ def _bad_labels(table: Table, given: np.ndarray, good: np.ndarray, expected: str
     return [f"labels must be {expected}; got {some(bad)}."] if bad else []
 
 
-def _empty_classes(names: tuple[str, ...], counts: Iterable[int]) -> list[str]:
+def _without_images(table: Table, labels: Labels, deciding: np.ndarray, first: tuple[str, ...]) -> list[str]:
+    names, values = labels.class_names, labels.values[labels.good & deciding]
+    counts = values.sum(axis=0) if values.ndim == 2 else np.bincount(values, minlength=len(names))
     empty = [name for name, count in zip(names, counts, strict=True) if not count]
     if not empty:
         return []
+    if gone := [name for name in empty if name in first]:
+        return [
+            f"{table.where} has no images to train on of classes that the classifier in start knows: {some(gone)}. "
+            "Pass all images that there are now, old and new: features of known images are not computed again. "
+            "To remove or rename classes, train without start."
+        ]
     hint = " Integer labels count from 0." if empty == ["0"] else ""
     if len(names) - len(empty) == 1:
         hint = " All images have the same label; this usually means that the labels were not read as intended."

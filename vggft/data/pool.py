@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from ..cache import Cache
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, some
 from ..progress import Narrator
 from ..rows import Rows
 from .audit import Audit, make_audit
 from .dataset import Dataset, concatenate, fingerprint, open_dataset
 from .scan import decode
 from .sources import SPLITS
-from .splitting import split_rows
+from .splitting import FREE, HELD, KEPT, Known, earlier, split_rows
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,11 @@ class Pool:
         """Collect the digests of the images in some splits."""
         return frozenset(self.digests[row] for split in splits for row in self.rows[split])
 
+    @property
+    def splits(self) -> dict[str, str]:
+        """The split of every image in use, by its digest."""
+        return {self.digests[row]: split for split, rows in self.rows.items() for row in rows}
+
     def table(self) -> list[dict[str, str]]:
         """List the image and split of every row in use."""
         return [{"image": self.names[row], "split": split} for split, rows in self.rows.items() for row in rows]
@@ -79,6 +84,7 @@ def prepare(
     image_size: int,
     seed: int = 0,
     on_bad_image: Literal["raise", "skip"] = "raise",
+    known: Known | None = None,
     cache: Cache,
     narrator: Narrator,
 ) -> Pool:
@@ -92,6 +98,10 @@ def prepare(
         image_size: side in px that images are squashed to.
         seed: seed of the splits.
         on_bad_image: `"raise"` raises if images cannot be used, `"skip"` leaves them out; both list them.
+        known: what an earlier classifier fixes. Images that it knows stay in their splits, and only new ones are split,
+            so that the whole comes as near to the fractions as they allow. If it has test images and the data has no
+            test split, None as `test` is its share of test images. Where the data is already split, images that the
+            classifier knows from an earlier split are left out of validation and test.
         cache: where decoded images are kept.
         narrator: shows progress.
 
@@ -102,7 +112,8 @@ def prepare(
     """
     if on_bad_image not in ("raise", "skip"):
         raise ConfigError(f"on_bad_image must be 'raise' or 'skip'; got {on_bad_image!r}.")
-    parts, fractions = _open_parts(data, num_classes, {"validation": validation, "test": test})
+    known = known or Known()
+    parts, fractions = _open_parts(data, num_classes, {"validation": validation, "test": test}, known)
     whole = concatenate(list(parts.values()))
     pixels, found = decode(whole, image_size, cache, narrator)
     problems = list(found.problems.values())
@@ -112,15 +123,18 @@ def prepare(
         )
     part_of = np.repeat(list(parts), [len(part) for part in parts.values()])
     given = {name: np.flatnonzero((part_of == name) & (found.facts["digest"] != "")) for name in parts}
-    rows = _split(given, whole, found.digests, fractions, seed)
-    left_out = [problem.rstrip(".") for problem in problems] + _keep_copies_apart(rows, found.digests, whole.names)
+    rows = _split(given, whole, found.digests, fractions, seed, known.splits)
+    left_out = [problem.rstrip(".") for problem in problems]
+    left_out += _keep_known_apart(rows, found.digests, whole.names, known.splits)
+    left_out += _keep_copies_apart(rows, found.digests, whole.names)
     if empty := [split for split, chosen in rows.items() if not len(chosen)]:
-        raise DataError(f"No images are left in {', '.join(empty)} after leaving out what cannot be used.")
+        new = " The classifier in start knows all others: add new images." if known.splits else ""
+        raise DataError(f"No images are left in {', '.join(empty)} after leaving out what cannot be used.{new}")
     targets = (whole.labels if whole.multi_label else np.eye(whole.num_classes)[whole.labels]).astype("float32")
     absent = ~targets[rows["train"]].any(axis=0)
     if missing := [whole.class_names[c] for c in np.flatnonzero(absent)]:
         raise DataError(f"No usable training images are left of the classes {', '.join(missing)}.")
-    return Pool(
+    pool = Pool(
         pixels=pixels,
         targets=targets,
         rows=rows,
@@ -133,11 +147,14 @@ def prepare(
         left_out=tuple(left_out),
         metadata=whole.metadata,
     )
+    return replace(pool, notes=(*pool.notes, *_about(known, pool)))
 
 
-def _open_parts(data: Any, num_classes: int, wanted: dict[str, Any]) -> tuple[dict[str, Dataset], dict[str, float]]:
+def _open_parts(
+    data: Any, num_classes: int, wanted: dict[str, Any], known: Known
+) -> tuple[dict[str, Dataset], dict[str, float]]:
     """Open all datasets, by split; also return the fractions that are still to be split off."""
-    parts = dict(open_dataset(data, num_classes))
+    parts = dict(open_dataset(data, num_classes, multi_label=known.multi_label, first=known.class_names))
     whole = "all" if "all" in parts else "train"
     fractions: dict[str, float] = {}
     for split, value in wanted.items():
@@ -171,22 +188,65 @@ def _open_parts(data: Any, num_classes: int, wanted: dict[str, Any]) -> tuple[di
 
 
 def _split(
-    rows: Mapping[str, np.ndarray], whole: Dataset, digests: tuple[str, ...], fractions: dict[str, float], seed: int
+    rows: Mapping[str, np.ndarray],
+    whole: Dataset,
+    digests: tuple[str, ...],
+    fractions: dict[str, float],
+    seed: int,
+    known: Mapping[str, str],
 ) -> dict[str, np.ndarray]:
     """Split fractions off what is not yet split: test first, so that it does not depend on validation."""
     rows = dict(rows)
     rest = rows.pop("all" if "all" in rows else "train")
+    there = [known[digest] for digest in {digests[row] for row in rest} if digest in known]
+    if "test" not in rows and "test" in there:
+        fractions = {"test": there.count("test") / len(there)} | fractions
     for split in ("test", "validation"):
         if split in fractions:
             copies = [digests[row] for row in rest]
+            side = dict.fromkeys(SPLITS[: SPLITS.index(split)], KEPT) | {split: HELD}
+            decided = np.array([side.get(known.get(digest, ""), FREE) for digest in copies]) if there else None
             try:
-                kept, held = split_rows(whole.labels[rest], copies, fractions[split], seed, whole.class_names)
+                kept, held = split_rows(whole.labels[rest], copies, fractions[split], seed, whole.class_names, decided)
             except DataError as error:
                 asked = ", ".join(f"{name}={fraction:g}" for name, fraction in fractions.items())
                 raise DataError(f"There are too few images for {asked}, at {split}: {error}") from None
             rest, rows[split] = rest[kept], rest[held]
     rows["train"] = rest
     return {split: rows[split] for split in SPLITS if split in rows}
+
+
+def _keep_known_apart(
+    rows: dict[str, np.ndarray], digests: tuple[str, ...], names: tuple[str, ...], known: Mapping[str, str]
+) -> list[str]:
+    """Leave out of a split what an earlier classifier knows from an earlier split, as it would not be judged honestly.
+
+    Changes `rows`; returns a sentence for each image that is left out.
+    """
+    left_out: list[str] = []
+    for split, chosen in rows.items():
+        used = [row for row in chosen if earlier(known.get(digests[row], split), split) != split]
+        left_out += [
+            f"{names[row]} was left out of {split}: it is a {known[digests[row]]} image of the classifier in start"
+            for row in used
+        ]
+        rows[split] = np.setdiff1d(chosen, used) if used else chosen
+    return left_out
+
+
+def _about(known: Known, pool: Pool) -> tuple[str, ...]:
+    """Say what is new to an earlier classifier, and what cannot be judged."""
+    if not known.class_names:
+        return ()
+    new = {split: sum(pool.digests[row] not in known.splits for row in rows) for split, rows in pool.rows.items()}
+    counts = ", ".join(f"{count} {split}" for split, count in new.items())
+    told = [f"images that are new to the classifier in start: {counts}"]
+    if added := pool.class_names[len(known.class_names) :]:
+        told.append(f"classes that are new to it: {some(added)}")
+    for split, rows in pool.rows.items():
+        if absent := [pool.class_names[c] for c in np.flatnonzero(~pool.targets[rows].any(axis=0))]:
+            told.append(f"{split} has no images of {some(absent)}")
+    return tuple(told)
 
 
 def _keep_copies_apart(rows: dict[str, np.ndarray], digests: tuple[str, ...], names: tuple[str, ...]) -> list[str]:

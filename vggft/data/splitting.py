@@ -2,19 +2,53 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from ..errors import ConfigError, DataError, some
+from .sources import SPLITS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+
+@dataclass(frozen=True)
+class Known:
+    """What an earlier classifier, which a run starts from, fixes about the data.
+
+    Args:
+        class_names: its classes, which stay the first ones, in its order; none if there is no such classifier.
+        multi_label: whether an image may have several classes; None infers it.
+        splits: digest of every image that it knows -> `"train"`, `"validation"` or `"test"`.
+    """
+
+    class_names: tuple[str, ...] = ()
+    multi_label: bool | None = None
+    splits: Mapping[str, str] = field(default_factory=dict)
+
+    def with_splits(self, splits: Mapping[str, str]) -> dict[str, str]:
+        """Add the splits of a run. An image that a classifier has once learned from remains a training image."""
+        return {**splits, **{digest: earlier(each, splits.get(digest, each)) for digest, each in self.splits.items()}}
+
+
+def earlier(*splits: str) -> str:
+    """Return the split among these that is used first: train before validation before test."""
+    return min(splits, key=SPLITS.index)
+
+
+KEPT, HELD, FREE = 0, 1, -1  # the side of an image that is decided already, or that it is not
 
 
 def split_rows(
-    labels: np.ndarray, digests: Sequence[str], fraction: float, seed: int, class_names: Sequence[str]
+    labels: np.ndarray,
+    digests: Sequence[str],
+    fraction: float,
+    seed: int,
+    class_names: Sequence[str],
+    decided: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Hold out a stratified fraction of the images; copies of an image stay on one side.
 
@@ -24,10 +58,13 @@ def split_rows(
         fraction: share of the distinct images to hold out, in (0, 1). It is met exactly unless small classes need more.
         seed: the same seed gives the same split.
         class_names: for error messages.
+        decided: (N,) of `KEPT`, `HELD` and `FREE`: images whose side an earlier split has decided stay there, and only
+            the free ones are split, so that the whole comes as near to the fraction as they allow. At most half of
+            them are held out, or `fraction` of them if that is more: a single one is kept. None: all are free.
 
     Returns:
         Two sorted int64 arrays: the rows that are kept and those that are held out. Every class that has images is on
-        both sides.
+        both sides; a class may be on one side only if all of its images are decided.
 
     Raises:
         ConfigError: `fraction` is not in (0, 1).
@@ -38,7 +75,10 @@ def split_rows(
     copies, first = _copies(digests)
     marks = labels.astype(bool) if labels.ndim == 2 else np.arange(len(class_names)) == labels[:, None]
     present, marks = np.flatnonzero(marks.any(axis=0)).tolist(), marks[first]  # if copies disagree, the audit says so
-    small = [f"{class_names[c]!r} ({marks[:, c].sum()})" for c in present if marks[:, c].sum() < 2]
+    sides = np.full(len(marks), FREE) if decided is None else decided[first]
+    held, free = sides == HELD, np.flatnonzero(sides == FREE)
+    few = [c for c in present if marks[:, c].sum() < 2 and marks[free, c].any()]
+    small = [f"{class_names[c]!r} ({marks[:, c].sum()})" for c in few]
     if small or len(marks) < 2:
         raise DataError(
             f"Every class needs at least 2 distinct images to be split; too few in: {some(small) or 'all'}."
@@ -46,10 +86,11 @@ def split_rows(
         )
     need = 1 if labels.ndim == 2 else len(present)
     count = min(max(round(fraction * len(marks)), need), len(marks) - need)
-    held = np.zeros(len(marks), bool)
-    strata = _strata(marks, min(count, len(marks) - count))
-    held[train_test_split(np.arange(len(marks)), test_size=count, random_state=seed, stratify=strata)[1]] = True
-    stuck = _repair(held, marks, np.random.default_rng(seed), fraction)
+    most = count if decided is None else int(len(free) * max(fraction, 0.5))
+    if (count := min(count - int(held.sum()), most)) > 0:
+        strata = _strata(marks[free], min(count, len(free) - count))
+        held[train_test_split(free, test_size=count, random_state=seed, stratify=strata)[1]] = True
+    stuck = _repair(held, sides == FREE, marks, np.random.default_rng(seed), fraction)
     if stuck:
         raise DataError(
             f"No split of {fraction:g} has these classes on both sides: {some(class_names[c] for c in stuck)}."
@@ -109,23 +150,25 @@ def _strata(marks: np.ndarray, limit: int) -> np.ndarray | None:
     return strata if len(np.unique(strata)) > 1 else None
 
 
-def _repair(held: np.ndarray, marks: np.ndarray, rng: np.random.Generator, fraction: float) -> list[int]:
+def _repair(
+    held: np.ndarray, free: np.ndarray, marks: np.ndarray, rng: np.random.Generator, fraction: float
+) -> list[int]:
     """Bring classes that are on one side only to both: move an image over and, to keep the size, another one back.
 
-    Changes `held`; returns the classes for which this is impossible.
+    Only free images are moved. Changes `held`; returns the classes for which this is impossible though they have some.
     """
     order = rng.permutation(len(marks))
     stuck = []
     for c in np.flatnonzero(marks.any(axis=0)):
         for side in (True, False):
-            if marks[held == side, c].any():
+            if marks[held == side, c].any() or not marks[free, c].any():
                 continue
-            moved = _movable(held != side, marks, order, marks[:, c])
+            moved = _movable(held != side, free, marks, order, marks[:, c])
             if not len(moved):
                 stuck.append(int(c))
                 continue
             held[moved[0]] = side
-            back = _movable(held == side, marks, order, ~marks[:, c])
+            back = _movable(held == side, free, marks, order, ~marks[:, c])
             if len(back):
                 share = fraction if side else 1 - fraction
                 surplus = marks[held == side].sum(axis=0) - share * marks.sum(axis=0)
@@ -134,8 +177,10 @@ def _repair(held: np.ndarray, marks: np.ndarray, rng: np.random.Generator, fract
     return stuck
 
 
-def _movable(side: np.ndarray, marks: np.ndarray, order: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """List the wanted images of a side that are not the last of any of their classes there, in random order."""
+def _movable(
+    side: np.ndarray, free: np.ndarray, marks: np.ndarray, order: np.ndarray, wanted: np.ndarray
+) -> np.ndarray:
+    """List the wanted free images of a side that are not the last of any of their classes there, in random order."""
     last = marks[side].sum(axis=0) < 2
-    can = side & wanted & ~(marks & last).any(axis=1)
+    can = side & free & wanted & ~(marks & last).any(axis=1)
     return np.asarray(order[can[order]])

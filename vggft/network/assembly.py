@@ -54,14 +54,18 @@ class Network:
             self._rests = {}  # from now on, the parts share the weights of the whole
         return self._model
 
+    @property
+    def learned_blocks(self) -> set[str]:
+        """The blocks whose weights are among the learned ones."""
+        return {name.split("_")[0] for name in self.learned} & set(BLOCKS)
+
     def block_digests(self) -> dict[str, str]:
         """Return the SHA-256 of the weights of every block, computed once."""
         if not self._digests:
             if self._model is not None:
                 self._digests = block_digests(self._model)
             else:
-                learning = {name.split("_")[0] for name in self.learned} & set(BLOCKS)
-                self._digests = block_digests(self.model) if learning else self.pretrained.block_digests
+                self._digests = block_digests(self.model) if self.learned_blocks else self.pretrained.block_digests
         return self._digests
 
     def has_changed(self) -> bool:

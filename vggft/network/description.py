@@ -56,7 +56,7 @@ class Description:
     temperature: float = 1.0  # of calibration; the weights of the last layer include it
     backbone: str = "vgg16_imagenet"
     frozen: tuple[str, ...] = BLOCKS
-    features: tuple[str, ...] = ()  # precision of the frozen features it learned from, and dtype that they are kept in
+    features: tuple[str, ...] = ()  # of the frozen features it learned from: cut, precision, and dtype in the cache
     resize: str = RESIZE_RULE
     versions: Mapping[str, str] = dataclasses.field(default_factory=versions)
     format: int = 1

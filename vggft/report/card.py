@@ -32,7 +32,7 @@ def card(artifact: Artifact) -> str:
     arguments = record.environment.get("arguments", {})
     name = data_name(arguments)
     call = record.call  # below without the folders of this machine
-    for given in (arguments.get(each) for each in ("dataset", "validation", "test", "backbone")):
+    for given in (arguments.get(each) for each in ("dataset", "validation", "test", "backbone", "start")):
         if isinstance(given, str):
             call = call.replace(repr(given), repr(Path(given).name))
     title = f"VGG16 for {name}" if name else f"VGG16 of {len(description.class_names)} classes"

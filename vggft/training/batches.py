@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import keras
 import numpy as np
@@ -46,6 +46,44 @@ class Examples:
     def in_views(self) -> np.ndarray:
         """(n,) index of each row in the views."""
         return np.arange(len(self)) if self.view_rows is None else self.view_rows
+
+
+@dataclass(frozen=True)
+class FeatureBank:
+    """The inputs of trainings: pixels, and frozen features of all images with further views of some.
+
+    Args:
+        pixels: (N, S, S, 3) RGB in 0..255.
+        targets: (N, num_classes) float32.
+        features: for each cut, an array of all images, then one for each further view.
+        viewed: the rows that have further views.
+        transform: the function that changes the pixels of a batch in every epoch, if any.
+    """
+
+    pixels: np.ndarray | Rows
+    targets: np.ndarray
+    features: Mapping[str, Sequence[np.ndarray | Rows]] = field(default_factory=dict)
+    viewed: np.ndarray = field(default_factory=lambda: np.arange(0))
+    transform: Transform | None = None
+
+    def inputs(self, cut: str | None) -> np.ndarray | Rows:
+        """Return the features of all images at a cut, or their pixels if `cut` is None."""
+        return self.pixels if cut is None else self.features[cut][0]
+
+    def examples(self, cut: str | None, rows: np.ndarray) -> Examples:
+        """Select rows, with the further views and the transform that training may draw from."""
+        if cut is None:
+            return Examples(self.pixels, self.targets, rows, transform=self.transform)
+        inputs, *views = self.features[cut]
+        if not views:
+            return Examples(inputs, self.targets, rows)
+        where = np.zeros(len(self.targets), np.int64)
+        where[self.viewed] = np.arange(len(self.viewed))
+        return Examples(inputs, self.targets, rows, views, where[rows])
+
+    def judged(self, cut: str | None, rows: np.ndarray | None) -> Examples | None:
+        """Select rows to judge a training on, without views; None for no rows."""
+        return None if rows is None else Examples(self.inputs(cut), self.targets, rows)
 
 
 def pooled_features(examples: Examples, rest: keras.Model | None = None) -> Iterator[np.ndarray]:

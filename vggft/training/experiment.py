@@ -5,14 +5,14 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import keras
 import numpy as np
 
 from ..cache import Cache
-from ..config import Augment, Head, Training
+from ..config import Augment, Head, Training, named
 from ..data.pool import Pool, prepare
 from ..data.views import changer, keys_of
 from ..errors import ConfigError
@@ -22,10 +22,10 @@ from ..network.blocks import BLOCKS, MIN_IMAGE_SIZE, frozen_blocks
 from ..network.description import Description, build
 from ..network.freezing import set_frozen
 from ..network.precision import check_precision, choose, measure, policy
+from ..network.start import Start
 from ..network.weights import Pretrained, load_pretrained
 from ..progress import Narrator
-from ..rows import Rows
-from .batches import Examples, Transform
+from .batches import FeatureBank, Transform
 from .phases import Phase, Setting, phases_of
 
 Augmentation: TypeAlias = "Augment | Callable[[np.ndarray], np.ndarray] | None"
@@ -33,7 +33,7 @@ Augmentation: TypeAlias = "Augment | Callable[[np.ndarray], np.ndarray] | None"
 
 @dataclass(frozen=True)
 class Request:
-    """The arguments that `finetune` and `search` share, as they were given; `finetune` documents them."""
+    """The arguments that `finetune` and `search` share, as given, but `start` is read; `finetune` documents them."""
 
     dataset: Any
     num_classes: int
@@ -53,53 +53,18 @@ class Request:
     resume: bool = False
     seed: int = 0
     verbose: int = 1
+    start: Start | None = None
 
     def setting(self) -> Setting:
         """Return what is trained, with defaults for everything that was left out."""
-        return Setting(frozen_blocks(self.freeze), self.head or Head(), self.training or Training())
+        head = self.head or (Head() if self.start is None else self.start.description.head)
+        return Setting(frozen_blocks(self.freeze), head, self.training or Training())
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments that `config.json` does not hold, for `environment.json`."""
         names = ("dataset", "validation", "test", "backbone", "on_bad_image")
-        return {name: named(getattr(self, name)) for name in names}
-
-
-@dataclass(frozen=True)
-class FeatureBank:
-    """The inputs of trainings: pixels, and frozen features of all images with further views of some.
-
-    Args:
-        pixels: (N, S, S, 3) RGB in 0..255.
-        targets: (N, num_classes) float32.
-        features: for each cut, an array of all images, then one for each further view.
-        viewed: the rows that have further views.
-        transform: the function that changes the pixels of a batch in every epoch, if any.
-    """
-
-    pixels: np.ndarray | Rows
-    targets: np.ndarray
-    features: Mapping[str, Sequence[np.ndarray | Rows]] = field(default_factory=dict)
-    viewed: np.ndarray = field(default_factory=lambda: np.arange(0))
-    transform: Transform | None = None
-
-    def inputs(self, cut: str | None) -> np.ndarray | Rows:
-        """Return the features of all images at a cut, or their pixels if `cut` is None."""
-        return self.pixels if cut is None else self.features[cut][0]
-
-    def examples(self, cut: str | None, rows: np.ndarray) -> Examples:
-        """Select rows, with the further views and the transform that training may draw from."""
-        if cut is None:
-            return Examples(self.pixels, self.targets, rows, transform=self.transform)
-        inputs, *views = self.features[cut]
-        if not views:
-            return Examples(inputs, self.targets, rows)
-        where = np.zeros(len(self.targets), np.int64)
-        where[self.viewed] = np.arange(len(self.viewed))
-        return Examples(inputs, self.targets, rows, views, where[rows])
-
-    def judged(self, cut: str | None, rows: np.ndarray | None) -> Examples | None:
-        """Select rows to judge a training on, without views; None for no rows."""
-        return None if rows is None else Examples(self.inputs(cut), self.targets, rows)
+        found = {name: named(getattr(self, name)) for name in names}
+        return found if self.start is None else found | {"start": self.start.name}
 
 
 @dataclass(frozen=True)
@@ -115,6 +80,7 @@ class Experiment:
         why: the reason for the precision, in words.
         seconds: time per image through the first blocks, for each precision that was measured.
         cache: where frozen features are kept.
+        start: the classifier that training starts from, if any.
     """
 
     pool: Pool
@@ -125,6 +91,7 @@ class Experiment:
     why: str
     seconds: dict[str, float]
     cache: Cache
+    start: Start | None = None
 
     @property
     def pretrained(self) -> Pretrained:
@@ -143,7 +110,12 @@ class Experiment:
 
     def phases(self, setting: Setting) -> tuple[Phase, ...]:
         """Return the phases in which a setting is trained."""
-        return phases_of(setting, from_pixels=self.transform is not None)
+        keep_start = self.start is not None and self.start.competes(setting.head, self.pool.class_names)
+        return phases_of(setting, from_pixels=self.transform is not None, keep_start=keep_start)
+
+    def head_weights(self, head: Head) -> dict[str, np.ndarray] | None:
+        """Return the weights that a head begins with, by layer and number; None if it begins afresh."""
+        return None if self.start is None else self.start.weights(head, len(self.pool.class_names))
 
     def cuts(self, settings: Iterable[Setting]) -> list[str]:
         """Return the cuts that trainings of these settings start from, nearest to the input first."""
@@ -161,7 +133,9 @@ class Experiment:
         return FeatureBank(pool.pixels, pool.targets, features, viewed, self.transform)
 
     def describe(self, setting: Setting) -> Description:
-        """Describe the classifier that a setting gives."""
+        """Describe the classifier that a setting gives. A block that was ever trained is not frozen in it."""
+        held = BLOCKS if self.start is None else self.start.description.frozen
+        cut = self.phases(setting)[-1].cut(setting.head.pooling)
         return Description(
             class_names=self.pool.class_names,
             image_size=self.image_size,
@@ -170,8 +144,8 @@ class Experiment:
             head=setting.head,
             multi_label=self.pool.multi_label,
             backbone=self.pretrained.name,
-            frozen=setting.frozen,
-            features=(self.precision, self.prefix.stored_as),
+            frozen=tuple(block for block in setting.frozen if block in held),
+            features=() if cut is None else (cut, self.precision, self.prefix.stored_as),
         )
 
     def network(self, setting: Setting, seed: int) -> keras.Model:
@@ -207,6 +181,7 @@ class Experiment:
             "splits": {split: len(rows) for split, rows in self.pool.rows.items()},
             "data_fingerprint": self.pool.fingerprint,
             "seed": self.seed,
+            **({} if self.start is None else {"start": self.start.digest}),
         }
 
 
@@ -227,7 +202,11 @@ def make_experiment(
     for setting in settings:
         check_kinds(setting.head, setting.training, augment)
     check_precision(precision)
-    pretrained = load_pretrained(request.backbone)
+    if (start := request.start) is None:
+        pretrained, known = load_pretrained(request.backbone), None
+    else:
+        start.check(None if request.backbone == Request.backbone else request.backbone, request.image_size)
+        pretrained, known = start.pretrained, start.known
     asked = request.image_size
     image_size = pretrained.image_size if asked is None else _whole("image_size", asked, MIN_IMAGE_SIZE)
     cache = Cache()
@@ -239,6 +218,7 @@ def make_experiment(
         image_size=image_size,
         seed=seed,
         on_bad_image=request.on_bad_image,
+        known=known,
         cache=cache,
         narrator=narrator,
     )
@@ -261,7 +241,7 @@ def make_experiment(
             precision, stored_as, why = earlier["precision"], earlier.get("stored_as", stored_as), "as the run began"
     views = augment if isinstance(augment, Augment) and transform is None else None
     prefix = Prefix(pretrained, image_size, precision, stored_as, views, seed)
-    return Experiment(pool, prefix, augment, transform, seed, why, seconds, cache)
+    return Experiment(pool, prefix, augment, transform, seed, why, seconds, cache, start)
 
 
 def _whole(name: str, value: Any, low: int) -> int:
@@ -287,12 +267,3 @@ def check_kinds(head: Any, training: Any, augment: Any) -> None:
         keras.activations.get(head.activation)
     except ValueError:
         raise ConfigError(f"Head.activation must be the name of a Keras activation; got {head.activation!r}.") from None
-
-
-def named(value: Any) -> Any:
-    """Convert an argument for JSON: itself if it is simple, else its name or the name of its type."""
-    if isinstance(value, Augment):
-        return value.to_dict()
-    if value is None or isinstance(value, (bool, int, float, str, os.PathLike)):
-        return os.fspath(value) if isinstance(value, os.PathLike) else value
-    return getattr(value, "__qualname__", type(value).__name__)

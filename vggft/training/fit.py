@@ -13,9 +13,9 @@ from ..network.freezing import assign_weights, block_digests, check_movement, le
 from ..network.head import STANDARDIZE, head_model, standardize
 from ..progress import Narrator
 from ..run import RunDirectory
-from .batches import Batches, Examples, class_weights, pooled_features
+from .batches import Batches, Examples, FeatureBank, class_weights, pooled_features
 from .callbacks import Bar, BestEpoch, write_curves
-from .experiment import Experiment, FeatureBank
+from .experiment import Experiment
 from .objective import Objective
 from .optimizer import make_optimizer
 from .phases import Phase, Setting
@@ -52,7 +52,7 @@ def train(
     phases, pooling = experiment.phases(setting), setting.head.pooling
     cuts = [phase.cut(pooling) for phase in phases]
     seed, pool, history = fold.seed, experiment.pool, list[dict[str, Any]]()
-    direct = _train_directly(experiment, bank, setting, fold, cuts[0], narrator)
+    direct = _train_directly(experiment, bank, setting, fold, phases[0], narrator)
     if direct is not None and tensorboard and run.path is not None:
         write_curves(run.path / "tensorboard" / phases[0].name, direct.history)
     if direct is not None and setting.frozen == BLOCKS:
@@ -70,6 +70,8 @@ def train(
     if direct is not None:
         assign_weights(model, direct.weights)
         history, todo = direct.history, todo[1:]
+    elif (begun := experiment.head_weights(setting.head)) is not None:
+        assign_weights(model, begun)  # with its scale of the features, without which it would compute something else
     else:
         rest = None if layers[0] == pooled else between(model, layers[0], pooled)
         standardize(model, pooled_features(bank.examples(cuts[0], fold.train), rest))
@@ -97,25 +99,26 @@ def train(
 
 
 def _train_directly(
-    experiment: Experiment, bank: FeatureBank, setting: Setting, fold: Fold, cut: str | None, narrator: Narrator
+    experiment: Experiment, bank: FeatureBank, setting: Setting, fold: Fold, phase: Phase, narrator: Narrator
 ) -> Fitted | None:
     """Train the head as a population of one, which spares the seconds that Keras's `fit` takes to trace its graphs.
 
     Returns:
         None if a population cannot have such a head, or if training would take so long that it needs resume points.
     """
-    training = setting.training
-    epochs, images = training.epochs or 1, len(fold.train)
-    steps = epochs * -(-images // (training.batch_size or 32))
+    training, cut, images = setting.training, phase.cut(setting.head.pooling), len(fold.train)
+    steps = phase.epochs * -(-images // (training.batch_size or 32))
     if cut is None or steps > MOST_STEPS or why_alone(setting.head, training) or not fit_in_memory(bank.features[cut]):
         return None
-    with narrator.bar("head", epochs * images) as advance:
+    with narrator.bar(phase.name, phase.epochs * images) as advance:
         (fitted,) = train_population(
             [Member(setting.head, training)],
             bank.examples(cut, fold.train),
             bank.judged(cut, fold.validation),
             multi_label=experiment.pool.multi_label,
             seed=fold.seed,
+            start=experiment.head_weights(setting.head),
+            keep_start=phase.keep_start,
             on_epoch=lambda done: advance(done * images),
         )
     return fitted

@@ -48,7 +48,7 @@ class Phase:
         return None if self.from_pixels else cut_of(self.freeze, pooling)
 
 
-def phases_of(setting: Setting, from_pixels: bool = False) -> tuple[Phase, ...]:
+def phases_of(setting: Setting, from_pixels: bool = False, keep_start: bool = False) -> tuple[Phase, ...]:
     """Return the standard phases: the head alone; then, if any block is unfrozen, the unfrozen blocks with the head.
 
     In the second phase, the learning rate of each block is `block_decay` times that of the block after it, and the
@@ -57,10 +57,11 @@ def phases_of(setting: Setting, from_pixels: bool = False) -> tuple[Phase, ...]:
     Args:
         setting: a setting with a resolved `training`.
         from_pixels: whether every epoch has new augmented pixels, which the last phase then learns from.
+        keep_start: whether the head that the first phase starts from is kept unless an epoch is better.
     """
     training = setting.training
     epochs, patience = training.epochs or 1, training.patience
-    head = Phase("head", BLOCKS, epochs, training.learning_rate, {}, patience or epochs)
+    head = Phase("head", BLOCKS, epochs, training.learning_rate, {}, patience or epochs, keep_start)
     if setting.frozen == BLOCKS:
         return (replace(head, from_pixels=from_pixels),)
     epochs = training.fine_tune_epochs or 1

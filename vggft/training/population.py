@@ -104,6 +104,7 @@ def train_population(
     seed: int,
     programs: Programs | None = None,
     start: Mapping[str, np.ndarray] | None = None,
+    keep_start: bool = False,
     on_epoch: Callable[[int], object] = lambda epochs: None,
 ) -> list[Fitted]:
     """Train members that are `alike`, each with its own early stopping.
@@ -114,6 +115,7 @@ def train_population(
         seed: seed of initial weights, order and dropout, common to all members.
         programs: where programs are kept for further populations; None for no others.
         start: weights by layer and number with which all members start, instead of fresh ones.
+        keep_start: whether the weights at the start compete for the best epoch.
         on_epoch: called after every epoch with the number of epochs done by all members together; the last call
             includes those that early stopping saves.
     """
@@ -163,6 +165,11 @@ def train_population(
         rows = validation.rows
         judged = tf.constant(scaled(validation.inputs[rows])), tf.constant(validation.targets[rows])
     courses = [_Course(training.patience or epochs, names) for _ in members]
+    if keep_start and judged is not None:
+        begun, losses, accuracies = program.judge(*judged)
+        for place, course in enumerate(courses):
+            course.best = Objective.score({"val_loss": float(losses[place]), "val_accuracy": float(accuracies[place])})
+            course.keep(program.weights_of(place), begun[place])
     weigh = class_weights(train, training)
     image_weights = np.ones(count, "float32") if weigh is None else train.targets[train.rows] @ weigh
     for epoch, batches in enumerate(_batches(count, batch_size, image_weights, len(train.views), seed, epochs)):
@@ -177,8 +184,7 @@ def train_population(
         for place, course in enumerate(courses):
             told = {name: float(values[place]) for name, values in logs.items()}
             if not course.stopped and course.better(epoch, told, seconds):
-                course.probabilities = None if probabilities is None else probabilities[place]
-                course.weights = program.weights_of(place)
+                course.keep(program.weights_of(place), None if probabilities is None else probabilities[place])
         on_epoch(len(members))
         if all(course.stopped for course in courses):
             on_epoch(len(members) * (epochs - epoch - 1))
@@ -220,10 +226,14 @@ class _Course:
         self.wait += 1
         if improved := score > self.best:
             self.best, self.best_epoch, self.wait = score, epoch, 0
-        elif epoch == 0:  # diverged at once, but some weights have to be kept
+        elif not self.weights:  # diverged at once, but some weights have to be kept
             self.best_epoch, improved = 0, True
         self.stopped = self.wait >= self.patience and epoch > 0
         return improved
+
+    def keep(self, weights: list[np.ndarray], probabilities: np.ndarray | None) -> None:
+        """Keep the best weights so far, with their probabilities of the validation images."""
+        self.weights, self.probabilities = weights, probabilities
 
     def fitted(self, scale: Sequence[np.ndarray]) -> Fitted:
         """Return what was learned, with weights named as in a head: kernel and bias are numbers 0 and 1."""

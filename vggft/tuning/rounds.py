@@ -18,7 +18,8 @@ from ..evaluation.checks import score
 from ..network.blocks import BLOCKS, POOLING_LAYERS
 from ..progress import Narrator
 from ..run import RunDirectory
-from ..training.experiment import Experiment, FeatureBank
+from ..training.batches import FeatureBank
+from ..training.experiment import Experiment
 from ..training.fit import train
 from ..training.phases import Setting
 from ..training.population import (

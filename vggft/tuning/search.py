@@ -22,7 +22,8 @@ from ..evaluation.metrics import METRICS
 from ..network.blocks import BLOCKS
 from ..pipeline import Run, open_run
 from ..run import RunDirectory
-from ..training.experiment import FeatureBank, Request
+from ..training.batches import FeatureBank
+from ..training.experiment import Request
 from ..training.fit import train
 from ..training.phases import Setting
 from ..training.resampling import Fitted, Fold, resample
@@ -222,7 +223,7 @@ def _result(run: Run, terms: Terms, bank: FeatureBank, tuner: HeadTuner, place: 
         fitted = _refit(run, bank, winner, best)
     else:
         fitted = _scored(best, place / PROJECT / f"trial_{best.trial_id}")
-    classifier = run.finish(bank, winner, fitted)
+    classifier = run.finish(bank, winner, fitted, Classifier)
     result = SearchResult(tuple(outcomes), best, classifier, terms.metric, terms.winner, stopped)
     told = tuple(trial.to_dict() for trial in outcomes)
     classifier.record = replace(classifier.record, search=result.to_dict(), trials=told)

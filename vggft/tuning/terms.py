@@ -9,11 +9,10 @@ from typing import Any, Literal, Self
 
 import keras_tuner
 
-from ..config import Head, Training
+from ..config import Head, Training, named
 from ..data.pool import Pool
 from ..errors import ConfigError, VggftError
 from ..evaluation.metrics import METRICS
-from ..training.experiment import named
 from ..training.phases import Setting
 from .oracles import ALGORITHMS, hyperband_first, hyperband_parts
 from .space import SearchSpace, declaration
