@@ -22,8 +22,8 @@ import pytest
 
 import vggft
 from vggft.artifact import judge
-from vggft.data.views import make_views
 from vggft.features import cuts
+from vggft.features.views import make_views
 from vggft.network import blocks, forward, freezing, vgg, weights
 from vggft.network.description import Description, build
 from vggft.training.batches import Batches, Examples
