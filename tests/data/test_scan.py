@@ -13,7 +13,7 @@ from PIL import Image
 from vggft.cache import Cache
 from vggft.data.dataset import Dataset
 from vggft.data.reading import DecodedImage, read_image
-from vggft.data.scan import Scan, decode, scan
+from vggft.data.scan import Scan, decode, pixel_dtype, scan
 from vggft.errors import DataError
 from vggft.progress import Narrator
 
@@ -56,7 +56,7 @@ def test_a_scan_of_arrays_does_not_rescale_dark_images() -> None:
     images = np.zeros((3, 32, 32, 3), np.float32)
     images[0], images[1], images[2] = 0.7, 1, 200
     data = whole((images, [0, 1, 0]))
-    array = np.empty((3, 32, 32, 3), data.pixel_dtype(32))
+    array = np.empty((3, 32, 32, 3), pixel_dtype(data.images, 32))
     found = scan(data, 32, array)
     np.testing.assert_array_equal(array, images)
     assert [tuple(row)[1:] for row in found.facts.tolist()] == [(32, 32, "float32", "")] * 3

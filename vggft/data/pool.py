@@ -17,6 +17,7 @@ from .dataset import Dataset, concatenate, fingerprint, open_dataset
 from .scan import decode
 from .sources import SPLITS
 from .splitting import split_rows
+from .streams import Keep
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ def prepare(
     """
     if on_bad_image not in ("raise", "skip"):
         raise ConfigError(f"on_bad_image must be 'raise' or 'skip'; got {on_bad_image!r}.")
-    parts, fractions = _open_parts(data, num_classes, {"validation": validation, "test": test})
+    keep = Keep(image_size, cache, narrator)
+    parts, fractions = _open_parts(data, num_classes, {"validation": validation, "test": test}, keep)
     whole = concatenate(list(parts.values()))
     pixels, found = decode(whole, image_size, cache, narrator)
     problems = list(found.problems.values())
@@ -135,9 +137,11 @@ def prepare(
     )
 
 
-def _open_parts(data: Any, num_classes: int, wanted: dict[str, Any]) -> tuple[dict[str, Dataset], dict[str, float]]:
+def _open_parts(
+    data: Any, num_classes: int, wanted: dict[str, Any], keep: Keep
+) -> tuple[dict[str, Dataset], dict[str, float]]:
     """Open all datasets, by split; also return the fractions that are still to be split off."""
-    parts = dict(open_dataset(data, num_classes))
+    parts = dict(open_dataset(data, num_classes, keep=keep))
     whole = "all" if "all" in parts else "train"
     fractions: dict[str, float] = {}
     for split, value in wanted.items():
@@ -157,7 +161,7 @@ def _open_parts(data: Any, num_classes: int, wanted: dict[str, Any]) -> tuple[di
             raise ConfigError(f"{split} was passed as an argument, but the dataset already has a {split} split.")
         else:
             like = parts[whole]
-            opened = open_dataset(value, class_names=like.class_names, multi_label=like.multi_label)
+            opened = open_dataset(value, None, like.class_names, like.multi_label, keep)
             if not {"all", split} & set(opened):
                 raise DataError(f"The dataset passed as {split} has no {split} split; it has {', '.join(opened)}.")
             parts[split] = opened.get("all") or opened[split]
