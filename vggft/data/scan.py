@@ -216,9 +216,7 @@ def contents_of(images: Sequence[Any], cache: Cache, on_image: Callable[[], obje
     `on_image` is called once per image.
     """
     found = [""] * len(images)
-    files = [row for row, image in enumerate(images) if isinstance(image, Path)]
-    states = zip(files, in_threads(_state, (images[row] for row in files), 16 * BATCH), strict=True)
-    known = {row: state for row, state in states if state}
+    known = {row: state for row, image in enumerate(images) if isinstance(image, Path) and (state := _state(image))}
     store, keys = Store(cache.root, CONTENTS), as_keys(list(known.values()))
     store.refresh()
     store.touch(place := store.locate(keys))
@@ -230,7 +228,7 @@ def contents_of(images: Sequence[Any], cache: Cache, on_image: Callable[[], obje
     left = [row for row, content in enumerate(found) if not content]
     for start in range(0, len(left), REMEMBERED_AT_ONCE):
         rows = left[start : start + REMEMBERED_AT_ONCE]
-        for row, content in zip(rows, in_threads(content_of, (images[row] for row in rows), BATCH), strict=True):
+        for row, content in zip(rows, in_threads(content_of, (images[row] for row in rows), 16), strict=True):
             found[row] = content
             on_image()
         new = {known[row]: found[row] for row in rows if row in known and found[row] != UNREADABLE}
@@ -281,6 +279,7 @@ def _remember(contents: dict[str, str], store: Store, cache: Cache) -> None:
         store.remove(shard)
     store.refresh()
     if len(new := store.missing(keys)):
+        cache.root.mkdir(parents=True, exist_ok=True)
         cache.make_room(int(new.size) * CONTENTS.row_bytes)
         store.append(keys[new], values[new])
         store.compact(64)

@@ -25,7 +25,7 @@ from .scan import BATCH, StreamImage, content_of, fill_images, pixel_dtype, scan
 
 # Images are taken in parts of this many, or of this many bytes before conversion. The first part decides for all
 # images whether floats are in 0..1 or 0..255, whether uint16 has 8 or 16 bits, and whether pixels are kept as float32.
-PART, PART_BYTES = 256, 64 * 2**20
+PART, PART_BYTES = 256, 32 * 2**20
 
 
 @dataclass(frozen=True)
