@@ -199,7 +199,8 @@ def test_a_damaged_entry_is_replaced(tmp_path: Path) -> None:
     data = bytearray(rows.read_bytes())
     data[-1] ^= 1
     rows.write_bytes(data)
-    assert contents_of(files, cache) == first
+    for _ in range(2):  # what was beside it is read again the second time
+        assert contents_of(files, cache) == first
     assert [(total, bad) for _, total, bad in cache.verify()] == [(5, 0)]
 
 

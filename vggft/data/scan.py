@@ -215,7 +215,7 @@ def contents_of(images: Sequence[Any], cache: Cache, on_image: Callable[[], obje
 
     `on_image` is called once per image.
     """
-    found = [""] * len(images)
+    found = [image.content if isinstance(image, StreamImage) else "" for image in images]
     known = {row: state for row, image in enumerate(images) if isinstance(image, Path) and (state := _state(image))}
     store, keys = Store(cache.root, CONTENTS), as_keys(list(known.values()))
     store.refresh()
@@ -224,7 +224,8 @@ def contents_of(images: Sequence[Any], cache: Cache, on_image: Callable[[], obje
         for row, content, good in zip(known, *store.read(keys, place), strict=True):
             if good:
                 found[row] = content.tobytes().hex()
-                on_image()
+    for _ in filter(None, found):
+        on_image()
     left = [row for row, content in enumerate(found) if not content]
     for start in range(0, len(left), REMEMBERED_AT_ONCE):
         rows = left[start : start + REMEMBERED_AT_ONCE]
@@ -240,8 +241,6 @@ def contents_of(images: Sequence[Any], cache: Cache, on_image: Callable[[], obje
 def content_of(image: Any) -> str:
     """Return a digest of the content of a file, or of an image in memory before it is resized; or `UNREADABLE`."""
     state = hashlib.blake2b(digest_size=16)
-    if isinstance(image, StreamImage):
-        return image.content
     try:
         if isinstance(image, Path):
             with image.open("rb") as file:
@@ -268,7 +267,10 @@ def _state(path: Path) -> str:
 
 
 def _remember(contents: dict[str, str], store: Store, cache: Cache) -> None:
-    """Write the digests of files by their states; shards with another digest, or a damaged one, are removed."""
+    """Write the digests of files by their states.
+
+    Shards with another digest, or a damaged one, are removed; the other files in them are read again next time.
+    """
     keys = as_keys(list(contents))
     values = np.frombuffer(bytes.fromhex("".join(contents.values())), "u1").reshape(-1, 16)
     store.refresh()

@@ -10,6 +10,7 @@ import csv
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -237,6 +238,10 @@ def _in_memory(images: Any) -> tuple[list[Any], str]:
         values = pixel_range(images)
         return [ArrayImage(images, row, values) for row in range(len(images))], values
     images = [image if isinstance(image, Image.Image) else np.asarray(image) for image in images]
+    for image in images:
+        if isinstance(image, Image.Image):
+            with suppress(Exception):  # decoding reports it
+                image.load()  # now, as threads must not load the same image at once
     arrays = {row: image for row, image in enumerate(images) if isinstance(image, np.ndarray)}
     found = {row: find_range(checked_shape(image[None], f"images[{row}]"), first=row) for row, image in arrays.items()}
     if bad := [problem for _, problems in found.values() for problem in problems]:

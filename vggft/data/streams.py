@@ -71,7 +71,7 @@ def read_stream(batches: Iterable[Any], keep: Keep, count: int | None = None) ->
         CacheError: the disk has too little room.
     """
     parts, labels, done = _Parts(keep), [], 0
-    with keep.narrator.bar("read images", None) as advance:
+    with keep.narrator.bar("read the dataset", None) as advance:
         for number, (x, y) in enumerate(_checked(batches), start=1):
             labels.append(y)
             if y.shape[1:] != labels[0].shape[1:]:
