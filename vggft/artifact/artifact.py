@@ -160,7 +160,7 @@ class Artifact:
         """
         size, cache, narrator = self.description.image_size, Cache(), Narrator(verbose)
         keep = Keep(size, cache, narrator)
-        parts = open_dataset(dataset, None, self.class_names, self.description.multi_label, keep)
+        parts = open_dataset(dataset, None, self.class_names, self.description.multi_label, keep=keep)
         name = split or next(name for name in ("test", "all", *parts) if name in parts)
         if name not in parts:
             raise DataError(f"The dataset has no split {name!r}; it has {', '.join(parts)}. Pass one of them as split.")

@@ -124,7 +124,7 @@ def open_dataset(
         DataError: the data cannot be used; every problem is listed.
         CacheError: the disk has too little room for the images of a stream.
     """
-    splits, problems = collect(data, num_classes, class_names, multi_label, keep)
+    splits, problems = collect(data, num_classes, class_names, multi_label, keep=keep)
     if len(problems) == 1:
         raise DataError(problems[0])
     if problems:

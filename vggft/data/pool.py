@@ -161,7 +161,7 @@ def _open_parts(
             raise ConfigError(f"{split} was passed as an argument, but the dataset already has a {split} split.")
         else:
             like = parts[whole]
-            opened = open_dataset(value, None, like.class_names, like.multi_label, keep)
+            opened = open_dataset(value, None, like.class_names, like.multi_label, keep=keep)
             if not {"all", split} & set(opened):
                 raise DataError(f"The dataset passed as {split} has no {split} split; it has {', '.join(opened)}.")
             parts[split] = opened.get("all") or opened[split]

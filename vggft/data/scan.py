@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
@@ -17,7 +18,7 @@ from ..cache import Cache
 from ..errors import DataError
 from ..progress import Narrator
 from ..rows import Rows, replaced
-from ..store import Kind, Store, as_keys
+from ..store import SHARD_ROWS, Kind, Store, as_keys
 from .arrays import ArrayImage, in_threads, resize_pixels
 from .reading import FACTS, image_kinds, read_image
 
@@ -165,13 +166,15 @@ def decode(dataset: Named, image_size: int, cache: Cache, narrator: Narrator) ->
     kinds = image_kinds(image_size, pixel_dtype(dataset.images, image_size))
     with narrator.bar("read images", len(contents)) as advance:
         pixels, facts = fill_images(dataset, contents, kinds, cache, on_rows=advance, on_wait=narrator.waiting)
-    problems = {}
-    if len(unread := np.flatnonzero(facts["digest"] == "")):
-        again_pixels, again = _decoded(dataset, unread, kinds[0])
-        facts[unread] = again.facts
-        problems = {int(unread[row]): problem for row, problem in again.problems.items()}
+    problems: dict[int, str] = {}
+    unread = np.flatnonzero(facts["digest"] == "")
+    for start in range(0, len(unread), SHARD_ROWS):
+        rows = unread[start : start + SHARD_ROWS]
+        again_pixels, again = _decoded(dataset, rows, kinds[0])
+        facts[rows] = again.facts
+        problems |= {int(rows[number]): problem for number, problem in again.problems.items()}
         if len(found := np.flatnonzero(again.facts["digest"] != "")):
-            pixels = replaced(pixels, unread[found], again_pixels[found])
+            pixels = replaced(pixels, rows[found], again_pixels[found])
     return pixels, Scan(facts, problems)
 
 
@@ -267,19 +270,14 @@ def _state(path: Path) -> str:
 
 
 def _remember(contents: dict[str, str], store: Store, cache: Cache) -> None:
-    """Write the digests of files by their states.
-
-    Shards with another digest, or a damaged one, are removed; the other files in them are read again next time.
-    """
+    """Write the digests of files by their states; if one there is wrong or damaged, all of them are forgotten first."""
     keys = as_keys(list(contents))
     values = np.frombuffer(bytes.fromhex("".join(contents.values())), "u1").reshape(-1, 16)
     store.refresh()
-    place = store.locate(keys)
-    held, good = store.read(keys, place)
-    wrong = (place[:, 0] >= 0) & ~(good & (held == values).all(axis=1))
-    for shard in {store.shards[number] for number in place[wrong, 0]}:
-        store.remove(shard)
-    store.refresh()
+    held, good = store.read(keys, place := store.locate(keys))
+    if ((place[:, 0] >= 0) & ~(good & (held == values).all(axis=1))).any():
+        shutil.rmtree(store.path, ignore_errors=True)
+        store.refresh()
     if len(new := store.missing(keys)):
         cache.root.mkdir(parents=True, exist_ok=True)
         cache.make_room(int(new.size) * CONTENTS.row_bytes)

@@ -17,7 +17,6 @@ import numpy as np
 from ..cache import Cache
 from ..errors import CacheError, DataError
 from ..progress import Narrator
-from ..rows import Rows
 from ..store import Kind, Store, as_keys
 from .arrays import ArrayImage, agree, checked_shape, find_range, in_threads, out_of_range, to_pixels
 from .reading import image_kinds
@@ -186,22 +185,26 @@ class _Pixels:
     """Reads the pixels of the images of a stream from the cache: row -> (S, S, 3)."""
 
     def __init__(self, cache: Cache | None, kind: Kind, contents: Sequence[str]):
-        self.cache, self.lock = cache, threading.Lock()  # rows are read by one thread at a time
+        self.cache, self.lock = cache, threading.Lock()  # threads read one after another
         if cache is not None:
-            store = Store(cache.root, kind)
-            store.refresh()
-            self.rows = Rows(store, as_keys(contents), self._again)
+            self.store, self.keys = Store(cache.root, kind), as_keys(contents)
+            self._find()
+
+    def _find(self) -> None:
+        self.store.refresh()
+        self.place = self.store.locate(self.keys)
 
     def __call__(self, row: int) -> np.ndarray:
         if self.cache is None:
             raise CacheError("The pixels of this stream were not kept, as it was read without a cache.")
         with self.lock:
-            return self.rows[row]
-
-    def _again(self, rows: np.ndarray) -> np.ndarray:
-        where = "" if self.cache is None else f" in {self.cache.root}"
+            for _ in range(2):  # shards may have been merged since
+                pixels, good = self.store.read(self.keys[row : row + 1], self.place[row : row + 1])
+                if good[0]:
+                    return pixels[0]
+                self._find()
         raise CacheError(
-            f"{len(rows)} images of a tf.data.Dataset or PyDataset are no longer in the cache{where}, and cannot be"
+            f"Images of a tf.data.Dataset or PyDataset are no longer in the cache in {self.cache.root}, and cannot be"
             " read again, as a second pass might give other images. They were evicted to make room, or damaged or"
             " removed. Start again; if it was for room, set VGGFT_CACHE_DIR to a directory on a larger disk."
         )

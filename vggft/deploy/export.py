@@ -155,7 +155,7 @@ def to_compare_on(artifact: Artifact, dataset: Any = None) -> tuple[Any, np.ndar
     description, evaluation, kept = artifact.description, artifact.evaluation, artifact.record.pictures
     if dataset is not None:
         keep = Keep(description.image_size, Cache())
-        parts = open_dataset(dataset, None, description.class_names, description.multi_label, keep)
+        parts = open_dataset(dataset, None, description.class_names, description.multi_label, keep=keep)
         data = parts.get("test") or next(iter(parts.values()))
         images, labels = _subset(data.images, data.labels)
         return [np.asarray(each) if isinstance(each, (ArrayImage, StreamImage)) else each for each in images], labels
