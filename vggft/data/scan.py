@@ -20,7 +20,7 @@ from ..progress import Narrator
 from ..rows import Rows, replaced
 from ..store import SHARD_ROWS, Kind, Store, as_keys
 from .arrays import ArrayImage, in_threads, resize_pixels
-from .reading import FACTS, image_kinds, read_image
+from .reading import CACHED_FACTS, FACTS, image_kinds, read_image
 
 BATCH = 4  # number of images that a thread takes at once
 UNREADABLE = "0" * 32  # in place of the digest of content that cannot be read
@@ -195,7 +195,7 @@ def fill_images(
         pixels, found = _decoded(dataset, rows, kinds[0])
         unread = [i for i, row in enumerate(rows) if contents[row] == UNREADABLE]  # even if it can be read by now
         pixels[unread], found.facts[unread] = 0, np.zeros((), FACTS)
-        return pixels, found.facts
+        return pixels, found.facts.astype(CACHED_FACTS)
 
     pixels, facts = cache.fill(kinds, contents, compute, **how)
     return pixels, np.asarray(facts[:]).astype(FACTS)
@@ -221,12 +221,12 @@ def contents_of(images: Sequence[Any], cache: Cache, on_image: Callable[[], obje
     found = [image.content if isinstance(image, StreamImage) else "" for image in images]
     known = {row: state for row, image in enumerate(images) if isinstance(image, Path) and (state := _state(image))}
     store, keys = Store(cache.root, CONTENTS), as_keys(list(known.values()))
-    store.refresh()
-    store.touch(place := store.locate(keys))
     if os.environ.get("VGGFT_CACHE_CHECK", "0") in ("", "0"):
-        for row, content, good in zip(known, *store.read(keys, place), strict=True):
-            if good:
-                found[row] = content.tobytes().hex()
+        with suppress(OSError):  # without the digests that the cache keeps, files are only read again
+            store.refresh()
+            store.touch(place := store.locate(keys))
+            for row, content, good in zip(known, *store.read(keys, place), strict=True):
+                found[row] = content.tobytes().hex() if good else ""
     for _ in filter(None, found):
         on_image()
     left = [row for row, content in enumerate(found) if not content]
@@ -236,7 +236,7 @@ def contents_of(images: Sequence[Any], cache: Cache, on_image: Callable[[], obje
             found[row] = content
             on_image()
         new = {known[row]: found[row] for row in rows if row in known and found[row] != UNREADABLE}
-        with suppress(OSError):  # without these digests the files are only read again
+        with suppress(OSError):  # as above
             _remember(new, store, cache)
     return found
 
