@@ -235,7 +235,8 @@ def contents_of(images: Sequence[Any], cache: Cache, on_image: Callable[[], obje
         for row, content in zip(rows, in_threads(content_of, (images[row] for row in rows), 16), strict=True):
             found[row] = content
             on_image()
-        new = {known[row]: found[row] for row in rows if row in known and found[row] != UNREADABLE}
+        there = [row for row in rows if row in known and found[row] != UNREADABLE]
+        new = {known[row]: found[row] for row in there if _state(images[row]) == known[row]}  # not replaced meanwhile
         with suppress(OSError):  # as above
             _remember(new, store, cache)
     return found
