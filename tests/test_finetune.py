@@ -19,11 +19,12 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import vggft
 from vggft.artifact import judge
-from vggft.data.views import make_views
 from vggft.features import cuts
+from vggft.features.views import make_views
 from vggft.network import blocks, forward, freezing, vgg, weights
 from vggft.network.description import Description, build
 from vggft.training.batches import Batches, Examples
@@ -290,8 +291,11 @@ def test_predict_takes_any_size_range_and_kind_and_names_what_it_cannot_read(
 def test_evaluate_judges_new_data(trained: tuple, stripes: tuple) -> None:
     with pytest.warns(UserWarning, match="trained or chosen on"):
         found = trained[0].evaluate((stripes[0][:30], stripes[1][:30]))
+        stream = tf.data.Dataset.from_tensor_slices((stripes[0][:30], stripes[1][:30])).batch(7)
+        of_stream = trained[0].evaluate(stream)
     probabilities = trained[0].predict(stripes[0][:30])
     assert found["accuracy"] == pytest.approx((probabilities.argmax(1) == stripes[1][:30]).mean())
+    assert of_stream["accuracy"] == found["accuracy"]
 
 
 @pytest.mark.parametrize(

@@ -41,8 +41,11 @@ class Narrator:
         self.say(f"Another process is writing {path}; waiting for it.")
 
     @contextmanager
-    def bar(self, description: str, total: int) -> Iterator[Callable[..., None]]:
-        """Show a progress bar over images; yields `advance(done=1, description=None)`."""
+    def bar(self, description: str, total: int | None) -> Iterator[Callable[..., None]]:
+        """Show a progress bar over images, whose number may be unknown.
+
+        Yields `advance(done=1, description=None, total=None)`; None changes nothing.
+        """
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
@@ -53,8 +56,8 @@ class Narrator:
         with Progress(*columns, console=self.console, disable=not self.verbose) as progress:
             task = progress.add_task(description, total=total)
 
-            def advance(done: int = 1, description: str | None = None) -> None:
-                progress.update(task, advance=done, description=description)
+            def advance(done: int = 1, description: str | None = None, total: int | None = None) -> None:
+                progress.update(task, advance=done, description=description, total=total)
 
             yield advance
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import inspect
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,32 @@ def test_evaluate_says_the_same_again(run_dir: Path, folder: Path) -> None:
     assert found["num_images"] == 24 and found["accuracy"] == judged["test"]["accuracy"]
     with pytest.warns(UserWarning, match="trained or chosen on 96 of these 120 images"):
         assert "All: accuracy" in run("evaluate", run_dir / "classifier.keras", folder, "--quiet")
+
+
+def test_verify_reads_files_that_seem_unchanged(
+    run_dir: Path, tmp_path: Path, stripes: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VGGFT_CACHE_CHECK", "0")  # and as it was, after the test
+    lines = ["image,label"]
+    for row in range(12):
+        Image.fromarray(stripes[0][row]).save(tmp_path / f"{row}.bmp")
+        os.utime(tmp_path / f"{row}.bmp", (1e9, 1e9))
+        lines.append(f"{row}.bmp,{'abc'[stripes[1][row]]}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+
+    def loss(*options: str) -> float:
+        with pytest.warns(UserWarning, match="trained or chosen on"):
+            found = run("evaluate", run_dir, tmp_path / "labels.csv", "--json", *options)
+        return json.loads(found)["log_loss"]
+
+    before = loss()
+    Image.fromarray(255 - stripes[0][0]).save(tmp_path / "0.bmp")  # as large as before
+    os.utime(tmp_path / "0.bmp", (1e9, 1e9))
+    assert loss() == before
+    after = loss("--verify")
+    assert after != before
+    monkeypatch.setenv("VGGFT_CACHE_CHECK", "0")
+    assert loss() == after
 
 
 def test_predict_prints_words_or_writes_a_csv_file(run_dir: Path, folder: Path, tmp_path: Path) -> None:

@@ -44,6 +44,11 @@ def whole(data: Any, *args: Any, **kwargs: Any) -> Dataset:
     return opened["all"]
 
 
+def arrays(data: Dataset) -> np.ndarray:
+    """The images of a dataset, converted: (N, H, W, 3)."""
+    return np.stack([np.asarray(image) for image in data.images])
+
+
 def error(data: Any, *args: Any, **kwargs: Any) -> str:
     with pytest.raises(DataError) as caught:
         open_dataset(data, *args, **kwargs)

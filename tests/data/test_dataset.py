@@ -48,7 +48,7 @@ def test_names_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
 def test_a_dataset_passes_through() -> None:
     data = whole((pixels(4), ["b", "a", "b", "c"]))
     again = whole(data, 3)
-    assert again.images is data.images and again.class_names == data.class_names
+    assert again.images == data.images and again.class_names == data.class_names
     assert again.labels.tolist() == data.labels.tolist()
     assert whole(data, class_names=["c", "b", "a"]).labels.tolist() == [1, 2, 1, 0]
     assert "num_classes=2" in error(data, 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import joblib
@@ -13,7 +15,7 @@ from PIL import Image
 from vggft.cache import Cache
 from vggft.data.dataset import Dataset
 from vggft.data.reading import DecodedImage, read_image
-from vggft.data.scan import Scan, decode, scan
+from vggft.data.scan import UNREADABLE, Scan, contents_of, decode, pixel_dtype, scan
 from vggft.errors import DataError
 from vggft.progress import Narrator
 
@@ -56,7 +58,7 @@ def test_a_scan_of_arrays_does_not_rescale_dark_images() -> None:
     images = np.zeros((3, 32, 32, 3), np.float32)
     images[0], images[1], images[2] = 0.7, 1, 200
     data = whole((images, [0, 1, 0]))
-    array = np.empty((3, 32, 32, 3), data.pixel_dtype(32))
+    array = np.empty((3, 32, 32, 3), pixel_dtype(data.images, 32))
     found = scan(data, 32, array)
     np.testing.assert_array_equal(array, images)
     assert [tuple(row)[1:] for row in found.facts.tolist()] == [(32, 32, "float32", "")] * 3
@@ -121,3 +123,95 @@ def test_threads_are_used_whatever_backend_joblib_is_told_to_use(tmp_path: Path)
     with joblib.parallel_config(backend="loky"):  # processes would fill copies of the array
         scan(data, 32, images := np.zeros((4, 32, 32, 3), np.uint8))
     np.testing.assert_array_equal(images, expected)
+
+
+# Files that have not changed are not read -----------------------------------------------------------------------------
+
+
+def written(path: Path, text: str, age: float = 10.0) -> Path:
+    """A file that was last modified some seconds ago."""
+    path.write_text(text)
+    os.utime(path, (time.time() - age,) * 2)
+    return path
+
+
+def rewritten(path: Path, text: str) -> None:
+    """Change what is in a file, but neither its size nor its time."""
+    before = path.stat()
+    path.write_text(text)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+
+
+def test_a_file_that_has_not_changed_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, files = Cache(tmp_path / "cache"), [written(tmp_path / f"{i}.png", f"picture {i}") for i in range(5)]
+    calls: list[int] = []
+    first = contents_of([*files, files[0]], cache, lambda: calls.append(1))
+    assert len(set(first)) == 5 and first[5] == first[0] and len(calls) == 6
+    rewritten(files[1], "picture X")
+    assert contents_of([*files, files[0]], cache, lambda: calls.append(1)) == first and len(calls) == 12
+    monkeypatch.chdir(tmp_path)
+    assert contents_of([Path("1.png")], cache) == first[1:2]
+    written(files[2], "picture X", age=20)  # another time
+    written(files[3], "a picture", age=10)
+    found = contents_of(files, cache)
+    assert found[2] != first[2] and found[3] != first[3]
+    assert [found[row] == first[row] for row in range(5)] == [True, True, False, False, True]
+    monkeypatch.setenv("VGGFT_CACHE_CHECK", "1")
+    checked = contents_of(files, cache)
+    assert checked[1] == checked[2] and checked[1] != first[1]
+    monkeypatch.setenv("VGGFT_CACHE_CHECK", "0")
+    rewritten(files[4], "picture Y")
+    assert contents_of(files, cache) == checked  # the entry of 1 was corrected, that of 4 is still relied on
+
+
+def test_what_may_change_unseen_is_not_relied_on(tmp_path: Path) -> None:
+    """Files that were modified just now, those that cannot be read, and links to another file."""
+    cache = Cache(tmp_path / "cache")
+    new, old = written(tmp_path / "new.png", "first", age=0), written(tmp_path / "old.png", "first")
+    link = tmp_path / "link.png"
+    link.symlink_to(old)
+    folder = tmp_path / "folder.png"
+    folder.mkdir()
+    os.utime(folder, (0, 0))
+    images = [new, old, link, folder, tmp_path / "missing.png"]
+    first = contents_of(images, cache)
+    assert first[0] == first[1] == first[2] and first[3] == first[4] == UNREADABLE
+    rewritten(new, "other")
+    link.unlink()
+    link.symlink_to(written(tmp_path / "another.png", "other"))
+    folder.rmdir()
+    written(folder, "other", age=time.time())
+    found = contents_of(images, cache)
+    assert found[1] == first[1] and found[0] == found[2] == found[3] not in first
+    assert all(bad == 0 for _, _, bad in cache.verify())
+
+
+def test_a_cache_that_cannot_be_written_only_makes_it_slower(tmp_path: Path) -> None:
+    file = written(tmp_path / "cache", "a file where the directory should be")
+    assert contents_of([file, file], Cache(file)) == contents_of([file, file], Cache(tmp_path / "other"))
+
+
+def test_a_damaged_entry_is_replaced(tmp_path: Path) -> None:
+    cache, files = Cache(tmp_path / "cache"), [written(tmp_path / f"{i}.png", f"picture {i}") for i in range(5)]
+    first = contents_of(files, cache)
+    ((rows,),) = [list(store.path.glob("*.rows.npy")) for store in cache.stores()]
+    data = bytearray(rows.read_bytes())
+    data[-1] ^= 1
+    rows.write_bytes(data)
+    for _ in range(2):  # what was beside it is read again the second time
+        assert contents_of(files, cache) == first
+    assert [(total, bad) for _, total, bad in cache.verify()] == [(5, 0)]
+
+
+def test_an_unreadable_file_never_gives_its_row_to_another(tmp_path: Path) -> None:
+    """It could be read by the time that it is decoded; files that cannot be read share one digest."""
+    data, cache = whole(folder(tmp_path / "data", a=2, b=2)), Cache(tmp_path / "cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vggft.data.scan.content_of", lambda image: UNREADABLE)
+        images, found = decoded(data, cache)
+    assert found.problems == {} and images.any(axis=(1, 2, 3)).all()
+    for path in data.images:
+        path.unlink()
+    images, found = decoded(data, cache)
+    assert len(found.problems) == 4 and not images.any()

@@ -8,10 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from data_samples import error, folder, picture, pixels, whole, write_csv
+from data_samples import arrays, error, folder, picture, pixels, whole, write_csv
 from PIL import Image
 
+from vggft.cache import Cache
 from vggft.data.dataset import open_dataset
+from vggft.data.reading import read_image
+from vggft.data.scan import decode, pixel_dtype
+from vggft.data.streams import Keep
+from vggft.progress import Narrator
 
 
 def test_a_folder_of_class_folders(tmp_path: Path) -> None:
@@ -177,29 +182,31 @@ def test_a_dataframe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_images_are_brought_to_0_to_255_and_it_is_said() -> None:
-    data = whole((np.linspace(0, 1, 3)[:, None, None, None] * np.ones((3, 32, 32, 3)), [0, 1, 0]))
-    assert data.images.dtype == np.float32 and data.images.max() == 255
+    given = np.linspace(0, 1, 3)[:, None, None, None] * np.ones((3, 32, 32, 3))
+    data = whole((given, [0, 1, 0]))
+    assert arrays(data).dtype == np.float32 and arrays(data).max() == 255
     assert "the images are taken to be float 0..1" in data.notes
-    assert data.pixel_dtype(32) == np.float32 and data.pixel_dtype(64) == np.uint8
+    assert pixel_dtype(data.images, 32) == np.float32 and pixel_dtype(data.images, 64) == np.uint8
     assert "images[1] holds NaN" in error((np.full((2, 32, 32, 3), [[[[0.0]]], [[[np.nan]]]]), [0, 1]))
     assert "28x28 px" in error((np.zeros((2, 28, 28)), [0, 1]))
 
 
 def test_lists_of_images(tmp_path: Path) -> None:
-    assert whole((list(pixels(2)), [0, 1])).images.shape == (2, 36, 40, 3)
+    assert arrays(whole((list(pixels(2)), [0, 1]))).shape == (2, 36, 40, 3)
     uneven = [pixels(1)[0] / 255, pixels(1, (50, 60))[0] / 255.0, np.zeros((32, 32))]
     data = whole((uneven, [0, 1, 0]))
     assert [image.shape for image in data.images] == [(36, 40, 3), (60, 50, 3), (32, 32, 3)]
-    assert data.images[0].max() == 255
+    assert np.asarray(data.images[0]).max() == 255
     dark = [np.full((32, 32, 3), 0.5), np.full((40, 40, 3), 200.0)]  # one scale for all of them
-    assert whole((dark, [0, 1])).images[0].max() == 0.5
+    assert np.asarray(whole((dark, [0, 1])).images[0]).max() == 0.5
     assert "images[1], as images holds" not in (text := error(([pixels(1)[0], np.full((40, 40, 3), -1)], [0, 1])))
     assert "images[1]" in text and "-1" in text
     paths = [picture(tmp_path / "0.png"), str(tmp_path / "missing.png")]
     assert "files that do not exist (1;" in error((paths, [0, 1]))
     assert whole((paths[:1] * 2, [0, 1])).names == (str(paths[0]),) * 2
     with Image.open(paths[0]) as image:
-        np.testing.assert_array_equal(whole(([image, image], [0, 1])).images, pixels(1).repeat(2, 0))
+        found = decode(whole(([image, image], [0, 1])), 40, Cache(tmp_path), Narrator(0))[0]
+    np.testing.assert_array_equal(found, [read_image(paths[0], 40).pixels] * 2)
 
 
 def test_what_is_no_dataset() -> None:
@@ -223,24 +230,26 @@ def test_tf_data(tmp_path: Path) -> None:
     tf = pytest.importorskip("tensorflow")
     import keras
 
-    images, labels = pixels(7), np.array([0, 1, 2, 0, 1, 2, 0])
+    keep = Keep(32, Cache(tmp_path / "cache"))
+    images, labels = pixels(7, (32, 32)), np.array([0, 1, 2, 0, 1, 2, 0])
     plain = tf.data.Dataset.from_tensor_slices((images, labels))
     for data in (
         plain,
         plain.batch(3),
         plain.batch(3).map(lambda x, y: (tf.cast(x, tf.float32) / 255, tf.one_hot(y, 3))),
     ):
-        opened = whole(data, 3)
-        came = [int(np.abs(images - image).sum(axis=(1, 2, 3)).argmin()) for image in opened.images]
+        opened = whole(data, 3, keep=keep)
+        found = arrays(opened)
+        came = [int(np.abs(images - image.astype(float)).sum(axis=(1, 2, 3)).argmin()) for image in found]
         assert sorted(came) == list(range(7)) and opened.labels.tolist() == labels[came].tolist()
-        np.testing.assert_allclose(opened.images, images[came], atol=1e-4)
+        np.testing.assert_allclose(found, images[came], atol=1e-4)
     strings = tf.data.Dataset.from_tensor_slices((images, ["b", "a", "b", "a", "b", "a", "b"]))
     assert whole(strings).class_names == ("a", "b")
     uneven = tf.data.Dataset.from_generator(
         lambda: ((pixels(1, (40 + i, 36))[0], i % 2) for i in range(3)),
         output_signature=(tf.TensorSpec((None, None, 3), tf.uint8), tf.TensorSpec((), tf.int64)),
     )
-    assert {image.shape for image in whole(uneven).images} == {(36, 40, 3), (36, 41, 3), (36, 42, 3)}
+    assert {image.facts[1:3] for image in whole(uneven).images} == {(40, 36), (41, 36), (42, 36)}
     assert "infinite" in error(plain.repeat())
     assert "must be (image, label)" in error(plain.map(lambda x, y: x))
     assert "must be (image, label)" in error(plain.map(lambda x, y: (x, y, 1.0)))
@@ -248,8 +257,10 @@ def test_tf_data(tmp_path: Path) -> None:
     assert "the dataset is empty" in error(plain.take(0))
     assert error(plain, 2).startswith("labels must be integers in 0..1; got label 2 (2 images).")
 
-    folder(tmp_path, daisy=2, rose=1)
-    named = keras.utils.image_dataset_from_directory(tmp_path, image_size=(32, 32), shuffle=False, verbose=False)
+    folder(tmp_path / "data", daisy=2, rose=1)
+    named = keras.utils.image_dataset_from_directory(
+        tmp_path / "data", image_size=(32, 32), shuffle=False, verbose=False
+    )
     assert whole(named).class_names == ("daisy", "rose")
     assert whole(named, class_names=["rose", "tulip", "daisy"]).labels.tolist() == [2, 2, 0]
     assert "does not know: daisy" in error(named, class_names=["rose", "tulip"])
@@ -260,8 +271,8 @@ def test_what_shuffles_gives_the_same_rows_each_time(tmp_path: Path) -> None:
     pytest.importorskip("tensorflow")
     import keras
 
-    folder(tmp_path, daisy=9, rose=9)
-    (tmp_path / "rose" / "copy.png").write_bytes((tmp_path / "daisy" / "0.png").read_bytes())  # only the label differs
+    keep, root = Keep(32, Cache(tmp_path / "cache")), folder(tmp_path / "data", daisy=9, rose=9)
+    (root / "rose" / "copy.png").write_bytes((root / "daisy" / "0.png").read_bytes())  # only the label differs
 
     class Shuffled(keras.utils.PyDataset):  # type: ignore[misc, name-defined]
         def __init__(self, seed: int) -> None:
@@ -273,24 +284,24 @@ def test_what_shuffles_gives_the_same_rows_each_time(tmp_path: Path) -> None:
 
         def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray]:
             rows = self.order[3 * i : 3 * i + 3]
-            return pixels(12)[rows], (rows % 3)[:, None]
+            return pixels(12, (32, 32))[rows], (rows % 3)[:, None]
 
     from_files = {"image_size": (32, 32), "batch_size": 4, "verbose": False}
     for first, second in (
-        (keras.utils.image_dataset_from_directory(tmp_path, seed=seed, **from_files) for seed in (1, 2)),
+        (keras.utils.image_dataset_from_directory(root, seed=seed, **from_files) for seed in (1, 2)),
         (Shuffled(1), Shuffled(2)),
     ):
-        one, other = whole(first), whole(second)
-        np.testing.assert_array_equal(one.images, other.images)
+        one, other = whole(first, keep=keep), whole(second, keep=keep)
+        np.testing.assert_array_equal(arrays(one), arrays(other))
         np.testing.assert_array_equal(one.labels, other.labels)
         assert one.names == other.names and one.names[:2] == ("images[0]", "images[1]")
         assert any("in the order of their content" in note for note in one.notes)
-    rows = [int((pixels(12) == image).all(axis=(1, 2, 3)).argmax()) for image in one.images]
+    rows = [int((pixels(12, (32, 32)) == image).all(axis=(1, 2, 3)).argmax()) for image in arrays(one)]
     assert one.labels.tolist() == [row % 3 for row in rows] and sorted(rows) == list(range(12))
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_py_dataset() -> None:
+def test_py_dataset(tmp_path: Path) -> None:
     keras = pytest.importorskip("keras")
 
     class Batches(keras.utils.PyDataset):  # type: ignore[misc, name-defined]
@@ -305,12 +316,12 @@ def test_py_dataset() -> None:
         def __getitem__(self, i: int) -> tuple[Any, ...]:
             if i >= (self.count or 0):
                 raise IndexError(i)
-            return (pixels(2, seed=i), np.array([0, 1]), np.ones(2))[: self.width]
+            return (pixels(2, (32, 32), seed=i), np.array([0, 1]), np.ones(2))[: self.width]
 
-    data = whole(Batches(3), 2)
+    data = whole(Batches(3), 2, keep=Keep(32, Cache(tmp_path)))
     for seed in range(3):
-        for label, image in enumerate(pixels(2, seed=seed)):
-            (row,) = np.flatnonzero((data.images == image).all(axis=(1, 2, 3)))
+        for label, image in enumerate(pixels(2, (32, 32), seed=seed)):
+            (row,) = np.flatnonzero((arrays(data) == image).all(axis=(1, 2, 3)))
             assert data.labels[row] == label
     assert "infinite" in error(Batches(None))
     assert "without sample weights" in error(Batches(1, width=3))

@@ -377,6 +377,9 @@ def test_the_classifier_finds_images_to_compare_on(
     labels = np.arange(3)[:, None].repeat(4, 1).ravel()
     given = classifier.export(tmp_path / "model.onnx", dataset=(stripes[0][:12], labels))
     assert (given.images, given.exported_accuracy) == (12, given.accuracy)
+    stream = tf.data.Dataset.from_tensor_slices((stripes[0][:12], labels)).batch(5)
+    streamed = classifier.export(tmp_path / "model.onnx", dataset=stream, overwrite=True)
+    assert (streamed.images, streamed.accuracy) == (12, given.accuracy)
     settings = {"backbone": tiny_weights, "image_size": 32, "training": vggft.Training(epochs=2), "verbose": 0}
     trained = vggft.finetune(stripes, 3, **settings)
     found = trained.export(tmp_path / "trained")

@@ -15,6 +15,7 @@ from ..cache import Cache
 from ..data.arrays import as_sequence, is_single_image, read_images
 from ..data.dataset import open_dataset
 from ..data.scan import decode
+from ..data.streams import Keep
 from ..errors import ClassifierFileError, DataError
 from ..evaluation.checks import evaluate
 from ..evaluation.evaluation import Evaluation
@@ -180,12 +181,14 @@ class Artifact:
         Raises:
             DataError: images cannot be read or labels are unknown; the message lists all of them.
         """
-        parts = open_dataset(dataset, class_names=self.class_names, multi_label=self.description.multi_label)
+        size, cache, narrator = self.description.image_size, Cache(), Narrator(verbose)
+        keep = Keep(size, cache, narrator)
+        parts = open_dataset(dataset, None, self.class_names, self.description.multi_label, keep=keep)
         name = split or next(name for name in ("test", "all", *parts) if name in parts)
         if name not in parts:
             raise DataError(f"The dataset has no split {name!r}; it has {', '.join(parts)}. Pass one of them as split.")
-        data, narrator = parts[name], Narrator(verbose)
-        pixels, found = decode(data, self.description.image_size, Cache(), narrator)
+        data = parts[name]
+        pixels, found = decode(data, size, cache, narrator)
         if found.problems:
             raise DataError.listing("Some images cannot be evaluated", found.problems.values())
         if known := sum(self.seen.get(digest) in ("train", "validation") for digest in found.digests):

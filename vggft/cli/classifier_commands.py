@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from .console import import_quietly, picture_files, print_result, quiet_stderr, refuse
-from .options import AsJson, Dataset, Quiet
+from .options import AsJson, Dataset, Quiet, Verify
 
 Model = Annotated[
     Path, typer.Argument(help="A classifier, such as runs/flowers-1/classifier.keras, or its run directory.")
@@ -66,6 +66,7 @@ def evaluate(
     dataset: Dataset,
     split: Split = None,
     by: Annotated[str | None, typer.Option(help="Also evaluate each value of a column, such as site.")] = None,
+    verify: Verify = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:

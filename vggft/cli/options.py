@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, dataclass, fields
@@ -22,6 +23,22 @@ from .words import CHOICE, choice, fraction, integers, names, value
 Dataset = Annotated[str, typer.Argument(help="A folder of class folders, or a CSV file of paths and labels.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def _read_all_files(asked: bool) -> bool:
+    if asked:
+        os.environ["VGGFT_CACHE_CHECK"] = "1"
+    return asked
+
+
+Verify = Annotated[
+    bool,
+    typer.Option(
+        "--verify",
+        help="Read every image file, also those whose size and modification time have not changed since last time.",
+        callback=_read_all_files,
+    ),
+]
 ConfigFile = Annotated[
     Path | None,
     typer.Option(

@@ -15,7 +15,7 @@ from ..config import Augment, Count, Head, Training
 from ..errors import ConfigError
 from ..tuning.space import SearchSpace
 from .console import import_quietly, next_run, print_result
-from .options import AsJson, BackboneOptions, DataOptions, Dataset, Options, Quiet, RunOptions, with_options
+from .options import AsJson, BackboneOptions, DataOptions, Dataset, Options, Quiet, RunOptions, Verify, with_options
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,7 @@ def finetune(
     more: FinetuneOptions,
     run: RunOptions,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read the data, print an estimate, and stop.")] = False,
+    verify: Verify = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -123,6 +124,7 @@ def search(
     more: SearchOptions,
     run: RunOptions,
     workers: Annotated[int, typer.Option(help="Number of processes on this machine, one per GPU if any.")] = 1,
+    verify: Verify = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -62,16 +63,24 @@ def pixel_range(images: np.ndarray, name: str = "images", first: int = 0) -> str
     Raises:
         DataError: another dtype, NaN, infinity, or values outside all of these ranges; every such image is listed.
     """
+    values, bad = find_range(images, name, first)
+    if bad:
+        raise out_of_range(images.dtype, bad)
+    return values
+
+
+def find_range(images: np.ndarray, name: str = "images", first: int = 0) -> tuple[str, list[str]]:
+    """Like `pixel_range`, but return the range, or "" and what is wrong with each image that is outside all ranges."""
     kind = images.dtype.kind
     if kind not in "biuf":
         raise DataError(f"{name} must be an array of numbers; got dtype {images.dtype}.")
     if images.dtype == np.uint8 or kind == "b" or not images.size:
-        return "bool 0..1" if kind == "b" else "uint8 0..255"
+        return "bool 0..1" if kind == "b" else "uint8 0..255", []
     low, high = images.min(), images.max()  # both are NaN if any value is
     if low >= 0 and high <= 255:
-        return "integer 0..255" if kind != "f" else "float 0..1" if high <= 1 else "float 0..255"
+        return "integer 0..255" if kind != "f" else "float 0..1" if high <= 1 else "float 0..255", []
     if images.dtype == np.uint16:
-        return "uint16 0..65535"
+        return "uint16 0..65535", []
     bad = []
     for i, image in enumerate(images, start=first):
         low, high = image.min(), image.max()
@@ -79,12 +88,48 @@ def pixel_range(images: np.ndarray, name: str = "images", first: int = 0) -> str
             bad.append(f"{name}[{i}] holds NaN or infinity")
         elif low < 0 or high > 255:
             bad.append(f"{name}[{i}] holds the value {low if low < 0 else high}")
-    hint = "float pixels must be in 0..1 or 0..255" if kind == "f" else "integer pixels must be in 0..255"
-    raise DataError.listing(
+    return "", bad
+
+
+def out_of_range(dtype: np.dtype[Any], bad: Sequence[str]) -> DataError:
+    """Return the error for images of a dtype that are outside all ranges, as `find_range` describes them."""
+    hint = "float pixels must be in 0..1 or 0..255" if dtype.kind == "f" else "integer pixels must be in 0..255"
+    return DataError.listing(
         f"{hint}; other values usually mean that the images are already preprocessed (mean subtracted, or scaled to"
         " -1..1): pass the original pixels",
         bad,
     )
+
+
+# The ranges of dtypes that have two, by the kind and size of the dtype; a dark image fits into both.
+_NARROW_AND_WIDE = {"f": ("float 0..1", "float 0..255"), "u2": ("integer 0..255", "uint16 0..65535")}
+
+
+def agree(ranges: Sequence[str], dtypes: Sequence[np.dtype[Any]], decided: dict[str, str], first: int = 0) -> list[str]:
+    """Give all floats one range, and all uint16, since a dark image may have no value above 1, or above 255.
+
+    Args:
+        ranges: what `pixel_range` found for each image.
+        dtypes: the dtype of each image.
+        decided: the ranges that earlier images have been given; those that are decided now are added.
+        first: number of the first image in error messages.
+
+    Raises:
+        DataError: a value is above the range that earlier images have been given.
+    """
+    agreed = list(ranges)
+    for kind, (narrow, wide) in _NARROW_AND_WIDE.items():
+        rows = [row for row, dtype in enumerate(dtypes) if kind in (dtype.kind, dtype.str[1:])]
+        above = [row for row in rows if ranges[row] == wide]
+        if rows and decided.setdefault(kind, wide if above else narrow) == narrow and above:
+            raise DataError(
+                f"images[{first + above[0]}] is {wide}, but the images before it were taken to be {narrow}, as no value"
+                " in the first of them was higher. Convert all images to uint8 in 0..255 in the dataset itself, so that"
+                " their range does not have to be found out."
+            )
+        for row in rows:
+            agreed[row] = decided[kind]
+    return agreed
 
 
 def to_pixels(
@@ -105,7 +150,7 @@ def to_pixels(
     Raises:
         DataError: another shape or dtype, values out of range, or sides below 32 px.
     """
-    images = _checked_shape(np.asarray(images), name)
+    images = checked_shape(np.asarray(images), name)
     values = values or pixel_range(images, name)
     if values == "uint16 0..65535":
         images = np.rint(images / np.float32(257)).astype(np.uint8)
@@ -128,8 +173,8 @@ def to_pixels(
     return resized
 
 
-def _checked_shape(images: np.ndarray, name: str) -> np.ndarray:
-    """Return the array as (N, H, W, C) with C in 1, 3, 4."""
+def checked_shape(images: np.ndarray, name: str) -> np.ndarray:
+    """Return an array as (N, H, W, C) with C in 1, 3, 4; raise `DataError` for other shapes and sides below 32 px."""
     shape = images.shape
     if images.ndim == 3 and shape[2] in (1, 3, 4):
         raise DataError(f"{name} has shape {shape}, a single image: add an axis for the batch with {name}[None].")
@@ -153,20 +198,32 @@ def _on_white(images: np.ndarray) -> np.ndarray:
     return np.rint(flat).astype(np.uint8) if images.dtype == np.uint8 else flat
 
 
-def to_pixels_of_each(images: Sequence[np.ndarray]) -> tuple[list[np.ndarray], str]:
-    """Apply `to_pixels` to images of different sizes.
+@dataclass(frozen=True, slots=True, eq=False)
+class ArrayImage:
+    """One image of an array or a list of arrays; it is converted when it is used, so that no second copy is kept.
 
-    All floats share one scale, since a dark image among floats in 0..255 may have no value above 1.
+    `np.asarray` of it is (H, W, 3) RGB in 0..255, uint8, or float32 for floats.
 
-    Returns:
-        (H, W, 3) arrays, and the value ranges that were found.
+    Args:
+        images: arrays as `to_pixels` takes them, by number.
+        row: number of this image.
+        values: the range that it is in, as `pixel_range` names it.
     """
-    ranges = [pixel_range(image[None], first=i) for i, image in enumerate(images)]
-    if "float 0..255" in ranges:
-        ranges = ["float 0..255" if values == "float 0..1" else values for values in ranges]
-    named = enumerate(zip(images, ranges, strict=True))
-    pixels = [to_pixels(image[None], name=f"images[{i}]", values=values)[0] for i, (image, values) in named]
-    return pixels, " and ".join(sorted(set(ranges)))
+
+    images: Any
+    row: int
+    values: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (*np.shape(self.images[self.row])[:2], 3)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.float32 if self.values.startswith("float") else np.uint8)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(to_pixels(self.images[self.row][None], values=self.values)[0], dtype)
 
 
 # The inputs of `predict` ----------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from ..progress import Narrator
 from .dataset import Dataset, collect, concatenate
 from .reading import MIN_SIDE, suffix_fits
 from .scan import Scan, scan
+from .streams import Keep
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -134,11 +135,12 @@ def audit(dataset: Any, num_classes: int | None = None, *, image_size: int = 224
     """
     if not isinstance(image_size, int) or image_size < MIN_SIDE:
         raise ConfigError(f"image_size must be an integer >= {MIN_SIDE}; got {image_size!r}.")
-    splits, problems = collect(dataset, num_classes)
+    narrator = Narrator(verbose)
+    splits, problems = collect(dataset, num_classes, keep=Keep(image_size, None, narrator))
     if not splits:
         return Audit(0, {}, (), {}, errors=tuple(problems))
     whole = concatenate(list(splits.values()))
-    with Narrator(verbose).bar("read images", len(whole)) as advance:
+    with narrator.bar("read images", len(whole)) as advance:
         return make_audit(splits, scan(whole, image_size, on_image=advance), problems)
 
 

@@ -11,20 +11,19 @@ import re
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import DataError, some
 from .labels import encode
 from .sources import SPLITS, Table, loader
+from .streams import Keep
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 _SURROGATES = re.compile("[\ud800-\udfff]")  # Python represents file names that are not UTF-8 with these
-
-Images: TypeAlias = "Sequence[Path | np.ndarray] | np.ndarray"
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +31,8 @@ class Dataset:
     """One set of labelled images, from any kind of dataset.
 
     Attributes:
-        images: N files; or (N, H, W, 3) uint8 or float32 in 0..255; or N such arrays (H, W, 3) if sizes differ.
+        images: N images, none of them decoded yet: paths, PIL images, `arrays.ArrayImage`s, which are converted when
+            they are used; or `scan.StreamImage`s, which are in the cache.
         labels: (N,) int64 in 0..num_classes-1; or (N, num_classes) uint8 of 0 and 1 when `multi_label`.
         class_names: class names in the order of the class indices.
         names: name of each image in messages and CSV files: its path, or "images[3]".
@@ -42,7 +42,7 @@ class Dataset:
         ignored: files in the folder that were left out: without an image's suffix, or outside class folders.
     """
 
-    images: Images = field(repr=False)
+    images: Sequence[Any] = field(repr=False)
     labels: np.ndarray = field(repr=False)
     class_names: tuple[str, ...]
     names: tuple[str, ...] = field(repr=False)
@@ -65,19 +65,12 @@ class Dataset:
             return np.asarray(self.labels.sum(axis=0, dtype=np.int64))
         return np.bincount(self.labels, minlength=self.num_classes)
 
-    def pixel_dtype(self, image_size: int) -> np.dtype[Any]:
-        """Return the dtype of the images at this size: uint8, or float32 for float arrays that need no resizing."""
-        several = [self.images] if isinstance(self.images, np.ndarray) else self.images
-        arrays = (each for each in several if isinstance(each, np.ndarray))
-        keeps_floats = any(each.dtype.kind == "f" and each.shape[-3:-1] == (image_size, image_size) for each in arrays)
-        return np.dtype(np.float32 if keeps_floats else np.uint8)
-
     def subset(self, rows: Iterable[int] | np.ndarray) -> Dataset:
         """Select rows, in this order; notes and ignored files are kept."""
         rows = np.fromiter(rows, np.int64)
         return replace(
             self,
-            images=self.images[rows] if isinstance(self.images, np.ndarray) else [self.images[r] for r in rows],
+            images=[self.images[r] for r in rows],
             labels=self.labels[rows],
             names=tuple(self.names[r] for r in rows),
             metadata={column: tuple(cells[r] for r in rows) for column, cells in self.metadata.items()},
@@ -110,8 +103,9 @@ def open_dataset(
     class_names: Sequence[str] | None = None,
     multi_label: bool | None = None,
     first: Sequence[str] = (),
+    keep: Keep | None = None,
 ) -> dict[str, Dataset]:
-    """Read any kind of dataset; files are listed, not decoded.
+    """Read any kind of dataset; files are listed, not decoded. A stream is read to its end.
 
     Args:
         data: a folder of class folders (optionally train|training/, validation|val|valid/, test|testing/ inside), a
@@ -122,6 +116,7 @@ def open_dataset(
         class_names: the classes and their order if a trained classifier fixes them; some may then have no images.
         multi_label: whether images may have several classes if a trained classifier fixes it; None infers it.
         first: the classes that an earlier classifier has: they come first, and all of them need images.
+        keep: where the images of a `tf.data.Dataset` or a `PyDataset` are kept; None keeps no pixels of them.
 
     Returns:
         `{"all": ...}`, or the splits that exist ("train", "validation", "test") if the data is already split. A train
@@ -129,8 +124,9 @@ def open_dataset(
 
     Raises:
         DataError: the data cannot be used; every problem is listed.
+        CacheError: the disk has too little room for the images of a stream.
     """
-    splits, problems = collect(data, num_classes, class_names, multi_label, first)
+    splits, problems = collect(data, num_classes, class_names, multi_label, first, keep=keep)
     if len(problems) == 1:
         raise DataError(problems[0])
     if problems:
@@ -144,13 +140,14 @@ def collect(
     class_names: Sequence[str] | None = None,
     multi_label: bool | None = None,
     first: Sequence[str] = (),
+    keep: Keep | None = None,
 ) -> tuple[dict[str, Dataset], list[str]]:
     """Like `open_dataset`, but return the usable images, possibly none, together with the problems.
 
     Raises:
         DataError: `data` is not a dataset of any kind.
     """
-    load = _from_dataset if isinstance(data, Dataset) else loader(data)
+    load = _from_dataset if isinstance(data, Dataset) else loader(data, keep or Keep())
     try:
         table = load(data)
         if undecodable := _not_utf8(table):
@@ -207,7 +204,7 @@ def _from_dataset(data: Dataset) -> Table:
     else:
         labels = [data.class_names[label] for label in data.labels]
     return Table(
-        data.images,
+        list(data.images),
         labels,
         list(data.names),
         "the dataset",

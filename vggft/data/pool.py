@@ -17,6 +17,7 @@ from .dataset import Dataset, concatenate, fingerprint, open_dataset
 from .scan import decode
 from .sources import SPLITS
 from .splitting import FREE, HELD, KEPT, Known, earlier, split_rows
+from .streams import Keep
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,8 @@ def prepare(
     """
     if on_bad_image not in ("raise", "skip"):
         raise ConfigError(f"on_bad_image must be 'raise' or 'skip'; got {on_bad_image!r}.")
-    known = known or Known()
-    parts, fractions = _open_parts(data, num_classes, {"validation": validation, "test": test}, known)
+    known, keep = known or Known(), Keep(image_size, cache, narrator)
+    parts, fractions = _open_parts(data, num_classes, {"validation": validation, "test": test}, known, keep)
     whole = concatenate(list(parts.values()))
     pixels, found = decode(whole, image_size, cache, narrator)
     problems = list(found.problems.values())
@@ -151,10 +152,10 @@ def prepare(
 
 
 def _open_parts(
-    data: Any, num_classes: int, wanted: dict[str, Any], known: Known
+    data: Any, num_classes: int, wanted: dict[str, Any], known: Known, keep: Keep
 ) -> tuple[dict[str, Dataset], dict[str, float]]:
     """Open all datasets, by split; also return the fractions that are still to be split off."""
-    parts = dict(open_dataset(data, num_classes, multi_label=known.multi_label, first=known.class_names))
+    parts = dict(open_dataset(data, num_classes, multi_label=known.multi_label, first=known.class_names, keep=keep))
     whole = "all" if "all" in parts else "train"
     fractions: dict[str, float] = {}
     for split, value in wanted.items():
@@ -174,7 +175,7 @@ def _open_parts(
             raise ConfigError(f"{split} was passed as an argument, but the dataset already has a {split} split.")
         else:
             like = parts[whole]
-            opened = open_dataset(value, class_names=like.class_names, multi_label=like.multi_label)
+            opened = open_dataset(value, None, like.class_names, like.multi_label, keep=keep)
             if not {"all", split} & set(opened):
                 raise DataError(f"The dataset passed as {split} has no {split} split; it has {', '.join(opened)}.")
             parts[split] = opened.get("all") or opened[split]

@@ -16,12 +16,14 @@ import struct
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import IO, Any, TypeAlias
 
 import numpy as np
+import PIL
 from PIL import ExifTags, Image, ImageOps
 
 from ..errors import DataError
+from ..store import Kind
 
 MIN_SIDE = 32  # px; the blocks of VGG halve an image five times
 BOMB_PIXELS = 178_956_970  # an image with more is refused as a decompression bomb; Pillow's own limit for an error
@@ -55,6 +57,11 @@ _IMPOSTORS = (
     (b"PK\x03\x04", "a zip archive: unpack it"),
 )
 
+# What is recorded about a decoded image: the digest of its resized pixels, then as `DecodedImage`; empty strings and
+# zeros if it cannot be read. In the cache the fields have no names (`CACHED_FACTS`).
+FACTS = np.dtype([("digest", "U32"), ("width", "i4"), ("height", "i4"), ("mode", "U16"), ("format", "U16")])
+CACHED_FACTS = "U32,i4,i4,U16,U16"
+
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image"
 
 
@@ -73,6 +80,15 @@ class DecodedImage:
     size: tuple[int, int]
     mode: str
     format: str
+
+
+def image_kinds(image_size: int, dtype: np.dtype[Any]) -> list[Kind]:
+    """Return what the cache keeps of decoded images: their pixels, and the facts about them."""
+    about = {"image_size": image_size, "resize": RESIZE_RULE, "pillow": PIL.__version__}
+    return [
+        Kind("images", about, (image_size, image_size, 3), dtype.name),
+        Kind("image-facts", {**about, "pixels": dtype.name}, (), CACHED_FACTS),
+    ]
 
 
 class _UnusableError(Exception):

@@ -1,17 +1,18 @@
 """Read every kind of dataset into a `Table`: one row per image, with its label as given.
 
-Files are listed, not decoded; arrays are checked and converted to RGB in 0..255. TensorFlow, Keras and pandas are never
-imported here: their objects can only exist if they have been imported already.
+Files are listed and arrays are checked, to be decoded later; only streams are read to their end, as `streams` says.
+TensorFlow, Keras and pandas are never imported here: their objects can only exist if they have been imported already.
 """
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError, some
-from .arrays import pixel_range, to_pixels, to_pixels_of_each
-from .reading import IMAGE_SUFFIXES, find_images, format_of, is_hidden, read_image
+from .arrays import ArrayImage, agree, checked_shape, find_range, out_of_range, pixel_range
+from .reading import IMAGE_SUFFIXES, find_images, format_of, is_hidden
+from .streams import Keep, read_stream
 
 SPLITS = ("train", "validation", "test")
 _SPLIT_NAMES = dict(zip(SPLITS, SPLITS, strict=True)) | {
@@ -39,7 +41,7 @@ _KINDS = (
 class Table:
     """The images and labels that a loader found, one row per image."""
 
-    images: Any  # a list of paths or of (H, W, 3) arrays, or an (N, H, W, 3) array
+    images: list[Any]  # paths, PIL images, `ArrayImage`s or `StreamImage`s
     labels: Any  # (N,) integers, (N, C) of 0 and 1, a list of N strings, or a list of N tuples of strings
     names: list[str]
     where: str  # the subject of error messages: "the folder flowers"
@@ -58,8 +60,8 @@ class Table:
         self.splits = self.splits or ["all"] * len(self.images)
 
 
-def loader(data: Any) -> Callable[[Any], Table]:
-    """Return the function that reads this kind of data into a `Table`."""
+def loader(data: Any, keep: Keep) -> Callable[[Any], Table]:
+    """Return the function that reads this kind of data into a `Table`; streams are kept as `keep` says."""
     if isinstance(data, (str, os.PathLike)):
         path = Path(data)
         if path.is_dir():
@@ -72,9 +74,9 @@ def loader(data: Any) -> Callable[[Any], Table]:
         raise DataError(f"{str(data)!r} is {wrong} A dataset is {_KINDS}.")
     tensorflow, keras = sys.modules.get("tensorflow"), sys.modules.get("keras")
     if tensorflow is not None and isinstance(data, tensorflow.data.Dataset):
-        return _from_tf_data
+        return partial(_from_tf_data, keep=keep)
     if keras is not None and isinstance(data, keras.utils.PyDataset):
-        return _from_py_dataset
+        return partial(_from_py_dataset, keep=keep)
     if hasattr(data, "columns") and hasattr(data, "__getitem__"):
         return _from_dataframe
     if isinstance(data, (tuple, list)) and len(data) == 2:
@@ -220,80 +222,70 @@ def _table_of_arrays(images: Any, labels: Any) -> Table:
         raise DataError(f"There must be as many labels as images: got {len(images)} images, labels: {count}.")
     if isinstance(images, list) and all(isinstance(image, (str, os.PathLike)) for image in images):
         return Table([Path(image) for image in images], labels, [str(Path(image)) for image in images], "the dataset")
-    if isinstance(images, list):
-        images = [read_image(i).pixels if isinstance(i, Image.Image) else np.asarray(i) for i in images]
-        if len({image.shape for image in images}) == 1:
-            images = np.stack(images)
-    if isinstance(images, list):
-        images, values = to_pixels_of_each(images)
-    else:
-        images = np.asarray(images)
-        values = pixel_range(images)
-        images = to_pixels(images, values=values)
+    images, values = _in_memory(images)
     names = [f"images[{i}]" for i in range(len(images))]
     return Table(images, labels, names, "the dataset", notes=[f"the images are taken to be {values}"])
 
 
-def _from_tf_data(data: Any) -> Table:
+def _in_memory(images: Any) -> tuple[list[Any], str]:
+    """Check an array, or a list of arrays and PIL images; arrays are converted when they are used, PIL images decoded.
+
+    Returns:
+        `ArrayImage`s and PIL images, and the value ranges that were found.
+    """
+    if not isinstance(images, list):
+        images = checked_shape(np.asarray(images), "images")
+        values = pixel_range(images)
+        return [ArrayImage(images, row, values) for row in range(len(images))], values
+    images = [image if isinstance(image, Image.Image) else np.asarray(image) for image in images]
+    for image in images:
+        if isinstance(image, Image.Image):
+            with suppress(Exception):  # decoding reports it
+                image.load()  # now, as threads must not load the same image at once
+    arrays = {row: image for row, image in enumerate(images) if isinstance(image, np.ndarray)}
+    found = {row: find_range(checked_shape(image[None], f"images[{row}]"), first=row) for row, image in arrays.items()}
+    if bad := [problem for _, problems in found.values() for problem in problems]:
+        raise out_of_range(next(arrays[row].dtype for row, (_, problems) in found.items() if problems), bad)
+    agreed = agree([values for values, _ in found.values()], [image.dtype for image in arrays.values()], {})
+    values_of = dict(zip(arrays, agreed, strict=True))
+    several = [ArrayImage(images, row, values_of[row]) if row in arrays else image for row, image in enumerate(images)]
+    named = {*agreed, *(["uint8 0..255"] if len(arrays) < len(images) else [])}
+    return several, " and ".join(sorted(named))
+
+
+def _from_tf_data(data: Any, keep: Keep) -> Table:
     spec = data.element_spec
     if not isinstance(spec, tuple) or len(spec) != 2 or not hasattr(spec[0], "shape"):
         raise DataError(f"The elements of a tf.data.Dataset must be (image, label); got {spec}.")
-    if int(data.cardinality()) == -1:
+    if (count := int(data.cardinality())) == -1:
         raise DataError("The tf.data.Dataset is infinite: leave out .repeat(), or add .take(n).")
     rank = spec[0].shape.rank
     if rank not in (3, 4):
         raise DataError(f"The images of a tf.data.Dataset must be (H, W, C) or (B, H, W, C); got {spec[0]}.")
     batches: Iterator[Any] = data.as_numpy_iterator()
-    table = _by_content(
-        _from_batches(batches if rank == 4 else ((image[None], np.asarray(label)[None]) for image, label in batches))
-    )
+    if rank == 3:
+        batches = ((image[None], np.asarray(label)[None]) for image, label in batches)
+    table = _from_batches(batches, keep, count if count >= 0 else None)
     names = getattr(data, "class_names", None)  # set by keras.utils.image_dataset_from_directory
     table.class_names = tuple(names) if names else None
     return table
 
 
-def _from_py_dataset(data: Any) -> Table:
+def _from_py_dataset(data: Any, keep: Keep) -> Table:
     try:
         count = data.num_batches
     except NotImplementedError:
         count = None
     if count is None or count == float("inf"):
         raise DataError("The PyDataset is infinite: define __len__, the number of its batches.")
-    return _by_content(_from_batches(data[i] for i in range(count)))
+    return _from_batches((data[i] for i in range(count)), keep, count)
 
 
-def _from_batches(batches: Iterable[Any]) -> Table:
-    images: list[np.ndarray] = []
-    labels: list[np.ndarray] = []
-    for batch in batches:
-        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-            raise DataError("Batches must be (images, labels), without sample weights or further inputs.")
-        x, y = (np.asarray(part) for part in batch)
-        if x.ndim < 3 or not y.ndim or len(x) != len(y):
-            raise DataError(
-                f"Batches must be (images, labels) of equal length; got the shapes {x.shape} and {y.shape}."
-            )
-        images.append(x)
-        labels.append(y)
-    if not images:
-        raise DataError("There are no images: the dataset is empty.")
-    if len({y.shape[1:] for y in labels}) > 1:
-        raise DataError(f"Labels must have the same shape in all batches; got {sorted({y.shape[1:] for y in labels})}.")
-    uneven = len({x.shape[1:] for x in images}) > 1
-    together = [image for x in images for image in x] if uneven else np.concatenate(images)
-    return _table_of_arrays(together, np.concatenate(labels))
-
-
-def _by_content(table: Table) -> Table:
-    """Sort the rows by digest, so that a dataset that shuffles is always split in the same way."""
-
-    def digest(row: int) -> bytes:
-        image, label = np.ascontiguousarray(table.images[row]), np.asarray(table.labels[row]).tolist()
-        return hashlib.blake2b(image.tobytes()).digest() + repr((image.shape, label)).encode()
-
-    order = sorted(range(len(table.images)), key=digest)
-    whole = isinstance(table.images, np.ndarray)
-    table.images = table.images[order] if whole else [table.images[row] for row in order]
-    table.labels, table.by_content = table.labels[order], True
+def _from_batches(batches: Iterable[Any], keep: Keep, count: int | None) -> Table:
+    """Read all batches once; the rows are in the order of their content, as the dataset may shuffle them."""
+    images, labels, values = read_stream(batches, keep, count)
+    names = [f"images[{i}]" for i in range(len(images))]
+    table = Table(images, labels, names, "the dataset", by_content=True)
+    table.notes.append(f"the images are taken to be {values}")
     table.notes.append("images[i] is the i-th image in the order of their content, as the dataset may shuffle them")
     return table

@@ -17,8 +17,11 @@ import numpy as np
 from rich.filesize import decimal
 
 from ..artifact.artifact import Artifact, read_parts
-from ..data.arrays import as_sequence
+from ..cache import Cache
+from ..data.arrays import ArrayImage, as_sequence
 from ..data.dataset import open_dataset
+from ..data.scan import StreamImage
+from ..data.streams import Keep
 from ..errors import ConfigError, DataError, ExportError
 from ..evaluation.checks import score
 from ..network.forward import forward
@@ -151,9 +154,11 @@ def to_compare_on(artifact: Artifact, dataset: Any = None) -> tuple[Any, np.ndar
     """
     description, evaluation, kept = artifact.description, artifact.evaluation, artifact.record.pictures
     if dataset is not None:
-        parts = open_dataset(dataset, class_names=description.class_names, multi_label=description.multi_label)
+        keep = Keep(description.image_size, Cache())
+        parts = open_dataset(dataset, None, description.class_names, description.multi_label, keep=keep)
         data = parts.get("test") or next(iter(parts.values()))
-        return data.images, data.labels
+        images, labels = _subset(data.images, data.labels)
+        return [np.asarray(each) if isinstance(each, (ArrayImage, StreamImage)) else each for each in images], labels
     if evaluation is not None:
         if there := [row for row, name in enumerate(evaluation.names) if Path(name).is_file()]:
             return [Path(evaluation.names[row]) for row in there], evaluation.labels[there]

@@ -17,7 +17,6 @@ import tensorflow as tf
 from ..cache import Cache
 from ..config import Augment
 from ..data.reading import RESIZE_RULE
-from ..data.views import keys_of, make_views
 from ..network.blocks import BLOCKS, POOLING_LAYERS
 from ..network.forward import forward_all
 from ..network.head import pool
@@ -28,6 +27,7 @@ from ..progress import Narrator
 from ..rows import Rows
 from ..store import Kind
 from .cuts import is_pooled, last_block, shape_of
+from .views import keys_of, make_views
 
 UNREADABLE = "0" * 32  # in place of the digest of an image that cannot be read, whose pixels are zeros
 

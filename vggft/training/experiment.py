@@ -14,9 +14,9 @@ import numpy as np
 from ..cache import Cache
 from ..config import Augment, Head, Training, named
 from ..data.pool import Pool, prepare
-from ..data.views import changer, keys_of
 from ..errors import ConfigError
 from ..features.extract import Pass, Prefix, frozen_features, passes
+from ..features.views import changer, keys_of
 from ..network.assembly import Network
 from ..network.blocks import BLOCKS, MIN_IMAGE_SIZE, frozen_blocks
 from ..network.description import Description, build

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..config import Augment
+from ..data.arrays import resize_pixels
 from ..errors import ConfigError
-from .arrays import resize_pixels
 
 
 def keys_of(digests: Iterable[str]) -> np.ndarray:
