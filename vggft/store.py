@@ -12,6 +12,7 @@ import errno
 import hashlib
 import io
 import json
+import math
 import os
 import threading
 import uuid
@@ -59,7 +60,7 @@ class Kind:
 
     @property
     def row_bytes(self) -> int:
-        return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 @dataclass
@@ -70,13 +71,13 @@ class Shard:
         name: the files' names without their ends.
         checksums: (rows,) of its rows.
         checked: (rows,) bool, whether a row was read and had its checksum.
-        values_at: where the values begin in the file: they are its last bytes. None until it is opened.
+        values_at: where the values begin in the file: they are its last bytes. Known once it was opened.
     """
 
     name: str
     checksums: np.ndarray
     checked: np.ndarray
-    values_at: int | None = None
+    values_at: int = -1
 
 
 class _Open(io.FileIO):
@@ -172,8 +173,8 @@ class Store:
         """
         values, good = np.empty((len(place), *self.kind.shape), self.dtype), np.zeros(len(place), bool)
         memory, size = values.reshape(-1).view("u1").data, self.kind.row_bytes
-        for i in np.lexsort((place[:, 1], place[:, 0])).tolist():
-            number, row = place[i].tolist()
+        order = np.lexsort((place[:, 1], place[:, 0]))
+        for i, (number, row) in zip(order.tolist(), place[order].tolist(), strict=True):
             into = memory[i * size : (i + 1) * size]
             if number < 0 or not self._read(number, row * size, into):
                 continue
@@ -186,7 +187,8 @@ class Store:
     def _read(self, number: int, at: int, into: memoryview) -> bool:
         """Read bytes of a shard's values; return whether they are there."""
         try:
-            file, at = self._file(number), at + (self.shards[number].values_at or 0)
+            file = self._open.get(number) or self._open_file(number)
+            at += self.shards[number].values_at
             if hasattr(os, "preadv"):
                 return os.preadv(file.fileno(), [into], at) == len(into)
             with self._one_at_a_time:
@@ -197,14 +199,13 @@ class Store:
                 raise
             return False
 
-    def _file(self, number: int) -> _Open:
-        file, shard = self._open.get(number), self.shards[number]
-        if file is None:
-            self._open[number] = file = _Open(self.path / f"{shard.name}.rows.npy")
-            if shard.values_at is None:
-                shard.values_at = os.fstat(file.fileno()).st_size - len(shard.checksums) * self.kind.row_bytes
-            if len(self._open) > MOST_OPEN:
-                self._open.popitem(last=False)
+    def _open_file(self, number: int) -> _Open:
+        shard = self.shards[number]
+        self._open[number] = file = _Open(self.path / f"{shard.name}.rows.npy")
+        if shard.values_at < 0:
+            shard.values_at = os.fstat(file.fileno()).st_size - len(shard.checksums) * self.kind.row_bytes
+        if len(self._open) > MOST_OPEN:
+            self._open.popitem(last=False)
         return file
 
     def append(self, digests: np.ndarray, values: np.ndarray) -> None:
