@@ -128,7 +128,8 @@ def fill(
     def lacking(numbers: np.ndarray) -> np.ndarray:
         for store in stores:
             store.refresh()
-        return numbers[np.any([store.locate(wanted[numbers])[:, 0] < 0 for store in stores], axis=0)]
+        some = wanted if len(numbers) == len(wanted) else wanted[numbers]
+        return numbers[np.any([store.locate(some)[:, 0] < 0 for store in stores], axis=0)]
 
     for store in stores:  # from now on in use, so that they are evicted last
         store.refresh()

@@ -14,7 +14,6 @@ import io
 import json
 import math
 import os
-import threading
 import uuid
 import zlib
 from collections import OrderedDict
@@ -103,7 +102,6 @@ class Store:
         self.place = np.empty((0, 2), np.int32)  # shard and row of each of them
         self._names: set[str] = set()
         self._open: OrderedDict[int, _Open] = OrderedDict()
-        self._one_at_a_time = threading.Lock()
 
     # Finding rows -----------------------------------------------------------------------------------------------------
 
@@ -136,8 +134,8 @@ class Store:
             shard.checked[:] = False
         order = np.argsort(self.place[:, 0], kind="stable")
         good = np.zeros(len(order), bool)
-        for part in np.array_split(order, -(-len(order) // SHARD_ROWS) or 1):
-            good[part] = self.read(self.keys[part], self.place[part])[1]
+        for rows in np.array_split(order, -(-len(order) // SHARD_ROWS) or 1):
+            good[rows] = self.read(self.keys[rows], self.place[rows])[1]
         return good
 
     def _read_keys(self, name: str) -> np.ndarray | None:
@@ -153,8 +151,10 @@ class Store:
         """Return the (n, 2) shard and row of each digest, -1 where there is none. It is fast for sorted digests."""
         if not len(self.keys):
             return np.full((len(digests), 2), -1, np.int32)
-        where = np.minimum(np.searchsorted(self.keys, digests), len(self.keys) - 1)
-        return np.where((self.keys[where] == digests)[:, None], self.place[where], np.int32(-1))
+        where = np.searchsorted(self.keys, digests) % len(self.keys)
+        found = self.place[where]
+        found[self.keys[where] != digests] = -1
+        return found
 
     def missing(self, digests: np.ndarray) -> np.ndarray:
         """Return the positions of the digests that have no row."""
@@ -191,9 +191,9 @@ class Store:
             at += self.shards[number].values_at
             if hasattr(os, "preadv"):
                 return os.preadv(file.fileno(), [into], at) == len(into)
-            with self._one_at_a_time:
-                file.seek(at)
-                return file.readinto(into) == len(into)
+            with io.FileIO(file.name) as own:  # whose position no other thread moves
+                own.seek(at)
+                return own.readinto(into) == len(into)
         except OSError as error:
             if error.errno in NOT_THE_FILE:
                 raise
@@ -216,11 +216,12 @@ class Store:
         """
         with np.errstate(over="ignore"):
             kept = np.ascontiguousarray(values, dtype=self.dtype)
-        if kept.dtype != values.dtype and np.isfinite(values).all() and not np.isfinite(kept).all():
+        if kept.dtype.kind == "f" and np.isfinite(values).all() and not np.isfinite(kept).all():
             raise OverflowError(f"values up to {np.abs(values).max():.3g} do not fit into {kept.dtype}")
         keys = np.empty(len(digests), KEYS)
         keys["digest"] = digests
-        keys["checksum"] = [_checksum(digest, row) for digest, row in zip(digests, kept, strict=True)]
+        rows = kept.reshape(len(kept), -1).view("u1")
+        keys["checksum"] = [_checksum(digest, row) for digest, row in zip(digests, rows, strict=True)]
         if not (self.path / "about.json").exists():
             write_whole(self.path / "about.json", json.dumps({"format": FORMAT, **asdict(self.kind)}, indent=2))
         name = uuid.uuid4().hex
@@ -269,7 +270,7 @@ class Store:
             new = new[np.sort(np.unique(first[rows[new]], return_index=True)[1])]
             if len(new):
                 self.append(self.keys[rows[new]], values[new])
-                written[first[rows[new]]] = True
+            written[first[rows[new]]] = True
             for number in group:  # whose rows are now in shards that this process has written
                 for part in ("keys", "rows"):  # processes that have it open can still read it
                     (self.path / f"{self.shards[number].name}.{part}.npy").unlink(missing_ok=True)
