@@ -30,8 +30,8 @@ from .run import whole_file, write_whole
 
 FORMAT = 2
 SHARD_ROWS = 256  # what a killed process loses at most
-SMALL, LARGE = 16 * 2**20, 64 * 2**20  # bytes of shards that are merged, and of what they are merged into
-MOST_OPEN = 128  # files that are open at once
+SMALL, LARGE = 16 * 2**20, 32 * 2**20  # bytes of shards that are merged, and of what they are merged into
+MOST_OPEN = 100  # files of a store that are open at once; some systems allow a process 256
 
 KEYS = np.dtype([("digest", "S16"), ("checksum", "<u4")])
 NOT_THE_FILE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM}  # say nothing about a file
@@ -216,7 +216,7 @@ class Store:
         """
         with np.errstate(over="ignore"):
             kept = np.ascontiguousarray(values, dtype=self.dtype)
-        if kept.dtype.kind == "f" and np.isfinite(values).all() and not np.isfinite(kept).all():
+        if kept.dtype.kind == "f" and not np.isfinite(kept).all() and np.isfinite(values).all():
             raise OverflowError(f"values up to {np.abs(values).max():.3g} do not fit into {kept.dtype}")
         keys = np.empty(len(digests), KEYS)
         keys["digest"] = digests
