@@ -11,8 +11,8 @@ Pooled rows are 512 float16, maps 14 x 14 x 512 float16 (block 4 at 224 px); val
 on them. Sides run in turns, and the medians of three rounds are printed. DIRECTORY takes 11 GB, and 5 GB more during
 `options`; measurements are kept in DIRECTORY/log.json, from which a second call resumes. Linux only.
 
-On two virtual cores (Xeon with AVX-512) that others used, too: 1,000,000 pooled rows open in 1.0 s and 297 MB, 50,000
-maps (10 GB) in 0.07 s and 74 MB; batches of 32 take 0.08 ms and 1.3 ms, 0.5 and 1.1 times as long as from np.memmap.
+On two virtual cores (Xeon with AVX-512) that others used, too: 1,000,000 pooled rows open in 1.0 s and 296 MB, 50,000
+maps (10 GB) in 0.07 s and 74 MB; batches of 32 take 0.08 ms and 1.1 ms, 0.5 and 1.0 times as long as from np.memmap.
 """
 
 from __future__ import annotations
