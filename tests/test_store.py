@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 
 from vggft import run
 from vggft.rows import Rows, fill
-from vggft.store import SHARD_ROWS, Kind, Store
+from vggft.store import SHARD_ROWS, Kind, Store, as_keys
 
 COUNT = 3 * SHARD_ROWS + 17
 
@@ -93,8 +94,13 @@ def shards(root: Path) -> list[Path]:
     return sorted(root.glob("features/*/*.rows.npy"))
 
 
-def test_large_rows_stay_on_disk_and_are_read_as_they_are_asked_for(tmp_path: Path, monkeypatch: Any) -> None:
+@pytest.mark.parametrize("at_positions", [True, False])
+def test_large_rows_stay_on_disk_and_are_read_as_they_are_asked_for(
+    tmp_path: Path, monkeypatch: Any, at_positions: bool
+) -> None:
     monkeypatch.setattr("vggft.rows.IN_MEMORY", 0)
+    if not at_positions:
+        monkeypatch.delattr(os, "preadv", raising=False)
     (rows,) = filled(tmp_path, range(COUNT))
     assert isinstance(rows, Rows) and rows.shape == (COUNT, 5) and len(shards(tmp_path)) == 4
     for index in (3, slice(5, 300, 7), np.array([[700, 1], [1, 0]]), np.arange(COUNT) % 3 == 0, []):
@@ -129,6 +135,144 @@ def test_small_shards_are_merged(tmp_path: Path) -> None:
     filled(tmp_path, range(40), computed=[])
 
 
+def test_copies_are_dropped_but_never_the_only_intact_one(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("vggft.store.SMALL", 0)  # only because of the copies
+    monkeypatch.setattr("vggft.store.LARGE", 20 * kind().row_bytes)  # more than one new shard
+    keys, store = as_keys(digests_of(range(50))), Store(tmp_path, kind())
+    for some in (range(20), range(10, 30), range(25, 45), range(20)):
+        store.append(keys[list(some)], truth(some))
+    file = shards(tmp_path)[0]
+    content = bytearray(file.read_bytes())
+    content[-6:] = b"\0" * 6
+    file.write_bytes(content)
+    assert store.compact() == 4
+    store.refresh()
+    assert len(store.keys) in (44, 45) and len(np.unique(store.keys)) == len(store.keys) and store.verify().all()
+    assert not store.compact()
+    filled(tmp_path, range(45))
+
+
+COMPACTING = """
+import os, signal, sys, time
+sys.path[:0] = [sys.argv[3]]
+from test_store import Path, Store, kind
+import vggft.store
+root, start, die_at, steps = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[4]), [0]
+vggft.store.LARGE = 100 * kind().row_bytes
+def step(function):
+    def counted(*arguments, **keywords):
+        steps[0] += 1
+        if steps[0] == die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **keywords)
+    return counted
+os.replace, Path.unlink = step(os.replace), step(Path.unlink)
+time.sleep(max(0, start - time.time()))
+print(Store(root, kind()).compact())
+"""
+
+
+def compacting(*roots: Path, die_at: Sequence[int], at_once: float = 0.0) -> list[int]:
+    """Compact stores in a process each, some of them killed before a step; what the others say they have merged."""
+    command, start = [sys.executable, "-c", COMPACTING], str(time.time() + at_once)
+    processes = [
+        subprocess.Popen([*command, str(root), start, str(Path(__file__).parent), str(step)], stdout=subprocess.PIPE)
+        for root, step in zip(roots, die_at, strict=True)
+    ]
+    said = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [-signal.SIGKILL if step else 0 for step in die_at]
+    return [int(each) for each in said if each]
+
+
+def many_small(root: Path, count: int = 1200) -> Store:
+    store, keys = Store(root, kind()), as_keys(digests_of(range(count)))
+    for part in np.array_split(np.arange(count), 60):
+        store.append(keys[part], truth(part))
+    return store
+
+
+def test_processes_that_compact_at_the_same_moment_leave_each_row_once(tmp_path: Path) -> None:
+    many_small(tmp_path)
+    assert max(compacting(*[tmp_path] * 3, die_at=[0, 0, 0], at_once=2.5)) >= 60
+    (store := Store(tmp_path, kind())).refresh()
+    assert len(store.keys) == 1200
+    filled(tmp_path, range(1200), computed=[])
+    assert not list((tmp_path / "features").glob("claims/*"))
+
+
+def test_killed_while_compacting_no_row_is_lost_and_the_next_leaves_each_once(tmp_path: Path) -> None:
+    steps = (1, 4, 7, 30)  # before the first shard is written, between its files, while old ones are removed
+    roots = [tmp_path / str(step) for step in steps]
+    for root in roots:
+        many_small(root)
+    compacting(*roots, die_at=steps)
+    for root in roots:
+        filled(root, range(1200), computed=[])
+        (store := Store(root, kind())).compact()
+        assert len(store.keys) == 1200 and store.verify().all()
+
+
+def test_a_lack_of_file_descriptors_is_not_taken_for_damage(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    store = many_small(tmp_path)
+    store.refresh()
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+    try:
+        for work in (store.verify, Store(tmp_path, kind()).refresh, lambda: store.rewrite(range(60))):
+            with pytest.raises(OSError, match="Too many open files"):
+                work()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    filled(tmp_path, range(1200), computed=[])
+
+
+def test_few_files_are_open_and_none_when_nobody_reads(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("vggft.store.MOST_OPEN", 5)
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("open files are counted in /proc/self/fd")
+
+    def of_shards() -> int:
+        return sum("rows.npy" in str(file.readlink()) for file in Path("/proc/self/fd").iterdir() if file.is_symlink())
+
+    store = many_small(tmp_path)
+    store.refresh()
+    assert store.verify().all() and of_shards() == 5
+    del store
+    assert of_shards() == 0
+
+
+READING = """
+import sys
+import numpy as np
+from pathlib import Path
+from vggft.store import Kind, Store
+def peak():  # with pages of files; ru_maxrss begins at that of the parent process
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+store = Store(Path(sys.argv[1]), Kind("features", {}, (64, 1024), "float32"))
+store.refresh()
+store.read(store.keys[:8], store.place[:8])
+before = peak()
+for part in np.array_split(np.random.default_rng(0).permutation(len(store.keys)), len(store.keys) // 8):
+    assert store.read(store.keys[part], store.place[part])[1].all()
+print(peak() - before)
+"""
+
+
+def test_memory_does_not_grow_with_what_was_read(tmp_path: Path) -> None:
+    if not Path("/proc/self/status").exists():
+        pytest.skip("memory is read from /proc/self/status")
+    store, rows = Store(tmp_path, Kind("features", {}, (64, 1024), "float32")), np.ones((64, 64, 1024), "float32")
+    for start in range(0, 640, 64):  # 168 MB
+        store.append(as_keys(digests_of(range(start, start + 64))), rows)
+    found = subprocess.run(
+        [sys.executable, "-c", READING, str(tmp_path)], check=True, capture_output=True, text=True, timeout=120
+    )
+    assert int(found.stdout) < 20_000  # kB
+
+
 class Killed(BaseException):
     """As a kill is: nothing that is written after it happens."""
 
@@ -136,7 +280,7 @@ class Killed(BaseException):
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_never_a_wrong_row(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Random images with duplicates, orders and subsets; kills before any step of a write; flipped bits; merging."""
+    """Random images with duplicates, orders and subsets; kills before any step of a write or a merge; flipped bits."""
     root = tmp_path_factory.mktemp("store")
     numbers = st.lists(st.integers(0, 60), min_size=1, max_size=60)
     for _ in range(data.draw(st.integers(1, 5))):
@@ -154,12 +298,19 @@ def test_never_a_wrong_row(data: st.DataObject, tmp_path_factory: pytest.TempPat
 
                 return counted
 
+            def unlink(file: Path, missing_ok: bool = False, real: Any = Path.unlink, step: Any = step) -> None:
+                shard = file.name.endswith(".npy") and not file.name.startswith(".")
+                (step(real) if shard else real)(file, missing_ok)
+
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(run.os, "replace", step(os.replace))
                 patch.setattr(run.os, "fsync", step(os.fsync))
                 patch.setattr(np, "save", step(np.save))
+                patch.setattr(Path, "unlink", unlink)
                 with suppress(Killed):
-                    filled(root, data.draw(numbers))
+                    if data.draw(st.booleans()):
+                        filled(root, data.draw(numbers))
+                    Store(root, kind()).compact()
         elif act in ("flipped", "cut"):  # drawn as shares, since names and sizes of files differ from run to run
             which, where, bit = data.draw(st.tuples(st.floats(0, 0.99), st.floats(0, 0.9999), st.integers(0, 7)))
             if files:
@@ -231,10 +382,14 @@ def test_a_claim_of_another_machine_counts_until_it_shows_no_sign_of_life(tmp_pa
         assert claims.take(positions, buckets, 10).tolist() == [0, 1]
 
 
-def test_a_million_rows_are_found_in_seconds(tmp_path: Path) -> None:
-    store, rng = Store(tmp_path, Kind("features", {}, (4,), "float16")), np.random.default_rng(0)
-    keys = np.frombuffer(rng.bytes(16 * 1_000_000), "S16")
-    for part in np.array_split(np.arange(200_000), 4):
+def test_a_million_rows_are_found_in_seconds(tmp_path: Path, monkeypatch: Any) -> None:
+    small, rng = Kind("features", {}, (4,), "float16"), np.random.default_rng(0)
+    store, keys = Store(tmp_path, small), np.frombuffer(rng.bytes(16 * 1_000_000), "S16")
+    for part in np.array_split(np.arange(1_000_000), 8):
         store.append(keys[part], np.zeros((len(part), 4)))
-    store.refresh()
-    assert not len(store.missing(keys[:200_000])) and len(store.missing(keys)) == 800_000
+    digests = [keys[i].ljust(16, b"\0").hex() for i in rng.permutation(1_000_000)]
+    monkeypatch.setattr("vggft.rows.IN_MEMORY", 0)
+    started = time.perf_counter()
+    (rows,) = fill([Store(tmp_path, small)], digests, lambda positions: pytest.fail("computed again"))
+    assert len(rows) == 1_000_000 and rows[::40_000].shape == (25, 4)
+    assert time.perf_counter() - started < 5  # 1 s where nothing else runs

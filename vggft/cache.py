@@ -86,13 +86,16 @@ class Cache:
     def check_room(self, wanted: Sequence[tuple[Sequence[Kind], Sequence[str]]]) -> None:
         """Raise `CacheError` unless all rows of some kinds and their digests find room at the same time."""
         self.root.mkdir(parents=True, exist_ok=True)
-        rows = [(kind, len(set(digests))) for kinds, digests in wanted for kind in kinds]
-        if (needed := sum(kind.row_bytes * count for kind, count in rows)) > (room := self._room(self._held())):
-            raise CacheError(
-                f"The cache in {self.root} needs {needed / 1e9:.2f} GB for {rows[0][0].name}, but has room for "
-                f"{room / 1e9:.2f} GB. Set VGGFT_CACHE_DIR to a directory on a larger disk, use fewer views, or "
-                "freeze all blocks, whose pooled features are small."
-            )
+        room = self._room(self._held())
+        for count in (len, lambda digests: len(set(digests))):  # equal ones share a row, but to find them takes long
+            needed = sum(kind.row_bytes * count(digests) for kinds, digests in wanted for kind in kinds)
+            if needed <= room:
+                return
+        raise CacheError(
+            f"The cache in {self.root} needs {needed / 1e9:.2f} GB for {wanted[0][0][0].name}, but has room for "
+            f"{room / 1e9:.2f} GB. Set VGGFT_CACHE_DIR to a directory on a larger disk, use fewer views, or "
+            "freeze all blocks, whose pooled features are small."
+        )
 
     def make_room(self, size: int) -> None:
         """Evict the least recently used parts until `size` bytes fit."""

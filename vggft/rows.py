@@ -22,19 +22,27 @@ Compute = Callable[[np.ndarray], Sequence[np.ndarray]]
 
 
 class Rows:
-    """(N, ...) rows of a store in the order of some digests, read from disk when they are indexed.
+    """(N, ...) rows of a store, read from disk when they are indexed.
 
     A row that is damaged, or whose shard has been evicted since, is computed again.
+
+    Args:
+        store: where they are.
+        digests: (n,) sorted, each once.
+        each: (N,) the number of each row's digest.
+        compute: numbers of digests -> their values.
     """
 
-    def __init__(self, store: Store, digests: np.ndarray, compute: Callable[[np.ndarray], np.ndarray]):
-        self.store, self.digests, self.compute = store, digests, compute
+    def __init__(
+        self, store: Store, digests: np.ndarray, each: np.ndarray, compute: Callable[[np.ndarray], np.ndarray]
+    ):
+        self.store, self.digests, self.each, self.compute = store, digests, each, compute
         self.instead: dict[int, np.ndarray] = {}
         self.place = store.locate(digests)
-        self.shape, self.dtype = (len(digests), *store.kind.shape), np.dtype(store.kind.dtype)
+        self.shape, self.dtype = (len(each), *store.kind.shape), np.dtype(store.kind.dtype)
 
     def __len__(self) -> int:
-        return len(self.digests)
+        return len(self.each)
 
     @property
     def size(self) -> int:
@@ -45,27 +53,31 @@ class Rows:
         return self.size * self.dtype.itemsize
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        wanted = np.asarray(np.arange(len(self))[index])
-        positions = wanted.reshape(-1)
-        values, good = self.store.read(self.digests[positions], self.place[positions])
+        wanted = np.asarray(self.each[index])
+        numbers = wanted.reshape(-1)
+        values, good = self.store.read(self.digests[numbers], self.place[numbers])
         if not good.all():
-            self.store.refresh()
-            self.place = self.store.locate(self.digests)
+            self._look_again()
             bad = np.flatnonzero(~good)
-            values[bad], good[bad] = self.store.read(self.digests[positions[bad]], self.place[positions[bad]])
+            values[bad], good[bad] = self.store.read(self.digests[numbers[bad]], self.place[numbers[bad]])
         if not good.all():
             bad = np.flatnonzero(~good)
-            again = np.unique(positions[bad])
-            damaged = {self.store.shards[number] for number in self.place[again, 0] if number >= 0}
-            self.store.rewrite(sorted(damaged))
+            again = np.unique(numbers[bad])
+            damaged = np.unique(self.place[again, 0])
+            self.store.rewrite(damaged[damaged >= 0])
             computed = np.asarray(self.compute(again), self.dtype)
             self.store.append(self.digests[again], computed)
-            self.store.refresh()
-            self.place = self.store.locate(self.digests)
-            values[bad] = computed[np.searchsorted(again, positions[bad])]
-        for n in np.flatnonzero(np.isin(positions, list(self.instead))) if self.instead else ():
-            values[n] = self.instead[int(positions[n])]
+            self._look_again()
+            values[bad] = computed[np.searchsorted(again, numbers[bad])]
+        if self.instead:
+            positions = np.arange(len(self))[index].reshape(-1)
+            for n in np.flatnonzero(np.isin(positions, list(self.instead))):
+                values[n] = self.instead[int(positions[n])]
         return values.reshape(*wanted.shape, *self.shape[1:])
+
+    def _look_again(self) -> None:
+        self.store.refresh()
+        self.place = self.store.locate(self.digests)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:], dtype)
@@ -105,27 +117,27 @@ def fill(
     Raises:
         OverflowError: the dtype of a kind is too small for the values.
     """
-    wanted = as_keys(digests)
-    _, first, copies = np.unique(wanted, return_index=True, return_counts=True)
-    first_bytes = wanted.view("u1").reshape(-1, 16).astype(np.int64)
-    buckets = first_bytes[:, 0] << 4 | first_bytes[:, 1] >> 4  # the first 12 bits
+    wanted, first, each, copies = np.unique(
+        as_keys(digests), return_index=True, return_inverse=True, return_counts=True
+    )
+    buckets = wanted.view(">u2")[::8].astype(np.uint16) >> 4  # the first 12 bits
     told, waited = 0, False
-    counts = np.zeros(len(wanted), np.int64)
-    counts[first] = copies
     together = hashlib.sha256("".join(store.kind.key for store in stores).encode()).hexdigest()[:32]
     claims = Claims(stores[0].path.parent / "claims" / together)
 
-    def lacking() -> np.ndarray:
+    def lacking(numbers: np.ndarray) -> np.ndarray:
         for store in stores:
             store.refresh()
-        return first[np.unique(np.concatenate([store.missing(wanted[first]) for store in stores]))]
+        some = wanted if len(numbers) == len(wanted) else wanted[numbers]
+        return numbers[np.any([store.locate(some)[:, 0] < 0 for store in stores], axis=0)]
 
     for store in stores:  # from now on in use, so that they are evicted last
         store.refresh()
         store.touch(store.locate(wanted))
+    left = np.arange(len(wanted))
     with claims:
-        while len(left := lacking()):
-            if (there := len(wanted) - int(counts[left].sum())) > told:
+        while len(left := lacking(left)):
+            if (there := len(each) - int(copies[left].sum())) > told:
                 on_rows(there - told)
                 told = there
             mine = claims.take(left, buckets[left], SHARD_ROWS)
@@ -135,23 +147,24 @@ def fill(
                 waited = True
                 time.sleep(WAIT)
                 continue
-            mine = np.intersect1d(mine, lacking())  # another process may just have written them
+            mine = lacking(mine)  # another process may just have written them
             if len(mine):
+                mine = mine[np.argsort(first[mine])]  # in the order of the dataset
                 make_room(sum(store.kind.row_bytes for store in stores) * len(mine))
-                values = compute(mine)
+                values = compute(first[mine])
                 for store, rows in zip(stores, values, strict=True):
                     new = store.missing(wanted[mine])
                     if len(new):
                         store.append(wanted[mine[new]], np.asarray(rows)[new])
             claims.release()
-    on_rows(len(wanted) - told)
+    on_rows(len(each) - told)
     found: list[np.ndarray | Rows] = []
     for number, store in enumerate(stores):
         store.compact(MOST_SMALL)
-        found_rows = Rows(store, wanted, partial(_one_of, compute, number))
+        found_rows = Rows(store, wanted, each, partial(_one_of, compute, first, number))
         found.append(found_rows[:] if found_rows.nbytes <= IN_MEMORY else found_rows)
     return found
 
 
-def _one_of(compute: Compute, number: int, positions: np.ndarray) -> np.ndarray:
-    return compute(positions)[number]
+def _one_of(compute: Compute, first: np.ndarray, number: int, numbers: np.ndarray) -> np.ndarray:
+    return compute(first[numbers])[number]

@@ -2,32 +2,39 @@
 
 The rows of one `Kind` lie in a directory, in immutable shards of two files: `<shard>.rows.npy`, and `<shard>.keys.npy`
 with the digest and the checksum of each row. The keys are renamed into place last, so a shard exists whole or not at
-all, and no process ever waits for another to write. A row is compared with its checksum when it is first read.
+all, and no process ever waits for another to write. A row is compared with its checksum when it is first read. Why
+shards, and what they cost: docs/decisions/0001-feature-store.md.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import json
+import math
 import os
 import uuid
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .claims import Claims
 from .run import whole_file, write_whole
 
 FORMAT = 2
 SHARD_ROWS = 256  # what a killed process loses at most
-SMALL, LARGE = 16 * 2**20, 256 * 2**20  # bytes of shards that are merged, and of what they are merged into
-MOST_OPEN = 256  # shards that are mapped at once
+SMALL, LARGE = 16 * 2**20, 32 * 2**20  # bytes of shards that are merged, and of what they are merged into
+MOST_OPEN = 100  # files of a store that are open at once; some systems allow a process 256
 
 KEYS = np.dtype([("digest", "S16"), ("checksum", "<u4")])
+NOT_THE_FILE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM}  # say nothing about a file
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,31 @@ class Kind:
 
     @property
     def row_bytes(self) -> int:
-        return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+@dataclass
+class Shard:
+    """What is known of a shard.
+
+    Args:
+        name: the files' names without their ends.
+        checksums: (rows,) of its rows.
+        checked: (rows,) bool, whether a row was read and had its checksum.
+        values_at: where the values begin in the file: they are its last bytes. Known once it was opened.
+    """
+
+    name: str
+    checksums: np.ndarray
+    checked: np.ndarray
+    values_at: int = -1
+
+
+class _Open(io.FileIO):
+    """An open file, closed when nobody refers to it any more: another thread may be reading it until then."""
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class Store:
@@ -65,51 +96,64 @@ class Store:
 
     def __init__(self, root: Path, kind: Kind):
         self.kind, self.path = kind, root / kind.name / kind.key
-        self.shards: list[str] = []
-        self.keys = np.empty(0, KEYS)
-        self.place = np.empty((0, 2), np.int64)  # shard and row of each key
-        self._checksums: dict[str, np.ndarray] = {}
-        self._checked: dict[str, np.ndarray] = {}
-        self._open: OrderedDict[str, np.ndarray] = OrderedDict()
+        self.dtype = np.dtype(kind.dtype).newbyteorder("<")
+        self.shards: list[Shard] = []  # all that were ever seen: the number of a shard stays the same
+        self.keys = np.empty(0, "S16")  # digests of the rows that are there, sorted
+        self.place = np.empty((0, 2), np.int32)  # shard and row of each of them
+        self._names: set[str] = set()
+        self._open: OrderedDict[int, _Open] = OrderedDict()
 
     # Finding rows -----------------------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
-        """Read the keys of all shards that exist now."""
-        names = self.shard_names()
-        if names == self.shards:
+        """Read the keys of the shards that have come since, and forget those that are gone."""
+        names = set(self.shard_names())
+        if names == self._names:
             return
-        found = [(name, keys) for name in names if (keys := self._read_keys(name)) is not None]
-        self.shards, self._checksums = [name for name, _ in found], {name: keys["checksum"] for name, keys in found}
-        keys = np.concatenate([keys for _, keys in found]) if found else np.empty(0, KEYS)
-        place = [np.stack([np.full(len(keys), n), np.arange(len(keys))], axis=1) for n, (_, keys) in enumerate(found)]
-        order = np.argsort(keys["digest"], kind="stable")
-        self.keys, self.place = keys[order], (np.concatenate(place) if place else self.place[:0])[order]
+        kept = ~np.isin(self.place[:, 0], [n for n, shard in enumerate(self.shards) if shard.name not in names])
+        keys, place = [self.keys[kept]], [self.place[kept]]
+        for name in sorted(names - self._names):
+            if (found := self._read_keys(name)) is not None:
+                keys.append(found["digest"])
+                place.append(np.array([np.full(len(found), len(self.shards)), np.arange(len(found))], np.int32).T)
+                self.shards.append(Shard(name, found["checksum"].copy(), np.zeros(len(found), bool)))
+        together = np.concatenate(keys)
+        order = np.argsort(together, kind="stable")  # fast where most of them are sorted already
+        self.keys, self.place, self._names = together[order], np.concatenate(place)[order], names
 
     def shard_names(self) -> list[str]:
         """Return the names of the shards that exist now."""
-        return sorted(file.name.removesuffix(".keys.npy") for file in self.path.glob("[!.]*.keys.npy"))
+        names: list[str] = []
+        with suppress(FileNotFoundError), os.scandir(self.path) as files:
+            names = [file.name for file in files]
+        return sorted(name.removesuffix(".keys.npy") for name in names if name[0] != "." and name.endswith(".keys.npy"))
 
     def verify(self) -> np.ndarray:
         """Read all rows; return (n,) bool, whether each of them is intact."""
-        self._checked.clear()
-        parts = np.array_split(np.arange(len(self.keys)), -(-len(self.keys) // SHARD_ROWS) or 1)
-        return np.concatenate([self.read(self.keys["digest"][part], self.place[part])[1] for part in parts])
+        for shard in self.shards:
+            shard.checked[:] = False
+        order = np.argsort(self.place[:, 0], kind="stable")
+        good = np.zeros(len(order), bool)
+        for rows in np.array_split(order, -(-len(order) // SHARD_ROWS) or 1):
+            good[rows] = self.read(self.keys[rows], self.place[rows])[1]
+        return good
 
     def _read_keys(self, name: str) -> np.ndarray | None:
         try:
             keys = np.load(self.path / f"{name}.keys.npy", allow_pickle=False)
-        except Exception:  # removed just now, or damaged: NumPy raises nearly anything for a header that is
+        except Exception as error:  # removed just now, or damaged: NumPy raises nearly anything for a header that is
+            if getattr(error, "errno", None) in NOT_THE_FILE:
+                raise
             return None
         return keys if keys.dtype == KEYS and keys.ndim == 1 else None
 
     def locate(self, digests: np.ndarray) -> np.ndarray:
-        """Return the (n, 2) shard and row of each digest, -1 where there is none."""
-        found = np.full((len(digests), 2), -1, np.int64)
-        where = np.searchsorted(self.keys["digest"], digests)
-        same = np.flatnonzero(where < len(self.keys))
-        same = same[self.keys["digest"][where[same]] == digests[same]]
-        found[same] = self.place[where[same]]
+        """Return the (n, 2) shard and row of each digest, -1 where there is none. It is fast for sorted digests."""
+        if not len(self.keys):
+            return np.full((len(digests), 2), -1, np.int32)
+        where = np.searchsorted(self.keys, digests) % len(self.keys)
+        found = self.place[where]
+        found[self.keys[where] != digests] = -1
         return found
 
     def missing(self, digests: np.ndarray) -> np.ndarray:
@@ -121,45 +165,48 @@ class Store:
     def read(self, digests: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Read the rows at some places, and tell which of them are intact.
 
+        Files are read, not mapped: a page that is mapped counts as this process's memory, and one of a file that has
+        been cut or removed elsewhere ends it.
+
         Returns:
             (n, ...) values, and (n,) bool: False where a row is damaged or its shard is gone.
         """
-        values, good = np.empty((len(place), *self.kind.shape), self.kind.dtype), np.zeros(len(place), bool)
-        for number in np.unique(place[:, 0]):
-            at = np.flatnonzero(place[:, 0] == number)
-            shard = self._map(self.shards[number]) if number >= 0 else None
-            rows = place[at, 1]
-            if shard is None or len(shard) <= rows.max():
+        values, good = np.empty((len(place), *self.kind.shape), self.dtype), np.zeros(len(place), bool)
+        memory, size = values.reshape(-1).view("u1").data, self.kind.row_bytes
+        order = np.lexsort((place[:, 1], place[:, 0]))
+        for i, (number, row) in zip(order.tolist(), place[order].tolist(), strict=True):
+            into = memory[i * size : (i + 1) * size]
+            if number < 0 or not self._read(number, row * size, into):
                 continue
-            values[at] = shard[rows]
-            good[at] = self._check(self.shards[number], digests[at], rows, values[at])
+            shard = self.shards[number]
+            if not shard.checked[row]:
+                shard.checked[row] = _checksum(digests[i], into) == shard.checksums[row]
+            good[i] = shard.checked[row]
         return values, good
 
-    def _map(self, name: str) -> np.ndarray | None:
-        """Return the rows of a shard as a memory map, or None if they cannot be read."""
-        if name not in self._open:
-            try:
-                rows = np.load(self.path / f"{name}.rows.npy", mmap_mode="r", allow_pickle=False)
-            except Exception:  # as above
-                return None
-            if rows.shape[1:] != self.kind.shape or rows.dtype != self.kind.dtype:
-                return None
-            self._open[name] = rows
-            if len(self._open) > MOST_OPEN:
-                self._open.popitem(last=False)
-        return self._open[name]
+    def _read(self, number: int, at: int, into: memoryview) -> bool:
+        """Read bytes of a shard's values; return whether they are there."""
+        try:
+            file = self._open.get(number) or self._open_file(number)
+            at += self.shards[number].values_at
+            if hasattr(os, "preadv"):
+                return os.preadv(file.fileno(), [into], at) == len(into)
+            with io.FileIO(file.name) as own:  # whose position no other thread moves
+                own.seek(at)
+                return own.readinto(into) == len(into)
+        except OSError as error:
+            if error.errno in NOT_THE_FILE:
+                raise
+            return False
 
-    def _check(self, name: str, digests: np.ndarray, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Compare rows with their checksums, each only once."""
-        if name not in self._checked:
-            self._checked[name] = np.zeros(len(self._map(name)), bool)  # type: ignore[arg-type]
-        checked = self._checked[name]
-        if len(new := np.flatnonzero(~checked[rows])):
-            checksums = self._checksums[name]
-            if len(checksums) == len(checked):
-                right = [_checksum(digests[i], values[i]) == checksums[rows[i]] for i in new]
-                checked[rows[new[np.array(right)]]] = True
-        return checked[rows]
+    def _open_file(self, number: int) -> _Open:
+        shard = self.shards[number]
+        self._open[number] = file = _Open(self.path / f"{shard.name}.rows.npy")
+        if shard.values_at < 0:
+            shard.values_at = os.fstat(file.fileno()).st_size - len(shard.checksums) * self.kind.row_bytes
+        if len(self._open) > MOST_OPEN:
+            self._open.popitem(last=False)
+        return file
 
     def append(self, digests: np.ndarray, values: np.ndarray) -> None:
         """Write a shard.
@@ -168,12 +215,13 @@ class Store:
             OverflowError: the dtype of the kind is too small for the values.
         """
         with np.errstate(over="ignore"):
-            kept = np.ascontiguousarray(values, dtype=self.kind.dtype)
-        if kept.dtype.kind == "f" and np.isfinite(values).all() and not np.isfinite(kept).all():
+            kept = np.ascontiguousarray(values, dtype=self.dtype)
+        if kept.dtype.kind == "f" and not np.isfinite(kept).all() and np.isfinite(values).all():
             raise OverflowError(f"values up to {np.abs(values).max():.3g} do not fit into {kept.dtype}")
         keys = np.empty(len(digests), KEYS)
         keys["digest"] = digests
-        keys["checksum"] = [_checksum(digest, row) for digest, row in zip(digests, kept, strict=True)]
+        rows = kept.reshape(len(kept), -1).view("u1")
+        keys["checksum"] = [_checksum(digest, row) for digest, row in zip(digests, rows, strict=True)]
         if not (self.path / "about.json").exists():
             write_whole(self.path / "about.json", json.dumps({"format": FORMAT, **asdict(self.kind)}, indent=2))
         name = uuid.uuid4().hex
@@ -184,52 +232,48 @@ class Store:
     def touch(self, place: np.ndarray) -> None:
         """Record that shards are in use; the least recently used ones are evicted first."""
         for number in np.unique(place[place[:, 0] >= 0, 0]):
-            try:
-                os.utime(self.path / f"{self.shards[number]}.keys.npy")
-            except OSError:  # removed just now
-                continue
-
-    def remove(self, name: str) -> None:
-        """Delete a shard. Processes that have mapped it can still read it."""
-        for part in ("keys", "rows"):
-            (self.path / f"{name}.{part}.npy").unlink(missing_ok=True)
+            with suppress(OSError):  # removed just now
+                os.utime(self.path / f"{self.shards[number].name}.keys.npy")
 
     def compact(self, at_least: int = 2) -> int:
-        """Merge small shards if there are enough of them; return how many were merged."""
+        """Merge small shards if there are enough of them, and drop copies of rows; return how many shards were merged.
+
+        Of several processes one does it, and the others go on without waiting. Copies come from a process that was
+        killed, or taken for dead: it is safe to compact at the same time as another, which only makes more of them.
+        """
+        if not self._to_merge(at_least):
+            return 0
+        with Claims(self.path.parent / "claims" / self.kind.key) as claims:
+            only = np.zeros(1, np.int64)
+            numbers = self._to_merge(at_least) if len(claims.take(only, only, 1)) else []
+            self.rewrite(numbers)
+        return len(numbers)
+
+    def _to_merge(self, at_least: int) -> list[int]:
         self.refresh()
-        small = [name for name in self.shards if self._size(name) < SMALL]
-        if len(small) < at_least:
-            return 0
-        self.rewrite(small)
-        return len(small)
+        there = [number for number, shard in enumerate(self.shards) if shard.name in self._names]
+        small = [number for number in there if len(self.shards[number].checksums) * self.kind.row_bytes < SMALL]
+        copies = np.flatnonzero(self.keys[1:] == self.keys[:-1])
+        with_copies = self.place[[copies, copies + 1], 0].ravel().tolist()
+        return sorted({*with_copies, *(small if len(small) >= at_least else ())})
 
-    def _size(self, name: str) -> int:
-        try:
-            return (self.path / f"{name}.rows.npy").stat().st_size
-        except OSError:  # its rows are missing
-            return 0
-
-    def rewrite(self, names: Sequence[str]) -> None:
-        """Write the intact rows of some shards into new ones, as large as `LARGE`, and remove the old ones."""
+    def rewrite(self, numbers: Sequence[int] | np.ndarray) -> None:
+        """Write the intact rows of some shards into new ones of about `LARGE` bytes, each row once; remove the old."""
+        first, written = np.searchsorted(self.keys, self.keys), np.zeros(len(self.keys), bool)
+        ends = np.cumsum([len(self.shards[number].checksums) for number in numbers])
         per_shard = max(1, LARGE // max(1, self.kind.row_bytes))
-        digests, values = [np.empty(0, "S16")], [np.empty((0, *self.kind.shape), self.kind.dtype)]
-
-        def write(at_least: int) -> None:
-            if sum(map(len, digests)) >= at_least:
-                self.append(np.concatenate(digests), np.concatenate(values))
-                del digests[1:], values[1:]
-
-        for name in names:
-            keys = self._read_keys(name)
-            if keys is not None and len(keys):
-                place = np.stack([np.full(len(keys), self.shards.index(name)), np.arange(len(keys))], axis=1)
-                rows, good = self.read(keys["digest"], place)
-                digests.append(keys["digest"][good])
-                values.append(rows[good])
-                write(per_shard)
-        write(1)
-        for name in names:
-            self.remove(name)
+        for group in np.split(np.array(numbers, int), np.flatnonzero(np.diff(ends // per_shard)) + 1):
+            rows = np.flatnonzero(np.isin(self.place[:, 0], group))
+            rows = rows[np.lexsort(self.place[rows].T[::-1])]  # neighbours stay neighbours
+            values, good = self.read(self.keys[rows], self.place[rows])
+            new = np.flatnonzero(good & ~written[first[rows]])
+            new = new[np.sort(np.unique(first[rows[new]], return_index=True)[1])]
+            if len(new):
+                self.append(self.keys[rows[new]], values[new])
+            written[first[rows[new]]] = True
+            for number in group:  # whose rows are now in shards that this process has written
+                for part in ("keys", "rows"):  # processes that have it open can still read it
+                    (self.path / f"{self.shards[number].name}.{part}.npy").unlink(missing_ok=True)
         self.refresh()
 
 
@@ -250,5 +294,5 @@ def stores_in(root: Path) -> Iterator[Store]:
             yield Store(root, kind)
 
 
-def _checksum(digest: Any, row: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(row).data, zlib.crc32(digest))
+def _checksum(digest: Any, row: Any) -> int:
+    return zlib.crc32(row, zlib.crc32(digest))
