@@ -49,6 +49,7 @@ class Cache:
     def __init__(self, root: str | os.PathLike[str] | None = None, max_size: int | None = None):
         default = os.environ.get("VGGFT_CACHE_DIR") or platformdirs.user_cache_dir("vggft", appauthor=False)
         self.root, self.max_size = Path(default if root is None else root), max_size
+        self._stores: dict[str, Store] = {}  # kept, so that a stream's next part reads only the keys that are new
         self._spare = 0  # bytes that may be written before the disk has to be looked at again
 
     def has(self, name: str) -> bool:
@@ -70,7 +71,7 @@ class Cache:
             CacheError: the disk has too little room, or cannot be written.
             OverflowError: the dtype of a kind is too small for the values.
         """
-        stores = [Store(self.root, kind) for kind in kinds]
+        stores = [self._stores.setdefault(kind.key, Store(self.root, kind)) for kind in kinds]
         with self._explained():
             self.check_room([(kinds, digests)])
             return fill(stores, digests, compute, make_room=self.make_room, on_rows=on_rows, on_wait=on_wait)

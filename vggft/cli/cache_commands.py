@@ -46,7 +46,8 @@ def list_stores(as_json: AsJson = False) -> None:
         view = f"view {row['view'][0]}" if row["view"] else None
         size = f"{row['image_size']} px" if row["image_size"] else None
         what = [row[key] for key in ("kind", "backbone", "cut", "precision")]
-        told = " ".join(str(each) for each in (*what, size, view) if each)
+        kept = f"kept as {row['dtype']}" if row["cut"] else None
+        told = " ".join(str(each) for each in (*what, size, view, kept) if each)
         typer.echo(f"{row['images']:>9} images  {decimal(row['bytes']):>10}  used {row['used']}  {told}")
     if old:
         typer.echo(f"{len(old)} entries of an older version, {decimal(sum(part.size for part in old))}, are not used")

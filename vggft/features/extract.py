@@ -57,7 +57,8 @@ class Prefix:
         depth = max(BLOCKS.index(last_block(cut)) for cut in cuts) + 1
         inputs = keras.Input((self.image_size, self.image_size, 3), name="image")
         column, width = self.pretrained.column, self.pretrained.width
-        maps = add_blocks(preprocess(inputs), column, width, blocks=depth, dtype=policy(self.precision))
+        options = {"dtype": policy(self.precision), "initializer": "zeros"}
+        maps = add_blocks(preprocess(inputs), column, width, blocks=depth, **options)
         blocks = keras.Model(inputs, maps)
         self.pretrained.assign(blocks)
         poolings = {layer: pooling for pooling, layer in POOLING_LAYERS.items()}
