@@ -49,7 +49,6 @@ class Cache:
     def __init__(self, root: str | os.PathLike[str] | None = None, max_size: int | None = None):
         default = os.environ.get("VGGFT_CACHE_DIR") or platformdirs.user_cache_dir("vggft", appauthor=False)
         self.root, self.max_size = Path(default if root is None else root), max_size
-        self._stores: dict[str, Store] = {}  # kept, so that a stream's next part reads only the keys that are new
         self._spare = 0  # bytes that may be written before the disk has to be looked at again
 
     def has(self, name: str) -> bool:
@@ -62,16 +61,19 @@ class Cache:
         digests: Sequence[str],
         compute: Callable[[np.ndarray], Sequence[np.ndarray]],
         *,
+        stores: Sequence[Store] | None = None,
         on_rows: Callable[[int], object] = lambda rows: None,
         on_wait: Callable[[Path], object] = lambda path: None,
     ) -> list[np.ndarray | Rows]:
         """Return the rows of several kinds for some digests, and compute those that are missing; see `rows.fill`.
 
+        `stores` are those of the kinds from an earlier call, if there was one: they read only keys that are new.
+
         Raises:
             CacheError: the disk has too little room, or cannot be written.
             OverflowError: the dtype of a kind is too small for the values.
         """
-        stores = [self._stores.setdefault(kind.key, Store(self.root, kind)) for kind in kinds]
+        stores = [Store(self.root, kind) for kind in kinds] if stores is None else stores
         with self._explained():
             self.check_room([(kinds, digests)])
             return fill(stores, digests, compute, make_room=self.make_room, on_rows=on_rows, on_wait=on_wait)

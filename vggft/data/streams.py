@@ -118,6 +118,7 @@ class _Parts:
         self.waiting_bytes = 0
         self.decided: dict[str, str] = {}  # the ranges of floats and of uint16
         self.kinds: list[Kind] = []
+        self.stores: list[Store] = []
         self.values: set[str] = set()
         self.contents: list[str] = []
         self.order: list[tuple[bytes, str]] = []
@@ -169,7 +170,9 @@ class _Parts:
         if len(self.contents) >= 2 * self.checked_room:  # or else the first images would be evicted for the last
             cache.check_room([(self.kinds, self.contents)])
             self.checked_room = len(self.contents)
-        return fill_images(part, contents, self.kinds, cache, on_wait=self.keep.narrator.waiting)[1]
+        self.stores = self.stores or [Store(cache.root, kind) for kind in self.kinds]
+        on_wait = self.keep.narrator.waiting
+        return fill_images(part, contents, self.kinds, cache, stores=self.stores, on_wait=on_wait)[1]
 
     def images(self) -> list[StreamImage]:
         """Return the images that were read, in the order in which they came."""

@@ -161,10 +161,10 @@ class Program:
         found: list[list[np.ndarray]] = []
         for start in range(0, len(inputs), JUDGED_AT_ONCE):
             part = slice(start, start + JUDGED_AT_ONCE)
-            found.append([np.asarray(value) for value in self._judge(inputs[part], targets[part])])
-        penalties = [each.pop() for each in found][0]  # the same for all
+            *values, penalties = self._judge(inputs[part], targets[part])
+            found.append([np.asarray(value) for value in values])
         probabilities, losses, right = (np.concatenate(each, axis=1) for each in zip(*found, strict=True))
-        return probabilities, losses.mean(axis=1) + penalties, right.mean(axis=1)
+        return probabilities, losses.mean(axis=1) + np.asarray(penalties), right.mean(axis=1)
 
     def _forward(self, inputs: Any, targets: Any) -> tuple[Any, Any, Any, Any]:
         parts = self._parts(self.weights.value)
