@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import platformdirs
 
 from .errors import CacheError
 from .rows import Rows, fill
-from .store import Kind, Store, as_keys, stores_in
+from .store import SHARD_ROWS, Kind, Store, as_keys, stores_in
 
 SPARE = 64 * 2**20  # bytes of the disk that are never used
 LOOK_AGAIN = 2**30  # bytes that are written before the disk is looked at again
@@ -62,6 +63,7 @@ class Cache:
         compute: Callable[[np.ndarray], Sequence[np.ndarray]],
         *,
         stores: Sequence[Store] | None = None,
+        at_once: int = SHARD_ROWS,
         on_rows: Callable[[int], object] = lambda rows: None,
         on_wait: Callable[[Path], object] = lambda path: None,
     ) -> list[np.ndarray | Rows]:
@@ -76,7 +78,8 @@ class Cache:
         stores = [Store(self.root, kind) for kind in kinds] if stores is None else stores
         with self._explained():
             self.check_room([(kinds, digests)])
-            return fill(stores, digests, compute, make_room=self.make_room, on_rows=on_rows, on_wait=on_wait)
+            how: dict[str, Any] = {"on_rows": on_rows, "on_wait": on_wait}
+            return fill(stores, digests, compute, at_once=at_once, make_room=self.make_room, **how)
 
     def missing(self, kind: Kind, digests: Sequence[str]) -> np.ndarray:
         """Return the positions of digests that have no row yet, one position for equal digests."""

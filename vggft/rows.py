@@ -97,6 +97,7 @@ def fill(
     digests: Sequence[str],
     compute: Compute,
     *,
+    at_once: int = SHARD_ROWS,
     make_room: Callable[[int], object] = lambda size: None,
     on_rows: Callable[[int], object] = lambda rows: None,
     on_wait: Callable[[Path], object] = lambda path: None,
@@ -110,6 +111,7 @@ def fill(
         stores: one for each kind.
         digests: N digests of 32 hexadecimal digits; equal digests share a row.
         compute: positions in `digests` -> their values for each of the stores.
+        at_once: number of rows that are computed together, for which no other process then waits.
         make_room: called with the number of bytes that will be written next.
         on_rows: called with the number of rows that were found or computed since the last call.
         on_wait: called once with the directory of rows that other processes are computing, before waiting for them.
@@ -140,7 +142,7 @@ def fill(
             if (there := len(each) - int(copies[left].sum())) > told:
                 on_rows(there - told)
                 told = there
-            mine = claims.take(left, buckets[left], SHARD_ROWS)
+            mine = claims.take(left, buckets[left], at_once)
             if not len(mine):
                 if not waited:
                     on_wait(stores[0].path)

@@ -17,8 +17,8 @@ import tensorflow as tf
 from ..cache import Cache
 from ..config import Augment
 from ..data.reading import RESIZE_RULE
-from ..network.blocks import BLOCKS, POOLING_LAYERS
-from ..network.forward import forward_all
+from ..network.blocks import BLOCKS, FILTERS, POOLING_LAYERS, scaled
+from ..network.forward import forward_all, rows_at_once
 from ..network.head import pool
 from ..network.precision import policy
 from ..network.vgg import add_blocks, preprocess
@@ -51,6 +51,11 @@ class Prefix:
     stored_as: str
     augment: Augment | None = None
     seed: int = 0
+
+    @property
+    def batch_size(self) -> int:
+        """Number of images in a batch, and in what one process computes before another may take its share."""
+        return rows_at_once(self.image_size**2 * scaled(FILTERS[0], self.pretrained.width))
 
     def network(self, cuts: Sequence[str]) -> keras.Model:
         """The blocks up to the last of the cuts, with pretrained weights and an output for each cut."""
@@ -181,7 +186,8 @@ def frozen_features(
                 return forward_all(network(), images)
 
             def fill(kinds: list[Kind], each: Pass = each, compute: Any = compute) -> list[np.ndarray | Rows]:
-                return cache.fill(kinds, each.digests, compute, on_rows=advance, on_wait=narrator.waiting)
+                how: dict[str, Any] = {"at_once": prefix.batch_size, "on_rows": advance, "on_wait": narrator.waiting}
+                return cache.fill(kinds, each.digests, compute, **how)
 
             kinds = [each.kinds[cut] for cut in cuts]
             try:
