@@ -24,7 +24,7 @@ ROOMS = (
     ("evaluation", "mistakes calibration bootstrap metrics text evaluation checks compare"),
     ("network", "blocks freezing weights vgg head description forward assembly start precision"),
     ("features", "cuts views extract"),
-    ("training", "phases objective optimizer batches experiment resampling stacked population callbacks fit"),
+    ("training", "phases objective batches experiment resampling probe stacked population callbacks fit"),
     ("artifact", "record archive known artifact adjust judge explain"),
     ("report", "plots sections report card"),
     ("deploy", "savedmodel_decoder runtimes export uploads server"),

@@ -126,6 +126,9 @@ class Head(Config):
         activation: Activation of the hidden layers, by its name in Keras.
         batch_norm: Batch normalisation between each hidden layer and its activation.
         l2: Weight of the squared norm of the dense kernels in the loss, >= 0.
+        normalize: How pooled features are normalised. `"standardize"` gives every feature mean 0 and variance 1 over
+            the training images, `"scale"` one factor to all of them; `"l2"` gives every image's features length 1
+            first, `"sqrt_l2"` takes their square roots before that.
 
     >>> Head(units=(512, 128), dropout=0.3).to_dict()["units"]
     [512, 128]
@@ -137,6 +140,7 @@ class Head(Config):
     activation: ActivationName = "relu"
     batch_norm: bool = False
     l2: Weight = 0.0
+    normalize: Literal["standardize", "scale", "l2", "sqrt_l2"] = "standardize"
 
     def __post_init__(self) -> None:
         units = (self.units,) if isinstance(self.units, Integral) else self.units
@@ -187,6 +191,8 @@ class Training(Config):
             needs a single label for each image.
         patience: Number of epochs without improvement after which a phase stops. An epoch is better
             if its validation accuracy is higher, or equal with a lower loss.
+        probe: How a head without hidden layers is trained on frozen features: `"exact"` solves it by scikit-learn's
+            logistic regression, whose strength the validation images choose, and ignores epochs, rates and dropout.
     """
 
     epochs: Count | None = None
@@ -201,6 +207,7 @@ class Training(Config):
     label_smoothing: Share = 0.0
     class_weight: Literal["balanced"] | None = None
     patience: Count | None = None
+    probe: Literal["exact", "epochs"] = "exact"
 
     def resolve(self, num_images: int) -> Training:
         """Replace every `None` by a value for `num_images` training images.

@@ -19,6 +19,7 @@ from PIL import Image
 
 import vggft
 from vggft.classifier import Classifier
+from vggft.config import Head
 from vggft.data.arrays import read_images
 from vggft.data.reading import read_image
 from vggft.deploy import export as module
@@ -158,12 +159,13 @@ def test_the_graph_refuses_what_it_cannot_decode(in_graph: Any) -> None:
 @pytest.fixture(scope="module")
 def classifier() -> Classifier:
     """A classifier with random weights, scaled so that its probabilities differ between images."""
-    description = Description(("ant", "bee", "雛菊 |"), SIZE, width=1 / 16)
+    dense = Head(units=(16,), normalize="sqrt_l2")  # every layer that a head may have
+    description = Description(("ant", "bee", "雛菊 |"), SIZE, width=1 / 16, head=dense)
     keras.utils.set_random_seed(1)
     model = build(description, seed=1)
     pixels = np.stack([np.asarray(picture(i).resize((SIZE, SIZE))) for i in range(20)])
-    features = forward.forward(forward.between(model, None, "avg_pool"), pixels)
-    head.standardize(model, [features])
+    features = forward.forward(forward.between(model, None, "unit_norm"), pixels)
+    head.standardize(model, [features], dense.normalize)
     return Classifier(model, description)
 
 

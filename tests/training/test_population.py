@@ -48,7 +48,7 @@ def examples(multi_label: bool = False, views: int = 0) -> tuple[Examples, Examp
 def alone(member: Member, train: Examples, validation: Examples, multi_label: bool, seed: int) -> tuple[Any, Any, Any]:
     """The same by Keras's own `fit`: weights, probabilities and history."""
     model = head_model(FEATURES, member.head, CLASSES, multi_label=multi_label, seed=seed)
-    standardize(model, pooled_features(train))
+    standardize(model, pooled_features(train), member.head.normalize)
     (phase,) = phases_of(Setting(BLOCKS, member.head, member.training))
     history = fit_phase(
         between(model, "features", "logits"),
@@ -69,17 +69,20 @@ def random_group(rng: np.random.Generator, count: int) -> list[Member]:
     """Members that are alike, and differ in all that members may differ in."""
     units = tuple(int(u) for u in rng.choice([5, 8, 16], size=rng.integers(0, 3)))
     activation = str(rng.choice(["relu", "tanh", "gelu"]))
+    normalize: Any = str(rng.choice(["standardize", "scale"]))
     about = {
         "epochs": 5,
         "batch_size": int(rng.choice([16, 35])),
         "patience": int(rng.choice([2, 5])),
         "schedule": str(rng.choice(["cosine", "constant"])),
+        "probe": "epochs",
     }
     return [
         Member(
             Head(
                 units=units,
                 activation=activation,
+                normalize=normalize,
                 dropout=float(rng.choice([0.0, 0.3, 0.6])),
                 l2=float(rng.choice([0.0, 1e-2])),
             ),
@@ -175,6 +178,8 @@ OFF_DEFAULT: dict[str, Any] = {
     "activation": "tanh",
     "batch_norm": True,
     "l2": 0.5,
+    "normalize": "sqrt_l2",
+    "probe": "epochs",
     "epochs": 7,
     "fine_tune_epochs": 7,
     "batch_size": 7,

@@ -51,7 +51,7 @@ def test_what_a_search_gives(searched: tuple) -> None:
     ways = {trial.frozen[-1]: set() for trial in result.trials}
     for trial in result.trials:
         ways[trial.frozen[-1]].add(trial.way.split(" of ")[0])
-    assert ways == {"block4": {"alone: blocks learn"}, "block5": {"population"}}
+    assert ways == {"block4": {"alone: blocks learn"}, "block5": {"population", "alone: solved exactly"}}
     drawn = [trial.hyperparameters for trial in result.trials]
     assert all(("units" in values) == (values["layers"] > 0) for values in drawn)
     assert len({values["learning_rate"] for values in drawn}) == 10

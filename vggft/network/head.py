@@ -15,6 +15,7 @@ from .blocks import POOLING_LAYERS
 
 STANDARDIZE = "standardize"
 EPSILON = 1e-12  # of the layer `standardize`
+SMALLEST = 1e-6  # added before a square root, whose gradient at 0 would be infinite
 
 
 def pool(x: Any, pooling: str) -> Any:
@@ -27,19 +28,31 @@ def pool(x: Any, pooling: str) -> Any:
     return keras.layers.Flatten(name=name)(x)
 
 
+def normalize_images(x: Any, how: str) -> Any:
+    """Normalise (B, C) pooled features image by image, by stock operations, on tensors of Keras or on arrays.
+
+    Args:
+        how: as in `Head.normalize`.
+    """
+    if how == "sqrt_l2":
+        x = keras.ops.sqrt(x + SMALLEST)
+    return keras.layers.UnitNormalization(name="unit_norm")(x) if how in ("l2", "sqrt_l2") else x
+
+
 def add_head(x: Any, head: Head, num_classes: int, *, multi_label: bool = False, seed: int = 0) -> Any:
     """Add the head to a (B, H, W, C) map: pooling, then the layers of `add_dense`."""
     return add_dense(pool(x, head.pooling), head, num_classes, multi_label=multi_label, seed=seed)
 
 
 def add_dense(x: Any, head: Head, num_classes: int, *, multi_label: bool = False, seed: int = 0) -> Any:
-    """Add the head to (B, C) pooled features: `standardize`, `fc1`, ..., `logits`, `predictions`.
+    """Add the head to (B, C) pooled features: `unit_norm`, `standardize`, `fc1`, ..., `logits`, `predictions`.
 
     Initial weights and dropout depend only on `seed`, not on Keras's global seed.
 
     Returns:
         (B, num_classes) probabilities: a softmax, or one sigmoid for each class if `multi_label`.
     """
+    x = normalize_images(x, head.normalize)
     # Not trainable: `standardize` sets its mean and variance to those of the training images' features.
     x = keras.layers.BatchNormalization(center=False, scale=False, epsilon=EPSILON, trainable=False, name=STANDARDIZE)(
         x
@@ -99,24 +112,27 @@ def divide_logits(model: keras.Model, temperature: float) -> None:
     layer.set_weights([weights / temperature for weights in layer.get_weights()])
 
 
-def standardize(model: keras.Model, features: Iterable[np.ndarray]) -> None:
+def standardize(model: keras.Model, features: Iterable[np.ndarray], how: str) -> None:
     """Standardise the input of the head to mean 0 and variance 1, whatever the scale of the backbone's features.
 
     Args:
         model: a network that ends in a head.
-        features: batches of (B, C) pooled features of training images.
+        features: batches of (B, C) pooled features of training images, normalised image by image.
+        how: as in `Head.normalize`.
     """
-    model.get_layer(STANDARDIZE).set_weights(scale_of(features))
+    model.get_layer(STANDARDIZE).set_weights(scale_of(features, how))
 
 
-def scale_of(features: Iterable[np.ndarray]) -> list[np.ndarray]:
-    """Return the (C,) mean and (C,) variance of features, float32.
+def scale_of(features: Iterable[np.ndarray], how: str = "standardize") -> list[np.ndarray]:
+    """Return the (C,) mean and (C,) variance by which features are standardised, float32.
 
-    With standardised features one learning rate suits every backbone. Variances are clipped to at least a hundredth of
-    their mean, so that nearly constant features are not amplified.
+    With features of variance 1 one learning rate suits every backbone. `"standardize"` gives every feature its own
+    variance, clipped to at least a hundredth of their mean, so that nearly constant features are not amplified. The
+    other ways give all features the mean variance, which keeps how much each of them varies.
     """
     scaler = StandardScaler()
     for batch in features:
         scaler.partial_fit(batch.astype("float64"))
-    least = max(0.01 * scaler.var_.mean(), 1e-12)
-    return [scaler.mean_.astype("float32"), np.maximum(scaler.var_, least).astype("float32")]
+    mean = max(scaler.var_.mean(), 1e-10)
+    variance = np.maximum(scaler.var_, 0.01 * mean) if how == "standardize" else np.full_like(scaler.var_, mean)
+    return [scaler.mean_.astype("float32"), variance.astype("float32")]

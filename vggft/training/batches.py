@@ -11,6 +11,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from ..config import Training
 from ..network.forward import forward
+from ..network.head import EPSILON, STANDARDIZE, normalize_images, scale_of
 from ..rows import Rows
 
 MOST_FOR_SCALE = 4096  # training images, enough to determine the scale of their features
@@ -96,6 +97,37 @@ def pooled_features(examples: Examples, rest: keras.Model | None = None) -> Iter
     for part in np.array_split(rows, -(-len(rows) // 256)):
         inputs = np.asarray(examples.inputs[part])
         yield inputs if rest is None else forward(rest, inputs)
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """Normalises pooled features as the layers of a head do, to the last bit.
+
+    Args:
+        how: as in `Head.normalize`.
+        mean, variance: (C,) float32, of the layer `standardize`.
+    """
+
+    how: str
+    mean: np.ndarray
+    variance: np.ndarray
+
+    @classmethod
+    def of(cls, train: Examples, how: str) -> Scaled:
+        """Measure mean and variance of the features of training images."""
+        normal = (np.asarray(normalize_images(part.astype("float32"), how)) for part in pooled_features(train))
+        return cls(how, *scale_of(normal, how))
+
+    @property
+    def weights(self) -> dict[str, np.ndarray]:
+        """The weights of the layer `standardize`, by layer and number."""
+        return {f"{STANDARDIZE}/0": self.mean, f"{STANDARDIZE}/1": self.variance}
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """Map (n, C) features to the input of the first dense layer, float32."""
+        normal = np.asarray(normalize_images(features.astype("float32"), self.how))
+        factor = np.asarray(keras.ops.rsqrt(self.variance + np.float32(EPSILON)))
+        return np.asarray(normal * factor - self.mean * factor)
 
 
 # Keras's `fit` calls on_epoch_end before the first epoch, so the first epoch has the order of number 1.

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from ..config import Training
+from ..features.cuts import is_pooled
 from ..network.blocks import BLOCKS
 from ..network.forward import between, forward, without_retracing_warnings
 from ..network.freezing import assign_weights, block_digests, check_movement, learned_weights
@@ -16,10 +17,10 @@ from ..run import RunDirectory
 from .batches import Batches, Examples, FeatureBank, class_weights, pooled_features
 from .callbacks import Bar, BestEpoch, write_curves
 from .experiment import Experiment
-from .objective import Objective
-from .optimizer import make_optimizer
+from .objective import Objective, make_optimizer
 from .phases import Phase, Setting
 from .population import Member, fit_in_memory, train_population, why_alone
+from .probe import is_exact, train_probe
 from .resampling import Fitted, Fold
 
 MOST_STEPS = 20_000  # of a head that is trained without resume points, which takes about 10 seconds
@@ -74,7 +75,7 @@ def train(
         assign_weights(model, begun)  # with its scale of the features, without which it would compute something else
     else:
         rest = None if layers[0] == pooled else between(model, layers[0], pooled)
-        standardize(model, pooled_features(bank.examples(cuts[0], fold.train), rest))
+        standardize(model, pooled_features(bank.examples(cuts[0], fold.train), rest), setting.head.normalize)
     for phase, layer, cut in todo:
         history += fit_phase(
             between(model, layer, "logits"),
@@ -86,7 +87,7 @@ def train(
             seed=seed,
             run=run,
             narrator=narrator,
-            steps_at_once=STEPS_AT_ONCE if layer == pooled else 1,
+            steps_at_once=STEPS_AT_ONCE if layer == "features" or is_pooled(layer) else 1,
             tensorboard=tensorboard,
             at_end=lambda phase=phase: check_movement(before, block_digests(model), phase.freeze),
         )
@@ -107,6 +108,10 @@ def _train_directly(
         None if a population cannot have such a head, or if training would take so long that it needs resume points.
     """
     training, cut, images = setting.training, phase.cut(setting.head.pooling), len(fold.train)
+    if cut is not None and is_exact(setting.head, training) and fit_in_memory(bank.features[cut]):
+        examples, judged = bank.examples(cut, fold.train), bank.judged(cut, fold.validation)
+        narrator.say("The linear probe is solved exactly.")
+        return train_probe(setting.head, training, examples, judged, multi_label=experiment.pool.multi_label)
     steps = phase.epochs * -(-images // (training.batch_size or 32))
     if cut is None or steps > MOST_STEPS or why_alone(setting.head, training) or not fit_in_memory(bank.features[cut]):
         return None

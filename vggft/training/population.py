@@ -15,10 +15,11 @@ import numpy as np
 import tensorflow as tf
 
 from ..config import Head, Training
-from ..network.head import EPSILON, STANDARDIZE, initial_weights, scale_of
+from ..network.head import STANDARDIZE, initial_weights
 from ..rows import Rows
-from .batches import FIRST_ORDER, Examples, class_weights, order_of, pooled_features
+from .batches import FIRST_ORDER, Examples, Scaled, class_weights, order_of
 from .objective import Objective
+from .probe import is_exact
 from .resampling import Fitted
 from .stacked import Program, Shape, is_compiled
 
@@ -29,8 +30,8 @@ SHARE_OF_MEMORY = 0.25  # share that the features of a population may take
 # What a population can do. A trial with another field that is not at its default is trained alone.
 MEMBERS_DIFFER_IN = {Head: ("dropout", "l2"), Training: ("learning_rate", "label_smoothing")}
 MEMBERS_SHARE = {
-    Head: ("units", "pooling", "activation"),
-    Training: ("epochs", "batch_size", "schedule", "class_weight", "patience"),
+    Head: ("units", "pooling", "activation", "normalize"),
+    Training: ("epochs", "batch_size", "schedule", "class_weight", "patience", "probe"),
 }
 ONLY_FOR_BLOCKS = {Head: (), Training: ("fine_tune_epochs", "fine_tune_learning_rate", "block_decay")}
 
@@ -53,6 +54,8 @@ def why_alone(head: Head, training: Training) -> str:
             default = field.default_factory() if field.default_factory is not MISSING else field.default
             if field.name not in can and (value := getattr(part, field.name)) != default:
                 reasons.append(f"{field.name}={value!r}")
+    if is_exact(head, training):
+        reasons.append("solved exactly")
     if keras.backend.backend() != "tensorflow":
         reasons.append(f"backend {keras.backend.backend()}")
     return ", ".join(reasons)
@@ -143,7 +146,9 @@ def train_population(
     program = Program(shape) if programs is None else programs.get(shape)
     names = [f"{layer}/{n}" for layer in (*(f"fc{n}" for n, _ in enumerate(head.units, 1)), "logits") for n in range(2)]
     fresh = initial_weights(num_features, head, num_classes, seed)
-    scale = scale_of(pooled_features(train)) if start is None else [start[f"{STANDARDIZE}/{n}"] for n in range(2)]
+    scaled = Scaled.of(train, head.normalize)
+    if start is not None:
+        scaled = Scaled(head.normalize, *(start[f"{STANDARDIZE}/{n}"] for n in range(2)))
     program.begin(
         fresh if start is None else [start[name] for name in names],
         seed,
@@ -152,11 +157,6 @@ def train_population(
         l2=[member.head.l2 for member in members],
         label_smoothing=[member.training.label_smoothing for member in members],
     )
-
-    factor = tf.math.rsqrt(scale[1] + np.float32(EPSILON))  # as Keras's layer computes, to the last bit
-
-    def scaled(features: np.ndarray) -> np.ndarray:
-        return np.asarray(features.astype("float32") * factor - scale[0] * factor)
 
     views = [train.inputs[train.rows], *(view[train.in_views] for view in train.views)]
     inputs, targets = tf.constant(np.stack([scaled(view) for view in views])), tf.constant(train.targets[train.rows])
@@ -189,7 +189,7 @@ def train_population(
         if all(course.stopped for course in courses):
             on_epoch(len(members) * (epochs - epoch - 1))
             break
-    return [course.fitted(scale) for course in courses]
+    return [course.fitted(scaled.weights) for course in courses]
 
 
 def _batches(
@@ -235,11 +235,11 @@ class _Course:
         """Keep the best weights so far, with their probabilities of the validation images."""
         self.weights, self.probabilities = weights, probabilities
 
-    def fitted(self, scale: Sequence[np.ndarray]) -> Fitted:
+    def fitted(self, scale: Mapping[str, np.ndarray]) -> Fitted:
         """Return what was learned, with weights named as in a head: kernel and bias are numbers 0 and 1."""
         for row in self.rows:
             row["kept"] = row["epoch"] - 1 == self.best_epoch
-        found = {f"{STANDARDIZE}/{n}": array for n, array in enumerate(scale)}
+        found = dict(scale)
         for name, array in zip(self.names, self.weights, strict=True):
             found[name] = array.reshape(-1) if name.endswith("/1") else array
         return Fitted(found, self.rows, self.probabilities)

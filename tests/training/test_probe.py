@@ -1,0 +1,116 @@
+"""The exact linear probe: it is scikit-learn's logistic regression, chosen by the validation images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
+
+import vggft
+from vggft.config import Head, Training
+from vggft.network.head import head_model
+from vggft.training.batches import Examples, Scaled
+from vggft.training.probe import STRENGTHS, train_probe
+
+PROBE = Head(units=(), normalize="sqrt_l2")
+
+
+def examples(classes: int = 3, multi_label: bool = False, views: int = 0) -> tuple[Examples, Examples]:
+    """90 images to learn from and 30 to judge on, with 12 features that are not negative."""
+    rng = np.random.default_rng(5)
+    inputs = np.abs(rng.normal(size=(120, 12)) * rng.uniform(0.5, 20, 12)).astype("float16")
+    signal = inputs[:, :classes] / inputs[:, :classes].std(0) + 0.5 * rng.normal(size=(120, classes))
+    targets = (signal > 1.2).astype("float32") if multi_label else np.eye(classes, dtype="float32")[signal.argmax(1)]
+    rows = rng.permutation(120)
+    more = [inputs[np.sort(rows[:90])] + np.float16(view) for view in range(1, views + 1)]
+    where = np.searchsorted(np.sort(rows[:90]), rows[:90]) if views else None
+    return Examples(inputs, targets, rows[:90], more, where), Examples(inputs, targets, rows[90:])
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("normalize", ["standardize", "scale", "l2", "sqrt_l2"])
+def test_it_is_logistic_regression(classes: int, normalize: Any) -> None:
+    train, validation = examples(classes)
+    head = Head(units=(), normalize=normalize)
+    found = train_probe(head, Training(), train, validation, multi_label=False)
+    (kept,) = [row for row in found.history if row["kept"]]
+    assert [row["strength"] for row in found.history] == list(STRENGTHS)
+    assert kept["val_loss"] == min(row["val_loss"] for row in found.history)
+
+    scaled = Scaled.of(train, normalize)
+    x, y = scaled(train.inputs[train.rows]), train.targets[train.rows].argmax(1)
+    alone = LogisticRegression(C=kept["strength"], max_iter=5000, tol=1e-8).fit(x, y)
+    expected = alone.predict_proba(scaled(validation.inputs[validation.rows]))
+    np.testing.assert_allclose(found.probabilities, expected, atol=0.01)
+
+    model = head_model(12, head, classes)  # Keras's layers compute the same from these weights
+    for layer in ("standardize", "logits"):
+        model.get_layer(layer).set_weights([found.weights[f"{layer}/{n}"] for n in range(2)])
+    by_keras = model.predict(validation.inputs[validation.rows].astype("float32"), verbose=0)
+    np.testing.assert_allclose(by_keras, found.probabilities, atol=1e-5)
+
+
+def test_several_labels_one_of_which_nobody_has() -> None:
+    train, validation = examples(multi_label=True)
+    train.targets[:, 2] = 0
+    found = train_probe(PROBE, Training(), train, validation, multi_label=True)
+    (kept,) = [row for row in found.history if row["kept"]]
+    scaled = Scaled.of(train, "sqrt_l2")
+    x, y = scaled(train.inputs[train.rows]), train.targets[train.rows][:, :2]
+    alone = OneVsRestClassifier(LogisticRegression(C=kept["strength"], max_iter=5000, tol=1e-8)).fit(x, y)
+    expected = alone.predict_proba(scaled(validation.inputs[validation.rows]))
+    assert found.probabilities is not None
+    np.testing.assert_allclose(found.probabilities[:, :2], expected, atol=0.01)
+    assert (found.probabilities[:, 2] < 0.01).all()
+
+
+def test_views_weigh_as_much_as_one_image_and_classes_may_be_balanced() -> None:
+    train, validation = examples(views=3)
+    same = Examples(train.inputs, train.targets, train.rows)
+    copies = Examples(train.inputs, train.targets, train.rows, [train.inputs[np.sort(train.rows)]] * 3, train.view_rows)
+    plain = train_probe(PROBE, Training(), same, validation, multi_label=False)
+    again = train_probe(PROBE, Training(), copies, validation, multi_label=False)
+    np.testing.assert_allclose(again.weights["logits/0"], plain.weights["logits/0"], atol=0.02)
+    viewed = train_probe(PROBE, Training(), train, validation, multi_label=False)
+    assert not np.allclose(viewed.weights["logits/0"], plain.weights["logits/0"], atol=0.02)
+    balanced = train_probe(PROBE, Training(class_weight="balanced"), same, validation, multi_label=False)
+    assert not np.allclose(balanced.weights["logits/0"], plain.weights["logits/0"], atol=1e-3)
+
+
+def test_a_strength_may_be_given_or_is_the_usual_one_without_validation() -> None:
+    train, validation = examples()
+    given = train_probe(Head(units=(), l2=0.01), Training(), train, validation, multi_label=False)
+    assert [row["strength"] for row in given.history] == [pytest.approx(1 / (2 * 0.01 * 90))]
+    refit = train_probe(PROBE, Training(), train, None, multi_label=False)
+    assert refit.probabilities is None and [row["kept"] for row in refit.history] == [True]
+
+
+def test_from_images_to_a_file_that_plain_keras_opens(stripes: tuple, tiny_weights: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"backbone": tiny_weights, "image_size": 32, "precision": "float32", "verbose": 0}
+    runs = [
+        vggft.finetune(stripes, 3, head=PROBE, seed=0, training=Training(epochs=epochs), **settings)
+        for epochs in (1, 9)
+    ]
+    np.testing.assert_array_equal(*(run.network.learned["logits/0"] for run in runs))
+    runs[0].save(tmp_path / "probe.keras")
+    plain = keras.models.load_model(tmp_path / "probe.keras")
+    pixels = stripes[0][:7]
+    np.testing.assert_allclose(plain.predict(pixels.astype("float32"), verbose=0), runs[0].predict(pixels), atol=1e-5)
+    again = vggft.load(tmp_path / "probe.keras")
+    assert again.description.head == PROBE and again.evaluation["accuracy"] > 0.8
+    epochs = vggft.finetune(stripes, 3, head=PROBE, training=Training(epochs=3, probe="epochs"), **settings)
+    assert [row["epoch"] for row in epochs.history] == [1, 2, 3] and "strength" not in epochs.history[0]
+
+
+def test_blocks_learn_from_the_exact_probe(stripes: tuple, tiny_weights: Path) -> None:
+    """LP-FT, arXiv:2202.10054."""
+    training = Training(fine_tune_epochs=2, batch_size=16, fine_tune_learning_rate=1e-4)
+    classifier = vggft.finetune(
+        stripes, 3, backbone=tiny_weights, image_size=32, head=PROBE, freeze="block4", training=training, verbose=0
+    )
+    assert [row["phase"] for row in classifier.history] == ["head"] * len(STRENGTHS) + ["blocks and head"] * 2
