@@ -159,7 +159,7 @@ def test_the_graph_refuses_what_it_cannot_decode(in_graph: Any) -> None:
 @pytest.fixture(scope="module")
 def classifier() -> Classifier:
     """A classifier with random weights, scaled so that its probabilities differ between images."""
-    dense = Head(units=(16,), normalize="sqrt_l2")  # every layer that a head may have
+    dense = Head(units=(16,), normalize="l2")  # every layer that a head may have
     description = Description(("ant", "bee", "雛菊 |"), SIZE, width=1 / 16, head=dense)
     keras.utils.set_random_seed(1)
     model = build(description, seed=1)
