@@ -382,6 +382,19 @@ def test_a_claim_of_another_machine_counts_until_it_shows_no_sign_of_life(tmp_pa
         assert claims.take(positions, buckets, 10).tolist() == [0, 1]
 
 
+def test_what_is_computed_at_once_fits_into_a_batch(tmp_path: Path) -> None:
+    """Images are claimed by parts of their digests, some of which several images share."""
+    small, rng, sizes = Kind("features", {}, (4,), "float16"), np.random.default_rng(1), list[int]()
+
+    def compute(positions: np.ndarray) -> list[np.ndarray]:
+        sizes.append(len(positions))
+        return [np.zeros((len(positions), 4), "float16")]
+
+    fill([Store(tmp_path, small)], [rng.bytes(16).hex() for _ in range(3000)], compute, at_once=32)
+    assert sum(sizes) == 3000 and max(sizes) <= 32
+    assert sum(size < 28 for size in sizes) <= 2  # the last ones
+
+
 def test_a_million_rows_are_found_in_seconds(tmp_path: Path, monkeypatch: Any) -> None:
     small, rng = Kind("features", {}, (4,), "float16"), np.random.default_rng(0)
     store, keys = Store(tmp_path, small), np.frombuffer(rng.bytes(16 * 1_000_000), "S16")

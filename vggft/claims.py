@@ -45,22 +45,23 @@ class Claims:
             self.path.rmdir()
 
     def take(self, positions: np.ndarray, buckets: np.ndarray, most: int) -> np.ndarray:
-        """Claim whole buckets until they hold `most` positions.
+        """Claim whole buckets that hold up to `most` positions together, or one bucket that holds more.
 
         Args:
             positions: (n,) what may be claimed.
             buckets: (n,) the bucket of each position, which any process computes alike.
-            most: number of positions that are enough.
+            most: number of positions that are computed in full batches.
 
         Returns:
             The claimed positions, sorted; none if other processes have claimed all buckets.
         """
-        found: list[np.ndarray] = []
-        for bucket in np.unique(buckets):
-            if sum(map(len, found)) >= most:
+        found, room = list[np.ndarray](), most
+        for bucket, count in zip(*np.unique(buckets, return_counts=True), strict=True):
+            if room <= 0:
                 break
-            if self._claim(self.path / f"{int(bucket):03x}"):
+            if (count <= room or not found) and self._claim(self.path / f"{int(bucket):03x}"):
                 found.append(positions[buckets == bucket])
+                room -= int(count)
         return np.sort(np.concatenate(found)) if found else positions[:0]
 
     def release(self) -> None:

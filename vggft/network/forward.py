@@ -100,7 +100,8 @@ def forward_all(
         part = slice(start, start + size)
         batch = np.asarray(inputs[part if rows is None else rows[part]])
         count, missing = len(batch), size - len(batch)
-        if missing and start and count:  # pad the last batch, as every new shape would be traced
+        nearly = 8 * missing <= size  # full
+        if missing and count and (start or nearly):  # pad the last batch, as every new shape would be traced
             batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
         return keras.ops.convert_to_tensor(batch), count
 
