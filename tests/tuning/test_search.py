@@ -418,3 +418,12 @@ def test_twenty_kills_in_one_search(stripes_folder: Path, tiny_weights: Path, tm
     assert [[row["trial"], row["learning_rate"], row["score"]] for row in tables[0]] == [
         [row["trial"], row["learning_rate"], row["score"]] for row in tables[1]
     ]
+
+
+def test_a_refit_of_an_exact_probe_is_as_strong_as_the_one_that_won(stripes: tuple, common: dict) -> None:
+    space = vggft.SearchSpace(units=None, layers=[0], learning_rate=[1e-3, 1e-2])
+    settings = {**common, "trials": 2, "algorithm": "grid", "test": 0.2, "head": vggft.Head(units=(), normalize="l2")}
+    result = vggft.search(stripes, 3, space=space, winner="refit", **settings)
+    (kept,) = [row for row in result.best.history if row["kept"]]
+    (refit,) = result.classifier.history
+    assert refit["strength"] == pytest.approx(kept["strength"]) and result.best.way == "alone: solved exactly"

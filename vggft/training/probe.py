@@ -1,13 +1,15 @@
-"""The exact linear probe: logistic regression on pooled features, as strong as the validation images like it best."""
+"""The exact linear probe: logistic regression on pooled features, whose strength the validation images choose."""
 
 from __future__ import annotations
 
 import time
+import warnings
 from typing import Any
 
 import keras
 import numpy as np
 from scipy.special import logit
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
@@ -20,6 +22,7 @@ from .resampling import Fitted
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 WITHOUT_VALIDATION = 0.1  # the best or nearly so on seven of seven sets of pictures
 ITERATIONS, TOLERANCE = 2000, 1e-5
+LARGE = 2**22  # number of values from which several threads multiply matrices faster than one
 
 
 def is_exact(head: Head, training: Training) -> bool:
@@ -35,7 +38,7 @@ def train_probe(
     *,
     multi_label: bool,
 ) -> Fitted:
-    """Solve a linear probe by scikit-learn's L-BFGS, for each strength, the weakest regularisation last.
+    """Solve a linear probe by scikit-learn's L-BFGS for each strength, beginning with the strongest regularisation.
 
     The problem is convex, so the result does not depend on a seed, an order or a number of epochs.
 
@@ -44,7 +47,7 @@ def train_probe(
         validation: selects the strength; None takes one that suits most data.
 
     Returns:
-        The weights, and a history with a row for each strength, which is the `strength` in it.
+        The weights, and a history with a row for each `strength`.
     """
     scaled = Scaled.of(train, head.normalize)
     views = [train.inputs[train.rows], *(view[train.in_views] for view in train.views)]
@@ -88,7 +91,10 @@ class _Solver:
 
     def solve(self, strength: float) -> list[np.ndarray]:
         """Return (C, num_classes) kernel and (num_classes,) bias in float32."""
-        with threadpool_limits(1):  # the matrices are too small for several threads
+        with threadpool_limits(1 if self.x.size < LARGE else None), warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", ConvergenceWarning
+            )  # for weak regularisation, where little changes any more
             columns = [self._column(n, strength) for n in range(len(self.models))]
         kernel, bias = (np.concatenate(each, axis=-1) for each in zip(*columns, strict=True))
         return [np.asarray(kernel, "float32"), np.asarray(bias, "float32")]

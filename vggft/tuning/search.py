@@ -26,6 +26,7 @@ from ..training.batches import FeatureBank
 from ..training.experiment import Request
 from ..training.fit import train
 from ..training.phases import Setting
+from ..training.probe import is_exact
 from ..training.resampling import Fitted, Fold, resample
 from .oracles import hyperband_parts, hyperband_size, make_oracle
 from .result import SearchResult, line, write_hparams
@@ -258,7 +259,12 @@ def _refit(run: Run, bank: FeatureBank, winner: Setting, best: Trial) -> Fitted:
     )
     # If no epoch of fine-tuning was an improvement, the refit has none.
     frozen = BLOCKS if epochs.get("blocks and head") == 0 else winner.frozen
-    setting, fold = replace(winner, frozen=frozen, training=training), Fold(both, None, run.experiment.seed)
+    head = winner.head
+    if is_exact(head, training):  # as strong as before
+        strength = next(row["strength"] for row in best.history if row["kept"])
+        head = replace(head, l2=1 / (2 * strength * len(both)))
+    setting = replace(winner, frozen=frozen, head=head, training=training)
+    fold = Fold(both, None, run.experiment.seed)
     inside = run.directory.inside("trials/trial_refit/fit")
     fitted = train(run.experiment, bank, setting, fold, run=inside, narrator=run.narrator)
     inside.drop_points()
