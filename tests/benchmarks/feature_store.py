@@ -3,8 +3,12 @@
     python tests/benchmarks/feature_store.py --work DIRECTORY [changes processes training memory second]
 
 Weights are random unless a file is given, as time does not depend on them; images are JPEG files of 500 x 375.
-Measurements are kept in DIRECTORY/feature_store.json, from which a second call resumes. About an hour on two cores;
+Measurements are kept in DIRECTORY/feature_store.json, from which a second call resumes. Half an hour on two cores;
 nothing else should run at the same time.
+
+On two cores with AVX-512 (float32, 10 images/s) it gave: 10 images added to 1,000: 1.9 % of a pass; two processes 1.6
+times as fast as one, 1.02 passes; block 5 learns from the store in 0.96 of the time from memory; peaks of 1,000 to
+16,000 streamed images 23 MB apart; a cold fine-tune 1.24 bare passes, another head 0.64 s, a cached search 8.1 s.
 """
 
 from __future__ import annotations
