@@ -15,6 +15,7 @@ from .run import RunDirectory
 from .training.experiment import Experiment, Request
 from .training.fit import train
 from .training.phases import Setting
+from .training.probe import is_exact
 from .training.resampling import Fold
 
 A = TypeVar("A", bound=Artifact)
@@ -81,4 +82,6 @@ def about(experiment: Experiment, setting: Setting) -> tuple[str, list[str]]:
         notes.append("every epoch has new views, so the frozen blocks are computed again in each of them")
     if experiment.transform is not None and learning:
         notes.append("the first phase, which trains only the head, does not augment the images")
+    if not learning and experiment.transform is None and is_exact(setting.head, training):
+        return "the head is a linear probe, which is solved exactly", notes
     return f"{told}, batches of {training.batch_size}", notes

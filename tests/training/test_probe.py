@@ -90,13 +90,17 @@ def test_a_strength_may_be_given_or_is_the_usual_one_without_validation() -> Non
     assert refit.probabilities is None and [row["kept"] for row in refit.history] == [True]
 
 
-def test_from_images_to_a_file_that_plain_keras_opens(stripes: tuple, tiny_weights: Path, tmp_path: Path) -> None:
+def test_from_images_to_a_file_that_plain_keras_opens(
+    stripes: tuple, tiny_weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     settings: dict[str, Any] = {"backbone": tiny_weights, "image_size": 32, "precision": "float32", "verbose": 0}
     runs = [
         vggft.finetune(stripes, 3, head=PROBE, seed=0, training=Training(epochs=epochs), **settings)
         for epochs in (1, 9)
     ]
     np.testing.assert_array_equal(*(run.network.learned["logits/0"] for run in runs))
+    vggft.finetune(stripes, 3, head=PROBE, **(settings | {"verbose": 1}))
+    assert "the head is a linear probe, which is solved exactly" in " ".join(capfd.readouterr().err.split())
     runs[0].save(tmp_path / "probe.keras")
     plain = keras.models.load_model(tmp_path / "probe.keras")
     pixels = stripes[0][:7]

@@ -110,7 +110,6 @@ def _train_directly(
     training, cut, images = setting.training, phase.cut(setting.head.pooling), len(fold.train)
     if cut is not None and is_exact(setting.head, training) and fit_in_memory(bank.features[cut]):
         examples, judged = bank.examples(cut, fold.train), bank.judged(cut, fold.validation)
-        narrator.say("The linear probe is solved exactly.")
         return train_probe(setting.head, training, examples, judged, multi_label=experiment.pool.multi_label)
     steps = phase.epochs * -(-images // (training.batch_size or 32))
     if cut is None or steps > MOST_STEPS or why_alone(setting.head, training) or not fit_in_memory(bank.features[cut]):
