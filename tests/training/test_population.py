@@ -121,6 +121,17 @@ def test_each_member_ends_as_it_would_alone(case: int, compile_from: int, monkey
             np.testing.assert_allclose(found.weights[name], array, atol=1e-4, rtol=1e-4, err_msg=name)
 
 
+def test_a_linear_head_of_many_steps_drops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its dropout, which has a default, is of layers that it does not have; the epoch is compiled by XLA."""
+    monkeypatch.setattr(stacked, "COMPILE_FROM", 0)
+    train, validation = examples()
+    member = Member(Head(units=()), Training(epochs=3, batch_size=16, probe="epochs").resolve(70))
+    (found,) = train_population([member], train, validation, multi_label=False, seed=0)
+    weights, probabilities, _ = alone(member, train, validation, False, 0)
+    np.testing.assert_allclose(found.probabilities, probabilities, atol=1e-4)
+    np.testing.assert_allclose(found.weights["logits/0"], weights["logits/0"], atol=1e-4)
+
+
 def test_classes_are_weighed_as_alone() -> None:
     train, validation = examples()
     member = Member(Head(units=(8,)), Training(epochs=3, batch_size=16, class_weight="balanced").resolve(70))

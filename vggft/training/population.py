@@ -136,7 +136,7 @@ def train_population(
         units=head.units,
         classes=num_classes,
         activation=head.activation,
-        drops=any(member.head.dropout for member in members),
+        drops=bool(head.units) and any(member.head.dropout for member in members),
         batch_size=batch_size,
         steps=steps,
         epochs=epochs,
