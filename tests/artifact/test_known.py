@@ -11,6 +11,7 @@ import pytest
 
 import vggft
 from vggft.artifact import judge
+from vggft.artifact import known as module
 
 QUICK = vggft.Training(epochs=3, fine_tune_epochs=1, batch_size=16)
 
@@ -26,7 +27,9 @@ def finetune(stripes: tuple, weights: Path, **arguments: Any) -> vggft.Classifie
     return vggft.finetune(stripes, 3, **(settings | {"precision": "float32"} | arguments))
 
 
-def test_known_images_need_no_network(stripes: tuple, tiny_weights: Path, own_cache: Path, tmp_path: Path) -> None:
+def test_known_images_need_no_network(
+    stripes: tuple, tiny_weights: Path, own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     images = stripes[0]
     classifier = finetune(stripes, tiny_weights)
     known = classifier.predict(images)
@@ -37,6 +40,9 @@ def test_known_images_need_no_network(stripes: tuple, tiny_weights: Path, own_ca
 
     some = np.concatenate([images[:3], 255 - images[:2], images[5:6]])  # two of them were never seen
     mixed = classifier.predict(some)
+    with monkeypatch.context() as few:  # features are read a part at a time
+        few.setattr(module, "SHARD_ROWS", 4)
+        np.testing.assert_allclose(classifier.predict(some), mixed, atol=1e-6)
     assert classifier.network.is_built
     classifier.save(tmp_path / "some.keras")
     shutil.rmtree(own_cache)

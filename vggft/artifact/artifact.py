@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,10 +23,8 @@ from ..network.assembly import Network
 from ..network.description import Classification, Description
 from ..network.forward import between
 from ..progress import Narrator
-from ..rows import Rows
-from ..store import Kind
 from .archive import read_archive, write_archive
-from .known import digests_of, kind_for, predict_images
+from .known import KeptFeatures, kind_for, predict_images
 from .record import Record, read_record
 
 LEARNED_FROM = "The classifier was trained or chosen on"  # beginning of the warning of `evaluate`
@@ -129,27 +127,15 @@ class Artifact:
         """
         pictures, _ = as_sequence(pictures)
         with Narrator(verbose).bar("predict", len(pictures)) as advance:
-            parts = read_parts(pictures, self.description.image_size)
-            return np.concatenate([self.predict_pixels(pixels, None, batch_size, advance) for _, pixels in parts])
+            kept, parts = self.kept_features(), read_parts(pictures, self.description.image_size)
+            how: dict[str, Any] = {"batch_size": batch_size, "advance": advance}
+            return np.concatenate([predict_images(self.network, kept, pixels, **how) for _, pixels in parts])
 
-    def kept_features(self) -> Kind | None:
-        """Return what the cache may hold of images that this classifier sees; None if nothing can be used."""
-        return kind_for(self.network, self.description) if Cache().has("features") else None
-
-    def predict_pixels(
-        self,
-        pixels: np.ndarray | Rows,
-        digests: Sequence[str] | None = None,
-        batch_size: int | None = None,
-        advance: Callable[[int], object] = lambda count: None,
-    ) -> np.ndarray:
-        """Predict (N, S, S, 3) pixels in 0..255; those whose frozen features are in the cache need no pass."""
-        kind = self.kept_features()
-        if digests is None:
-            digests = () if kind is None else digests_of(pixels)
-        return predict_images(
-            self.network, kind, pixels, digests, cache=Cache(), batch_size=batch_size, advance=advance
-        )
+    def kept_features(self) -> KeptFeatures | None:
+        """Return the features that the cache may have of images that this classifier sees; None if it has none."""
+        cache = Cache()
+        kind = kind_for(self.network, self.description) if cache.has("features") else None
+        return None if kind is None else KeptFeatures(self.network, kind, cache)
 
     def classify(self, picture: Any) -> Classification | list[Classification]:
         """Predict labels with their probabilities.
@@ -194,7 +180,8 @@ class Artifact:
         if known := sum(self.seen.get(digest) in ("train", "validation") for digest in found.digests):
             warnings.warn(f"{LEARNED_FROM} {known} of these {len(data)} images, so this is not a test.", stacklevel=2)
         with narrator.bar("predict", len(data)) as advance:
-            probabilities = self.predict_pixels(pixels, found.digests, batch_size, advance)
+            kept = self.kept_features()
+            probabilities = predict_images(self.network, kept, pixels, found.digests, batch_size, advance)
         return evaluate(
             data.labels,
             probabilities,

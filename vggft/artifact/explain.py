@@ -12,7 +12,6 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from ..cache import Cache
 from ..data.arrays import as_sequence, to_pixels
 from ..data.reading import read_image
 from ..errors import ConfigError
@@ -21,7 +20,7 @@ from ..network.blocks import BLOCKS
 from ..network.forward import batch_size_for
 from ..run import whole_file
 from .artifact import Artifact, read_parts
-from .known import digests_of, stored_features
+from .known import digests_of, predict_images
 
 LARGEST = 1024  # px, longer side of a displayed image
 COLOURS = "inferno"  # a matplotlib colour map whose lightness rises evenly, also for colour-blind readers and in print
@@ -114,12 +113,11 @@ def grad_cam(
 
 def _inputs(artifact: Artifact, pixels: np.ndarray, block: str) -> Iterator[tuple[np.ndarray, np.ndarray, str | None]]:
     """Yield rows, what the network starts from to reach a block, and after which layer: cached features, or pixels."""
-    kind, rest = artifact.kept_features(), np.ones(len(pixels), bool)
-    cut = None if kind is None else kind.parts["cut"]
-    if kind and cut and not is_pooled(cut) and BLOCKS.index(last_block(cut)) < BLOCKS.index(block):
-        known, features = stored_features(artifact.network, kind, digests_of(pixels), Cache())
+    kept, rest = artifact.kept_features(), np.ones(len(pixels), bool)
+    if kept and not is_pooled(kept.cut) and BLOCKS.index(last_block(kept.cut)) < BLOCKS.index(block):
+        known, features = kept.read(digests_of(pixels))
         rest = ~known
-        yield np.flatnonzero(known), features, cut
+        yield np.flatnonzero(known), features, kept.cut
     yield np.flatnonzero(rest), pixels[rest], None
 
 
@@ -136,7 +134,7 @@ def explain(
         raise ConfigError(f"label: expected one class, or one for each of {len(pictures)} images; got {len(wanted)}.")
     found: list[Explanation] = []
     for start, pixels in read_parts(pictures, artifact.description.image_size, AT_ONCE):
-        probabilities = artifact.predict_pixels(pixels)
+        probabilities = predict_images(artifact.network, artifact.kept_features(), pixels)
         asked = wanted[start : start + len(pixels)]
         classes = [
             int(row.argmax()) if each is None else names.index(each)

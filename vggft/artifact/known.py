@@ -13,7 +13,7 @@ from ..network.assembly import Network
 from ..network.description import Description
 from ..network.forward import forward
 from ..rows import Rows
-from ..store import Kind, Store, as_keys
+from ..store import SHARD_ROWS, Kind, Store, as_keys
 
 
 def kind_for(network: Network, description: Description) -> Kind | None:
@@ -37,56 +37,57 @@ def digests_of(pixels: np.ndarray | Rows) -> list[str]:
     return [digest_of(np.asarray(pixels[row])) for row in range(len(pixels))]
 
 
-def stored_features(
-    network: Network, kind: Kind, digests: Sequence[str], cache: Cache
-) -> tuple[np.ndarray, np.ndarray]:
-    """Read the features of images from the cache.
+class KeptFeatures:
+    """The frozen features that the cache has of images that a classifier may see; its keys are read once.
 
     Args:
         network: the network that `kind` belongs to, unless it has been changed.
-        digests: of the pixels of N images.
-
-    Returns:
-        (N,) bool, which images have features, and the features of those, (n, ...).
+        kind: what `kind_for` returned.
     """
-    store, keys = Store(cache.root, kind), as_keys([digest or UNREADABLE for digest in digests])
-    store.refresh()
-    place = store.locate(keys)
-    known = place[:, 0] >= 0
-    if known.any() and network.has_changed():
-        known[:] = False
-    store.touch(place[known])
-    values, good = store.read(keys[known], place[known])
-    known[known] = good
-    return known, values[good]
+
+    def __init__(self, network: Network, kind: Kind, cache: Cache):
+        self.network, self.cut, self.store = network, str(kind.parts["cut"]), Store(cache.root, kind)
+        self.store.refresh()
+
+    def read(self, digests: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return (N,) bool, which of N images have features, and the features of those, (n, ...)."""
+        keys = as_keys([digest or UNREADABLE for digest in digests])
+        place = self.store.locate(keys)
+        known = place[:, 0] >= 0
+        if known.any() and self.network.has_changed():
+            known[:] = False
+        self.store.touch(place[known])
+        values, good = self.store.read(keys[known], place[known])
+        known[known] = good
+        return known, values[good]
 
 
 def predict_images(
     network: Network,
-    kind: Kind | None,
+    kept: KeptFeatures | None,
     pixels: np.ndarray | Rows,
-    digests: Sequence[str],
-    *,
-    cache: Cache,
+    digests: Sequence[str] | None = None,
     batch_size: int | None = None,
     advance: Callable[[int], object] = lambda count: None,
 ) -> np.ndarray:
     """Predict the class probabilities of images, (N, num_classes) float32.
 
     Args:
-        kind: what `kind_for` returned.
+        kept: features that spare passes; None for none.
         pixels: (N, S, S, 3) in 0..255.
-        digests: of these pixels.
+        digests: of these pixels, if they are known.
         advance: called with the number of images after each batch.
     """
-    if kind is None:
+    if kept is None:
         return forward(network.model, pixels, batch_size=batch_size, advance=advance)
-    known, features = stored_features(network, kind, digests, cache)
-    found = np.empty((len(digests), len(network.description.class_names)), "float32")
-    if known.any():
-        found[known] = forward(network.rest(kind.parts["cut"]), features)
-        advance(len(features))
-    if not known.all():
-        rows = np.flatnonzero(~known)
+    digests = digests_of(pixels) if digests is None else digests
+    found, left = np.empty((len(digests), len(network.description.class_names)), "float32"), list[np.ndarray]()
+    for start in range(0, len(digests), SHARD_ROWS):
+        known, features = kept.read(digests[start : start + SHARD_ROWS])
+        if len(features):
+            found[start + np.flatnonzero(known)] = forward(network.rest(kept.cut), features)
+            advance(len(features))
+        left.append(start + np.flatnonzero(~known))
+    if len(rows := np.concatenate(left)):
         found[rows] = forward(network.model, pixels, rows=rows, batch_size=batch_size, advance=advance)
     return found

@@ -17,7 +17,7 @@ import numpy as np
 from ..cache import Cache
 from ..errors import DataError
 from ..progress import Narrator
-from ..rows import Rows, replaced
+from ..rows import MOST_SMALL, Rows, replaced
 from ..store import SHARD_ROWS, Kind, Store, as_keys
 from .arrays import ArrayImage, in_threads, resize_pixels
 from .reading import CACHED_FACTS, FACTS, image_kinds, read_image
@@ -283,4 +283,4 @@ def _remember(contents: dict[str, str], store: Store, cache: Cache) -> None:
         cache.root.mkdir(parents=True, exist_ok=True)
         cache.make_room(int(new.size) * CONTENTS.row_bytes)
         store.append(keys[new], values[new])
-        store.compact(64)
+        store.compact(MOST_SMALL)

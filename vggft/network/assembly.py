@@ -11,7 +11,7 @@ from .blocks import BLOCKS, POOLING_LAYERS
 from .description import Description, build
 from .forward import between
 from .freezing import assign_weights, block_digests
-from .head import divide_logits, head_model
+from .head import STANDARDIZE, divide_logits, head_model
 from .weights import Pretrained
 
 
@@ -80,7 +80,7 @@ class Network:
         if cut not in self._rests:
             if self._model is None and cut in POOLING_LAYERS.values():
                 weights = {name: array for name, array in self.learned.items() if not name.startswith("block")}
-                size, about = len(weights["standardize/0"]), self.description
+                size, about = len(weights[f"{STANDARDIZE}/0"]), self.description
                 rest = head_model(size, about.head, len(about.class_names), multi_label=about.multi_label)
                 assign_weights(rest, weights)
             else:
