@@ -25,9 +25,9 @@ import vggft
 from vggft.artifact import judge
 from vggft.features import cuts
 from vggft.features.views import make_views
+from vggft.heads.batches import Batches, Examples
 from vggft.network import blocks, forward, freezing, vgg, weights
 from vggft.network.description import Description, build
-from vggft.training.batches import Batches, Examples
 
 QUICK = vggft.Training(epochs=3, fine_tune_epochs=2, batch_size=16)
 

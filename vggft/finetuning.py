@@ -8,6 +8,8 @@ from typing import TypeVar
 from .artifact.artifact import Artifact
 from .costs import estimate_run
 from .errors import ConfigError
+from .heads.probe import is_exact
+from .heads.resampling import Fold
 from .network.blocks import BLOCKS
 from .network.start import Start
 from .pipeline import open_run
@@ -15,8 +17,6 @@ from .run import RunDirectory
 from .training.experiment import Experiment, Request
 from .training.fit import train
 from .training.phases import Setting
-from .training.probe import is_exact
-from .training.resampling import Fold
 
 A = TypeVar("A", bound=Artifact)
 

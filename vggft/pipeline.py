@@ -14,12 +14,12 @@ from .artifact.record import Record, write_pictures
 from .costs import Estimate
 from .errors import ConfigError
 from .features.extract import Pass
+from .heads.batches import FeatureBank
+from .heads.resampling import Fitted
 from .progress import Narrator
 from .run import RunDirectory, environment
-from .training.batches import FeatureBank
 from .training.experiment import Experiment, Request, make_experiment
 from .training.phases import Setting
-from .training.resampling import Fitted
 
 A = TypeVar("A", bound=Artifact)
 

@@ -24,10 +24,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from sides import Log, clock, photographs
 
 import vggft  # before TensorFlow, so that oneDNN is on for both sides
+from vggft.heads.batches import FeatureBank
+from vggft.heads.resampling import Fold
 from vggft.run import RunDirectory
-from vggft.training.batches import FeatureBank
 from vggft.training.phases import Setting
-from vggft.training.resampling import Fold
 from vggft.tuning.rounds import Rounds
 from vggft.tuning.space import declaration
 from vggft.tuning.tuner import HeadTuner

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 import vggft
 from vggft.cache import Cache
 from vggft.features import extract
+from vggft.heads.batches import Batches, Examples
 from vggft.network import forward
 from vggft.network.description import Description, build
 from vggft.network.weights import Pretrained, load_pretrained
 from vggft.progress import Narrator
-from vggft.training.batches import Batches, Examples
 
 CUTS = ("block1_pool", "block2_pool", "block3_pool", "block4_pool", "block5_pool", "avg_pool")
 ROWS = 300  # more than a shard

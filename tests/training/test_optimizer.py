@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from vggft.config import Training
 from vggft.network import vgg
-from vggft.training.objective import OPTIMIZERS, make_optimizer
+from vggft.training.optimizers import OPTIMIZERS, make_optimizer
 
 RATES = {"block1": 0.0, "block2": 0.5, "block3": 1.0}
 

@@ -11,9 +11,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ..heads.batches import Batches
+from ..heads.objective import Objective
 from ..run import RunDirectory
-from .batches import Batches
-from .objective import Objective
 
 SECONDS_BETWEEN_POINTS = 10.0
 

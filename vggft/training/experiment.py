@@ -17,6 +17,7 @@ from ..data.pool import Pool, prepare
 from ..errors import ConfigError
 from ..features.extract import Pass, Prefix, frozen_features, passes
 from ..features.views import changer, keys_of
+from ..heads.batches import FeatureBank, Transform
 from ..network.assembly import Network
 from ..network.blocks import BLOCKS, MIN_IMAGE_SIZE, frozen_blocks
 from ..network.description import Description, build
@@ -25,7 +26,6 @@ from ..network.precision import check_precision, choose, measure, policy
 from ..network.start import Start
 from ..network.weights import Pretrained, load_pretrained
 from ..progress import Narrator
-from .batches import FeatureBank, Transform
 from .phases import Phase, Setting, phases_of
 
 Augmentation: TypeAlias = "Augment | Callable[[np.ndarray], np.ndarray] | None"

@@ -8,20 +8,21 @@ import keras
 
 from ..config import Training
 from ..features.cuts import is_pooled
+from ..heads.batches import Batches, Examples, FeatureBank, class_weights, pooled_features
+from ..heads.objective import Objective
+from ..heads.population import Member, fit_in_memory, train_population, why_alone
+from ..heads.probe import is_exact, train_probe
+from ..heads.resampling import Fitted, Fold
 from ..network.blocks import BLOCKS
 from ..network.forward import between, forward, without_retracing_warnings
 from ..network.freezing import assign_weights, block_digests, check_movement, learned_weights
 from ..network.head import STANDARDIZE, head_model, standardize
 from ..progress import Narrator
 from ..run import RunDirectory
-from .batches import Batches, Examples, FeatureBank, class_weights, pooled_features
 from .callbacks import Bar, BestEpoch, write_curves
 from .experiment import Experiment
-from .objective import Objective, make_optimizer
+from .optimizers import make_optimizer
 from .phases import Phase, Setting
-from .population import Member, fit_in_memory, train_population, why_alone
-from .probe import is_exact, train_probe
-from .resampling import Fitted, Fold
 
 MOST_STEPS = 20_000  # of a head that is trained without resume points, which takes about 10 seconds
 STEPS_AT_ONCE = 8  # of a head on vectors, whose steps are so short that returning to Python takes longer

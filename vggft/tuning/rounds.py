@@ -15,14 +15,8 @@ import tensorflow as tf
 from scipy import stats
 
 from ..evaluation.checks import score
-from ..network.blocks import BLOCKS, POOLING_LAYERS
-from ..progress import Narrator
-from ..run import RunDirectory
-from ..training.batches import FeatureBank
-from ..training.experiment import Experiment
-from ..training.fit import train
-from ..training.phases import Setting
-from ..training.population import (
+from ..heads.batches import FeatureBank
+from ..heads.population import (
     Member,
     Programs,
     alike,
@@ -31,7 +25,13 @@ from ..training.population import (
     train_population,
     why_alone,
 )
-from ..training.resampling import Fitted, Fold
+from ..heads.resampling import Fitted, Fold
+from ..network.blocks import BLOCKS, POOLING_LAYERS
+from ..progress import Narrator
+from ..run import RunDirectory
+from ..training.experiment import Experiment
+from ..training.fit import train
+from ..training.phases import Setting
 from .trial import Trial
 
 

@@ -19,15 +19,15 @@ from ..config import Augment, Head, Training
 from ..costs import estimate_search
 from ..errors import ConfigError, SearchError
 from ..evaluation.metrics import METRICS
+from ..heads.batches import FeatureBank
+from ..heads.probe import is_exact
+from ..heads.resampling import Fitted, Fold, resample
 from ..network.blocks import BLOCKS
 from ..pipeline import Run, open_run
 from ..run import RunDirectory
-from ..training.batches import FeatureBank
 from ..training.experiment import Request
 from ..training.fit import train
 from ..training.phases import Setting
-from ..training.probe import is_exact
-from ..training.resampling import Fitted, Fold, resample
 from .oracles import hyperband_parts, hyperband_size, make_oracle
 from .result import SearchResult, line, write_hparams
 from .rounds import Rounds

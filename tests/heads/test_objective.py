@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from vggft.training.objective import Objective
+from vggft.heads.objective import Objective
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(0, 2, (7, 4)).astype("float32")

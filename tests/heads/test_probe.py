@@ -13,9 +13,9 @@ from sklearn.multiclass import OneVsRestClassifier
 
 import vggft
 from vggft.config import Head, Training
+from vggft.heads.batches import Examples, Scaled
+from vggft.heads.probe import STRENGTHS, train_probe
 from vggft.network.head import head_model
-from vggft.training.batches import Examples, Scaled
-from vggft.training.probe import STRENGTHS, train_probe
 
 PROBE = Head(units=(), normalize="sqrt_l2")
 

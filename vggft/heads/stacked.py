@@ -16,7 +16,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from .objective import Objective, learning_rate
+from .objective import Objective
+from .schedules import learning_rate
 
 JUDGED_AT_ONCE = 4096
 TRACE_JUDGE_FROM = 20  # epochs; to trace the evaluation takes 0.1 s, and to run it untraced 0.006 s

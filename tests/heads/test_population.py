@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 
 from vggft.config import Head, Training
+from vggft.heads import population, stacked
+from vggft.heads.batches import Examples, pooled_features
+from vggft.heads.population import Member, Programs, alike, size_for, why_alone
+from vggft.heads.resampling import Fitted, best_epochs
 from vggft.network.blocks import BLOCKS
 from vggft.network.forward import between, forward
 from vggft.network.freezing import learned_weights
 from vggft.network.head import head_model, standardize
 from vggft.progress import Narrator
 from vggft.run import RunDirectory
-from vggft.training import population, stacked
-from vggft.training.batches import Examples, pooled_features
 from vggft.training.fit import fit_phase
 from vggft.training.phases import Setting, phases_of
-from vggft.training.population import Member, Programs, alike, size_for, why_alone
-from vggft.training.resampling import Fitted, best_epochs
 
 FEATURES, CLASSES = 12, 3
 PROGRAMS = Programs()  # traced once for all tests
