@@ -10,8 +10,8 @@ from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
 
-from ..config import Config, refuse_unknown
 from ..errors import ConfigError
+from ..fields import Config, refuse_unknown
 from ..network.blocks import BLOCKS
 from ..tuning.space import Range, SearchSpace
 from .words import choice

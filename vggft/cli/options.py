@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import typer
 
-from ..config import Augment, Config, Count
+from ..config import Augment
 from ..errors import ConfigError
+from ..fields import Config, Count
 from ..tuning.space import SearchSpace
 from .defaults import read_defaults
 from .words import CHOICE, choice, fraction, integers, names, value

@@ -9,8 +9,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
-from ..config import Config, Head, Training
+from ..config import Head, Training
 from ..errors import ConfigError
+from ..fields import Config
 from ..network.blocks import frozen_blocks
 from ..training.phases import Setting
 
