@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ..config import Augment, Count, Head, Training
+from ..config import Augment, Head, Training
 from ..errors import ConfigError
+from ..fields import Count
 from ..tuning.space import SearchSpace
 from .console import import_quietly, next_run, print_result
 from .options import AsJson, BackboneOptions, DataOptions, Dataset, Options, Quiet, RunOptions, Verify, with_options
