@@ -24,7 +24,7 @@ ROOMS = (
     ("evaluation", "mistakes calibration bootstrap metrics text evaluation checks compare"),
     ("network", "blocks freezing weights vgg head description forward assembly start precision"),
     ("features", "cuts views extract"),
-    ("heads", "objective schedules batches resampling probe stacked population"),
+    ("heads", "objective schedules batches resampling discriminants probe stacked population"),
     ("training", "phases optimizers experiment callbacks fit"),
     ("artifact", "record archive known artifact adjust judge explain"),
     ("report", "plots sections report card"),

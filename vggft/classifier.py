@@ -107,15 +107,15 @@ class Classifier(Artifact):
         return fine_tune(request, type(self), tensorboard=tensorboard)
 
     def explain(
-        self, pictures: Any, label: str | Sequence[str] | None = None, block: str = "block5"
+        self, pictures: Any, label: str | Sequence[str] | None = None, block: str | None = None
     ) -> Explanation | list[Explanation]:
         """Show where in an image the classifier saw a class, by Grad-CAM (arXiv:1610.02391).
 
         Args:
             pictures: one or several images, as for `predict`.
             label: the class to explain, or one for each image; None for the predicted class of each.
-            block: the block whose feature maps are used. `"block5"` is the most specific to the class; earlier blocks
-                have a finer resolution.
+            block: the block whose feature maps are used. None is the last one that the head sees, as a rule block5,
+                which is the most specific to the class; earlier blocks have a finer resolution.
 
         Returns:
             One `Explanation` for one image, a list for several.

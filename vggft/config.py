@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import Annotated, Any, Literal
 
+from .errors import ConfigError
 from .fields import Config, Count, Factor, Share, Weight, is_integer
 
 
@@ -17,7 +18,12 @@ def _are_widths(value: Any) -> bool:
     return isinstance(value, tuple) and all(is_integer(width) and width >= 1 for width in value)
 
 
+def _are_blocks(value: Any) -> bool:
+    return isinstance(value, tuple) and bool(value) and set(value) <= {f"block{n}" for n in range(1, 6)}
+
+
 ActivationName = Annotated[str, "the name of a Keras activation", lambda value: isinstance(value, str) and value != ""]
+Blocks = Annotated[tuple[str, ...], "a tuple of block1 to block5, such as ('block4', 'block5')", _are_blocks]
 Widths = Annotated[
     tuple[int, ...], "a tuple of integers >= 1, such as (256,) or (512, 128), or () for a linear probe", _are_widths
 ]
@@ -29,33 +35,43 @@ class Head(Config):
 
     Args:
         units: Widths of the hidden layers `fc1`, `fc2` and so on. Without any, the head is a linear probe.
-        pooling: How the (H, W, C) map of block 5 becomes a vector. `"avg"` and `"max"` pool over H and W, `"flatten"`
-            keeps every position, as in the paper.
+        blocks: The blocks whose outputs the head sees, side by side. None is blocks 3, 4 and 5, of which only those are
+            taken that training does not have to compute from an earlier block than the first that learns.
+        pooling: How the (H, W, C) map of a block becomes a vector. `"avg"` and `"max"` pool over H and W, `"flatten"`
+            keeps every position of block 5, as in the paper.
         dropout: Probability of dropping a unit after each hidden layer, in [0, 1). A linear probe has no dropout.
         activation: Activation of the hidden layers, by its name in Keras.
         batch_norm: Batch normalisation between each hidden layer and its activation.
         l2: Weight of the squared norm of the dense kernels in the loss, >= 0.
         normalize: How pooled features are normalised. `"standardize"` gives every feature mean 0 and variance 1 over
-            the training images, `"scale"` one factor to all of them; `"l2"` gives every image's features length 1
-            first, `"sqrt_l2"` takes their square roots before that.
+            the training images, `"scale"` one factor to all of them; `"l2"` gives the features of every block of an
+            image length 1 first, `"sqrt_l2"` takes their square roots before that.
 
-    >>> Head(units=(512, 128), dropout=0.3).to_dict()["units"]
+    >>> Head(units=(512, 128), dropout=0.3, blocks=("block4", "block5")).to_dict()["units"]
     [512, 128]
     """
 
-    units: Widths = (256,)
+    units: Widths = ()
+    blocks: Blocks | None = None
     pooling: Literal["avg", "max", "flatten"] = "avg"
     dropout: Share = 0.5
     activation: ActivationName = "relu"
     batch_norm: bool = False
     l2: Weight = 0.0
-    normalize: Literal["standardize", "scale", "l2", "sqrt_l2"] = "standardize"
+    normalize: Literal["standardize", "scale", "l2", "sqrt_l2"] = "sqrt_l2"
 
     def __post_init__(self) -> None:
         units = (self.units,) if isinstance(self.units, Integral) else self.units
         if isinstance(units, Iterable):  # for example a list from JSON
             object.__setattr__(self, "units", tuple(int(u) if isinstance(u, Integral) else u for u in units))
+        blocks = (self.blocks,) if isinstance(self.blocks, str) else self.blocks
+        if isinstance(blocks, Iterable):
+            object.__setattr__(self, "blocks", tuple(sorted(set(blocks), key=str)))
         super().__post_init__()
+        if self.pooling == "flatten" and self.blocks not in (None, ("block5",)):
+            raise ConfigError(
+                f"Head.pooling='flatten' keeps every position of block5 alone; got Head.blocks={self.blocks!r}."
+            )
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from rich.filesize import decimal
 
-from .features.cuts import is_pooled, shape_of
+from .features.cuts import cut_of, is_pooled, shape_of
 from .features.extract import Pass
-from .network.blocks import BLOCKS, COLUMNS, FILTERS, POOLING_LAYERS, scaled
+from .network.blocks import BLOCKS, COLUMNS, FILTERS, scaled
 from .network.forward import rows_at_once
 from .network.precision import MEASURED_BLOCKS
 from .training.experiment import Experiment
@@ -137,9 +137,9 @@ def _layers(column: str, width: float, image_size: int, setting: Setting, num_cl
             layers.append(_Layer(f"{block}_conv{k}", pixels * filters, pixels * weights, weights + filters))
             channels = filters
         layers.append(_Layer(f"{block}_pool", math.prod(shape_of(f"{block}_pool", image_size, width))))
-    pooling = POOLING_LAYERS[setting.head.pooling]
-    (features,) = shape_of(pooling, image_size, width)
-    layers += [_Layer(pooling, features), _Layer("standardize", features, 0, 2 * features)]
+    pooled = cut_of(BLOCKS, setting.head) or ""
+    (features,) = shape_of(pooled, image_size, width)
+    layers += [_Layer(pooled, features), _Layer("standardize", features, 0, 2 * features)]
     for n, units in enumerate((*setting.head.units, num_classes), start=1):
         name = "logits" if n > len(setting.head.units) else f"fc{n}"
         layers.append(_Layer(name, units, features * units, features * units + units))
@@ -174,12 +174,12 @@ class _Work:
         """Return the layer before the first one that is trained in a phase."""
         learning = [BLOCKS.index(block) for block in BLOCKS if block not in phase.freeze]
         if not learning:
-            return POOLING_LAYERS[self.setting.head.pooling]
+            return cut_of(BLOCKS, self.setting.head)
         return f"{BLOCKS[learning[0] - 1]}_pool" if learning[0] else None
 
     def _seconds(self, phase: Phase) -> float:
         """Estimate the seconds of a phase, without early stopping."""
-        forward = self.forward(phase.cut(self.setting.head.pooling), "logits")
+        forward = self.forward(phase.cut(self.setting.head), "logits")
         backward = 2 * self.forward(self._before_learning(phase), "logits")
         train, validation = self.images["train"], self.images["validation"]
         steps = -(-train // (self.setting.training.batch_size or 32))
@@ -188,12 +188,12 @@ class _Work:
     def training(self) -> float:
         """Return the seconds for all epochs and the evaluation."""
         judged = sum(number for split, number in self.images.items() if split != "train")
-        last = self.phases[-1].cut(self.setting.head.pooling)
+        last = self.phases[-1].cut(self.setting.head)
         return sum(map(self._seconds, self.phases)) + judged * self.forward(last, "logits")
 
     def in_population(self) -> float:
         """Return the seconds for a head in a population, where the overhead of Python per step is negligible."""
-        head = self.forward(POOLING_LAYERS[self.setting.head.pooling], "logits")
+        head = self.forward(cut_of(BLOCKS, self.setting.head), "logits")
         return 3 * self.phases[0].epochs * self.images["train"] * head
 
     def memory(self) -> int:

@@ -48,8 +48,9 @@ class Run:
         self.config: dict[str, Any] = {}
 
     def resolve(self, setting: Setting) -> Setting:
-        """Return the setting with every open field of its training filled in from the number of training images."""
-        return replace(setting, training=setting.training.resolve(len(self.experiment.pool.rows["train"])))
+        """Return the setting with every open field filled in: of its training, from the number of training images."""
+        training = setting.training.resolve(len(self.experiment.pool.rows["train"]))
+        return replace(setting, training=training).with_blocks()
 
     def passes(self, settings: Sequence[Setting]) -> list[Pass]:
         """Plan the passes that give the features of these settings.
@@ -102,7 +103,7 @@ class Run:
             kind: the class of the classifier.
         """
         experiment, request, directory = self.experiment, self.request, self.directory
-        cut = experiment.phases(setting)[-1].cut(setting.head.pooling)
+        cut = experiment.phases(setting)[-1].cut(setting.head)
         network = experiment.assemble(setting, fitted.weights)
         judged = judge(
             network,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,10 @@ class Rows:
     ):
         self.store, self.digests, self.each, self.compute = store, digests, each, compute
         self.instead: dict[int, np.ndarray] = {}
+        self.columns: slice | np.ndarray | None = None  # None for all; see `selected`
         self.place = store.locate(digests)
-        self.shape, self.dtype = (len(each), *store.kind.shape), np.dtype(store.kind.dtype)
+        self.shape: tuple[int, ...] = (len(each), *store.kind.shape)
+        self.dtype = np.dtype(store.kind.dtype)
 
     def __len__(self) -> int:
         return len(self.each)
@@ -73,7 +76,8 @@ class Rows:
             positions = np.arange(len(self))[index].reshape(-1)
             for n in np.flatnonzero(np.isin(positions, list(self.instead))):
                 values[n] = self.instead[int(positions[n])]
-        return values.reshape(*wanted.shape, *self.shape[1:])
+        values = values.reshape(*wanted.shape, *values.shape[1:])
+        return values if self.columns is None else values[..., self.columns]
 
     def _look_again(self) -> None:
         self.store.refresh()
@@ -81,6 +85,15 @@ class Rows:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:], dtype)
+
+
+def selected(rows: np.ndarray | Rows, columns: slice | np.ndarray) -> np.ndarray | Rows:
+    """Return some columns of (N, C) rows; from a store they are read when they are indexed."""
+    if not isinstance(rows, Rows):
+        return rows[:, columns]
+    some = copy(rows)
+    some.columns, some.shape = columns, (len(rows), np.zeros(rows.shape[1])[columns].size)
+    return some
 
 
 def replaced(rows: np.ndarray | Rows, positions: np.ndarray, values: np.ndarray) -> np.ndarray | Rows:

@@ -17,18 +17,30 @@ from vggft.network.weights import load_pretrained
 
 
 @pytest.mark.parametrize("image_size", [32, 45, 64])
-@pytest.mark.parametrize("pooling", POOLING_LAYERS)
-def test_shapes_follow_from_table_1_alone(pooling: str, image_size: int) -> None:
-    model = build(Description(("a", "b"), image_size, width=1 / 16, head=Head(pooling=pooling)))
-    for cut in (*(f"{block}_pool" for block in BLOCKS), POOLING_LAYERS[pooling]):
+@pytest.mark.parametrize(
+    "head", [Head(pooling=pooling) for pooling in POOLING_LAYERS] + [Head(blocks=BLOCKS[1:], pooling="max")]
+)
+def test_shapes_follow_from_table_1_alone(head: Head, image_size: int) -> None:
+    description = Description(("a", "b"), image_size, width=1 / 16, head=head)
+    model = build(description)
+    for cut in (*(f"{block}_pool" for block in BLOCKS), description.pooled):
         assert shape_of(cut, image_size, 1 / 16) == model.get_layer(cut).output.shape[1:]
+    assert sum(description.sizes) == model.get_layer(description.pooled).output.shape[1]
 
 
 def test_the_cut_is_where_the_frozen_prefix_ends() -> None:
-    assert cut_of(BLOCKS, "max") == "max_pool" and is_pooled("max_pool")
-    assert cut_of(BLOCKS[:3], "avg") == "block3_pool" and not is_pooled("block3_pool")
-    assert cut_of(("block1", "block4"), "avg") == "block1_pool"
-    assert cut_of((), "avg") is None and cut_of(("block2",), "avg") is None
+    head = Head(blocks="block5")
+    assert cut_of(BLOCKS, Head(blocks="block5", pooling="max")) == "max_pool" and is_pooled("max_pool")
+    assert cut_of(BLOCKS[:3], head) == "block3_pool" and not is_pooled("block3_pool")
+    assert cut_of(("block1", "block4"), head) == "block1_pool"
+    assert cut_of((), head) is None and cut_of(("block2",), head) is None
+
+
+def test_a_head_that_sees_earlier_blocks_needs_an_earlier_cut() -> None:
+    head = Head(blocks=("block5", "block2"))
+    assert head.blocks == ("block2", "block5")
+    assert cut_of(BLOCKS, head) == "block2_block5_avg_pool" and cut_of(BLOCKS[:4], head) == "block2_pool"
+    assert cut_of(BLOCKS[:1], head) == "block1_pool"
 
 
 def test_the_prefix_ends_at_its_last_cut_and_has_the_pretrained_weights(tiny_weights: Path) -> None:

@@ -17,14 +17,24 @@ from hypothesis import strategies as st
 
 import vggft
 from vggft.cache import Cache
+from vggft.config import Head
 from vggft.features import extract
-from vggft.heads.batches import Batches, Examples
+from vggft.heads.batches import Batches, Examples, FeatureBank
 from vggft.network import forward
 from vggft.network.description import Description, build
 from vggft.network.weights import Pretrained, load_pretrained
 from vggft.progress import Narrator
 
-CUTS = ("block1_pool", "block2_pool", "block3_pool", "block4_pool", "block5_pool", "avg_pool")
+MAPS = ("block1_pool", "block2_pool", "block3_pool", "block4_pool", "block5_pool")
+VECTORS = {  # and the heads that see them
+    "avg_pool": Head(blocks="block5"),
+    "max_pool": Head(blocks="block5", pooling="max"),
+    "flatten": Head(pooling="flatten"),
+    "block2_avg_pool": Head(blocks="block2"),
+    "block3_block4_block5_avg_pool": Head(blocks=("block3", "block4", "block5")),
+    "block1_block4_max_pool": Head(blocks=("block4", "block1"), pooling="max"),
+}
+CUTS = (*MAPS, *VECTORS)
 ROWS = 300  # more than a shard
 PIXELS = np.random.default_rng(0).integers(0, 256, (ROWS, 32, 32, 3), dtype=np.uint8)
 DIGESTS = tuple(f"{row:032x}" for row in range(ROWS))
@@ -36,8 +46,8 @@ def pretrained(tiny_weights: Path) -> Pretrained:
     return load_pretrained(tiny_weights)
 
 
-def whole_network(pretrained: Pretrained) -> keras.Model:
-    found = build(Description(("a", "b"), 32, width=1 / 16))
+def whole_network(pretrained: Pretrained, head: Head) -> keras.Model:
+    found = build(Description(("a", "b"), 32, width=1 / 16, head=head))
     pretrained.assign(found)
     return found
 
@@ -45,15 +55,18 @@ def whole_network(pretrained: Pretrained) -> keras.Model:
 @pytest.fixture(scope="module")
 def whole(pretrained: Pretrained) -> dict[str, np.ndarray]:
     """What plain Keras gives for every image, at every cut."""
-    model = whole_network(pretrained)
-    return {cut: forward.between(model, None, cut).predict(PIXELS, verbose=0) for cut in CUTS}
+    heads = dict.fromkeys(MAPS, Head()) | VECTORS
+    models = {cut: forward.between(whole_network(pretrained, head), None, cut) for cut, head in heads.items()}
+    return {cut: model.predict(PIXELS, verbose=0) for cut, model in models.items()}
 
 
 def get(pretrained: Pretrained, cuts: list[str], rows: np.ndarray, cache: Cache, **arguments: Any) -> dict[str, list]:
     """The features of some images, which are the whole dataset of this run."""
     prefix = extract.Prefix(pretrained, 32, **{"precision": "float32", "stored_as": "float32"} | arguments)
     planned = extract.passes(prefix, cuts, [DIGESTS[row] for row in rows], np.arange(len(rows) // 2))
-    return extract.frozen_features(prefix, planned, PIXELS[rows], cache=cache, narrator=NARRATOR)
+    features = extract.frozen_features(prefix, planned, PIXELS[rows], cache=cache, narrator=NARRATOR)
+    bank = FeatureBank(PIXELS[rows], np.eye(len(rows)), features, width=pretrained.width)
+    return {cut: bank.arrays(cut) for cut in cuts}
 
 
 def changed(pretrained: Pretrained, layer: str, factor: float) -> Pretrained:
@@ -106,6 +119,15 @@ def test_two_cuts_cost_one_pass_and_none_the_second_time(
     assert sum(seen) == 2 * ROWS
 
 
+def test_vectors_of_all_blocks_cost_one_pass(
+    pretrained: Pretrained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get(pretrained, ["avg_pool"], np.arange(ROWS), Cache(tmp_path))
+    monkeypatch.setattr(extract, "forward_all", None)
+    for cut in set(VECTORS) - {"flatten"}:
+        assert len(get(pretrained, [cut], np.arange(ROWS), Cache(tmp_path))[cut][0]) == ROWS
+
+
 def test_views_are_kept_as_well_and_are_of_the_training_images(pretrained: Pretrained, tmp_path: Path) -> None:
     arguments: dict[str, Any] = {"augment": vggft.Augment(views=3), "seed": 4}
     found = get(pretrained, ["avg_pool"], np.arange(60), Cache(tmp_path), **arguments)["avg_pool"]
@@ -152,7 +174,7 @@ def test_only_images_that_nobody_has_seen_are_computed(
 def test_features_too_large_for_16_bits_are_kept_in_32(pretrained: Pretrained, tmp_path: Path) -> None:
     large = changed(pretrained, "block2_conv2", 1e6)
     (found,) = get(large, ["block2_pool"], np.arange(20), Cache(tmp_path), stored_as="float16")["block2_pool"]
-    plain = forward.between(whole_network(large), None, "block2_pool").predict(PIXELS[:20], verbose=0)
+    plain = forward.between(whole_network(large, Head()), None, "block2_pool").predict(PIXELS[:20], verbose=0)
     assert found.dtype == "float32" and plain.max() > np.finfo("float16").max
     np.testing.assert_allclose(found, plain, rtol=1e-4, atol=1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from vggft.training.fit import fit_phase
 from vggft.training.phases import Setting, phases_of
 
 FEATURES, CLASSES = 12, 3
+DENSE = Head(units=(8,), normalize="standardize")
 PROGRAMS = Programs()  # traced once for all tests
 
 
@@ -47,7 +49,7 @@ def examples(multi_label: bool = False, views: int = 0) -> tuple[Examples, Examp
 
 def alone(member: Member, train: Examples, validation: Examples, multi_label: bool, seed: int) -> tuple[Any, Any, Any]:
     """The same by Keras's own `fit`: weights, probabilities and history."""
-    model = head_model(FEATURES, member.head, CLASSES, multi_label=multi_label, seed=seed)
+    model = head_model((FEATURES,), member.head, CLASSES, multi_label=multi_label, seed=seed)
     standardize(model, pooled_features(train), member.head.normalize)
     (phase,) = phases_of(Setting(BLOCKS, member.head, member.training))
     history = fit_phase(
@@ -125,7 +127,7 @@ def test_a_linear_head_of_many_steps_drops_nothing(monkeypatch: pytest.MonkeyPat
     """Its dropout, which has a default, is of layers that it does not have; the epoch is compiled by XLA."""
     monkeypatch.setattr(stacked, "COMPILE_FROM", 0)
     train, validation = examples()
-    member = Member(Head(units=()), Training(epochs=3, batch_size=16, probe="epochs").resolve(70))
+    member = Member(replace(DENSE, units=()), Training(epochs=3, batch_size=16, probe="epochs").resolve(70))
     (found,) = train_population([member], train, validation, multi_label=False, seed=0)
     weights, probabilities, _ = alone(member, train, validation, False, 0)
     np.testing.assert_allclose(found.probabilities, probabilities, atol=1e-4)
@@ -134,7 +136,7 @@ def test_a_linear_head_of_many_steps_drops_nothing(monkeypatch: pytest.MonkeyPat
 
 def test_classes_are_weighed_as_alone() -> None:
     train, validation = examples()
-    member = Member(Head(units=(8,)), Training(epochs=3, batch_size=16, class_weight="balanced").resolve(70))
+    member = Member(DENSE, Training(epochs=3, batch_size=16, class_weight="balanced").resolve(70))
     (found,) = train_population([member], train, validation, multi_label=False, seed=0)
     _, probabilities, _ = alone(member, train, validation, False, 0)
     np.testing.assert_allclose(found.probabilities, probabilities, atol=1e-4)
@@ -155,7 +157,7 @@ def test_epochs_that_are_spared_are_told() -> None:
     told: list[int] = []
     training = Training(epochs=30, patience=2, batch_size=16, learning_rate=0.3).resolve(70)
     (found,) = train_population(
-        [Member(Head(units=(8,)), training)], train, validation, multi_label=False, seed=0, on_epoch=told.append
+        [Member(DENSE, training)], train, validation, multi_label=False, seed=0, on_epoch=told.append
     )
     assert sum(told) == 30 and len(found.history) < 30
 
@@ -163,7 +165,7 @@ def test_epochs_that_are_spared_are_told() -> None:
 def test_a_member_that_diverges_takes_no_other_with_it() -> None:
     train, validation = examples()
     training = Training(epochs=3, batch_size=16)
-    wild = Member(Head(units=(8,), activation="exponential", dropout=0.0), training.resolve(70))
+    wild = Member(replace(DENSE, activation="exponential", dropout=0.0), training.resolve(70))
     members = [wild, Member(wild.head, Training(epochs=3, batch_size=16, learning_rate=1e9).resolve(70))]
     sane, diverged = train_population(members, train, validation, multi_label=False, seed=0)
     assert np.isfinite(sane.probabilities).all() and not np.isfinite(diverged.probabilities).all()
@@ -172,10 +174,10 @@ def test_a_member_that_diverges_takes_no_other_with_it() -> None:
 @pytest.mark.parametrize(
     ("head", "training", "reason"),
     [
-        (Head(), Training(), ""),
-        (Head(batch_norm=True), Training(), "batch_norm=True"),
-        (Head(), Training(optimizer="sgd"), "optimizer='sgd'"),
-        (Head(batch_norm=True), Training(weight_decay=0.1), "batch_norm=True, weight_decay=0.1"),
+        (DENSE, Training(), ""),
+        (replace(DENSE, batch_norm=True), Training(), "batch_norm=True"),
+        (DENSE, Training(optimizer="sgd"), "optimizer='sgd'"),
+        (replace(DENSE, batch_norm=True), Training(weight_decay=0.1), "batch_norm=True, weight_decay=0.1"),
     ],
 )
 def test_what_cannot_be_stacked_says_why(head: Head, training: Training, reason: str) -> None:
@@ -185,6 +187,7 @@ def test_what_cannot_be_stacked_says_why(head: Head, training: Training, reason:
 OFF_DEFAULT: dict[str, Any] = {
     "units": (7,),
     "pooling": "max",
+    "blocks": ("block4",),
     "dropout": 0.1,
     "activation": "tanh",
     "batch_norm": True,
@@ -211,14 +214,15 @@ def test_every_field_is_a_members_own_shared_by_all_or_trained_alone() -> None:
     assert set(OFF_DEFAULT) == {field.name for kind in (Head, Training) for field in dataclasses.fields(kind)}
     for kind in (Head, Training):
         for field in dataclasses.fields(kind):
-            changed = {Head: Head(), Training: Training()} | {kind: kind(**{field.name: OFF_DEFAULT[field.name]})}
+            changed = {Head: DENSE, Training: Training()}
+            changed[kind] = replace(changed[kind], **{field.name: OFF_DEFAULT[field.name]})
             own = field.name in population.MEMBERS_DIFFER_IN[kind]
             shared = field.name in population.MEMBERS_SHARE[kind]
             for_blocks = field.name in population.ONLY_FOR_BLOCKS[kind]
             assert own + shared + for_blocks <= 1
             stacked = why_alone(changed[Head], changed[Training]) == ""
             assert stacked == (own or shared or for_blocks), field.name
-            assert shared == (alike(changed[Head], changed[Training]) != alike(Head(), Training())), field.name
+            assert shared == (alike(changed[Head], changed[Training]) != alike(DENSE, Training())), field.name
 
 
 def test_a_field_that_does_not_exist_yet_trains_alone() -> None:
@@ -226,8 +230,8 @@ def test_a_field_that_does_not_exist_yet_trains_alone() -> None:
     class Later(Training):
         mixup: float = 0.0
 
-    assert why_alone(Head(), Later()) == ""
-    assert why_alone(Head(), Later(mixup=0.2)) == "mixup=0.2"
+    assert why_alone(DENSE, Later()) == ""
+    assert why_alone(DENSE, Later(mixup=0.2)) == "mixup=0.2"
 
 
 def test_populations_fit_into_the_processors_caches() -> None:

@@ -20,6 +20,7 @@ from ..errors import ClassifierFileError, DataError
 from ..evaluation.checks import evaluate
 from ..evaluation.evaluation import Evaluation
 from ..network.assembly import Network
+from ..network.blocks import pooling_layer
 from ..network.description import Classification, Description
 from ..network.forward import between
 from ..progress import Narrator
@@ -99,13 +100,16 @@ class Artifact:
     def halves(self, block: str, cut: str | None = None) -> tuple[keras.Model, keras.Model]:
         """Return the network from `cut` (None: pixels) to the feature maps of a block, and from there to the logits.
 
+        The first also gives the pooled outputs of earlier blocks, if the head sees them, and the second takes them.
         They are built once and kept: Keras stores every model built from a layer in that layer, so building them for
         each explanation would let a server grow without limit.
         """
         if (block, cut) not in self._halves:
             model = self.network.model
             layer = [each.name for each in model.layers if each.name.startswith(f"{block}_conv")][-1]
-            self._halves[block, cut] = between(model, cut, layer), between(model, layer, "logits")
+            head = self.description.head
+            seen = [pooling_layer(head.pooling, (each,)) for each in head.blocks or () if each < block]
+            self._halves[block, cut] = between(model, cut, [layer, *seen]), between(model, [layer, *seen], "logits")
         return self._halves[block, cut]
 
     def predict(self, pictures: Any, batch_size: int = 32, verbose: int = 0) -> np.ndarray:

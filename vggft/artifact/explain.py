@@ -72,7 +72,7 @@ class Explanation:
 
 
 def grad_cam(
-    artifact: Artifact, pixels: np.ndarray, classes: Sequence[int] | np.ndarray, block: str = "block5"
+    artifact: Artifact, pixels: np.ndarray, classes: Sequence[int] | np.ndarray, block: str | None = None
 ) -> np.ndarray:
     """Compute Grad-CAM (arXiv:1610.02391) at the last convolution of a block.
 
@@ -83,26 +83,32 @@ def grad_cam(
         artifact: the classifier.
         pixels: (N, S, S, 3) RGB in 0..255.
         classes: (N,) class indices.
-        block: one of `block1` to `block5`.
+        block: one of `block1` to `block5`; None for the last one that the head sees.
 
     Returns:
         (N, S, S) float32 in 0..1.
 
     Raises:
-        ConfigError: there is no such block.
+        ConfigError: there is no such block, or the head does not see it.
     """
-    if block not in BLOCKS:
-        raise ConfigError(f"block must be one of {', '.join(BLOCKS)}; got {block!r}.")
+    last = last_seen(artifact)
+    block = block or last
+    if block not in BLOCKS[: BLOCKS.index(last) + 1]:
+        expected = ", ".join(BLOCKS[: BLOCKS.index(last) + 1])
+        raise ConfigError(f"block must be one of {expected}, as the head sees {last} last; got {block!r}.")
     size, batch = pixels.shape[1], batch_size_for(artifact.network.model)
     found = np.empty((0, 0, 0), "float32")
     for rows, inputs, cut in _inputs(artifact, pixels, block):
         to_maps, to_logits = artifact.halves(block, cut)
         for start in range(0, len(rows), batch):
             part = rows[start : start + batch]
-            maps = tf.convert_to_tensor(to_maps(tf.cast(inputs[start : start + batch], "float32"), training=False))
+            found_maps = to_maps(tf.cast(inputs[start : start + batch], "float32"), training=False)
+            maps, *seen = tf.nest.flatten(found_maps)
             with tf.GradientTape() as tape:
                 tape.watch(maps)
-                logits = tf.gather(to_logits(maps, training=False), np.asarray(classes)[part], axis=1, batch_dims=1)
+                logits = tf.gather(
+                    to_logits([maps, *seen], training=False), np.asarray(classes)[part], axis=1, batch_dims=1
+                )
             weights = tf.reduce_mean(tape.gradient(logits, maps), axis=(1, 2), keepdims=True)
             heat = tf.nn.relu(tf.reduce_sum(maps * weights, axis=-1)).numpy()
             found = found if len(found) else np.zeros((len(pixels), *heat.shape[1:]), "float32")
@@ -122,10 +128,10 @@ def _inputs(artifact: Artifact, pixels: np.ndarray, block: str) -> Iterator[tupl
 
 
 def explain(
-    artifact: Artifact, pictures: Any, label: str | Sequence[str] | None = None, block: str = "block5"
+    artifact: Artifact, pictures: Any, label: str | Sequence[str] | None = None, block: str | None = None
 ) -> list[Explanation]:
     """Explain what a classifier predicts for some images; see `Classifier.explain`."""
-    names = artifact.class_names
+    names, block = artifact.class_names, block or last_seen(artifact)
     pictures, value_range = as_sequence(pictures)
     wanted = [label] * len(pictures) if label is None or isinstance(label, str) else list(label)
     if unknown := sorted({repr(each) for each in wanted if each is not None and each not in names}):
@@ -145,6 +151,11 @@ def explain(
             picture = shown(pictures[start + i], value_range)
             found.append(Explanation(picture, heat, names[c], float(probabilities[i, c]), block))
     return found
+
+
+def last_seen(artifact: Artifact) -> str:
+    """Return the last block that the head of a classifier sees."""
+    return (artifact.description.head.blocks or BLOCKS)[-1]
 
 
 def shown(picture: Any, value_range: str | None = None) -> np.ndarray:

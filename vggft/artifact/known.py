@@ -8,6 +8,7 @@ import numpy as np
 
 from ..cache import Cache
 from ..data.scan import digest_of
+from ..features.cuts import columns_of, kept_as
 from ..features.extract import UNREADABLE, kind_of
 from ..network.assembly import Network
 from ..network.description import Description
@@ -22,7 +23,7 @@ def kind_for(network: Network, description: Description) -> Kind | None:
         return None
     cut, precision, stored_as = description.features
     return kind_of(
-        cut,
+        kept_as(cut),
         backbone=description.backbone,
         block_digests=network.block_digests(),
         image_size=description.image_size,
@@ -46,7 +47,9 @@ class KeptFeatures:
     """
 
     def __init__(self, network: Network, kind: Kind, cache: Cache):
-        self.network, self.cut, self.store = network, str(kind.parts["cut"]), Store(cache.root, kind)
+        about = network.description
+        self.network, self.cut, self.store = network, about.features[0], Store(cache.root, kind)
+        self.columns = columns_of(self.cut, about.width) if kept_as(self.cut) != self.cut else slice(None)
         self.store.refresh()
 
     def read(self, digests: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -59,7 +62,7 @@ class KeptFeatures:
         self.store.touch(place[known])
         values, good = self.store.read(keys[known], place[known])
         known[known] = good
-        return known, values[good]
+        return known, values[good][..., self.columns]
 
 
 def predict_images(

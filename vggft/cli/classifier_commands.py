@@ -108,8 +108,9 @@ def explain(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the overlays.")] = Path("explained"),
     label: Annotated[str | None, typer.Option(help="Class to explain; by default the predicted class.")] = None,
     block: Annotated[
-        str, typer.Option(help="Block to use: block5 is the most specific, earlier ones have a finer resolution.")
-    ] = "block5",
+        str | None,
+        typer.Option(help="Block to use: the last one is the most specific, earlier ones have a finer resolution."),
+    ] = None,
     force: Force = False,
 ) -> None:
     """Show where in images the classifier saw a class, by Grad-CAM."""

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from ..artifact.artifact import Artifact
-from ..artifact.explain import Explanation, grad_cam
+from ..artifact.explain import Explanation, grad_cam, last_seen
 from ..display import jpeg_url, render
 from ..errors import ConfigError
 from ..progress import Narrator
@@ -117,7 +117,7 @@ class Service:
         if seen.picture is not None:
             index = names.index(label or found.label)
             heat = await in_thread(self.network, grad_cam, self.artifact, seen.pixels[None], [index])
-            explanation = Explanation(seen.picture, heat[0], names[index], float(row[index]), "block5")
+            explanation = Explanation(seen.picture, heat[0], names[index], float(row[index]), last_seen(self.artifact))
             answer["explanation"] = await in_thread(self.small, drawn, explanation)
         return answer
 

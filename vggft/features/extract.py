@@ -17,7 +17,7 @@ import tensorflow as tf
 from ..cache import Cache
 from ..config import Augment
 from ..data.reading import RESIZE_RULE
-from ..network.blocks import BLOCKS, FILTERS, POOLING_LAYERS, scaled
+from ..network.blocks import BLOCKS, FILTERS, scaled
 from ..network.forward import forward_all, rows_at_once
 from ..network.head import pool
 from ..network.precision import policy
@@ -26,7 +26,7 @@ from ..network.weights import Pretrained
 from ..progress import Narrator
 from ..rows import Rows
 from ..store import Kind
-from .cuts import is_pooled, last_block, shape_of
+from .cuts import POOLED, SIDE_BY_SIDE, is_pooled, kept_as, last_block, shape_of
 from .views import keys_of, make_views
 
 UNREADABLE = "0" * 32  # in place of the digest of an image that cannot be read, whose pixels are zeros
@@ -64,11 +64,15 @@ class Prefix:
         column, width = self.pretrained.column, self.pretrained.width
         options = {"dtype": policy(self.precision), "initializer": "zeros"}
         maps = add_blocks(preprocess(inputs), column, width, blocks=depth, **options)
-        blocks = keras.Model(inputs, maps)
-        self.pretrained.assign(blocks)
-        poolings = {layer: pooling for pooling, layer in POOLING_LAYERS.items()}
-        outputs = [pool(maps, poolings[cut]) if is_pooled(cut) else blocks.get_layer(cut).output for cut in cuts]
-        return keras.Model(inputs, outputs)
+        self.pretrained.assign(keras.Model(inputs, maps[BLOCKS[depth - 1]]))
+        return keras.Model(inputs, [_output(cut, maps) for cut in cuts])
+
+
+def _output(cut: str, maps: Mapping[str, Any]) -> Any:
+    """Return what the cache keeps for a cut, from the outputs of all blocks."""
+    if cut == POOLED:
+        return keras.layers.Concatenate(name=POOLED)([pool(maps, pooling) for pooling in SIDE_BY_SIDE])
+    return pool({BLOCKS[-1]: maps[BLOCKS[-1]]}, cut) if is_pooled(cut) else maps[last_block(cut)]
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class Pass:
         view: 0 for the images themselves; further views are augmented.
         rows: which images.
         digests: of the pixels of each of those images.
-        kinds: what the cache keeps for each cut.
+        kinds: for each cut that the cache keeps, what the values depend on.
     """
 
     view: int
@@ -102,7 +106,7 @@ def kind_of(
     """Return everything that frozen features depend on besides the image.
 
     Args:
-        cut: the layer whose outputs they are.
+        cut: the layer whose outputs they are, as the cache keeps it.
         block_digests: digest of the weights of each block.
         changed: how the image is changed first, for the further views.
     """
@@ -131,6 +135,7 @@ def passes(prefix: Prefix, cuts: Sequence[str], digests: Sequence[str], viewed: 
     """
     if not cuts:
         return []
+    kept = list(dict.fromkeys(map(kept_as, cuts)))
     digests = [digest or UNREADABLE for digest in digests]
 
     def kinds(changed: Mapping[str, object]) -> dict[str, Kind]:
@@ -145,7 +150,7 @@ def passes(prefix: Prefix, cuts: Sequence[str], digests: Sequence[str], viewed: 
                 stored_as=prefix.stored_as,
                 changed=changed,
             )
-            for cut in cuts
+            for cut in kept
         }
 
     planned = [Pass(0, np.arange(len(digests)), digests, kinds({}))]
@@ -168,7 +173,7 @@ def frozen_features(
         pixels: (N, S, S, 3) RGB in 0..255, of all images.
 
     Returns:
-        For each cut the rows of each pass: those of all images, then those of each further view.
+        For each cut that the cache keeps the rows of each pass: those of all images, then those of each further view.
     """
     if not planned:
         return {}

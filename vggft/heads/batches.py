@@ -10,9 +10,11 @@ import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 
 from ..config import Training
+from ..features.cuts import POOLED, columns_of, kept_as
+from ..network.blocks import pooled_blocks, sizes_of
 from ..network.forward import forward
 from ..network.head import EPSILON, STANDARDIZE, normalize_images, scale_of
-from ..rows import Rows
+from ..rows import Rows, selected
 
 MOST_FOR_SCALE = 4096  # training images, enough to determine the scale of their features
 
@@ -31,6 +33,7 @@ class Examples:
         views: further views, (m, ...) each; every epoch draws one view of each image.
         view_rows: (n,) index of each row in the views; None if they are in the same order.
         transform: changes a batch, given inputs, targets, their rows and the epoch.
+        sizes: of pooled features, the number of those of each block; () if all are of one block.
     """
 
     inputs: np.ndarray | Rows
@@ -39,6 +42,7 @@ class Examples:
     views: Sequence[np.ndarray | Rows] = ()
     view_rows: np.ndarray | None = None
     transform: Transform | None = None
+    sizes: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -56,9 +60,10 @@ class FeatureBank:
     Args:
         pixels: (N, S, S, 3) RGB in 0..255.
         targets: (N, num_classes) float32.
-        features: for each cut, an array of all images, then one for each further view.
+        features: for each cut that the cache keeps, an array of all images, then one for each further view.
         viewed: the rows that have further views.
         transform: the function that changes the pixels of a batch in every epoch, if any.
+        width: of the backbone, by which pooled features of its blocks are told apart.
     """
 
     pixels: np.ndarray | Rows
@@ -66,21 +71,28 @@ class FeatureBank:
     features: Mapping[str, Sequence[np.ndarray | Rows]] = field(default_factory=dict)
     viewed: np.ndarray = field(default_factory=lambda: np.arange(0))
     transform: Transform | None = None
+    width: float = 1.0
+
+    def arrays(self, cut: str) -> list[np.ndarray | Rows]:
+        """Return the features of all images at a cut, then those of each further view."""
+        kept = self.features[kept_as(cut)]
+        return [selected(array, columns_of(cut, self.width)) for array in kept] if kept_as(cut) != cut else list(kept)
 
     def inputs(self, cut: str | None) -> np.ndarray | Rows:
         """Return the features of all images at a cut, or their pixels if `cut` is None."""
-        return self.pixels if cut is None else self.features[cut][0]
+        return self.pixels if cut is None else self.arrays(cut)[0]
 
     def examples(self, cut: str | None, rows: np.ndarray) -> Examples:
         """Select rows, with the further views and the transform that training may draw from."""
         if cut is None:
             return Examples(self.pixels, self.targets, rows, transform=self.transform)
-        inputs, *views = self.features[cut]
+        inputs, *views = self.arrays(cut)
+        sizes = sizes_of(pooled_blocks(cut), self.width) if kept_as(cut) == POOLED else ()
         if not views:
-            return Examples(inputs, self.targets, rows)
+            return Examples(inputs, self.targets, rows, sizes=sizes)
         where = np.zeros(len(self.targets), np.int64)
         where[self.viewed] = np.arange(len(self.viewed))
-        return Examples(inputs, self.targets, rows, views, where[rows])
+        return Examples(inputs, self.targets, rows, views, where[rows], sizes=sizes)
 
     def judged(self, cut: str | None, rows: np.ndarray | None) -> Examples | None:
         """Select rows to judge a training on, without views; None for no rows."""
@@ -105,18 +117,21 @@ class Scaled:
 
     Args:
         how: as in `Head.normalize`.
+        sizes: number of features of each block; () for one block.
         mean, variance: (C,) float32, of the layer `standardize`.
     """
 
     how: str
+    sizes: tuple[int, ...]
     mean: np.ndarray
     variance: np.ndarray
 
     @classmethod
     def of(cls, train: Examples, how: str) -> Scaled:
         """Measure mean and variance of the features of training images."""
-        normal = (np.asarray(normalize_images(part.astype("float32"), how)) for part in pooled_features(train))
-        return cls(how, *scale_of(normal, how))
+        parts = (part.astype("float32") for part in pooled_features(train))
+        normal = (np.asarray(normalize_images(part, how, train.sizes)) for part in parts)
+        return cls(how, train.sizes, *scale_of(normal, how))
 
     @property
     def weights(self) -> dict[str, np.ndarray]:
@@ -125,7 +140,7 @@ class Scaled:
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """Map (n, C) features to the input of the first dense layer, float32."""
-        normal = np.asarray(normalize_images(features.astype("float32"), self.how))
+        normal = np.asarray(normalize_images(features.astype("float32"), self.how, self.sizes))
         factor = np.asarray(keras.ops.rsqrt(self.variance + np.float32(EPSILON)))
         return np.asarray(normal * factor - self.mean * factor)
 

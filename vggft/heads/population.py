@@ -30,7 +30,7 @@ SHARE_OF_MEMORY = 0.25  # share that the features of a population may take
 # What a population can do. A trial with another field that is not at its default is trained alone.
 MEMBERS_DIFFER_IN = {Head: ("dropout", "l2"), Training: ("learning_rate", "label_smoothing")}
 MEMBERS_SHARE = {
-    Head: ("units", "pooling", "activation", "normalize"),
+    Head: ("units", "blocks", "pooling", "activation", "normalize"),
     Training: ("epochs", "batch_size", "schedule", "class_weight", "patience", "probe"),
 }
 ONLY_FOR_BLOCKS = {Head: (), Training: ("fine_tune_epochs", "fine_tune_learning_rate", "block_decay")}
@@ -148,7 +148,7 @@ def train_population(
     fresh = initial_weights(num_features, head, num_classes, seed)
     scaled = Scaled.of(train, head.normalize)
     if start is not None:
-        scaled = Scaled(head.normalize, *(start[f"{STANDARDIZE}/{n}"] for n in range(2)))
+        scaled = Scaled(head.normalize, train.sizes, *(start[f"{STANDARDIZE}/{n}"] for n in range(2)))
     program.begin(
         fresh if start is None else [start[name] for name in names],
         seed,

@@ -1,27 +1,36 @@
-"""The exact linear probe: logistic regression on pooled features, whose strength the validation images choose."""
+"""The exact linear probe: logistic regression and linear discriminant analysis, whose mean is one linear layer.
+
+The first is convex and the second has a closed form, so the result depends on no seed, no order and no number of epochs.
+"""
 
 from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
+from scipy.linalg import svd
+from scipy.optimize import minimize_scalar
 from scipy.special import logit
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from ..config import Head, Training
-from .batches import Examples, Scaled
+from .batches import Examples, Scaled, class_weights
+from .discriminants import Layer, discriminants
 from .objective import Objective
 from .resampling import Fitted
 
 # Inverse strengths of the regularisation, as scikit-learn's C, that are compared on features of variance 1.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
-WITHOUT_VALIDATION = 0.1  # the best or nearly so on seven of seven sets of pictures
+SHRINKAGES = (0.05, 0.1, 0.3, 0.6, 0.9)
+WITHOUT_VALIDATION = {"strength": 0.1, "shrinkage": 0.3, "factor": 0.3}  # near the best on seven sets of pictures
 ITERATIONS, TOLERANCE = 2000, 1e-5
+MOST_FOR_DISCRIMINANTS = 4096  # features, whose covariance takes 0.13 GB
 LARGE = 2**22  # number of values from which several threads multiply matrices faster than one
 
 
@@ -37,81 +46,168 @@ def train_probe(
     validation: Examples | None,
     *,
     multi_label: bool,
+    chosen: Mapping[str, float] | None = None,
 ) -> Fitted:
-    """Solve a linear probe by scikit-learn's L-BFGS for each strength, beginning with the strongest regularisation.
+    """Solve a linear probe.
 
-    The problem is convex, so the result does not depend on a seed, an order or a number of epochs.
+    Logistic regression is solved by scikit-learn's L-BFGS for each of `STRENGTHS`, and linear discriminant analysis for
+    each of `SHRINKAGES`. Of each, the validation images choose one by their log loss, which is smoother than accuracy
+    for as few as ten images. The probe has the mean of their logits: the two err on different images. Images with
+    several labels, and a head with an `l2` of its own, have the regression alone.
 
     Args:
         train: pooled features, (N, C); every view counts as an image with its share of the weight.
-        validation: selects the strength; None takes one that suits most data.
+        validation: chooses strength, shrinkage, and the factor on the logits of the discriminants.
+        chosen: `strength`, `shrinkage` and `factor` of another training, out of the last row of its history; None takes
+            what suits most data where there are no validation images.
 
     Returns:
-        The weights, and a history with a row for each `strength`.
+        The weights, and a history with a row for each strength, for each shrinkage, and for the mean.
     """
-    scaled = Scaled.of(train, head.normalize)
-    views = [train.inputs[train.rows], *(view[train.in_views] for view in train.views)]
-    x, targets = np.concatenate([scaled(np.asarray(view)) for view in views]), train.targets[train.rows]
-    y, share = np.tile(targets, (len(views), 1)), 1 / len(views)
-    solver = _Solver(x, y, share, training, multi_label)
-    objective, rows, best = Objective(multi_label), list[dict[str, Any]](), None
-    fixed = head.l2 and 1 / (2 * head.l2 * len(targets))
-    judged = None if validation is None else scaled(np.asarray(validation.inputs[validation.rows]))
-    strengths = (fixed,) if fixed else STRENGTHS if judged is not None else (WITHOUT_VALIDATION,)
-    probabilities: np.ndarray | None = None
-    weights: list[np.ndarray] = []
-    for number, strength in enumerate(strengths, start=1):
-        started = time.monotonic()
-        found = solver.solve(strength)
-        row: dict[str, Any] = {"phase": "head", "epoch": number, "strength": strength}
-        row |= _judge(objective, x @ found[0] + found[1], y)
-        if judged is not None and validation is not None:
-            logits = judged @ found[0] + found[1]
-            told = _judge(objective, logits, validation.targets[validation.rows])
-            row |= {f"val_{name}": value for name, value in told.items()}
-        score = -row["val_loss"] if judged is not None else 0.0  # smoother than accuracy, for as few as ten images
-        if best is None or score > best:
-            best, weights, kept = score, found, number
-            probabilities = None if judged is None else np.asarray(objective.probabilities(logits))
-        rows.append(row | {"seconds": time.monotonic() - started})
-    history = [row | {"kept": row["epoch"] == kept} for row in rows]
-    named = {"logits/0": weights[0], "logits/1": weights[1]}
-    return Fitted(scaled.weights | named, history, probabilities)
+    problem = _Problem(head, train, validation, multi_label)
+    free = validation is not None and not chosen and not head.l2
+    fixed = {"strength": 1 / (2 * head.l2 * len(train))} if head.l2 else chosen or WITHOUT_VALIDATION
+    with threadpool_limits(1 if problem.x.size < LARGE else None):
+        regression, solver = problem.best(), _Regression(problem, training, len(train.views) + 1)
+        for strength in STRENGTHS if free else (fixed["strength"],):
+            regression.add(solver.solve(strength), strength=strength)
+        best, rows = regression.layer, regression.rows
+        if "shrinkage" in (WITHOUT_VALIDATION if free else fixed) and problem.has_discriminants:
+            weights, counts = class_weights(train, training), problem.y.sum(axis=0)
+            priors = counts if weights is None else counts * weights
+            discriminant = problem.best()
+            shrinkages = SHRINKAGES if free else (fixed["shrinkage"],)
+            for shrinkage, (kernel, bias) in zip(
+                shrinkages,
+                discriminants(problem.x, problem.y.argmax(axis=1), shrinkages, priors / priors.sum()),
+                strict=True,
+            ):
+                factor = problem.factor((kernel, bias)) if free else fixed["factor"]
+                discriminant.add((factor * kernel, factor * bias), shrinkage=shrinkage, factor=factor)
+            mean = problem.best()
+            both = [(a + b) / 2 for a, b in zip(regression.layer, discriminant.layer, strict=True)]
+            mean.add((both[0], both[1]), **regression.about, **discriminant.about)
+            best, rows = mean.layer, [*rows, *discriminant.rows, *mean.rows]
+    history = [{"phase": "head", "epoch": n, **row, "kept": n == len(rows)} for n, row in enumerate(rows, start=1)]
+    if best is regression.layer:
+        for row in history:
+            row["kept"] = row["strength"] == regression.about["strength"]
+    return problem.fitted(best, history)
 
 
-class _Solver:
-    """Solves one strength after another, each from the solution of the one before."""
+class _Problem:
+    """The features of the images and their targets, for any linear layer.
 
-    def __init__(self, x: np.ndarray, y: np.ndarray, share: float, training: Training, multi_label: bool):
-        self.x, self.y, self.share, self.multi_label = x, y, share, multi_label
-        columns = y.shape[1] if multi_label else 1
+    Where there are fewer images than features, these are rotated to the directions in which the images lie: neither
+    method ever leaves them, and most of the arithmetic is saved.
+    """
+
+    def __init__(self, head: Head, train: Examples, validation: Examples | None, multi_label: bool):
+        self.scaled, self.objective = Scaled.of(train, head.normalize), Objective(multi_label)
+        views = [train.inputs[train.rows], *(view[train.in_views] for view in train.views)]
+        self.x = np.concatenate([self.scaled(np.asarray(view)) for view in views])
+        self.y = np.tile(train.targets[train.rows], (len(views), 1))
+        self.basis: np.ndarray | None = None
+        if len(self.x) < self.x.shape[1]:
+            self.basis = svd(self.x.astype("float64"), full_matrices=False)[2].T.astype("float32")
+            self.x = self.x @ self.basis
+        self.judged: tuple[np.ndarray, np.ndarray] | None = None
+        if validation is not None:
+            x = self.scaled(np.asarray(validation.inputs[validation.rows]))
+            self.judged = (x if self.basis is None else x @ self.basis), validation.targets[validation.rows]
+
+    @property
+    def has_discriminants(self) -> bool:
+        """Whether every image has one class, every class an image, and the covariance fits into memory."""
+        one_class = not self.objective.multi_label and bool(self.y.any(axis=0).all())
+        return one_class and self.x.shape[1] <= MOST_FOR_DISCRIMINANTS and len(self.x) > self.y.shape[1]
+
+    def best(self) -> _Best:
+        """Begin to compare layers."""
+        return _Best(self)
+
+    def factor(self, layer: Layer) -> float:
+        """Return the factor on logits that gives the lowest log loss of the validation images, 0.001 to 1.
+
+        Discriminants are too sure of themselves, as they take the covariance for known.
+        """
+        assert self.judged is not None
+        x, y = self.judged
+        logits = (x @ layer[0] + layer[1]).astype("float32")
+        loss = lambda power: float(np.mean(self.objective.losses(y, np.float32(10**power) * logits)))  # noqa: E731
+        return float(10 ** minimize_scalar(loss, bounds=(-3, 0), method="bounded", options={"xatol": 0.02}).x)
+
+    def logits(self, layer: Layer) -> np.ndarray | None:
+        """Return the (n, num_classes) logits of the validation images, if there are any."""
+        return None if self.judged is None else (self.judged[0] @ layer[0] + layer[1]).astype("float32")
+
+    def told(self, layer: Layer) -> dict[str, float]:
+        """Return accuracy and loss of training and validation images."""
+        found = _judge(self.objective, (self.x @ layer[0] + layer[1]).astype("float32"), self.y)
+        if self.judged is not None:
+            judged = _judge(self.objective, self.logits(layer), self.judged[1])
+            found |= {f"val_{name}": value for name, value in judged.items()}
+        return found
+
+    def fitted(self, layer: Layer, history: list[dict[str, Any]]) -> Fitted:
+        """Return what was learned."""
+        logits = self.logits(layer)
+        probabilities = None if logits is None else np.asarray(self.objective.probabilities(logits))
+        kernel = layer[0] if self.basis is None else self.basis @ layer[0]
+        named = {"logits/0": np.asarray(kernel, "float32"), "logits/1": np.asarray(layer[1], "float32")}
+        return Fitted(self.scaled.weights | named, history, probabilities)
+
+
+class _Best:
+    """Layers that were compared, and the one with the lowest log loss of the validation images."""
+
+    def __init__(self, problem: _Problem):
+        self.problem, self.rows, self.score = problem, list[dict[str, Any]](), np.inf
+        self.layer: Layer = np.zeros(0), np.zeros(0)
+        self.about: dict[str, float] = {}
+        self.started = time.monotonic()
+
+    def add(self, layer: Layer, **about: float) -> None:
+        """Judge a layer; without validation images the last one is kept."""
+        told = self.problem.told(layer)
+        self.rows.append({**about, **told, "seconds": time.monotonic() - self.started})
+        self.started = time.monotonic()
+        if not self.about or told.get("val_loss", -np.inf) < self.score:
+            self.layer, self.about, self.score = layer, about, told.get("val_loss", np.inf)
+
+
+class _Regression:
+    """Logistic regressions of one strength after another, each from the solution of the one before."""
+
+    def __init__(self, problem: _Problem, training: Training, views: int):
+        self.x, self.y, self.views, self.multi_label = problem.x, problem.y, views, problem.objective.multi_label
         options: dict[str, Any] = {"max_iter": ITERATIONS, "tol": TOLERANCE, "warm_start": True}
         options["class_weight"] = training.class_weight
-        self.models = [LogisticRegression(**options) for _ in range(columns)]
+        self.models = [LogisticRegression(**options) for _ in range(self.y.shape[1] if self.multi_label else 1)]
 
-    def solve(self, strength: float) -> list[np.ndarray]:
-        """Return (C, num_classes) kernel and (num_classes,) bias in float32."""
-        with threadpool_limits(1 if self.x.size < LARGE else None), warnings.catch_warnings():
+    def solve(self, strength: float) -> Layer:
+        """Return (C, num_classes) kernel and (num_classes,) bias."""
+        with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore", ConvergenceWarning
             )  # for weak regularisation, where little changes any more
             columns = [self._column(n, strength) for n in range(len(self.models))]
         kernel, bias = (np.concatenate(each, axis=-1) for each in zip(*columns, strict=True))
-        return [np.asarray(kernel, "float32"), np.asarray(bias, "float32")]
+        return kernel, bias
 
-    def _column(self, n: int, strength: float) -> tuple[np.ndarray, np.ndarray]:
+    def _column(self, n: int, strength: float) -> Layer:
         """All classes together, or one label of several."""
         labels = self.y[:, n] > 0.5 if self.multi_label else self.y.argmax(axis=1)
         if len(np.unique(labels)) == 1:  # a label that all images have, or none
             count = len(labels)
             return np.zeros((self.x.shape[1], 1)), np.array([logit((labels.sum() + 0.5) / (count + 1))])
-        model = self.models[n].set_params(C=strength * self.share).fit(self.x, labels)
+        model = self.models[n].set_params(C=strength / self.views).fit(self.x, labels)
         kernel, bias = model.coef_.T, model.intercept_
         if not self.multi_label and kernel.shape[1] == 1:  # two classes: softmax of (-z / 2, z / 2) is the sigmoid of z
             kernel, bias = (np.concatenate([-each / 2, each / 2], axis=-1) for each in (kernel, bias))
         return kernel, bias
 
 
-def _judge(objective: Objective, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+def _judge(objective: Objective, logits: np.ndarray | None, targets: np.ndarray) -> dict[str, float]:
     right, losses = objective.right(targets, logits), objective.losses(targets, logits)
     return {"accuracy": float(keras.ops.mean(right)), "loss": float(keras.ops.mean(losses))}

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import keras
 import numpy as np
 
-from .blocks import BLOCKS, POOLING_LAYERS
+from .blocks import BLOCKS
 from .description import Description, build
 from .forward import between
 from .freezing import assign_weights, block_digests
-from .head import STANDARDIZE, divide_logits, head_model
+from .head import divide_logits, head_model
 from .weights import Pretrained
 
 
@@ -78,10 +78,10 @@ class Network:
     def rest(self, cut: str) -> keras.Model:
         """Return the part from after the layer `cut` to the probabilities; from a pooled cut, the head alone."""
         if cut not in self._rests:
-            if self._model is None and cut in POOLING_LAYERS.values():
+            if self._model is None and cut == self.description.pooled:
                 weights = {name: array for name, array in self.learned.items() if not name.startswith("block")}
-                size, about = len(weights[f"{STANDARDIZE}/0"]), self.description
-                rest = head_model(size, about.head, len(about.class_names), multi_label=about.multi_label)
+                about = self.description
+                rest = head_model(about.sizes, about.head, len(about.class_names), multi_label=about.multi_label)
                 assign_weights(rest, weights)
             else:
                 rest = between(self.model, cut, "predictions")

@@ -5,13 +5,14 @@ Simonyan & Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Re
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ..errors import ConfigError
 
 BLOCKS = ("block1", "block2", "block3", "block4", "block5")
 FILTERS = (64, 128, 256, 512, 512)
 POOLING_LAYERS = {"avg": "avg_pool", "max": "max_pool", "flatten": "flatten"}  # of the head, by `Head.pooling`
+HEAD_BLOCKS = BLOCKS[2:]  # of a head, by default: at or near the best on seven sets of pictures, for both presets
 
 # Table 1: the kernel sizes of the convolutions in each of the five blocks, column by column.
 COLUMNS: dict[str, tuple[tuple[int, ...], ...]] = {
@@ -36,6 +37,27 @@ def check_architecture(column: str, image_size: int, width: float) -> None:
         )
     if not 0 < width <= 4:
         raise ConfigError(f"width multiplies the numbers of filters and must be in (0, 4]; got {width!r}.")
+
+
+def pooling_layer(pooling: str, blocks: Sequence[str] = BLOCKS[-1:]) -> str:
+    """Return the name of the layer that gives a head its vector: `avg_pool`, or `block4_block5_avg_pool`.
+
+    Args:
+        pooling: as in `Head.pooling`.
+        blocks: the blocks whose outputs are pooled, in the order of the network.
+    """
+    own = POOLING_LAYERS[pooling]
+    return own if tuple(blocks) == BLOCKS[-1:] else "_".join((*blocks, own))
+
+
+def pooled_blocks(layer: str) -> tuple[str, ...]:
+    """Return the blocks whose pooled outputs a layer named by `pooling_layer` gives."""
+    return tuple(part for part in layer.split("_") if part in BLOCKS) or BLOCKS[-1:]
+
+
+def sizes_of(blocks: Sequence[str], width: float) -> tuple[int, ...]:
+    """Return the number of filters of each of some blocks."""
+    return tuple(scaled(FILTERS[BLOCKS.index(block)], width) for block in blocks)
 
 
 def scaled(filters: int, width: float) -> int:

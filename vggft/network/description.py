@@ -13,7 +13,7 @@ import numpy as np
 from ..config import Head
 from ..data.reading import RESIZE_RULE
 from ..run import versions
-from .blocks import BLOCKS, check_architecture
+from .blocks import BLOCKS, check_architecture, pooling_layer, sizes_of
 from .head import add_head
 from .vgg import add_blocks, preprocess
 
@@ -61,6 +61,18 @@ class Description:
     versions: Mapping[str, str] = dataclasses.field(default_factory=versions)
     format: int = 1
 
+    @property
+    def pooled(self) -> str:
+        """The layer that gives the head its vector."""
+        return pooling_layer(self.head.pooling, self.head.blocks or BLOCKS[-1:])
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The number of features of each block in that vector."""
+        sizes = sizes_of(self.head.blocks or BLOCKS[-1:], self.width)
+        places = (self.image_size >> len(BLOCKS)) ** 2 if self.head.pooling == "flatten" else 1
+        return tuple(places * size for size in sizes)
+
     def describe(self, probabilities: np.ndarray) -> Classification:
         """Convert (num_classes,) probabilities of one image to its prediction."""
         order = np.argsort(-probabilities, kind="stable")
@@ -83,7 +95,8 @@ class Description:
         values: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in fields.items() if key in known
         }
-        return cls(**values | {"head": Head.from_dict(fields["head"])})
+        earlier = {"blocks": ["block5"], "normalize": "standardize"}  # in files from before these could be chosen
+        return cls(**values | {"head": Head.from_dict(earlier | dict(fields["head"]))})
 
 
 def build(description: Description, seed: int = 0, dtype: str | None = None) -> keras.Model:
@@ -95,8 +108,8 @@ def build(description: Description, seed: int = 0, dtype: str | None = None) -> 
     """
     check_architecture(description.column, description.image_size, description.width)
     inputs = keras.Input((description.image_size, description.image_size, 3), name="image")
-    x = add_blocks(preprocess(inputs), description.column, description.width, dtype=dtype)
+    maps = add_blocks(preprocess(inputs), description.column, description.width, dtype=dtype)
     outputs = add_head(
-        x, description.head, len(description.class_names), multi_label=description.multi_label, seed=seed
+        maps, description.head, len(description.class_names), multi_label=description.multi_label, seed=seed
     )
     return keras.Model(inputs, outputs, name="vggft_classifier")

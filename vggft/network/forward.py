@@ -16,12 +16,16 @@ import tensorflow as tf
 from ..rows import Rows
 
 
-def between(model: keras.Model, first: str | None, last: str | Sequence[str]) -> keras.Model:
+def between(model: keras.Model, first: str | Sequence[str] | None, last: str | Sequence[str]) -> keras.Model:
     """Return the part of a flat model from after the layer `first` (None: the input) up to and including `last`.
 
-    It shares its layers with the whole model, so training the part trains the whole. It has one output for each `last`.
+    It shares its layers with the whole model, so training the part trains the whole. It has one input for each `first`
+    and one output for each `last`.
     """
-    start = model.input if first is None else model.get_layer(first).output
+    if first is None or isinstance(first, str):
+        start = model.input if first is None else model.get_layer(first).output
+    else:
+        start = [model.get_layer(name).output for name in first]
     if isinstance(last, str):
         return keras.Model(start, model.get_layer(last).output)
     return keras.Model(start, [model.get_layer(name).output for name in last])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -11,16 +11,23 @@ import numpy as np
 from sklearn.preprocessing import StandardScaler
 
 from ..config import Head
-from .blocks import POOLING_LAYERS
+from .blocks import BLOCKS, pooling_layer
 
 STANDARDIZE = "standardize"
 EPSILON = 1e-12  # of the layer `standardize`
 SMALLEST = 1e-6  # added before a square root, whose gradient at 0 would be infinite
 
 
-def pool(x: Any, pooling: str) -> Any:
-    """Pool a (B, H, W, C) map to one vector per image, by a layer named as in `POOLING_LAYERS`."""
-    name = POOLING_LAYERS[pooling]
+def pool(maps: Mapping[str, Any], pooling: str) -> Any:
+    """Pool the (B, H, W, C) outputs of some blocks to one vector per image, by a layer named by `pooling_layer`."""
+    if len(maps) > 1:
+        vectors = [_pooled(x, pooling, pooling_layer(pooling, (block,))) for block, x in maps.items()]
+        return keras.layers.Concatenate(name=pooling_layer(pooling, tuple(maps)))(vectors)
+    ((block, x),) = maps.items()
+    return _pooled(x, pooling, pooling_layer(pooling, (block,)))
+
+
+def _pooled(x: Any, pooling: str, name: str) -> Any:
     if pooling == "avg":
         return keras.layers.GlobalAveragePooling2D(name=name)(x)
     if pooling == "max":
@@ -28,31 +35,45 @@ def pool(x: Any, pooling: str) -> Any:
     return keras.layers.Flatten(name=name)(x)
 
 
-def normalize_images(x: Any, how: str) -> Any:
+def normalize_images(x: Any, how: str, sizes: Sequence[int] = ()) -> Any:
     """Normalise (B, C) pooled features image by image, by stock operations, on tensors of Keras or on arrays.
 
     Args:
         how: as in `Head.normalize`.
+        sizes: number of features of each block, which has a length of its own; they sum to C. None for one block.
     """
     if how == "sqrt_l2":
         x = keras.ops.sqrt(x + SMALLEST)
-    return keras.layers.UnitNormalization(name="unit_norm")(x) if how in ("l2", "sqrt_l2") else x
+    if how not in ("l2", "sqrt_l2"):
+        return x
+    if len(sizes) < 2:
+        return keras.layers.UnitNormalization(name="unit_norm")(x)
+    parts = keras.ops.split(x, np.cumsum(sizes)[:-1].tolist(), axis=-1)
+    normal = [keras.layers.UnitNormalization(name=f"unit_norm{n}")(part) for n, part in enumerate(parts, start=1)]
+    return keras.layers.Concatenate(name="unit_norm")(normal)
 
 
-def add_head(x: Any, head: Head, num_classes: int, *, multi_label: bool = False, seed: int = 0) -> Any:
-    """Add the head to a (B, H, W, C) map: pooling, then the layers of `add_dense`."""
-    return add_dense(pool(x, head.pooling), head, num_classes, multi_label=multi_label, seed=seed)
+def add_head(maps: Mapping[str, Any], head: Head, num_classes: int, *, multi_label: bool = False, seed: int = 0) -> Any:
+    """Add the head to the (B, H, W, C) outputs of all blocks, `{"block1": ...}`: pooling, then `add_dense`."""
+    seen = {block: maps[block] for block in head.blocks or BLOCKS[-1:]}
+    sizes = [x.shape[-1] for x in seen.values()]
+    return add_dense(pool(seen, head.pooling), head, num_classes, sizes, multi_label=multi_label, seed=seed)
 
 
-def add_dense(x: Any, head: Head, num_classes: int, *, multi_label: bool = False, seed: int = 0) -> Any:
+def add_dense(
+    x: Any, head: Head, num_classes: int, sizes: Sequence[int], *, multi_label: bool = False, seed: int = 0
+) -> Any:
     """Add the head to (B, C) pooled features: `unit_norm`, `standardize`, `fc1`, ..., `logits`, `predictions`.
 
     Initial weights and dropout depend only on `seed`, not on Keras's global seed.
 
+    Args:
+        sizes: number of features of each block.
+
     Returns:
         (B, num_classes) probabilities: a softmax, or one sigmoid for each class if `multi_label`.
     """
-    x = normalize_images(x, head.normalize)
+    x = normalize_images(x, head.normalize, sizes)
     # Not trainable: `standardize` sets its mean and variance to those of the training images' features.
     x = keras.layers.BatchNormalization(center=False, scale=False, epsilon=EPSILON, trainable=False, name=STANDARDIZE)(
         x
@@ -96,11 +117,15 @@ def initial_weights(num_features: int, head: Head, num_classes: int, seed: int) 
 
 
 def head_model(
-    num_features: int, head: Head, num_classes: int, *, multi_label: bool = False, seed: int = 0
+    sizes: Sequence[int], head: Head, num_classes: int, *, multi_label: bool = False, seed: int = 0
 ) -> keras.Model:
-    """Build the head alone, (B, num_features) to (B, num_classes), with the layers of the whole network."""
-    features = keras.Input((num_features,), name="features")
-    return keras.Model(features, add_dense(features, head, num_classes, multi_label=multi_label, seed=seed))
+    """Build the head alone, (B, C) to (B, num_classes), with the layers of the whole network.
+
+    Args:
+        sizes: number of features of each block; they sum to C.
+    """
+    features = keras.Input((sum(sizes),), name="features")
+    return keras.Model(features, add_dense(features, head, num_classes, sizes, multi_label=multi_label, seed=seed))
 
 
 def divide_logits(model: keras.Model, temperature: float) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import ConfigError
 from ..run import whole_file
+from .blocks import BLOCKS
 from .vgg import add_blocks, preprocess
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
@@ -80,8 +81,8 @@ def _count(width: float, image_size: int) -> int:
 
 def _step(precision: str, column: str, width: float, image_size: int, learns: bool) -> partial[object]:
     inputs = keras.Input((image_size, image_size, 3))
-    x = add_blocks(preprocess(inputs), column, width, dtype=policy(precision), blocks=MEASURED_BLOCKS)
-    model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D(dtype="float32")(x))
+    maps = add_blocks(preprocess(inputs), column, width, dtype=policy(precision), blocks=MEASURED_BLOCKS)
+    model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D(dtype="float32")(maps[BLOCKS[MEASURED_BLOCKS - 1]]))
     pixels = np.zeros((_count(width, image_size), image_size, image_size, 3), "float32")
     if not learns:
         step: partial[object] = partial(model.predict_on_batch, pixels)

@@ -29,7 +29,7 @@ def add_blocks(
     blocks: int = 5,
     dtype: str | None = None,
     initializer: str = "he_normal",
-) -> Any:
+) -> dict[str, Any]:
     """Apply the blocks of a column to `x`; all five map (B, H, W, 3) to (B, H/32, W/32, 512 * width).
 
     Args:
@@ -39,7 +39,11 @@ def add_blocks(
         blocks: number of blocks to apply, counted from the input.
         dtype: a Keras dtype policy, for example `"mixed_bfloat16"`.
         initializer: of the kernels; `"zeros"` saves half a second where other weights are assigned at once.
+
+    Returns:
+        The output of each block, `{"block1": ..., "block2": ...}`.
     """
+    outputs: dict[str, Any] = {}
     for block, kernels, filters in list(zip(BLOCKS, COLUMNS[column], FILTERS, strict=True))[:blocks]:
         for k, kernel in enumerate(kernels, start=1):
             x = keras.layers.Conv2D(
@@ -53,8 +57,8 @@ def add_blocks(
             )(x)
             if column == "A-LRN" and block == "block1":
                 x = _local_response_normalization(x)
-        x = keras.layers.MaxPooling2D(2, strides=2, dtype=dtype, name=f"{block}_pool")(x)
-    return x
+        outputs[block] = x = keras.layers.MaxPooling2D(2, strides=2, dtype=dtype, name=f"{block}_pool")(x)
+    return outputs
 
 
 def vgg(
@@ -93,7 +97,7 @@ def vgg(
     if dropout is None:
         dropout = 0.5 if weights is None else 0.0
     inputs = keras.Input((image_size, image_size, 3), name="image")
-    x = add_blocks(inputs, column, width)
+    x = add_blocks(inputs, column, width)[BLOCKS[-1]]
     if include_top:
         x = keras.layers.Flatten(name="flatten")(x)
         for n in (1, 2):

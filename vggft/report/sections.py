@@ -129,12 +129,13 @@ def network_table(artifact: Artifact) -> list[dict[str, Any]]:
 
     rows = []
     for block in BLOCKS:
-        inside = [layer for layer in layers if layer.name.startswith(f"{block}_")]
+        inside = [layer for layer in layers if layer.name.startswith((f"{block}_conv", f"{block}_pool"))]
+        if not inside:  # a head may see only earlier blocks
+            continue
         kind = f"{sum('_conv' in layer.name for layer in inside)} convolutions, {inside[0].filters} filters"
         rows.append(row(block, kind, inside, "frozen" if block in artifact.description.frozen else "learned"))
-    names = [layer.name for layer in layers]
-    for layer in layers[names.index("block5_pool") + 1 :]:
-        if layer.count_params():
+    for layer in layers:
+        if layer.count_params() and not layer.name.startswith(BLOCKS):
             kind = {"Dense": "dense", "BatchNormalization": "normalisation"}.get(type(layer).__name__, "")
             rows.append(row(layer.name, kind, [layer], "measured" if layer.name == STANDARDIZE else "learned"))
     return rows
@@ -164,7 +165,7 @@ def mistakes(artifact: Artifact, evaluation: Evaluation) -> list[dict[str, Any]]
     classes = [int(evaluation.probabilities[row].argmax()) for row in found]
     heat = grad_cam(artifact, np.stack(list(found.values())), classes) if found else ()
     overlays = {
-        row: Explanation(pixels, each, artifact.class_names[c], 1.0, BLOCKS[-1])
+        row: Explanation(pixels, each, artifact.class_names[c], 1.0, last_seen(artifact))
         for (row, pixels), each, c in zip(found.items(), heat, classes, strict=True)
     }
     return [

@@ -119,7 +119,7 @@ class Experiment:
 
     def cuts(self, settings: Iterable[Setting]) -> list[str]:
         """Return the cuts that trainings of these settings start from, nearest to the input first."""
-        found = {phase.cut(setting.head.pooling) for setting in settings for phase in self.phases(setting)}
+        found = {phase.cut(setting.head) for setting in settings for phase in self.phases(setting)}
         return sorted((cut for cut in found if cut), key=lambda cut: (not cut.startswith("block"), cut))
 
     def passes(self, cuts: Sequence[str], viewed: np.ndarray) -> list[Pass]:
@@ -130,12 +130,12 @@ class Experiment:
         """Return the features of these passes; compute what is not in the cache."""
         pool, viewed = self.pool, planned[-1].rows if planned else np.arange(0)
         features = frozen_features(self.prefix, planned, pool.pixels, cache=self.cache, narrator=narrator)
-        return FeatureBank(pool.pixels, pool.targets, features, viewed, self.transform)
+        return FeatureBank(pool.pixels, pool.targets, features, viewed, self.transform, self.pretrained.width)
 
     def describe(self, setting: Setting) -> Description:
         """Describe the classifier that a setting gives. A block that was ever trained is not frozen in it."""
         held = BLOCKS if self.start is None else self.start.description.frozen
-        cut = self.phases(setting)[-1].cut(setting.head.pooling)
+        cut = self.phases(setting)[-1].cut(setting.head)
         return Description(
             class_names=self.pool.class_names,
             image_size=self.image_size,
@@ -165,7 +165,8 @@ class Experiment:
         planned = passes(prefix, [cut], [pool.digests[row] for row in rows], np.arange(0))
         pixels = np.asarray(pool.pixels[rows])
         features = frozen_features(prefix, planned, pixels, cache=self.cache, narrator=Narrator(0))
-        return np.asarray(features[cut][0])
+        bank = FeatureBank(pixels, pool.targets, features, width=prefix.pretrained.width)
+        return np.asarray(bank.inputs(cut))
 
     @property
     def config(self) -> dict[str, Any]:

@@ -51,8 +51,8 @@ def train(
     Raises:
         FreezeError: a frozen block changed, or an unfrozen one did not.
     """
-    phases, pooling = experiment.phases(setting), setting.head.pooling
-    cuts = [phase.cut(pooling) for phase in phases]
+    phases, head = experiment.phases(setting), setting.head
+    cuts = [phase.cut(head) for phase in phases]
     seed, pool, history = fold.seed, experiment.pool, list[dict[str, Any]]()
     direct = _train_directly(experiment, bank, setting, fold, phases[0], narrator)
     if direct is not None and tensorboard and run.path is not None:
@@ -60,8 +60,8 @@ def train(
     if direct is not None and setting.frozen == BLOCKS:
         return direct
     if setting.frozen == BLOCKS and cuts[0] is not None:  # the head alone, on vectors
-        size, classes = bank.inputs(cuts[0]).shape[1], len(pool.class_names)
-        model = head_model(size, setting.head, classes, multi_label=pool.multi_label, seed=seed)
+        sizes, classes = experiment.describe(setting).sizes, len(pool.class_names)
+        model = head_model(sizes, head, classes, multi_label=pool.multi_label, seed=seed)
         layers: list[str | None] = ["features"]
     else:
         model, layers = experiment.network(setting, seed), cuts
@@ -108,12 +108,12 @@ def _train_directly(
     Returns:
         None if a population cannot have such a head, or if training would take so long that it needs resume points.
     """
-    training, cut, images = setting.training, phase.cut(setting.head.pooling), len(fold.train)
-    if cut is not None and is_exact(setting.head, training) and fit_in_memory(bank.features[cut]):
+    training, cut, images = setting.training, phase.cut(setting.head), len(fold.train)
+    if cut is not None and is_exact(setting.head, training) and fit_in_memory(bank.arrays(cut)):
         examples, judged = bank.examples(cut, fold.train), bank.judged(cut, fold.validation)
         return train_probe(setting.head, training, examples, judged, multi_label=experiment.pool.multi_label)
     steps = phase.epochs * -(-images // (training.batch_size or 32))
-    if cut is None or steps > MOST_STEPS or why_alone(setting.head, training) or not fit_in_memory(bank.features[cut]):
+    if cut is None or steps > MOST_STEPS or why_alone(setting.head, training) or not fit_in_memory(bank.arrays(cut)):
         return None
     with narrator.bar(phase.name, phase.epochs * images) as advance:
         (fitted,) = train_population(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ..config import Head, Training
 from ..features.cuts import cut_of
-from ..network.blocks import BLOCKS
+from ..network.blocks import BLOCKS, HEAD_BLOCKS, frozen_prefix
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,21 @@ class Setting:
     frozen: tuple[str, ...]
     head: Head
     training: Training
+
+    def with_blocks(self) -> Setting:
+        """Return the setting with the blocks of its head, if they are left open.
+
+        A head sees blocks 3 to 5; if blocks learn, only those that follow from the end of the frozen prefix, so that
+        training can start there.
+        """
+        if self.head.blocks is not None:
+            return self
+        prefix = frozen_prefix(self.frozen)
+        first = BLOCKS.index(prefix[-1]) if prefix and prefix != BLOCKS else 0
+        blocks = tuple(block for block in HEAD_BLOCKS if BLOCKS.index(block) >= first)
+        if self.head.pooling == "flatten":
+            blocks = BLOCKS[-1:]
+        return replace(self, head=replace(self.head, blocks=blocks))
 
 
 @dataclass(frozen=True)
@@ -43,9 +58,9 @@ class Phase:
     keep_start: bool = False
     from_pixels: bool = False
 
-    def cut(self, pooling: str) -> str | None:
+    def cut(self, head: Head) -> str | None:
         """Return the layer whose frozen features the phase learns from; None if it learns from pixels."""
-        return None if self.from_pixels else cut_of(self.freeze, pooling)
+        return None if self.from_pixels else cut_of(self.freeze, head)
 
 
 def phases_of(setting: Setting, from_pixels: bool = False, keep_start: bool = False) -> tuple[Phase, ...]:

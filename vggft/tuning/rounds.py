@@ -15,6 +15,7 @@ import tensorflow as tf
 from scipy import stats
 
 from ..evaluation.checks import score
+from ..features.cuts import cut_of
 from ..heads.batches import FeatureBank
 from ..heads.population import (
     Member,
@@ -26,7 +27,7 @@ from ..heads.population import (
     why_alone,
 )
 from ..heads.resampling import Fitted, Fold
-from ..network.blocks import BLOCKS, POOLING_LAYERS
+from ..network.blocks import BLOCKS
 from ..progress import Narrator
 from ..run import RunDirectory
 from ..training.experiment import Experiment
@@ -81,7 +82,7 @@ class Rounds:
             groups.setdefault(key, []).append(job)
         for group in groups.values():
             head = group[0].setting.head
-            features = self.bank.inputs(POOLING_LAYERS[head.pooling]).shape[1]
+            features = self.bank.inputs(cut_of(BLOCKS, head)).shape[1]
             most = size_for(features, head.units, len(self.experiment.pool.class_names))
             for start in range(0, len(group), most):
                 yield group[start : start + most]
@@ -92,7 +93,7 @@ class Rounds:
             return "blocks learn"
         if reason := why_alone(setting.head, setting.training):
             return reason
-        features = self.bank.features[POOLING_LAYERS[setting.head.pooling]]
+        features = self.bank.arrays(cut_of(BLOCKS, setting.head) or "")
         return "" if fit_in_memory(features) else "features larger than memory"
 
     def train(self, jobs: Sequence[Job], on_epochs: Callable[[int], object] = lambda epochs: None) -> list[Done]:
@@ -111,7 +112,7 @@ class Rounds:
         return [self._scored(job, [fitted[n] for fitted in together], seconds, way) for n, job in enumerate(jobs)]
 
     def _train_together(self, jobs: Sequence[Job], fold: Fold, on_epochs: Callable[[int], object]) -> list[Fitted]:
-        cut = POOLING_LAYERS[jobs[0].setting.head.pooling]
+        cut = cut_of(BLOCKS, jobs[0].setting.head)
         return train_population(
             [Member(job.setting.head, job.setting.training) for job in jobs],
             self.bank.examples(cut, fold.train),

@@ -50,7 +50,7 @@ class SearchSpace(Config):
     Args:
         units: width of the hidden layers.
         layers: number of hidden layers of that width; 0 is a linear probe.
-        dropout, pooling, activation, batch_norm, l2: as in `Head`.
+        dropout, blocks, pooling, activation, batch_norm, l2, normalize: as in `Head`.
         learning_rate, fine_tune_learning_rate, optimizer, label_smoothing, weight_decay, batch_size: as in `Training`.
         freeze: as in `finetune`, for example `["block4", "all"]`.
 
@@ -61,10 +61,12 @@ class SearchSpace(Config):
     units: Any = (64, 512, "log")
     layers: Any = (1, 2)
     dropout: Any = None
+    blocks: Any = None
     pooling: Any = None
     activation: Any = None
     batch_norm: Any = None
     l2: Any = None
+    normalize: Any = None
     learning_rate: Any = (1e-4, 1e-2, "log")
     fine_tune_learning_rate: Any = None
     optimizer: Any = None
@@ -109,6 +111,8 @@ class SearchSpace(Config):
                     raise ConfigError(f"expected integers >= 0; got {value!r}.")
             elif field == "units":
                 Head(units=(value,))
+            elif field == "blocks":
+                Head(blocks=of_blocks(value))
             elif field in Head.__dataclass_fields__:
                 Head(**{field: value})
             elif field in Training.__dataclass_fields__:
@@ -153,13 +157,13 @@ def declaration(space: SearchSpace | Callable[[Any], tuple[Head, Training]], fix
             drawn = {name: _draw(hp, name, space, None) for name in ("units", "dropout", "activation", "batch_norm")}
         drawn |= {name: _draw(hp, name, space, None) for name in Head.__dataclass_fields__ if name not in drawn}
         drawn |= {name: _draw(hp, name, space, None) for name in Training.__dataclass_fields__}
-        freeze = _draw(hp, "freeze", space, None)
+        freeze, drawn["blocks"] = _draw(hp, "freeze", space, None), of_blocks(drawn["blocks"])
         drawn["units"] = _widths(fixed.head.units, layers) if drawn["units"] is None else (drawn["units"],) * layers
         return Setting(
             fixed.frozen if freeze is None else frozen_of(freeze),
             replace(fixed.head, **_known(Head, drawn)),
             replace(fixed.training, **_known(Training, drawn)),
-        )
+        ).with_blocks()
 
     return declare
 
@@ -183,15 +187,24 @@ def possible_freezes(space: Any, fixed: Setting) -> list[tuple[str, ...]]:
 
 
 def possible_settings(space: Any, fixed: Setting) -> list[Setting]:
-    """Return a setting for every set of frozen blocks and every pooling that a trial may have."""
+    """Return a setting for every set of frozen blocks, and of blocks and pooling of the head, that a trial may have."""
     poolings: Any = ("avg", "max", "flatten")
+    blocks: Any = (fixed.head.blocks,)
     if isinstance(space, SearchSpace):
         poolings = space.choices("pooling") or (fixed.head.pooling,)
-    return [
-        replace(fixed, frozen=frozen, head=replace(fixed.head, pooling=pooling))
-        for frozen in possible_freezes(space, fixed)
+        blocks = space.choices("blocks") or blocks
+    heads = [
+        replace(fixed.head, pooling=pooling, blocks=None if pooling == "flatten" else of_blocks(which))
         for pooling in poolings
+        for which in blocks
     ]
+    frozen = possible_freezes(space, fixed)
+    return [replace(fixed, frozen=each, head=head).with_blocks() for each in frozen for head in heads]
+
+
+def of_blocks(value: Any) -> Any:
+    """Return the blocks of one value of `blocks` as KerasTuner stores it: several are joined by commas."""
+    return [block for block in value.split(",") if block] if isinstance(value, str) else value
 
 
 def _by_function(function: Callable[[Any], tuple[Head, Training]], hp: Any, fixed: Setting) -> Setting:
@@ -201,7 +214,7 @@ def _by_function(function: Callable[[Any], tuple[Head, Training]], hp: Any, fixe
     head, training = given
     if not (isinstance(head, Head) and isinstance(training, Training)):
         raise ConfigError(f"A search space that is a function must return (Head, Training); got {given!r}.")
-    return Setting(fixed.frozen, head, training)
+    return Setting(fixed.frozen, head, training).with_blocks()
 
 
 def _hidden_layers(space: SearchSpace) -> list[int]:
