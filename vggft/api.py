@@ -11,7 +11,7 @@ import numpy as np
 from .classifier import Classifier
 from .config import Augment, Head, Training
 from .costs import Estimate, estimate_run
-from .finetuning import about, fine_tune, open_start
+from .finetuning import about, fine_tune, open_start, plan_of
 from .pipeline import introduce, open_run
 from .run import RunDirectory
 from .training.experiment import Request
@@ -35,6 +35,7 @@ def finetune(
     on_bad_image: Literal["raise", "skip"] = "raise",
     calibrate: bool = False,
     tune_thresholds: bool = False,
+    refit: bool | None = None,
     tensorboard: bool = False,
     run_dir: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -57,7 +58,8 @@ def finetune(
         test: a stratified fraction of all images, a dataset, or None. Only the final evaluation uses it, once.
         backbone: a preset, `"vgg16_imagenet"` or `"vgg16_mini"`, or a weights file.
         freeze: `"all"`, `"none"`, `"block3"` (through block 3), or a collection of blocks.
-        head: the dense layers; `Head()` has one hidden layer of 256 units.
+        head: the dense layers. None compares a few linear probes, which are solved exactly in seconds, by the
+            validation images, and says which one it takes and why; `Head(units=(256,))` has a hidden layer.
         training: epochs, learning rates and so on; `Training()` chooses them by the number of images.
         augment: an `Augment`, whose views of every training image are computed once; or any function of (B, S, S, 3)
             pixels, with which frozen blocks have to be computed again in every epoch.
@@ -71,6 +73,10 @@ def finetune(
             probabilities match observed frequencies; the evaluation says whether that helped on the test images.
         tune_thresholds: with several labels per image, fit the threshold of each label on the validation images for
             the highest F1; otherwise all are 0.5.
+        refit: whether the final classifier learns from the validation images too, with what they have chosen. It needs
+            test images, or no others would be left to evaluate it on. None does so for linear probes if there is a
+            test split. If a class has fewer than 10 images and `validation` is a fraction, folds choose and judge in
+            place of validation images, and the final probe learns from all of them.
         tensorboard: write curves for TensorBoard into the run directory during training.
         run_dir: a new directory for configuration, history, evaluation and classifier; None writes none of them.
         resume: continue the run in `run_dir`, or return its classifier if it is finished.
@@ -113,6 +119,7 @@ def finetune(
         on_bad_image=on_bad_image,
         calibrate=calibrate,
         tune_thresholds=tune_thresholds,
+        refit=refit,
         run_dir=run_dir,
         resume=resume,
         seed=seed,
@@ -144,7 +151,7 @@ def estimate(dataset: Any, num_classes: int, *, verbose: int = 1, **arguments: A
     start = open_start(asked.pop("start", None))
     request = Request(dataset, num_classes, verbose=verbose, start=start, **asked)
     run = open_run(request, [request.setting()], RunDirectory(None))
-    setting, experiment = run.resolve(request.setting()), run.experiment
-    cost = estimate_run(experiment, setting, run.passes([setting]))
-    introduce(experiment, *about(experiment, setting), cost, run.narrator)
+    plan, experiment = plan_of(request, run), run.experiment
+    cost = estimate_run(experiment, plan.setting, run.passes([plan.setting]))
+    introduce(experiment, *about(experiment, plan), cost, run.narrator)
     return cost

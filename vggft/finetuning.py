@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import os
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
 
 from .artifact.artifact import Artifact
+from .artifact.judge import Held
+from .config import Head
 from .costs import estimate_run
+from .data.pool import Pool
 from .errors import ConfigError
+from .heads.choice import CANDIDATES, choose
 from .heads.probe import is_exact
-from .heads.resampling import Fold
+from .heads.resampling import Fold, resample
 from .network.blocks import BLOCKS
 from .network.start import Start
-from .pipeline import open_run
+from .pipeline import Run, open_run
 from .run import RunDirectory
 from .training.experiment import Experiment, Request
 from .training.fit import train
 from .training.phases import Setting
+from .training.refit import refit
 
 A = TypeVar("A", bound=Artifact)
+
+FEW = 10  # images of a class, with fewer of which folds choose and judge instead of a fraction for validation
+MOST_FOLDS = 5
 
 
 def open_start(start: Artifact | str | os.PathLike[str] | None) -> Start | None:
@@ -42,6 +53,55 @@ def open_start(start: Artifact | str | os.PathLike[str] | None) -> Start | None:
     return Start.of(name, artifact.network, artifact.description, artifact.seen)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How a fine-tuning chooses, and what it learns from.
+
+    Args:
+        setting: what is trained, resolved; its head is the first of the candidates.
+        heads: the linear probes that are compared; empty for a head that is trained by epochs.
+        folds: on which they are compared, and on the first of which the setting is trained.
+        refits: whether the final classifier also learns from the validation images.
+    """
+
+    setting: Setting
+    heads: tuple[Head, ...]
+    folds: tuple[Fold, ...]
+    refits: bool
+
+
+def plan_of(request: Request, run: Run) -> Plan:
+    """Decide what is compared on which images, and whether the final classifier learns from all of them.
+
+    With fewer than `FEW` images of a class besides the test images, folds replace a fraction for validation.
+
+    Raises:
+        ConfigError: a refit is asked for that would leave no images to evaluate on, or to adjust on.
+    """
+    setting, experiment, pool = run.resolve(request.setting()), run.experiment, run.experiment.pool
+    folds = resample(pool, None, 1, experiment.seed)
+    exact = is_exact(setting.head, setting.training) and experiment.phases(setting)[0].cut(setting.head) is not None
+    alone, adjusts = setting.frozen == BLOCKS, request.calibrate or request.tune_thresholds
+    heads = [setting.head] if exact else []
+    if exact and request.head is None and experiment.start is None:
+        seen = [replace(setting, head=head).with_blocks().head for head in CANDIDATES if alone or head.blocks is None]
+        heads = list(dict.fromkeys(seen))
+    refits = request.refit
+    if refits is None and experiment.start is None and exact and alone and not adjusts:
+        smallest = smallest_class(pool)
+        if 2 <= smallest < FEW and isinstance(request.validation, float):
+            folds, refits = resample(pool, min(MOST_FOLDS, smallest), 1, experiment.seed), True
+        else:
+            refits = "test" in pool.rows
+    return Plan(setting, tuple(heads), tuple(folds), bool(refits))
+
+
+def smallest_class(pool: Pool) -> int:
+    """Return the number of distinct images of the smallest class, test images left out."""
+    rows = {pool.digests[row]: row for split in ("train", "validation") for row in pool.rows[split]}
+    return int(pool.targets[list(rows.values())].sum(axis=0).min())
+
+
 def fine_tune(request: Request, kind: type[A], *, tensorboard: bool = False) -> A:
     """Train, evaluate and save one classifier; see `vggft.finetune`.
 
@@ -49,28 +109,49 @@ def fine_tune(request: Request, kind: type[A], *, tensorboard: bool = False) -> 
         kind: the class of the result.
         tensorboard: write curves for TensorBoard into the run directory.
     """
-    directory, setting = RunDirectory.open(request.run_dir, request.resume), request.setting()
+    directory = RunDirectory.open(request.run_dir, request.resume)
     if tensorboard and directory.path is None:
         raise ConfigError("tensorboard=True writes into the run directory: pass one as run_dir.")
-    run = open_run(request, [setting], directory)
-    setting, experiment = run.resolve(setting), run.experiment
-    planned = run.passes([setting])
-    run.start({"frozen": list(setting.frozen), "head": setting.head.to_dict(), "training": setting.training.to_dict()})
+    run = open_run(request, [request.setting()], directory)
+    plan, experiment = plan_of(request, run), run.experiment
+    setting, heads = plan.setting, [head.to_dict() for head in plan.heads or (plan.setting.head,)]
+    if plan.refits:
+        run.learn_from(("train", "validation"), judged=len(plan.folds) > 1)
+    planned = run.passes([replace(setting, head=head) for head in plan.heads or (setting.head,)])
+    told = {"frozen": list(setting.frozen), "head": heads[0] if len(heads) == 1 else heads, "refit": plan.refits}
+    run.start(told | {"training": setting.training.to_dict()})
     if directory.finished and directory.classifier_path is not None:
         run.narrator.say(f"The run in {directory.path} is finished; its classifier is {directory.classifier_path}.")
         directory.drop_points()
         return kind.from_file(directory.classifier_path)
-    run.introduce(*about(experiment, setting), estimate_run(experiment, setting, planned))
+    run.introduce(*about(experiment, plan), estimate_run(experiment, setting, planned))
     bank = experiment.bank(planned, run.narrator)
-    fold = Fold(experiment.pool.rows["train"], experiment.pool.rows["validation"], experiment.seed)
-    fitted = train(experiment, bank, setting, fold, run=directory, narrator=run.narrator, tensorboard=tensorboard)
-    classifier = run.finish(bank, setting, fitted, kind)
+    fold, choice = plan.folds[0], None
+    if plan.heads:
+        choice = choose(plan.heads, setting.training, bank, plan.folds, multi_label=experiment.pool.multi_label)
+        run.narrator.say(str(choice))
+        directory.write_json("choice.json", list(choice.told))
+        setting = replace(setting, head=choice.head)
+    how: dict[str, Any] = {"narrator": run.narrator}
+    options: dict[str, Any] = {"tensorboard": tensorboard, "predict": plan.refits, "head": choice and choice.fitted}
+    fitted = train(experiment, bank, setting, fold, run=directory, **options, **how)
+    held: Held | None = None
+    if plan.refits:
+        if choice is not None and len(plan.folds) > 1:
+            held = Held("cross-validation", choice.rows, choice.probabilities)
+        else:
+            held = Held("validation", np.asarray(fold.validation), np.asarray(fitted.probabilities))
+        settings, inside = choice.settings if choice else {}, directory.inside("refit")
+        setting, again = refit(experiment, bank, setting, fitted.epochs, settings, run=inside, **how)
+        fitted = replace(again, history=fitted.history)
+    classifier = run.finish(bank, setting, fitted, kind, held)
     run.save(classifier)
     return classifier
 
 
-def about(experiment: Experiment, setting: Setting) -> tuple[str, list[str]]:
+def about(experiment: Experiment, plan: Plan) -> tuple[str, list[str]]:
     """Describe what will be trained; also return notes for the user."""
+    setting = plan.setting
     learning = [block for block in BLOCKS if block not in setting.frozen]
     training, notes, start = setting.training, [], experiment.start
     told = f"{', '.join([*learning, 'the head'])} will be trained for at most {training.epochs} epochs"
@@ -82,6 +163,14 @@ def about(experiment: Experiment, setting: Setting) -> tuple[str, list[str]]:
         notes.append("every epoch has new views, so the frozen blocks are computed again in each of them")
     if experiment.transform is not None and learning:
         notes.append("the first phase, which trains only the head, does not augment the images")
-    if not learning and experiment.transform is None and is_exact(setting.head, training):
-        return "the head is a linear probe, which is solved exactly", notes
+    if len(plan.folds) > 1:
+        notes.append(
+            f"a class has fewer than {FEW} images, so {len(plan.folds)} folds choose and judge in place of the "
+            "validation images"
+        )
+    if plan.refits:
+        notes.append("the classifier will learn from the validation images too, once they have chosen")
+    if not learning and plan.heads:
+        kinds = f"the best of {len(plan.heads)} linear probes" if len(plan.heads) > 1 else "a linear probe"
+        return f"the head is {kinds}, solved exactly", notes
     return f"{told}, batches of {training.batch_size}", notes

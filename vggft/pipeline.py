@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .artifact.artifact import Artifact
-from .artifact.judge import check_adjustments, judge
+from .artifact.judge import Held, check_adjustments, judge
 from .artifact.record import Record, write_pictures
 from .costs import Estimate
 from .errors import ConfigError
@@ -32,20 +32,33 @@ class Run:
         directory: its run directory.
         experiment: images, pretrained weights and precision.
         narrator: reports progress.
+
+    Attributes:
         learned: the splits that the final classifier learns from.
     """
 
-    def __init__(
-        self,
-        request: Request,
-        directory: RunDirectory,
-        experiment: Experiment,
-        narrator: Narrator,
-        learned: Collection[str] = ("train",),
-    ):
+    def __init__(self, request: Request, directory: RunDirectory, experiment: Experiment, narrator: Narrator):
         self.request, self.directory, self.experiment, self.narrator = request, directory, experiment, narrator
-        self.learned = tuple(learned)
+        self.learned: tuple[str, ...] = ("train",)
         self.config: dict[str, Any] = {}
+
+    def learn_from(self, splits: Collection[str], judged: bool = False) -> None:
+        """Set the splits that the final classifier learns from.
+
+        Args:
+            judged: whether the evaluation is by folds, and needs no images of its own.
+
+        Raises:
+            ConfigError: no images would be left to evaluate it on, or to adjust it on.
+        """
+        if len(splits) > 1 and not judged and "test" not in self.experiment.pool.rows:
+            raise ConfigError(
+                "A refit (refit=True in finetune; winner='refit' in search, the default with folds) also trains on the "
+                "validation images, so no images would be left to evaluate it on: give a test split, such as test=0.2."
+            )
+        multi_label = self.experiment.pool.multi_label
+        check_adjustments(self.request.calibrate, self.request.tune_thresholds, multi_label, splits)
+        self.learned = tuple(splits)
 
     def resolve(self, setting: Setting) -> Setting:
         """Return the setting with every open field filled in: of its training, from the number of training images."""
@@ -94,13 +107,14 @@ class Run:
         self.directory.write_json("estimate.json", cost.to_dict())
         introduce(self.experiment, about, notes, cost, self.narrator)
 
-    def finish(self, bank: FeatureBank, setting: Setting, fitted: Fitted, kind: type[A]) -> A:
+    def finish(self, bank: FeatureBank, setting: Setting, fitted: Fitted, kind: type[A], held: Held | None = None) -> A:
         """Evaluate on every split that was not learned from, and write all results but the classifier itself.
 
         Args:
             setting: the setting of the classifier.
             fitted: what it learned.
             kind: the class of the classifier.
+            held: predictions from before a refit, which are evaluated besides.
         """
         experiment, request, directory = self.experiment, self.request, self.directory
         cut = experiment.phases(setting)[-1].cut(setting.head)
@@ -114,6 +128,7 @@ class Run:
             calibrate=request.calibrate,
             tune_thresholds=request.tune_thresholds,
             learned=self.learned,
+            held=held,
         )
         summary = judged.to_dict()
         for evaluation in judged.evaluations.values():
@@ -171,10 +186,6 @@ def open_run(
     """
     narrator = Narrator(request.verbose)
     experiment = make_experiment(request, settings, earlier=directory.earlier, narrator=narrator)
-    if len(learned) > 1 and "test" not in experiment.pool.rows:
-        raise ConfigError(
-            "winner='refit', which is the default with folds, also trains on the validation images, so no images would "
-            "be left to evaluate it on: give a test split, such as test=0.2."
-        )
-    check_adjustments(request.calibrate, request.tune_thresholds, experiment.pool.multi_label, learned)
-    return Run(request, directory, experiment, narrator, learned)
+    run = Run(request, directory, experiment, narrator)
+    run.learn_from(learned)
+    return run

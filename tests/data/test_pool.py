@@ -40,7 +40,7 @@ def folder(path: Path) -> Path:
 
 def test_fractions_are_of_all_and_of_the_rest_and_stratified() -> None:
     pool = prepare((PIXELS, LABELS), test=0.25, validation=0.2)
-    counts = {split: np.bincount(pool.labels(split)).tolist() for split in pool.rows}
+    counts = {split: np.bincount(pool.labels(rows)).tolist() for split, rows in pool.rows.items()}
     assert counts == {"train": [36, 12], "validation": [9, 3], "test": [15, 5]}
     assert sorted(np.concatenate(list(pool.rows.values()))) == list(range(80))
     np.testing.assert_array_equal(pool.pixels, PIXELS)

@@ -26,6 +26,21 @@ SHOWN = 24  # images with the highest losses, whose pixels are kept for the repo
 
 
 @dataclass(frozen=True)
+class Held:
+    """Predictions by networks that had not seen the images, where the final one has: before a refit.
+
+    Args:
+        split: `"validation"`, or `"cross-validation"` for those of several folds.
+        rows: (n,) the images.
+        probabilities: (n, num_classes).
+    """
+
+    split: str
+    rows: np.ndarray
+    probabilities: np.ndarray
+
+
+@dataclass(frozen=True)
 class Judged:
     """The evaluations of a network, and its adjustments.
 
@@ -83,6 +98,7 @@ def judge(
     calibrate: bool = False,
     tune_thresholds: bool = False,
     learned: Collection[str] = ("train",),
+    held: Held | None = None,
 ) -> Judged:
     """Evaluate a network on every split that it was not fitted on.
 
@@ -96,13 +112,16 @@ def judge(
         calibrate: fit a temperature on the validation images.
         tune_thresholds: fit a threshold for each label on the validation images; multi-label only.
         learned: the splits that the network was fitted on.
+        held: predictions from before a refit, which are evaluated besides.
     """
     rows = {split: those for split, those in pool.rows.items() if split not in learned}
     found, agreement = _probabilities(network, cut, inputs, pool, rows, exact)
     description = network.description
     if agreement["largest_difference"] > INDISTINGUISHABLE:
         description = replace(description, features=())
-    evaluations = {split: _evaluate(pool, split, found[split], description) for split in rows}
+    if held is not None:
+        rows, found = {held.split: held.rows} | rows, {held.split: held.probabilities} | found
+    evaluations = {split: _evaluate(pool, split, those, found[split], description) for split, those in rows.items()}
     calibration = None
     if calibrate:
         description, evaluations, calibration = fit_temperature(network, description, evaluations, "validation")
@@ -126,9 +145,8 @@ def _probabilities(
     if cut is not None:
         rest = network.rest(cut)
         found = {split: forward(rest, inputs, rows=those) for split, those in rows.items()}
-        few = np.concatenate([those[:AGREE_ON] for those in rows.values()])
-        expected = np.asarray(rest(exact(cut, few), training=False))
-        compared = np.concatenate([found[split][:AGREE_ON] for split in rows])
+        few = np.concatenate([those[:AGREE_ON] for those in (rows or pool.rows).values()])
+        expected, compared = np.asarray(rest(exact(cut, few), training=False)), forward(rest, inputs, rows=few)
         difference = float(np.abs(compared - expected).max())
     judged_from = "pixels" if cut is None or difference > AGREEMENT else "features"
     if judged_from == "pixels":
@@ -136,10 +154,11 @@ def _probabilities(
     return found, {"largest_difference": difference, "judged_from": judged_from}
 
 
-def _evaluate(pool: Pool, split: str, probabilities: np.ndarray, description: Description) -> Evaluation:
-    rows = pool.rows[split]
+def _evaluate(
+    pool: Pool, split: str, rows: np.ndarray, probabilities: np.ndarray, description: Description
+) -> Evaluation:
     return evaluate(
-        pool.labels(split),
+        pool.labels(rows),
         probabilities,
         pool.class_names,
         split=split,

@@ -70,9 +70,9 @@ class Pool:
         targets = np.concatenate([self.targets[rows] for rows in self.rows.values()])
         return fingerprint(order, targets, self.class_names)
 
-    def labels(self, split: str) -> np.ndarray:
-        """Return the labels of a split: (n,) class indices, or (n, num_classes) of 0 and 1 if `multi_label`."""
-        targets = self.targets[self.rows[split]]
+    def labels(self, rows: np.ndarray) -> np.ndarray:
+        """Return the labels of some rows: (n,) class indices, or (n, num_classes) of 0 and 1 if `multi_label`."""
+        targets = self.targets[rows]
         return targets.astype("uint8") if self.multi_label else targets.argmax(axis=1)
 
 

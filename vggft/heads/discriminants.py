@@ -15,8 +15,8 @@ def discriminants(
 ) -> Iterator[Layer]:
     """Yield the logits of linear discriminant analysis as a linear layer, for each shrinkage.
 
-    The same as scikit-learn's `LinearDiscriminantAnalysis(solver="lsqr", shrinkage=...)`, whose covariance is decomposed
-    once here instead of for each shrinkage.
+    The same as scikit-learn's `LinearDiscriminantAnalysis(solver="lsqr", shrinkage=...)`, but the covariance is
+    decomposed once instead of for each shrinkage.
 
     Args:
         x: (n, C) features.

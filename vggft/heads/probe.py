@@ -1,6 +1,6 @@
 """The exact linear probe: logistic regression and linear discriminant analysis, whose mean is one linear layer.
 
-The first is convex and the second has a closed form, so the result depends on no seed, no order and no number of epochs.
+The first is convex and the second has a closed form, so the result depends on no seed, order or number of epochs.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,14 @@ class Fold:
         validation: rows that select the best epoch and give the score; None keeps the last epoch.
         seed: seed of initial weights, order and dropout.
         name: distinguishes it from the other folds.
+        settings: of the probe, as another training has chosen them; empty to choose them by `validation`.
     """
 
     train: np.ndarray
     validation: np.ndarray | None
     seed: int
     name: str = "fit"
+    settings: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

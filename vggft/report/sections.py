@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..artifact.artifact import Artifact
-from ..artifact.explain import Explanation, grad_cam
+from ..artifact.explain import Explanation, grad_cam, last_seen
 from ..artifact.record import Record
 from ..data.reading import read_image
 from ..display import UNDEFINED, jpeg_url

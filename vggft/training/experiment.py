@@ -49,6 +49,7 @@ class Request:
     on_bad_image: Literal["raise", "skip"] = "raise"
     calibrate: bool = False
     tune_thresholds: bool = False
+    refit: bool | None = None
     run_dir: str | os.PathLike[str] | None = None
     resume: bool = False
     seed: int = 0

@@ -38,6 +38,7 @@ def train(
     narrator: Narrator,
     tensorboard: bool = False,
     predict: bool = False,
+    head: Fitted | None = None,
 ) -> Fitted:
     """Train a setting on a fold, phase by phase.
 
@@ -47,21 +48,22 @@ def train(
         run: where resume points and TensorBoard's curves are kept.
         tensorboard: whether to write curves.
         predict: whether to predict the validation images with the network that would be saved.
+        head: a head that has been trained on this fold already; None to train it here.
 
     Raises:
         FreezeError: a frozen block changed, or an unfrozen one did not.
     """
-    phases, head = experiment.phases(setting), setting.head
-    cuts = [phase.cut(head) for phase in phases]
+    phases = experiment.phases(setting)
+    cuts = [phase.cut(setting.head) for phase in phases]
     seed, pool, history = fold.seed, experiment.pool, list[dict[str, Any]]()
-    direct = _train_directly(experiment, bank, setting, fold, phases[0], narrator)
+    direct = head or _train_directly(experiment, bank, setting, fold, phases[0], narrator)
     if direct is not None and tensorboard and run.path is not None:
         write_curves(run.path / "tensorboard" / phases[0].name, direct.history)
     if direct is not None and setting.frozen == BLOCKS:
         return direct
     if setting.frozen == BLOCKS and cuts[0] is not None:  # the head alone, on vectors
         sizes, classes = experiment.describe(setting).sizes, len(pool.class_names)
-        model = head_model(sizes, head, classes, multi_label=pool.multi_label, seed=seed)
+        model = head_model(sizes, setting.head, classes, multi_label=pool.multi_label, seed=seed)
         layers: list[str | None] = ["features"]
     else:
         model, layers = experiment.network(setting, seed), cuts
@@ -111,7 +113,8 @@ def _train_directly(
     training, cut, images = setting.training, phase.cut(setting.head), len(fold.train)
     if cut is not None and is_exact(setting.head, training) and fit_in_memory(bank.arrays(cut)):
         examples, judged = bank.examples(cut, fold.train), bank.judged(cut, fold.validation)
-        return train_probe(setting.head, training, examples, judged, multi_label=experiment.pool.multi_label)
+        how: dict[str, Any] = {"multi_label": experiment.pool.multi_label, "chosen": fold.settings}
+        return train_probe(setting.head, training, examples, judged, **how)
     steps = phase.epochs * -(-images // (training.batch_size or 32))
     if cut is None or steps > MOST_STEPS or why_alone(setting.head, training) or not fit_in_memory(bank.arrays(cut)):
         return None

@@ -20,14 +20,15 @@ from ..costs import estimate_search
 from ..errors import ConfigError, SearchError
 from ..evaluation.metrics import METRICS
 from ..heads.batches import FeatureBank
+from ..heads.choice import mean_settings
 from ..heads.probe import is_exact
 from ..heads.resampling import Fitted, Fold, resample
 from ..network.blocks import BLOCKS
 from ..pipeline import Run, open_run
 from ..run import RunDirectory
 from ..training.experiment import Request
-from ..training.fit import train
 from ..training.phases import Setting
+from ..training.refit import refit
 from .oracles import hyperband_parts, hyperband_size, make_oracle
 from .result import SearchResult, line, write_hparams
 from .rounds import Rounds
@@ -221,7 +222,11 @@ def _result(run: Run, terms: Terms, bank: FeatureBank, tuner: HeadTuner, place: 
     winner = Setting(best.frozen, best.head, best.training)
     if terms.winner == "refit":
         run.narrator.say("The winner is retrained on train and validation images.")
-        fitted = _refit(run, bank, winner, best)
+        inside = run.directory.inside("trials/trial_refit/fit")
+        settings = mean_settings([best.history]) if is_exact(winner.head, winner.training) else {}
+        how: dict[str, Any] = {"run": inside, "narrator": run.narrator}
+        winner, fitted = refit(run.experiment, bank, winner, best.epochs or {}, settings, **how)
+        inside.drop_points()
     else:
         fitted = _scored(best, place / PROJECT / f"trial_{best.trial_id}")
     classifier = run.finish(bank, winner, fitted, Classifier)
@@ -246,29 +251,6 @@ def _scored(best: Trial, folder: Path) -> Fitted:
     if weights is None:
         raise SearchError(f"The weights of trial {best.trial_id} are not in {folder}; use winner='refit'.")
     return Fitted(weights, list(best.history))
-
-
-def _refit(run: Run, bank: FeatureBank, winner: Setting, best: Trial) -> Fitted:
-    """Retrain the winner on train and validation images, for the best number of epochs."""
-    rows, epochs = run.experiment.pool.rows, best.epochs or {}
-    both = np.concatenate([rows["train"], rows["validation"]])
-    training = replace(
-        best.training,
-        epochs=epochs.get("head", best.training.epochs),
-        fine_tune_epochs=epochs.get("blocks and head") or best.training.fine_tune_epochs,
-    )
-    # If no epoch of fine-tuning was an improvement, the refit has none.
-    frozen = BLOCKS if epochs.get("blocks and head") == 0 else winner.frozen
-    head = winner.head
-    if is_exact(head, training):  # as strong as before
-        strength = next(row["strength"] for row in best.history if row["kept"])
-        head = replace(head, l2=1 / (2 * strength * len(both)))
-    setting = replace(winner, frozen=frozen, head=head, training=training)
-    fold = Fold(both, None, run.experiment.seed)
-    inside = run.directory.inside("trials/trial_refit/fit")
-    fitted = train(run.experiment, bank, setting, fold, run=inside, narrator=run.narrator)
-    inside.drop_points()
-    return fitted
 
 
 def _finished(run: Run, terms: Terms, path: Path) -> SearchResult:
