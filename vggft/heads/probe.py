@@ -29,6 +29,7 @@ from .resampling import Fitted
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 SHRINKAGES = (0.05, 0.1, 0.3, 0.6, 0.9)
 WITHOUT_VALIDATION = {"strength": 0.1, "shrinkage": 0.3, "factor": 0.3}  # near the best on seven sets of pictures
+ENOUGH = 2  # strengths without a lower log loss, after which weaker ones, which take longer, are left out
 ITERATIONS, TOLERANCE = 2000, 1e-5
 MOST_FOR_DISCRIMINANTS = 4096  # features, whose covariance takes 0.13 GB
 LARGE = 2**22  # number of values from which several threads multiply matrices faster than one
@@ -71,6 +72,8 @@ def train_probe(
         regression, solver = problem.best(), _Regression(problem, training, len(train.views) + 1)
         for strength in STRENGTHS if free else (fixed["strength"],):
             regression.add(solver.solve(strength), strength=strength)
+            if regression.since >= ENOUGH:
+                break
         best, rows = regression.layer, regression.rows
         if "shrinkage" in (WITHOUT_VALIDATION if free else fixed) and problem.has_discriminants:
             weights, counts = class_weights(train, training), problem.y.sum(axis=0)
@@ -165,15 +168,15 @@ class _Best:
         self.problem, self.rows, self.score = problem, list[dict[str, Any]](), np.inf
         self.layer: Layer = np.zeros(0), np.zeros(0)
         self.about: dict[str, float] = {}
-        self.started = time.monotonic()
+        self.started, self.since = time.monotonic(), 0
 
     def add(self, layer: Layer, **about: float) -> None:
         """Judge a layer; without validation images the last one is kept."""
         told = self.problem.told(layer)
         self.rows.append({**about, **told, "seconds": time.monotonic() - self.started})
-        self.started = time.monotonic()
+        self.started, self.since = time.monotonic(), self.since + 1
         if not self.about or told.get("val_loss", -np.inf) < self.score:
-            self.layer, self.about, self.score = layer, about, told.get("val_loss", np.inf)
+            self.since, self.layer, self.about, self.score = 0, layer, about, told.get("val_loss", np.inf)
 
 
 class _Regression:
