@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -98,11 +98,11 @@ def judge(
         learned: the splits that the network was fitted on.
     """
     rows = {split: those for split, those in pool.rows.items() if split not in learned}
-    found, agreement = _probabilities(network, cut, inputs, pool, rows, exact)
+    found, agreement = predict_splits(network, cut, inputs, pool, rows, exact)
     description = network.description
     if agreement["largest_difference"] > INDISTINGUISHABLE:
         description = replace(description, features=())
-    evaluations = {split: _evaluate(pool, split, found[split], description) for split in rows}
+    evaluations = {split: evaluate_split(pool, split, found[split], description.thresholds) for split in rows}
     calibration = None
     if calibrate:
         description, evaluations, calibration = fit_temperature(network, description, evaluations, "validation")
@@ -114,7 +114,7 @@ def judge(
     return Judged(description, evaluations, calibration, agreement, pictures)
 
 
-def _probabilities(
+def predict_splits(
     network: Network,
     cut: str | None,
     inputs: np.ndarray | Rows,
@@ -122,6 +122,15 @@ def _probabilities(
     rows: dict[str, np.ndarray],
     exact: Callable[[str, np.ndarray], np.ndarray],
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Predict the images of some splits, from features if they are accurate enough, else from pixels.
+
+    Args:
+        network, cut, inputs, pool, exact: as for `judge`.
+        rows: split -> rows of `inputs`.
+
+    Returns:
+        split -> (n, num_classes) probabilities, and how much those from features differ from exact ones.
+    """
     difference, found = 0.0, dict[str, np.ndarray]()
     if cut is not None:
         rest = network.rest(cut)
@@ -136,7 +145,10 @@ def _probabilities(
     return found, {"largest_difference": difference, "judged_from": judged_from}
 
 
-def _evaluate(pool: Pool, split: str, probabilities: np.ndarray, description: Description) -> Evaluation:
+def evaluate_split(
+    pool: Pool, split: str, probabilities: np.ndarray, thresholds: Sequence[float] | None = None
+) -> Evaluation:
+    """Evaluate the probabilities of a split, (n, num_classes)."""
     rows = pool.rows[split]
     return evaluate(
         pool.labels(split),
@@ -145,6 +157,6 @@ def _evaluate(pool: Pool, split: str, probabilities: np.ndarray, description: De
         split=split,
         multi_label=pool.multi_label,
         names=tuple(pool.names[row] for row in rows),
-        thresholds=description.thresholds,
+        thresholds=thresholds,
         metadata={column: tuple(cells[row] for row in rows) for column, cells in pool.metadata.items()},
     )
