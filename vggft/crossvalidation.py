@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gc
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -72,8 +71,8 @@ def cross_validate(
             keeps the last epoch, or a strength that suits most data.
         test: a fraction or a dataset that is left out, as for `finetune` with the same seed.
         backbone, freeze, head, training, augment, image_size, precision, on_bad_image: as for `finetune`.
-        run_dir: a new directory for configuration, scores (`folds.csv`), predictions (`predictions.csv`), histories and
-            evaluation; None writes none of them.
+        run_dir: a new directory for configuration, scores (`folds.csv`), predictions (`predictions.csv`), `splits.csv`,
+            histories and evaluation; None writes none of them.
         resume: continue in `run_dir`; folds that are finished are not trained again.
         seed: seed of folds, initial weights, order and dropout; each repeat adds 1.
         verbose: 0 prints nothing.
@@ -122,6 +121,7 @@ def cross_validate(
     run.start(
         {"frozen": list(setting.frozen), "head": setting.head.to_dict(), "training": setting.training.to_dict(), **how}
     )
+    directory.write_table("splits.csv", _splits(experiment.pool, trainings))
     notes = _introduce(run, setting, trainings, estimate_run(experiment, run.resolve(setting), planned))
     bank = experiment.bank(planned, narrator)
     judged = _judge_all(run, bank, setting, trainings)
@@ -141,6 +141,17 @@ def _check(folds: Any, repeats: Any, validation: Any) -> None:
             "validation must be the share of the images outside a fold that selects, in (0, 1), or None; got"
             f" {validation!r}. Validation images of the dataset's own are put into folds with the others."
         )
+
+
+def _splits(pool: Pool, trainings: Sequence[tuple[Fold, np.ndarray]]) -> list[dict[str, str]]:
+    """List the images of every training: those that it learns from, that select, and, as test, that judge it."""
+    rows: list[dict[str, str]] = []
+    for fold, inside in trainings:
+        split_of = dict.fromkeys(fold.train.tolist(), "train") | dict.fromkeys(inside.tolist(), "test")
+        if fold.validation is not None:
+            split_of |= dict.fromkeys(fold.validation.tolist(), "validation")
+        rows += [{"training": fold.name, "image": pool.names[row], "split": split_of[row]} for row in sorted(split_of)]
+    return rows
 
 
 def _resolved(setting: Setting, fold: Fold) -> Setting:
@@ -202,8 +213,8 @@ def _train_and_predict(
     run.directory.write_table(f"{name}.csv", fitted.history)
     run.directory.write_arrays(f"{name}.npz", probabilities=found[SPLIT])  # last, as it ends the fold
     points.drop_points()
-    keras.backend.clear_session()
-    gc.collect()
+    if network.is_built:  # heads alone are small, and collecting takes longer than solving a probe
+        keras.backend.clear_session()
     return found[SPLIT]
 
 
