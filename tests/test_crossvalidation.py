@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import doctest
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import vggft
+from vggft import crossvalidation
 from vggft.cli.main import app
 
 PROBE = vggft.Head(units=())
@@ -223,4 +225,15 @@ def test_on_the_command_line(folder: Path, tiny_weights: Path, tmp_path: Path) -
     assert told.exit_code == 0 and told.stdout.startswith("Out-of-fold: accuracy")
     assert str(tmp_path / "run" / "folds.csv") in told.stdout.replace("\n", "")
     again = CliRunner().invoke(app, [*map(str, command), "--resume", "--json"], catch_exceptions=False)
-    assert len(json.loads(again.stdout)["folds"]) == 2
+    found = json.loads(again.stdout)
+    assert len(found["folds"]) == 2
+
+    settings = ["--config", tmp_path / "run" / "config.json", "--backbone", tiny_weights, "--json"]
+    command = ["cross-validate", folder, *settings, "--run-dir", tmp_path / "same"]
+    same = CliRunner().invoke(app, list(map(str, command)), catch_exceptions=False)
+    assert json.loads(same.stdout)["folds"] == found["folds"]
+
+
+def test_the_example_in_the_docstring() -> None:
+    results = doctest.testmod(crossvalidation)
+    assert results.attempted and results.failed == 0

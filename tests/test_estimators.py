@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import pickle
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 import vggft
+from vggft import estimators
 from vggft.features.extract import Prefix
 
 PROBE = vggft.Head(units=())
@@ -220,3 +222,8 @@ def test_errors_say_what_was_expected(
             vggft.VGGFeatures(tiny_weights, **wrong).fit(images)
     with pytest.raises(vggft.DataError, match=r"1 of 2 images cannot be used.*\n.*missing\.png"):
         vggft.VGGFeatures(tiny_weights, **TINY).fit().transform([files[0], "missing.png"])
+
+
+def test_the_examples_in_the_docstrings() -> None:
+    results = doctest.testmod(estimators)
+    assert results.attempted and results.failed == 0

@@ -16,7 +16,7 @@ from .config import Augment, Head, Training
 from .costs import Estimate, estimate_run
 from .data.pool import Pool
 from .display import score
-from .errors import ConfigError
+from .errors import ConfigError, some
 from .evaluation.evaluation import Evaluation
 from .evaluation.folds import SPLIT, CrossValidation, FoldScore
 from .fields import is_integer
@@ -90,8 +90,8 @@ def cross_validate(
     >>> images[::2] //= 4
     >>> data, how = (images, np.arange(40) % 2), {"backbone": "vgg16_mini", "image_size": 32, "verbose": 0}
     >>> result = vggft.cross_validate(data, 2, folds=4, head=vggft.Head(units=()), **how)
-    >>> result["accuracy"], len(result.scores), result.evaluation.split
-    (1.0, 4, 'out-of-fold')
+    >>> len(result.scores), result.evaluation.split, result["accuracy"] > 0.9
+    (4, 'out-of-fold', True)
     """
     _check(folds, repeats, validation)
     request = Request(
@@ -175,7 +175,8 @@ def _introduce(
     run.directory.write_json("audit.json", run.audit)
     run.directory.write_json("estimate.json", cost.to_dict())
     introduce(shown, told, [*notes, *left_out], cost, run.narrator)
-    return (*left_out, *pool.left_out)
+    few = [f"{len(pool.left_out)} images were left out: {some(pool.left_out, limit=5)}"] * bool(pool.left_out)
+    return (*left_out, *few)
 
 
 def _judge_all(

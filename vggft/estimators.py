@@ -38,7 +38,6 @@ from .progress import Narrator
 from .training.experiment import Request
 
 NORMALIZE = (None, "l2", "sqrt_l2")
-AT_ONCE = 4096  # images whose features are normalised at once
 
 
 class _OfPictures(BaseEstimator):
@@ -120,12 +119,11 @@ class VGGClassifier(ClassifierMixin, _OfPictures):
             dataset, self.classes_ = X, self._classes_of(X)
         else:
             dataset, self.classes_ = _labelled(pictures(X), y)
-        seed = self.random_state
+        given = self.get_params(deep=False)
+        seed = given.pop("random_state")
         if seed is None or isinstance(seed, np.random.RandomState):
             seed = int(check_random_state(seed).randint(2**31))
-        names = ("backbone", "freeze", "head", "training", "augment", "image_size", "precision", "validation")
-        given = {name: getattr(self, name) for name in names}
-        request = Request(dataset, len(self.classes_), seed=seed, verbose=self.verbose, **given)
+        request = Request(dataset, len(self.classes_), seed=seed, **given)
         self.classifier_ = fine_tune(request, Classifier)
         return self
 
@@ -238,11 +236,7 @@ class VGGFeatures(TransformerMixin, _OfPictures):
         prefix = Prefix(load_pretrained(self.backbone), self.image_size_, self.precision_, stored_as)
         planned = passes(prefix, [self._cut()], scan.digests, np.arange(0))
         kept = frozen_features(prefix, planned, pixels, cache=cache, narrator=narrator)[self._cut()][0]
-        features = np.empty((len(found), self._n_features_out), np.float32)
-        for start in range(0, len(found), AT_ONCE):
-            part = np.asarray(kept[start : start + AT_ONCE]).astype(np.float32)
-            features[start : start + AT_ONCE] = normalize_images(part, self.normalize or "")
-        return features
+        return np.asarray(normalize_images(np.asarray(kept[:]).astype(np.float32), self.normalize or ""))
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the names of the C features: block5_0, block5_1, ..."""

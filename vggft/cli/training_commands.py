@@ -163,7 +163,8 @@ def cross_validate(
 
     arguments: dict[str, Any] = vars(data) | vars(backbone) | vars(run) | vars(more)
     result = run_folds(dataset, **arguments, head=head, training=training, augment=augment)
-    print_result(result, as_json, {name: str(run_dir / name) for name in ("folds.csv", "predictions.csv")})
+    where = {"table of folds": str(run_dir / "folds.csv"), "table of predictions": str(run_dir / "predictions.csv")}
+    print_result(result, as_json, where)
 
 
 @with_options
