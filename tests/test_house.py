@@ -21,17 +21,17 @@ ROOT = Path(__file__).parents[1]
 ROOMS = (
     ("", "errors fields config run claims store rows cache progress display"),
     ("data", "reading arrays scan streams sources labels dataset audit splitting pool"),
-    ("evaluation", "mistakes calibration bootstrap metrics text evaluation checks compare"),
+    ("evaluation", "mistakes calibration bootstrap metrics text evaluation folds checks compare"),
     ("network", "blocks freezing weights vgg head description forward assembly start precision"),
     ("features", "cuts views extract"),
     ("heads", "objective schedules batches resampling discriminants probe choice stacked population"),
-    ("training", "phases optimizers experiment callbacks fit refit"),
+    ("training", "phases optimizers experiment callbacks fit selection"),
     ("artifact", "record archive known artifact adjust judge explain"),
     ("report", "plots sections report card"),
     ("deploy", "savedmodel_decoder runtimes export uploads server"),
-    ("", "costs pipeline finetuning classifier"),
+    ("", "costs pipeline finetuning crossvalidation classifier"),
     ("tuning", "space trial oracles rounds workers tuner result terms search"),
-    ("", "api"),
+    ("", "api estimators"),
     ("cli", "words console defaults options training_commands classifier_commands cache_commands main"),
     ("", "__main__"),
 )
@@ -149,7 +149,7 @@ import json, sys
 import vggft
 from typer.testing import CliRunner
 from vggft.cli.main import app
-for command in ([], ["finetune"], ["search"], ["predict"], ["report"], ["serve"], ["cache"]):
+for command in ([], ["finetune"], ["cross-validate"], ["search"], ["predict"], ["report"], ["serve"], ["cache"]):
     result = CliRunner().invoke(app, [*command, "--help"])
     assert result.exit_code == 0, result.output
 heavy = sorted({"tensorflow", "keras", "sklearn", "pandas", "matplotlib", "scipy"} & set(sys.modules))

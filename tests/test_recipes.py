@@ -36,7 +36,8 @@ def recipe(name: str) -> ModuleType:
 def test_every_recipe_is_tested_here() -> None:
     names = {path.stem for path in (ROOT / "recipes").glob("*.py")}
     searches = {"search_head", "search_freeze_depth", "search_distributed"}
-    assert names == {"linear_probe", "feature_extraction", "pretrain_backbone", "calibration"} | searches
+    folds = {"cross_validation", "sklearn_pipeline"}
+    assert names == {"linear_probe", "feature_extraction", "pretrain_backbone", "calibration"} | folds | searches
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == {"quickstart"}
 
 
@@ -78,6 +79,25 @@ def test_the_recipe_that_calibrates(
     assert said is not None
     before, after = float(said[1]), float(said[2])
     assert after <= before if said[3] == "lowered" else after >= before
+
+
+def test_recipes_with_folds(
+    stripes: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = two_classes(tmp_path, stripes)
+    module = recipe("cross_validation")
+    monkeypatch.setattr(module, "CONFIG", module.CONFIG | QUICK | {"folds": 2, "repeats": 2})
+    module.main(data, num_classes=2, seed=0)
+    told = r"accuracy (\S+), 95 % interval (\S+) to (\S+)\n4 trainings: .*\n(\S+/[ab]/\d+\.png: [ab] .*\n){3}"
+    said = re.fullmatch(told, capsys.readouterr().out)
+    assert said is not None and float(said[2]) < float(said[1]) <= float(said[3])
+
+    module = recipe("sklearn_pipeline")
+    monkeypatch.setattr(module, "CONFIG", module.CONFIG | QUICK)
+    monkeypatch.setattr(module, "GRID", {name: values[:1] for name, values in module.GRID.items()})
+    module.main(data, seeds=1)
+    told = r"seed 0: {'svc__C': 1, .*}; cross-validation accuracy (\d\.\d{3}), test (\d\.\d{3})\n"
+    assert re.fullmatch(told, capsys.readouterr().out)
 
 
 def test_recipes_that_search(

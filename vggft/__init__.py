@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .config import Head as Head
     from .config import Training as Training
     from .costs import Estimate as Estimate
+    from .crossvalidation import cross_validate as cross_validate
     from .data.audit import Audit as Audit
     from .data.audit import audit as audit
     from .deploy.export import Export as Export
@@ -40,10 +41,13 @@ if TYPE_CHECKING:
     from .errors import SearchError as SearchError
     from .errors import VggftError as VggftError
     from .errors import WeightsError as WeightsError
+    from .estimators import VGGClassifier as VGGClassifier
+    from .estimators import VGGFeatures as VGGFeatures
     from .evaluation.calibration import Calibration as Calibration
     from .evaluation.compare import Comparison as Comparison
     from .evaluation.compare import compare as compare
     from .evaluation.evaluation import Evaluation as Evaluation
+    from .evaluation.folds import CrossValidation as CrossValidation
     from .network.description import Classification as Classification
     from .network.vgg import vgg as vgg
     from .network.vgg import vgg16 as vgg16
@@ -59,6 +63,7 @@ _HOMES = {
     "classifier": ("Classifier", "load"),
     "config": ("Augment", "Head", "Training"),
     "costs": ("Estimate",),
+    "crossvalidation": ("cross_validate",),
     "data.audit": ("Audit", "audit"),
     "deploy.export": ("Export",),
     "errors": (
@@ -73,9 +78,11 @@ _HOMES = {
         "VggftError",
         "WeightsError",
     ),
+    "estimators": ("VGGClassifier", "VGGFeatures"),
     "evaluation.calibration": ("Calibration",),
     "evaluation.compare": ("Comparison", "compare"),
     "evaluation.evaluation": ("Evaluation",),
+    "evaluation.folds": ("CrossValidation",),
     "network.description": ("Classification",),
     "network.vgg": ("vgg", "vgg16"),
     "network.weights": ("PRESETS",),

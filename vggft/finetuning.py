@@ -6,25 +6,19 @@ import os
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-import numpy as np
-
 from .artifact.artifact import Artifact
-from .artifact.judge import Held
 from .config import Head
 from .costs import estimate_run
 from .data.pool import Pool
 from .errors import ConfigError
-from .heads.choice import CANDIDATES, choose
-from .heads.probe import is_exact
 from .heads.resampling import Fold, resample
 from .network.blocks import BLOCKS
 from .network.start import Start
 from .pipeline import Run, open_run
 from .run import RunDirectory
 from .training.experiment import Experiment, Request
-from .training.fit import train
 from .training.phases import Setting
-from .training.refit import refit
+from .training.selection import probes_of, train_chosen
 
 A = TypeVar("A", bound=Artifact)
 
@@ -59,13 +53,13 @@ class Plan:
 
     Args:
         setting: what is trained, resolved; its head is the first of the candidates.
-        heads: the linear probes that are compared; empty for a head that is trained by epochs.
+        probes: the linear probes that are compared; empty for a head that is trained by epochs.
         folds: on which they are compared, and on the first of which the setting is trained.
         refits: whether the final classifier also learns from the validation images.
     """
 
     setting: Setting
-    heads: tuple[Head, ...]
+    probes: tuple[Head, ...]
     folds: tuple[Fold, ...]
     refits: bool
 
@@ -80,20 +74,17 @@ def plan_of(request: Request, run: Run) -> Plan:
     """
     setting, experiment, pool = run.resolve(request.setting()), run.experiment, run.experiment.pool
     folds = resample(pool, None, 1, experiment.seed)
-    exact = is_exact(setting.head, setting.training) and experiment.phases(setting)[0].cut(setting.head) is not None
-    alone, adjusts = setting.frozen == BLOCKS, request.calibrate or request.tune_thresholds
-    heads = [setting.head] if exact else []
-    if exact and request.head is None and experiment.start is None:
-        seen = [replace(setting, head=head).with_blocks().head for head in CANDIDATES if alone or head.blocks is None]
-        heads = list(dict.fromkeys(seen))
+    adjusts = request.calibrate or request.tune_thresholds
+    free = request.head is None and experiment.start is None
+    probes = probes_of(experiment, setting, free=free)
     refits = request.refit
-    if refits is None and experiment.start is None and exact and alone and not adjusts:
+    if refits is None and experiment.start is None and probes and setting.frozen == BLOCKS and not adjusts:
         smallest = smallest_class(pool)
         if 2 <= smallest < FEW and isinstance(request.validation, float):
             folds, refits = resample(pool, min(MOST_FOLDS, smallest), 1, experiment.seed), True
         else:
             refits = "test" in pool.rows
-    return Plan(setting, tuple(heads), tuple(folds), bool(refits))
+    return Plan(setting, probes, tuple(folds), bool(refits))
 
 
 def smallest_class(pool: Pool) -> int:
@@ -114,10 +105,10 @@ def fine_tune(request: Request, kind: type[A], *, tensorboard: bool = False) -> 
         raise ConfigError("tensorboard=True writes into the run directory: pass one as run_dir.")
     run = open_run(request, [request.setting()], directory)
     plan, experiment = plan_of(request, run), run.experiment
-    setting, heads = plan.setting, [head.to_dict() for head in plan.heads or (plan.setting.head,)]
+    setting, heads = plan.setting, [head.to_dict() for head in plan.probes or (plan.setting.head,)]
     if plan.refits:
         run.learn_from(("train", "validation"), judged=len(plan.folds) > 1)
-    planned = run.passes([replace(setting, head=head) for head in plan.heads or (setting.head,)])
+    planned = run.passes([replace(setting, head=head) for head in plan.probes or (setting.head,)])
     told = {"frozen": list(setting.frozen), "head": heads[0] if len(heads) == 1 else heads, "refit": plan.refits}
     run.start(told | {"training": setting.training.to_dict()})
     if directory.finished and directory.classifier_path is not None:
@@ -126,25 +117,14 @@ def fine_tune(request: Request, kind: type[A], *, tensorboard: bool = False) -> 
         return kind.from_file(directory.classifier_path)
     run.introduce(*about(experiment, plan), estimate_run(experiment, setting, planned))
     bank = experiment.bank(planned, run.narrator)
-    fold, choice = plan.folds[0], None
-    if plan.heads:
-        choice = choose(plan.heads, setting.training, bank, plan.folds, multi_label=experiment.pool.multi_label)
-        run.narrator.say(str(choice))
-        directory.write_json("choice.json", list(choice.told))
-        setting = replace(setting, head=choice.head)
-    how: dict[str, Any] = {"narrator": run.narrator}
-    options: dict[str, Any] = {"tensorboard": tensorboard, "predict": plan.refits, "head": choice and choice.fitted}
-    fitted = train(experiment, bank, setting, fold, run=directory, **options, **how)
-    held: Held | None = None
-    if plan.refits:
-        if choice is not None and len(plan.folds) > 1:
-            held = Held("cross-validation", choice.rows, choice.probabilities)
-        else:
-            held = Held("validation", np.asarray(fold.validation), np.asarray(fitted.probabilities))
-        settings, inside = choice.settings if choice else {}, directory.inside("refit")
-        setting, again = refit(experiment, bank, setting, fitted.epochs, settings, run=inside, **how)
-        fitted = replace(again, history=fitted.history)
-    classifier = run.finish(bank, setting, fitted, kind, held)
+    how: dict[str, Any] = {
+        "refits": plan.refits,
+        "run": directory,
+        "narrator": run.narrator,
+        "tensorboard": tensorboard,
+    }
+    outcome = train_chosen(experiment, bank, setting, plan.probes, plan.folds, **how)
+    classifier = run.finish(bank, outcome.setting, outcome.fitted, kind, outcome.held)
     run.save(classifier)
     return classifier
 
@@ -170,7 +150,7 @@ def about(experiment: Experiment, plan: Plan) -> tuple[str, list[str]]:
         )
     if plan.refits:
         notes.append("the classifier will learn from the validation images too, once they have chosen")
-    if not learning and plan.heads:
-        kinds = f"the best of {len(plan.heads)} linear probes" if len(plan.heads) > 1 else "a linear probe"
+    if not learning and plan.probes:
+        kinds = f"the best of {len(plan.probes)} linear probes" if len(plan.probes) > 1 else "a linear probe"
         return f"the head is {kinds}, solved exactly", notes
     return f"{told}, batches of {training.batch_size}", notes

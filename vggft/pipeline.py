@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .artifact.artifact import Artifact
-from .artifact.judge import Held, check_adjustments, judge
+from .artifact.judge import check_adjustments, judge
 from .artifact.record import Record, write_pictures
 from .costs import Estimate
 from .errors import ConfigError
 from .features.extract import Pass
 from .heads.batches import FeatureBank
-from .heads.resampling import Fitted
+from .heads.resampling import Fitted, Held
 from .progress import Narrator
 from .run import RunDirectory, environment
 from .training.experiment import Experiment, Request, make_experiment

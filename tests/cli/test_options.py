@@ -17,7 +17,15 @@ from typer.testing import CliRunner
 
 from vggft import Augment, ConfigError, Head, SearchSpace, Training
 from vggft.cli import training_commands
-from vggft.cli.options import NOT_OPTIONS, BackboneOptions, DataOptions, RunOptions, help_of, with_options
+from vggft.cli.options import (
+    NOT_OPTIONS,
+    AdjustOptions,
+    BackboneOptions,
+    DataOptions,
+    RunOptions,
+    help_of,
+    with_options,
+)
 from vggft.network.precision import PRECISIONS
 
 Seen = dict[str, Any]
@@ -59,11 +67,12 @@ def file_of(path: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("command", ["finetune", "search"])
+@pytest.mark.parametrize("command", ["finetune", "search", "cross_validate"])
 def test_every_field_is_an_option_or_listed_as_none(command: str) -> None:
     function = getattr(training_commands, command)
     options = set(function.__signature__.parameters)
-    for cls in (DataOptions, BackboneOptions, RunOptions, Head, Training, Augment):
+    adjusted = [] if command == "cross_validate" else [AdjustOptions]
+    for cls in (DataOptions, BackboneOptions, RunOptions, Head, Training, Augment, *adjusted):
         for field in dataclasses.fields(cls):
             assert (field.name in options) != ((cls, field.name) in NOT_OPTIONS), field.name
             assert help_of(cls)[field.name].endswith("."), field.name
@@ -208,7 +217,7 @@ def test_a_file_without_pyyaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ("trails_of = 3", "there are .*num_classes"),
         ("[head]\ndropout = 'much'", r"a\.toml: head\.dropout must be a number in \[0, 1\); got 'much'"),
         ("num_classes = 'three'", r"a\.toml: num_classes must be an integer >= 1 or None; got 'three'"),
-        ("calibrate = 'yes'", r"a\.toml: calibrate must be True or False; got 'yes'"),
+        ("resume = 'yes'", r"a\.toml: resume must be True or False; got 'yes'"),
         ("augment = 'my_function'", r"a\.toml: augment must be a section .* got 'my_function'"),
         ("seed = ", r"a\.toml is not valid TOML"),
     ],

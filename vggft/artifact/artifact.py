@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import keras
 import numpy as np
@@ -27,6 +28,8 @@ from ..progress import Narrator
 from .archive import read_archive, write_archive
 from .known import KeptFeatures, kind_for, predict_images
 from .record import Record, read_record
+
+A = TypeVar("A", bound="Artifact")
 
 LEARNED_FROM = "The classifier was trained or chosen on"  # beginning of the warning of `evaluate`
 
@@ -213,6 +216,19 @@ class Artifact:
         more = {"history": list(self.history), "seen": seen}
         write_archive(path, self.network.model, self.description, self.evaluation, more)
         return path
+
+    def __reduce__(self) -> Any:
+        """Pickle as the file that `save` writes, since a Keras model is not more than that."""
+        with tempfile.TemporaryDirectory() as folder:
+            return _from_bytes, (type(self), self.save(Path(folder) / "pickled.keras").read_bytes(), self._record)
+
+
+def _from_bytes(cls: type[A], content: bytes, record: Record | Path | None) -> A:
+    with tempfile.TemporaryDirectory() as folder:
+        (path := Path(folder) / "pickled.keras").write_bytes(content)
+        found = cls.from_file(path)
+    found._record = record
+    return found
 
 
 def _read_seen(stored: Mapping[str, Sequence[str]] | Sequence[str]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from ..errors import ConfigError
 from ..evaluation.calibration import Calibration
 from ..evaluation.checks import evaluate
 from ..evaluation.evaluation import Evaluation
+from ..heads.resampling import Held
 from ..network.assembly import Network
 from ..network.description import Description
 from ..network.forward import forward
@@ -23,21 +24,6 @@ AGREE_ON = 4  # images per split whose probabilities from frozen features are co
 AGREEMENT = 0.05  # largest difference at which probabilities from frozen features are used
 INDISTINGUISHABLE = 0.01  # largest difference at which later predictions may use frozen features as well
 SHOWN = 24  # images with the highest losses, whose pixels are kept for the report
-
-
-@dataclass(frozen=True)
-class Held:
-    """Predictions by networks that had not seen the images, where the final one has: before a refit.
-
-    Args:
-        split: `"validation"`, or `"cross-validation"` for those of several folds.
-        rows: (n,) the images.
-        probabilities: (n, num_classes).
-    """
-
-    split: str
-    rows: np.ndarray
-    probabilities: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -115,13 +101,15 @@ def judge(
         held: predictions from before a refit, which are evaluated besides.
     """
     rows = {split: those for split, those in pool.rows.items() if split not in learned}
-    found, agreement = _probabilities(network, cut, inputs, pool, rows, exact)
+    found, agreement = predict_splits(network, cut, inputs, pool, rows, exact)
     description = network.description
     if agreement["largest_difference"] > INDISTINGUISHABLE:
         description = replace(description, features=())
     if held is not None:
         rows, found = {held.split: held.rows} | rows, {held.split: held.probabilities} | found
-    evaluations = {split: _evaluate(pool, split, those, found[split], description) for split, those in rows.items()}
+    evaluations = {
+        split: evaluate_split(pool, split, those, found[split], description.thresholds) for split, those in rows.items()
+    }
     calibration = None
     if calibrate:
         description, evaluations, calibration = fit_temperature(network, description, evaluations, "validation")
@@ -133,7 +121,7 @@ def judge(
     return Judged(description, evaluations, calibration, agreement, pictures)
 
 
-def _probabilities(
+def predict_splits(
     network: Network,
     cut: str | None,
     inputs: np.ndarray | Rows,
@@ -141,6 +129,15 @@ def _probabilities(
     rows: dict[str, np.ndarray],
     exact: Callable[[str, np.ndarray], np.ndarray],
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Predict the images of some splits, from features if they are accurate enough, else from pixels.
+
+    Args:
+        network, cut, inputs, pool, exact: as for `judge`.
+        rows: split -> rows of `inputs`.
+
+    Returns:
+        split -> (n, num_classes) probabilities, and how much those from features differ from exact ones.
+    """
     difference, found = 0.0, dict[str, np.ndarray]()
     if cut is not None:
         rest = network.rest(cut)
@@ -154,9 +151,10 @@ def _probabilities(
     return found, {"largest_difference": difference, "judged_from": judged_from}
 
 
-def _evaluate(
-    pool: Pool, split: str, rows: np.ndarray, probabilities: np.ndarray, description: Description
+def evaluate_split(
+    pool: Pool, split: str, rows: np.ndarray, probabilities: np.ndarray, thresholds: Sequence[float] | None = None
 ) -> Evaluation:
+    """Evaluate the probabilities of some rows, (n, num_classes), as a split of that name."""
     return evaluate(
         pool.labels(rows),
         probabilities,
@@ -164,6 +162,6 @@ def _evaluate(
         split=split,
         multi_label=pool.multi_label,
         names=tuple(pool.names[row] for row in rows),
-        thresholds=description.thresholds,
+        thresholds=thresholds,
         metadata={column: tuple(cells[row] for row in rows) for column, cells in pool.metadata.items()},
     )

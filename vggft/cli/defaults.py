@@ -18,6 +18,7 @@ from .words import choice
 
 # In a run's config.json, but not arguments.
 RESULTS = {"backbone_digest", "data_fingerprint", "stored_as", "splits", "start"}
+ADJUSTMENTS = ("calibrate", "tune_thresholds")  # which not every command can do; False is the default of all
 ARGUMENTS = {"frozen": "freeze", "search": "space"}  # names in a run's config.json -> arguments
 
 
@@ -92,7 +93,8 @@ def _parse(path: Path) -> Any:
 
 def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments in the `config.json` of a run, without its results."""
-    found = {ARGUMENTS.get(name, name): value for name, value in config.items() if name not in RESULTS}
+    unused = RESULTS | {name for name in ADJUSTMENTS if not config.get(name)}
+    found = {ARGUMENTS.get(name, name): value for name, value in config.items() if name not in unused}
     if len(found.get("freeze", ())) == len(BLOCKS):
         found["freeze"] = "all"
     if (config.get("precision"), config.get("stored_as")) == ("float32", "float16"):  # the choice of "auto"

@@ -100,20 +100,29 @@ class BackboneOptions(Options):
 
 
 @dataclass(frozen=True)
-class RunOptions(Options):
-    """How a run adjusts the classifier, and where it is kept.
+class AdjustOptions(Options):
+    """How a trained classifier is adjusted.
 
     Args:
         calibrate: Fit a temperature on the validation images, so that probabilities match observed frequencies.
         tune_thresholds: Fit a threshold for each label on the validation images, if images have several labels.
+    """
+
+    calibrate: bool = False
+    tune_thresholds: bool = False
+
+
+@dataclass(frozen=True)
+class RunOptions(Options):
+    """Where a run is kept.
+
+    Args:
         run_dir: New directory for all results; by default a numbered one in runs/.
         resume: Continue the run in `--run-dir`.
         seed: Seed of splits, initial weights, order, dropout and the draws of a search.
         verbose: 0 prints only the result, as `--quiet` does.
     """
 
-    calibrate: bool = False
-    tune_thresholds: bool = False
     run_dir: Path | None = None
     resume: bool = False
     seed: int = 0

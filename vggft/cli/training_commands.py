@@ -1,4 +1,4 @@
-"""The commands from data to a classifier: audit, finetune, search, demo."""
+"""The commands from data to a classifier: audit, finetune, cross-validate, search, demo."""
 
 from __future__ import annotations
 
@@ -16,7 +16,18 @@ from ..errors import ConfigError
 from ..fields import Count
 from ..tuning.space import SearchSpace
 from .console import import_quietly, next_run, print_result
-from .options import AsJson, BackboneOptions, DataOptions, Dataset, Options, Quiet, RunOptions, Verify, with_options
+from .options import (
+    AdjustOptions,
+    AsJson,
+    BackboneOptions,
+    DataOptions,
+    Dataset,
+    Options,
+    Quiet,
+    RunOptions,
+    Verify,
+    with_options,
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,19 @@ class FinetuneOptions(Options):
 
     tensorboard: bool = False
     start: Path | None = None
+
+
+@dataclass(frozen=True)
+class FoldOptions(Options):
+    """How `vggft cross-validate` makes folds.
+
+    Args:
+        folds: Number of folds; each is left out of one training, and judges it.
+        repeats: Number of times that the images are put into other folds.
+    """
+
+    folds: Count = 5
+    repeats: Count = 1
 
 
 @dataclass(frozen=True)
@@ -85,6 +109,7 @@ def finetune(
     training: Training,
     augment: Augment | None,
     more: FinetuneOptions,
+    adjust: AdjustOptions,
     run: RunOptions,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read the data, print an estimate, and stop.")] = False,
     verify: Verify = False,
@@ -100,7 +125,7 @@ def finetune(
     import_quietly()
     from .. import api
 
-    arguments: dict[str, Any] = vars(data) | vars(backbone) | vars(run) | vars(more)
+    arguments: dict[str, Any] = vars(data) | vars(backbone) | vars(adjust) | vars(run) | vars(more)
     own_head = more.start is not None and head == Head()  # no option of the head: that of the start
     arguments |= {"head": None if own_head else head, "training": training, "augment": augment}
     if dry_run:
@@ -114,6 +139,35 @@ def finetune(
 
 
 @with_options
+def cross_validate(
+    dataset: Dataset,
+    data: DataOptions,
+    backbone: BackboneOptions,
+    head: Head,
+    training: Training,
+    augment: Augment | None,
+    more: FoldOptions,
+    run: RunOptions,
+    verify: Verify = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Estimate how good a classifier will be if there are few images, by cross-validation; no classifier is kept.
+
+    Every image is judged by a training that has not seen it. Frozen blocks are computed once for all folds. Of the
+    images outside a fold, --validation is the share that selects the best epoch; those of a test split are in no fold.
+    """
+    run, run_dir = _prepared(run, data, "cross-validation", f"{Path(dataset).stem}-folds", quiet or as_json)
+    import_quietly()
+    from ..crossvalidation import cross_validate as run_folds
+
+    arguments: dict[str, Any] = vars(data) | vars(backbone) | vars(run) | vars(more)
+    result = run_folds(dataset, **arguments, head=head, training=training, augment=augment)
+    where = {"table of folds": str(run_dir / "folds.csv"), "table of predictions": str(run_dir / "predictions.csv")}
+    print_result(result, as_json, where)
+
+
+@with_options
 def search(
     dataset: Dataset,
     data: DataOptions,
@@ -123,6 +177,7 @@ def search(
     space: SearchSpace,
     augment: Augment | None,
     more: SearchOptions,
+    adjust: AdjustOptions,
     run: RunOptions,
     workers: Annotated[int, typer.Option(help="Number of processes on this machine, one per GPU if any.")] = 1,
     verify: Verify = False,
@@ -144,7 +199,7 @@ def search(
     from ..tuning.workers import end_with_chief, with_workers
 
     end_with_chief()
-    arguments: dict[str, Any] = vars(data) | vars(backbone) | vars(run) | vars(more)
+    arguments: dict[str, Any] = vars(data) | vars(backbone) | vars(adjust) | vars(run) | vars(more)
     arguments |= {"head": head, "training": training, "space": space, "augment": augment}
     with with_workers(workers, run_dir) if workers > 1 else nullcontext():
         result = run_search(dataset, **arguments)
@@ -194,4 +249,4 @@ def demo(
     typer.echo(str(run_search(data, **common, space=space, **how, run_dir=run_dir / "search")))
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (audit, finetune, search, demo)
+COMMANDS: tuple[Callable[..., None], ...] = (audit, finetune, cross_validate, search, demo)

@@ -7,7 +7,7 @@ Drawing N of N images with replacement gives each image an integer weight. `METR
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -184,16 +184,35 @@ def intervals(
     >>> intervals({"accuracy": 1.0, "mcc": 1.0}, labels, p, labels, level=0.5)
     {'accuracy': (0.5, 1.0), 'mcc': None}
     """
+    return mean_intervals(metrics, [(labels, probabilities, predictions)], level, resamples, seed)
+
+
+def mean_intervals(
+    metrics: Mapping[str, float | None], several: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    level: float, resamples: int | None = None, seed: int = 0,
+) -> dict[str, Interval]:  # fmt: skip
+    """Compute the confidence interval of the mean of each metric over several predictions of the same images.
+
+    A draw has the same images in all of the predictions.
+
+    Args:
+        metrics: metric -> its mean; None if the images do not define it.
+        several: labels, probabilities and predictions, as in `Draws`, of each.
+        level: confidence level, 0..1.
+        resamples, seed: as for `resampled`.
+    """
     found: dict[str, Interval] = dict.fromkeys(metrics)
     known = {name: value for name, value in metrics.items() if value is not None}
-    drawn = resampled(known, labels, probabilities, predictions, resamples, seed)
+    drawn = [resampled(known, *arrays, resamples, seed) for arrays in several]
     for name, value in known.items():
+        replicates = np.mean([each[name] for each in drawn], axis=0)
         if name == "calibration_error":
-            found[name] = error_interval(value, drawn[name], error_if_calibrated(labels, probabilities, level), level)
+            by_chance = float(np.mean([error_if_calibrated(labels, p, level) for labels, p, _ in several]))
+            found[name] = error_interval(value, replicates, by_chance, level)
         else:
-            found[name] = interval(value, drawn[name], level)
+            found[name] = interval(value, replicates, level)
             if found[name] is None and name in SHARES:
-                found[name] = share_interval(value, len(labels), level)
+                found[name] = share_interval(value, len(several[0][0]), level)
     return found
 
 

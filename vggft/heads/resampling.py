@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ..data.pool import Pool
-from ..data.splitting import folds_of
+from ..data.splitting import folds_of, split_rows
+from ..errors import DataError
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,21 @@ class Fitted:
         return best_epochs(self.history)
 
 
+@dataclass(frozen=True)
+class Held:
+    """Predictions by networks that had not seen the images, where the final one has: before a refit.
+
+    Args:
+        split: `"validation"`, or `"cross-validation"` for those of several folds.
+        rows: (n,) the images.
+        probabilities: (n, num_classes).
+    """
+
+    split: str
+    rows: np.ndarray
+    probabilities: np.ndarray
+
+
 def best_epochs(history: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """Return the epoch of every phase whose weights were kept, counted from 1; 0 for the weights before its first."""
     best: dict[str, int] = {}
@@ -77,3 +93,38 @@ def resample(pool: Pool, folds: int | None, repeats: int, seed: int) -> list[Fol
         for repeat in range(repeats)
         for fold, (train, held) in enumerate(pairs)
     ]
+
+
+def nested(pool: Pool, folds: int, repeats: int, share: float | None, seed: int) -> Iterator[tuple[Fold, np.ndarray]]:
+    """Yield the trainings of a cross-validation, each with the rows that judge it: nothing else uses these.
+
+    The images are those of train and validation together. Every repeat puts them into other folds.
+
+    Args:
+        folds: number of folds.
+        repeats: number of times that every image is judged.
+        share: of the images outside a fold, which are left out of training and select the epoch or the strength,
+            stratified; None for none.
+
+    Raises:
+        DataError: classes have too few images; they are named.
+    """
+    both = np.sort(np.concatenate([pool.rows["train"], pool.rows["validation"]]))
+    for repeat in range(repeats):
+        digests = [pool.digests[row] for row in both]
+        pairs = folds_of(pool.targets[both], digests, folds, seed + repeat, pool.class_names)
+        for number, (outside, inside) in enumerate(pairs):
+            train, chosen = both[outside], None
+            if share is not None:
+                labels = pool.targets[train].astype("int64")
+                labels = labels if pool.multi_label else labels.argmax(axis=1)
+                try:
+                    copies = [digests[row] for row in outside]
+                    kept, left = split_rows(labels, copies, share, seed + repeat, pool.class_names)
+                except DataError as error:
+                    more = "More folds leave more images, and validation=None selects nothing."
+                    raise DataError(
+                        f"Outside of a fold there are too few images to select on. {error} {more}"
+                    ) from None
+                train, chosen = train[kept], train[left]
+            yield Fold(train, chosen, seed + repeat, f"repeat{repeat}-fold{number}"), both[inside]

@@ -28,7 +28,7 @@ from ..pipeline import Run, open_run
 from ..run import RunDirectory
 from ..training.experiment import Request
 from ..training.phases import Setting
-from ..training.refit import refit
+from ..training.selection import refit
 from .oracles import hyperband_parts, hyperband_size, make_oracle
 from .result import SearchResult, line, write_hparams
 from .rounds import Rounds
@@ -223,9 +223,12 @@ def _result(run: Run, terms: Terms, bank: FeatureBank, tuner: HeadTuner, place: 
     if terms.winner == "refit":
         run.narrator.say("The winner is retrained on train and validation images.")
         inside = run.directory.inside("trials/trial_refit/fit")
+        rows = run.experiment.pool.rows
         settings = mean_settings([best.history]) if is_exact(winner.head, winner.training) else {}
+        both = np.concatenate([rows["train"], rows["validation"]])
+        whole = Fold(both, None, run.experiment.seed, settings=settings)
         how: dict[str, Any] = {"run": inside, "narrator": run.narrator}
-        winner, fitted = refit(run.experiment, bank, winner, best.epochs or {}, settings, **how)
+        winner, fitted = refit(run.experiment, bank, winner, best.epochs or {}, whole, **how)
         inside.drop_points()
     else:
         fitted = _scored(best, place / PROJECT / f"trial_{best.trial_id}")

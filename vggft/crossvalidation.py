@@ -1,0 +1,257 @@
+"""`cross_validate`: every image is judged by a classifier that has not seen it, from one set of frozen features."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Literal, TypeAlias
+
+import keras
+import numpy as np
+
+from .artifact.judge import AGREE_ON, evaluate_split, predict_splits
+from .config import Augment, Head, Training
+from .costs import Estimate, estimate_run
+from .data.pool import Pool
+from .display import score
+from .errors import ConfigError, some
+from .evaluation.evaluation import Evaluation
+from .evaluation.folds import SPLIT, CrossValidation, FoldScore
+from .fields import is_integer
+from .finetuning import Plan, about
+from .heads.batches import FeatureBank
+from .heads.resampling import Fold, nested
+from .pipeline import Run, introduce
+from .progress import Narrator
+from .run import RunDirectory
+from .training.experiment import Experiment, Request, make_experiment
+from .training.phases import Setting
+from .training.selection import probes_of, train_chosen
+
+Exact: TypeAlias = "Callable[[str, np.ndarray], np.ndarray]"  # cut, rows -> float32 features
+
+
+def cross_validate(
+    dataset: Any,
+    num_classes: int,
+    *,
+    folds: int = 5,
+    repeats: int = 1,
+    validation: float | None = 0.2,
+    test: Any = None,
+    backbone: str | os.PathLike[str] = "vgg16_imagenet",
+    freeze: str | Iterable[str] = "all",
+    head: Head | None = None,
+    training: Training | None = None,
+    augment: Augment | Callable[[np.ndarray], np.ndarray] | None = None,
+    image_size: int | None = None,
+    precision: str = "auto",
+    on_bad_image: Literal["raise", "skip"] = "raise",
+    run_dir: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    seed: int = 0,
+    verbose: int = 1,
+) -> CrossValidation:
+    """Estimate how good the classifiers are that `finetune` makes with these arguments, by cross-validation.
+
+    With few images, a single test split says little: 20 % of 100 images are 20. Here, every image is judged by a
+    classifier that was neither trained nor selected on it. Frozen blocks are computed once for all folds. No classifier
+    is kept: make the final one by `finetune`, on all images.
+
+    Args:
+        dataset: as for `finetune`. Train and validation images are put into folds together, stratified by class, and
+            copies of one image into the same fold. Images of a test split are in no fold.
+        num_classes: as for `finetune`.
+        folds: number of folds, >= 2. Each is left out of one training, and judges it.
+        repeats: number of times that the images are put into other folds, >= 1, with other initial weights.
+        validation: the stratified share of the images outside a fold that is not trained on, but selects the best epoch
+            or the strength of a linear probe, so that the images of the fold only judge; None trains on all of them and
+            keeps the last epoch, or a strength that suits most data.
+        test: a fraction or a dataset that is left out, as for `finetune` with the same seed.
+        backbone, freeze, head, training, augment, image_size, precision, on_bad_image: as for `finetune`.
+        run_dir: a new directory for configuration, scores (`folds.csv`), predictions (`predictions.csv`), `splits.csv`,
+            histories and evaluation; None writes none of them.
+        resume: continue in `run_dir`; folds that are finished are not trained again.
+        seed: seed of folds, initial weights, order and dropout; each repeat adds 1.
+        verbose: 0 prints nothing.
+
+    Returns:
+        A `CrossValidation`: scores, their mean and interval, and the out-of-fold predictions as an `Evaluation`.
+
+    Raises:
+        DataError: also if a class has fewer distinct images than there are folds, or too few to select on.
+        ConfigError, WeightsError, CacheError, RunError: before any training; the message says what to do.
+        FreezeError: a frozen block changed during training, or an unfrozen block did not.
+
+    >>> import numpy as np, vggft
+    >>> images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+    >>> images[::2] //= 4
+    >>> data, how = (images, np.arange(40) % 2), {"backbone": "vgg16_mini", "image_size": 32, "verbose": 0}
+    >>> result = vggft.cross_validate(data, 2, folds=4, head=vggft.Head(units=()), **how)
+    >>> len(result.scores), result.evaluation.split, result["accuracy"] > 0.9
+    (4, 'out-of-fold', True)
+    """
+    _check(folds, repeats, validation)
+    request = Request(
+        dataset,
+        num_classes,
+        test=test,
+        backbone=backbone,
+        freeze=freeze,
+        head=head,
+        training=training,
+        augment=augment,
+        image_size=image_size,
+        precision=precision,
+        on_bad_image=on_bad_image,
+        run_dir=run_dir,
+        resume=resume,
+        seed=seed,
+        verbose=verbose,
+    )
+    directory, setting = RunDirectory.open(run_dir, resume), request.setting()
+    narrator = Narrator(verbose)
+    experiment = make_experiment(request, [setting], earlier=directory.earlier, narrator=narrator)
+    run = Run(request, directory, experiment, narrator)
+    run.learned = ("train", "validation")
+    trainings = list(nested(experiment.pool, folds, repeats, validation, experiment.seed))
+    planned = run.passes([_resolved(setting, trainings[0][0])])
+    how = {"folds": folds, "repeats": repeats, "validation": validation}
+    run.start(
+        {"frozen": list(setting.frozen), "head": setting.head.to_dict(), "training": setting.training.to_dict(), **how}
+    )
+    directory.write_table("splits.csv", _splits(experiment.pool, trainings))
+    notes = _introduce(run, setting, trainings, estimate_run(experiment, run.resolve(setting), planned))
+    bank = experiment.bank(planned, narrator)
+    judged = _judge_all(run, bank, setting, trainings)
+    result = _collect(experiment.pool, trainings, judged, repeats, notes)
+    directory.write_table("folds.csv", result.table())
+    directory.write_table("predictions.csv", result.predictions())
+    directory.write_json("evaluation.json", result.to_dict())
+    return result
+
+
+def _check(folds: Any, repeats: Any, validation: Any) -> None:
+    for name, value, least in (("folds", folds, 2), ("repeats", repeats, 1)):
+        if not is_integer(value) or value < least:
+            raise ConfigError(f"{name} must be an integer >= {least}; got {value!r}.")
+    if validation is not None and not (isinstance(validation, float) and 0 < validation < 1):
+        raise ConfigError(
+            "validation must be the share of the images outside a fold that selects, in (0, 1), or None; got"
+            f" {validation!r}. Validation images of the dataset's own are put into folds with the others."
+        )
+
+
+def _splits(pool: Pool, trainings: Sequence[tuple[Fold, np.ndarray]]) -> list[dict[str, str]]:
+    """List the images of every training: those that it learns from, that select, and, as test, that judge it."""
+    rows: list[dict[str, str]] = []
+    for fold, inside in trainings:
+        split_of = dict.fromkeys(fold.train.tolist(), "train") | dict.fromkeys(inside.tolist(), "test")
+        if fold.validation is not None:
+            split_of |= dict.fromkeys(fold.validation.tolist(), "validation")
+        rows += [{"training": fold.name, "image": pool.names[row], "split": split_of[row]} for row in sorted(split_of)]
+    return rows
+
+
+def _resolved(setting: Setting, fold: Fold) -> Setting:
+    return replace(setting, training=setting.training.resolve(len(fold.train))).with_blocks()
+
+
+def _introduce(
+    run: Run, setting: Setting, trainings: Sequence[tuple[Fold, np.ndarray]], cost: Estimate
+) -> tuple[str, ...]:
+    """Announce the trainings and what all of them cost; return what is left out, as sentences."""
+    experiment, first = run.experiment, trainings[0][0]
+    pool = experiment.pool
+    tested = pool.rows.get("test", ())
+    left_out = [f"the {len(tested)} test images are in no fold: judge the final classifier on them"] * bool(len(tested))
+    resolved = _resolved(setting, first)
+    probes = probes_of(experiment, resolved, free=run.request.head is None)
+    told, notes = about(experiment, Plan(resolved, probes, (first,), False))
+    selects = "" if first.validation is None else f", and {len(first.validation)} others select"
+    told = f"{len(trainings)} trainings, each of about {len(first.train)} images{selects}; {told}"
+    counted = {"cross-validation": np.concatenate([pool.rows["train"], pool.rows["validation"]])}
+    shown = replace(experiment, pool=replace(pool, rows=counted))
+    cost = replace(cost, training_seconds=len(trainings) * cost.training_seconds)
+    run.directory.write_json("audit.json", run.audit)
+    run.directory.write_json("estimate.json", cost.to_dict())
+    introduce(shown, told, [*notes, *left_out], cost, run.narrator)
+    few = [f"{len(pool.left_out)} images were left out: {some(pool.left_out, limit=5)}"] * bool(pool.left_out)
+    return (*left_out, *few)
+
+
+def _judge_all(
+    run: Run, bank: FeatureBank, setting: Setting, trainings: Sequence[tuple[Fold, np.ndarray]]
+) -> list[Evaluation]:
+    """Train each fold and judge it by the images inside; what is finished is read from the run directory."""
+    pool, judged = run.experiment.pool, list[Evaluation]()
+    exact = _exact_features(run.experiment, [inside for _, inside in trainings])
+    for number, (fold, inside) in enumerate(trainings, start=1):
+        file = None if run.directory.path is None else run.directory.path / "folds" / f"{fold.name}.npz"
+        if file is not None and file.exists():
+            with np.load(file, allow_pickle=False) as stored:
+                probabilities = stored["probabilities"]
+        else:
+            probabilities = _train_and_predict(run, bank, _resolved(setting, fold), fold, inside, exact)
+        judged.append(evaluate_split(pool, SPLIT, inside, probabilities))
+        name = judged[-1].headline
+        told = f"{name} {score(judged[-1][name])} of {len(inside)} images"
+        run.narrator.say(f"Training {number} of {len(trainings)}: {told} that it has not seen.")
+    return judged
+
+
+def _train_and_predict(
+    run: Run, bank: FeatureBank, setting: Setting, fold: Fold, inside: np.ndarray, exact: Exact
+) -> np.ndarray:
+    """Train one fold, and predict the (n,) images inside it, (n, num_classes), by the network that would be saved."""
+    experiment, name = run.experiment, f"folds/{fold.name}"
+    points = run.directory.inside(name)
+    probes = probes_of(experiment, setting, free=run.request.head is None)
+    refits = fold.validation is not None and setting.frozen == BLOCKS and bool(probes)
+    how: dict[str, Any] = {"refits": refits, "run": points, "narrator": run.narrator}
+    outcome = train_chosen(experiment, bank, setting, probes, [fold], **how)
+    fitted, setting = outcome.fitted, outcome.setting
+    network, cut = experiment.assemble(setting, fitted.weights), experiment.phases(setting)[-1].cut(setting.head)
+    found, _ = predict_splits(network, cut, bank.inputs(cut), experiment.pool, {SPLIT: inside}, exact)
+    run.directory.write_table(f"{name}.csv", fitted.history)
+    run.directory.write_arrays(f"{name}.npz", probabilities=found[SPLIT])  # last, as it ends the fold
+    points.drop_points()
+    if network.is_built:  # heads alone are small, and collecting takes longer than solving a probe
+        keras.backend.clear_session()
+    return found[SPLIT]
+
+
+def _exact_features(experiment: Experiment, insides: Sequence[np.ndarray]) -> Exact:
+    """Return the function that gives exact features, computed for all folds in one pass when needed."""
+    few = np.unique(np.concatenate([inside[:AGREE_ON] for inside in insides]))
+
+    @functools.cache
+    def all_at(cut: str) -> np.ndarray:
+        return experiment.exact_features(cut, few)
+
+    return lambda cut, rows: all_at(cut)[np.searchsorted(few, rows)]
+
+
+def _collect(
+    pool: Pool,
+    trainings: Sequence[tuple[Fold, np.ndarray]],
+    judged: Sequence[Evaluation],
+    repeats: int,
+    notes: tuple[str, ...],
+) -> CrossValidation:
+    """Put the predictions of all folds together, in the order of the data."""
+    folds = len(trainings) // repeats
+    scores, evaluations, fold_of = list[FoldScore](), list[Evaluation](), list[np.ndarray]()
+    for repeat in range(repeats):
+        mine = slice(repeat * folds, (repeat + 1) * folds)
+        rows = np.concatenate([inside for _, inside in trainings[mine]])
+        order = np.argsort(rows)
+        probabilities = np.concatenate([each.probabilities for each in judged[mine]])[order]
+        evaluations.append(evaluate_split(pool, SPLIT, rows[order], probabilities))
+        fold_of.append(np.repeat(np.arange(folds), [len(inside) for _, inside in trainings[mine]])[order])
+        for number, ((fold, inside), each) in enumerate(zip(trainings[mine], judged[mine], strict=True)):
+            selected = 0 if fold.validation is None else len(fold.validation)
+            scores.append(FoldScore(repeat, number, len(fold.train), selected, len(inside), each.metrics))
+    return CrossValidation(tuple(scores), tuple(evaluations), tuple(fold_of), notes)

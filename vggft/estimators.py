@@ -1,0 +1,296 @@
+"""scikit-learn's view of the library: `VGGClassifier`, a classifier, and `VGGFeatures`, a transformer.
+
+Both take pictures as X: an array (N, H, W, 3), or a list, Series or column of files, arrays or PIL images. They compute
+what `finetune` computes, by the same code and from the same cache: fits on known images cost no pass through the
+blocks, so that `cross_val_score`, `GridSearchCV` and pipelines need about one pass in all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
+
+from .cache import Cache
+from .classifier import Classifier
+from .config import Augment, Head, Training
+from .data.arrays import is_single_image
+from .data.dataset import Dataset, open_dataset
+from .data.scan import decode
+from .data.sources import loader
+from .data.streams import Keep
+from .errors import ConfigError, DataError
+from .features.cuts import cut_of, shape_of
+from .features.extract import Prefix, frozen_features, passes
+from .finetuning import fine_tune
+from .heads.batches import FeatureBank
+from .network.blocks import BLOCKS, check_architecture, pooled_blocks, sizes_of
+from .network.head import normalize_images
+from .network.precision import check_precision, choose, measure
+from .network.weights import load_pretrained
+from .progress import Narrator
+from .training.experiment import Request
+
+NORMALIZE = (None, "l2", "sqrt_l2")
+
+
+class _OfPictures(BaseEstimator):
+    """What the estimators have in common: they take pictures, not columns of numbers."""
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False  # but for one column of files
+        tags.input_tags.one_d_array = tags.input_tags.string = True
+        return tags
+
+
+class VGGClassifier(ClassifierMixin, _OfPictures):
+    """`vggft.finetune` as a scikit-learn classifier.
+
+    Args:
+        backbone, freeze, head, training, augment, image_size, precision: as for `finetune`. `head` and `training` are
+            objects, so a grid lists them: `{"head": [vggft.Head(units=()), vggft.Head(units=(64,))]}`.
+        validation: the stratified share of the images given to `fit` that selects the best epoch, or the strength of a
+            linear probe. The others are trained on.
+        random_state: seed of this split, initial weights, order and dropout; an integer makes every fit the same.
+        verbose: 0 prints nothing.
+
+    Attributes:
+        classifier_: the `vggft.Classifier`, with everything that it can do.
+        classes_: (num_classes,) the classes, sorted, of the dtype of y; 0, 1, ... if images have several labels each.
+
+    >>> import numpy as np, vggft
+    >>> from sklearn.model_selection import cross_val_score
+    >>> images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+    >>> images[::2] //= 4
+    >>> y = np.array(["dark", "light"])[np.arange(40) % 2]
+    >>> model = vggft.VGGClassifier("vgg16_mini", head=vggft.Head(units=()), image_size=32)
+    >>> cross_val_score(model, images, y, cv=2).mean()
+    np.float64(1.0)
+    """
+
+    def __init__(
+        self,
+        backbone: str | os.PathLike[str] = "vgg16_imagenet",
+        *,
+        freeze: str | Iterable[str] = "all",
+        head: Head | None = None,
+        training: Training | None = None,
+        augment: Augment | Callable[[np.ndarray], np.ndarray] | None = None,
+        image_size: int | None = None,
+        precision: str = "auto",
+        validation: float = 0.2,
+        random_state: int | np.random.RandomState | None = 0,
+        verbose: int = 0,
+    ):
+        self.backbone = backbone
+        self.freeze = freeze
+        self.head = head
+        self.training = training
+        self.augment = augment
+        self.image_size = image_size
+        self.precision = precision
+        self.validation = validation
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
+        """Train on pictures and their labels.
+
+        Args:
+            X: N pictures; or, without y, any kind of dataset that `finetune` takes, such as a folder of class folders.
+            y: (N,) labels of any dtype; (N, num_classes) of 0 and 1 if images have several labels each.
+
+        Raises:
+            DataError, ConfigError, WeightsError, CacheError: as `finetune` would; the first two are ValueErrors.
+        """
+        if y is None:
+            dataset, self.classes_ = X, self._classes_of(X)
+        else:
+            dataset, self.classes_ = _labelled(pictures(X), y)
+        given = self.get_params(deep=False)
+        seed = given.pop("random_state")
+        if seed is None or isinstance(seed, np.random.RandomState):
+            seed = int(check_random_state(seed).randint(2**31))
+        request = Request(dataset, len(self.classes_), seed=seed, **given)
+        self.classifier_ = fine_tune(request, Classifier)
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Predict (N, num_classes) float32 probabilities of the classes, in the order of `classes_`."""
+        check_is_fitted(self)
+        return self.classifier_.predict(pictures(X), verbose=self.verbose)
+
+    def predict(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Predict the (N,) most probable classes; with several labels per image, (N, num_classes) of 0 and 1."""
+        probabilities = self.predict_proba(X)
+        if self.classifier_.description.multi_label:
+            return (probabilities >= 0.5).astype(np.int64)
+        return np.asarray(self.classes_[probabilities.argmax(axis=1)])
+
+    def _classes_of(self, dataset: Any) -> np.ndarray:
+        if isinstance(dataset, (np.ndarray, list)):
+            told = f"{type(self).__name__} requires y to be passed, but the target y is None"
+            raise DataError(f"{told}: pass the labels of these pictures, or a dataset that has them.")
+        found = next(iter(open_dataset(dataset).values()))
+        return np.arange(found.num_classes) if found.multi_label else np.array(found.class_names)
+
+
+class VGGFeatures(TransformerMixin, _OfPictures):
+    """Pooled frozen features of VGG16, from the cache, as a scikit-learn transformer.
+
+    Nothing is learned from the images: `fit` checks the arguments, and chooses the precision of this machine.
+
+    Args:
+        backbone, image_size, precision: as for `finetune`.
+        blocks: the blocks whose outputs are pooled, side by side; one pass keeps those of all five.
+        pooling: `"avg"`, `"max"` or `"flatten"`, as in `Head`.
+        normalize: image by image: `"l2"` gives an image's features length 1, `"sqrt_l2"` takes their square roots
+            before that; None for neither. To give every feature mean 0 and variance 1, use `StandardScaler` after it.
+        verbose: 0 prints nothing.
+
+    >>> import numpy as np, vggft
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+    >>> images[::2] //= 4
+    >>> features = vggft.VGGFeatures("vgg16_mini", image_size=32, normalize="sqrt_l2")
+    >>> model = make_pipeline(features, LogisticRegression(C=100)).fit(images, np.arange(40) % 2)
+    >>> features.transform(images).shape, model.score(images, np.arange(40) % 2)
+    ((40, 128), 1.0)
+    """
+
+    def __init__(
+        self,
+        backbone: str | os.PathLike[str] = "vgg16_imagenet",
+        *,
+        blocks: str | Iterable[str] = ("block5",),
+        pooling: str = "avg",
+        normalize: str | None = None,
+        image_size: int | None = None,
+        precision: str = "auto",
+        verbose: int = 0,
+    ):
+        self.backbone = backbone
+        self.blocks = blocks
+        self.pooling = pooling
+        self.normalize = normalize
+        self.image_size = image_size
+        self.precision = precision
+        self.verbose = verbose
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []  # float32, whatever the pictures are
+        return tags
+
+    def fit(self, X: Any = None, y: Any = None) -> Self:  # noqa: N803
+        """Check the arguments; X and y are not used.
+
+        Raises:
+            ConfigError, WeightsError: an argument has an impossible value; the message says which.
+        """
+        pretrained = load_pretrained(self.backbone)
+        size = pretrained.image_size if self.image_size is None else self.image_size
+        check_architecture(pretrained.column, size, pretrained.width)
+        check_precision(self.precision)
+        self._cut()
+        if self.normalize not in NORMALIZE:
+            raise ConfigError(
+                f"normalize must be None, 'l2' or 'sqrt_l2', which need no training images; got {self.normalize!r}."
+                " Put scikit-learn's StandardScaler behind VGGFeatures to standardise."
+            )
+        self.image_size_, self.precision_ = size, self.precision
+        if self.precision == "auto":
+            memory = Cache().root / "precision.json"
+            self.precision_, _ = choose(measure(pretrained.column, pretrained.width, size, False, memory))
+        cut = self._cut()
+        self._n_features_out = shape_of(cut, size, pretrained.width)[0]
+        self.sizes_ = sizes_of(pooled_blocks(cut), pretrained.width)
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Return the (N, C) float32 features of N pictures; what is not in the cache is computed into it.
+
+        Raises:
+            DataError: pictures cannot be read; the message lists all of them.
+        """
+        check_is_fitted(self)
+        cache, narrator, found = Cache(), Narrator(self.verbose), pictures(X)
+        unlabelled = found, np.zeros(len(found), np.int64)
+        table = loader(unlabelled, Keep())(unlabelled)
+        pixels, scan = decode(table, self.image_size_, cache, narrator)
+        if scan.problems:
+            told = f"{len(scan.problems)} of {len(found)} images cannot be used"
+            raise DataError.listing(told, list(scan.problems.values()))
+        stored_as = "float32" if self.precision == "float32" else "float16"
+        prefix = Prefix(load_pretrained(self.backbone), self.image_size_, self.precision_, stored_as)
+        planned = passes(prefix, [self._cut()], scan.digests, np.arange(0))
+        features = frozen_features(prefix, planned, pixels, cache=cache, narrator=narrator)
+        bank = FeatureBank(pixels, np.zeros((len(pixels), 0)), features, width=prefix.pretrained.width)
+        vectors = np.asarray(bank.inputs(self._cut())).astype(np.float32)
+        return np.asarray(normalize_images(vectors, self.normalize or "", self.sizes_))
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return the names of the C features: block4_0, block4_1, ..., block5_0, ..."""
+        check_is_fitted(self)
+        places = self._n_features_out // sum(self.sizes_)  # of `flatten`, else 1
+        blocks = zip(pooled_blocks(self._cut()), self.sizes_, strict=True)
+        return np.array([f"{block}_{n}" for block, size in blocks for n in range(places * size)], dtype=object)
+
+    def _cut(self) -> str:
+        """Return the cut at which the features are taken; raise `ConfigError` if there is none."""
+        blocks: Any = self.blocks if isinstance(self.blocks, str) else tuple(self.blocks)
+        return str(cut_of(BLOCKS, Head(blocks=blocks, pooling=self.pooling)))  # type: ignore[arg-type]
+
+
+def pictures(X: Any) -> Any:  # noqa: N803
+    """Return pictures as `finetune` takes them: an array (N, H, W[, C]), or a list of files, arrays or PIL images.
+
+    Args:
+        X: one of these, or one picture, or a Series, an Index, or a DataFrame or array with one column of them.
+
+    Raises:
+        DataError: X has several columns, or is something else.
+    """
+    X = X.to_numpy() if hasattr(X, "to_numpy") else X  # noqa: N806, of pandas
+    if is_single_image(X):
+        return X[None] if isinstance(X, np.ndarray) else [X]
+    if isinstance(X, np.ndarray) and (X.dtype.kind in "OUST" or X.ndim < 3):
+        columns = X.shape[1] if X.ndim == 2 else 1
+        if columns != 1 or X.ndim not in (1, 2) or X.dtype.kind not in "OUST":
+            raise DataError(
+                "X must be pictures: an array (N, H, W, 3), or a list or one column of files, arrays or PIL images; got"
+                f" an array {X.shape} of {X.dtype}. Flat pixels have to be reshaped to height and width first."
+            )
+        return X.reshape(-1).tolist()
+    if not hasattr(X, "__len__") or isinstance(X, (dict, set)) or hasattr(X, "columns"):
+        raise DataError(f"X must be pictures: an array (N, H, W, 3) or a list of files; got a {type(X).__name__}.")
+    return X if isinstance(X, np.ndarray) else list(X)
+
+
+def _labelled(found: Any, y: Any) -> tuple[Dataset, np.ndarray]:
+    """Make a dataset whose classes are numbered as the values of y, sorted; also return these."""
+    y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
+    check_consistent_length(found, y)
+    check_classification_targets(y)
+    if type_of_target(y) == "multilabel-indicator":
+        whole = open_dataset((found, y.astype(np.int64)), multi_label=True)["all"]
+        return whole, np.arange(y.shape[1])
+    classes, codes = np.unique(column_or_1d(y, warn=True), return_inverse=True)
+    if len(classes) < 2:
+        raise DataError(f"y must have at least two classes; all labels are of one class, {classes.tolist()}.")
+    whole = open_dataset((found, codes))["all"]
+    return replace(whole, class_names=tuple(map(str, classes))), classes

@@ -1,0 +1,121 @@
+"""Train what validation images choose, and once more from all images, with what they have chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..config import Head
+from ..heads.batches import FeatureBank
+from ..heads.choice import CANDIDATES, Choice, choose
+from ..heads.probe import is_exact
+from ..heads.resampling import Fitted, Fold, Held
+from ..network.blocks import BLOCKS
+from ..progress import Narrator
+from ..run import RunDirectory
+from .experiment import Experiment
+from .fit import train
+from .phases import Setting
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was trained.
+
+    Args:
+        setting: with the head that was chosen.
+        fitted: what it learned; its history is of the training that validation images judged.
+        choice: the probes that were compared; None for a head that is trained by epochs.
+        held: what the images that chose were told before the final classifier learned from them; None if it did not.
+    """
+
+    setting: Setting
+    fitted: Fitted
+    choice: Choice | None
+    held: Held | None
+
+
+def probes_of(experiment: Experiment, setting: Setting, *, free: bool) -> tuple[Head, ...]:
+    """Return the linear probes to compare; none for a head that is trained by epochs.
+
+    Args:
+        setting: a setting with a resolved `training`.
+        free: whether no head was asked for.
+    """
+    if not is_exact(setting.head, setting.training) or experiment.phases(setting)[0].cut(setting.head) is None:
+        return ()
+    alone = setting.frozen == BLOCKS  # other blocks would move the cut from which blocks learn
+    seen = [replace(setting, head=head).with_blocks().head for head in CANDIDATES if alone or head.blocks is None]
+    return tuple(dict.fromkeys(seen)) if free else (setting.head,)
+
+
+def train_chosen(
+    experiment: Experiment,
+    bank: FeatureBank,
+    setting: Setting,
+    probes: Sequence[Head],
+    folds: Sequence[Fold],
+    *,
+    refits: bool,
+    run: RunDirectory,
+    narrator: Narrator,
+    tensorboard: bool = False,
+) -> Outcome:
+    """Choose a probe if there is a choice, train the setting on the first fold, and then on all images if it refits.
+
+    Args:
+        setting: a setting with a resolved `training`.
+        probes: as `probes_of` returns them.
+        folds: one with validation images; several, which share out all images, only where the head alone is trained.
+    """
+    fold, choice, held = folds[0], None, None
+    if probes:
+        choice = choose(probes, setting.training, bank, folds, multi_label=experiment.pool.multi_label)
+        narrator.say(str(choice))
+        run.write_json("choice.json", list(choice.told))
+        setting = replace(setting, head=choice.head)
+    how: dict[str, Any] = {"tensorboard": tensorboard, "predict": refits, "head": choice and choice.fitted}
+    fitted = train(experiment, bank, setting, fold, run=run, narrator=narrator, **how)
+    if refits:
+        if choice is not None and len(folds) > 1:
+            held = Held("cross-validation", choice.rows, choice.probabilities)
+        else:
+            held = Held("validation", np.asarray(fold.validation), np.asarray(fitted.probabilities))
+        settings, inside = choice.settings if choice else {}, run.inside("refit")
+        whole = Fold(np.concatenate([fold.train, np.asarray(fold.validation)]), None, fold.seed, settings=settings)
+        setting, again = refit(experiment, bank, setting, fitted.epochs, whole, run=inside, narrator=narrator)
+        fitted = replace(again, history=fitted.history)
+    return Outcome(setting, fitted, choice, held)
+
+
+def refit(
+    experiment: Experiment,
+    bank: FeatureBank,
+    setting: Setting,
+    epochs: Mapping[str, int],
+    whole: Fold,
+    *,
+    run: RunDirectory,
+    narrator: Narrator,
+) -> tuple[Setting, Fitted]:
+    """Train a setting on all images, for the best numbers of epochs.
+
+    Args:
+        setting: a setting with a resolved `training`.
+        epochs: the best epoch of each phase, when validation images judged; blocks do not learn if theirs is 0.
+        whole: all images, with the settings of an exact probe.
+
+    Returns:
+        What was trained, and what it learned.
+    """
+    training = replace(
+        setting.training,
+        epochs=epochs.get("head", setting.training.epochs),
+        fine_tune_epochs=epochs.get("blocks and head") or setting.training.fine_tune_epochs,
+    )
+    frozen = BLOCKS if epochs.get("blocks and head") == 0 else setting.frozen
+    setting = replace(setting, frozen=frozen, training=training)
+    return setting, train(experiment, bank, setting, whole, run=run, narrator=narrator)
