@@ -23,7 +23,7 @@ ROOMS = (
     ("data", "reading arrays scan streams sources labels dataset audit splitting pool"),
     ("evaluation", "mistakes calibration bootstrap metrics text evaluation checks compare"),
     ("network", "blocks freezing weights vgg head description forward assembly start precision"),
-    ("features", "cuts views extract"),
+    ("features", "cuts views changes extract"),
     ("heads", "objective schedules batches resampling probe stacked population"),
     ("training", "phases optimizers experiment callbacks fit"),
     ("artifact", "record archive known artifact adjust judge explain"),
