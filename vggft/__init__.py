@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from .evaluation.compare import Comparison as Comparison
     from .evaluation.compare import compare as compare
     from .evaluation.evaluation import Evaluation as Evaluation
+    from .learning_rates import LearningRates as LearningRates
+    from .learning_rates import find_learning_rate as find_learning_rate
     from .network.description import Classification as Classification
     from .network.vgg import vgg as vgg
     from .network.vgg import vgg16 as vgg16
@@ -76,6 +78,7 @@ _HOMES = {
     "evaluation.calibration": ("Calibration",),
     "evaluation.compare": ("Comparison", "compare"),
     "evaluation.evaluation": ("Evaluation",),
+    "learning_rates": ("LearningRates", "find_learning_rate"),
     "network.description": ("Classification",),
     "network.vgg": ("vgg", "vgg16"),
     "network.weights": ("PRESETS",),

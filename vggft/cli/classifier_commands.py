@@ -11,13 +11,12 @@ from typing import Annotated, Any
 import typer
 
 from .console import import_quietly, picture_files, print_result, quiet_stderr, refuse
-from .options import AsJson, Dataset, Quiet, Verify
+from .options import AsJson, Dataset, Force, Quiet, Verify
 
 Model = Annotated[
     Path, typer.Argument(help="A classifier, such as runs/flowers-1/classifier.keras, or its run directory.")
 ]
 Images = Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
 Split = Annotated[str | None, typer.Option(help="Split to evaluate on, if the dataset is split; test by default.")]
 Views = Annotated[
     int,
