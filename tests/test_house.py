@@ -149,7 +149,7 @@ import json, sys
 import vggft
 from typer.testing import CliRunner
 from vggft.cli.main import app
-for command in ([], ["finetune"], ["search"], ["predict"], ["report"], ["serve"], ["cache"]):
+for command in ([], ["finetune"], ["search"], ["find-learning-rate"], ["predict"], ["report"], ["serve"], ["cache"]):
     result = CliRunner().invoke(app, [*command, "--help"])
     assert result.exit_code == 0, result.output
 heavy = sorted({"tensorflow", "keras", "sklearn", "pandas", "matplotlib", "scipy"} & set(sys.modules))

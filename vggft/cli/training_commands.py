@@ -202,11 +202,11 @@ def find_learning_rate(
     With all blocks frozen it is the --learning-rate, else the --fine-tune-learning-rate. Nothing is trained for good.
     """
     _check_classes(data)
-    if plot:
-        refuse(plot, force)
     import_quietly()
     from .. import learning_rates
 
+    if plot:
+        refuse(learning_rates.check_plot(plot), force)
     arguments: dict[str, Any] = vars(data) | vars(backbone) | vars(more)
     arguments |= {"head": _head(head, more.start), "training": training, "augment": augment}
     found = learning_rates.find_learning_rate(dataset, **arguments, verbose=0 if quiet or as_json else 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import keras
 import numpy as np
@@ -18,7 +17,8 @@ from .experiment import Experiment
 from .optimizers import optimizer_for
 from .phases import Setting
 
-DIVERGED = 4.0  # times the lowest loss, as in fastai; steps after that would tell nothing
+DIVERGED = 4.0  # times the first loss; steps after that would tell nothing
+WATCHED = 2  # batches of validation images whose loss is watched
 
 
 def losses_of(
@@ -35,43 +35,35 @@ def losses_of(
         rates: (n,) the learning rate of each step, rising.
 
     Returns:
-        (m,) the loss of each batch before its step, without dropout; m < n if training diverged. What a batch is harder
-        than others before any step is subtracted. Both would hide how little the loss falls in a few steps. With batch
-        normalisation, whose statistics would lag behind, it is the loss in training, with dropout.
+        (m,) the loss before each step; m < n if training diverged. It is that of some validation images, always the
+        same: the differences between batches, and dropout, would hide how little the loss falls in a few steps. With
+        batch normalisation, whose moving statistics would lag behind, it is the loss of the batch in training.
     """
-    pool, seed, training = experiment.pool, experiment.seed, setting.training
-    phase = experiment.phases(setting)[-1]
+    rows, seed, training = experiment.pool.rows, experiment.seed, setting.training
+    phase, batch_size = experiment.phases(setting)[-1], training.batch_size or 32
     cut = phase.cut(setting.head.pooling)
     model = between(_begun(experiment, bank, setting, cut), cut, "logits")
-    examples = bank.examples(cut, pool.rows["train"])
-    batches = Batches(examples, training.batch_size or 32, seed, FIRST_ORDER, class_weights(examples, training))
+    examples = bank.examples(cut, rows["train"])
+    batches = Batches(examples, batch_size, seed, FIRST_ORDER, class_weights(examples, training))
+    some = np.random.default_rng(seed).permutation(rows["validation"])[: WATCHED * batch_size]
+    watched = np.asarray(bank.inputs(cut)[some]), experiment.pool.targets[some]
     optimizer = optimizer_for(model, replace(training, schedule="constant"), 1.0, 1, phase.block_rates)
-    Objective(pool.multi_label, training.label_smoothing).compile(model, optimizer)
-
-    def batch(step: int) -> tuple[np.ndarray, ...]:
-        epoch, number = divmod(step, len(batches))
-        batches.go_to(FIRST_ORDER + epoch)
-        return batches[number]
-
-    def loss(run: Any, step: int) -> float:
-        model.reset_metrics()
-        return float(run(*batch(step), return_dict=True)["loss"])
-
-    found, losses = list[float](), list[float]()
-    with narrator.bar("rising learning rate", 2 * len(rates)) as advance, without_retracing_warnings():
-        for step in range(len(rates)):
-            found.append(loss(model.test_on_batch, step))
-            advance(1)
+    Objective(experiment.pool.multi_label, training.label_smoothing).compile(model, optimizer)
+    losses: list[float] = []
+    with narrator.bar("rising learning rate", len(rates)) as advance, without_retracing_warnings():
         for step, rate in enumerate(rates):
+            epoch, number = divmod(step, len(batches))
+            batches.go_to(FIRST_ORDER + epoch)
             optimizer.learning_rate = rate
-            before = None if setting.head.batch_norm else loss(model.test_on_batch, step)
-            trained = loss(model.train_on_batch, step)
-            losses.append(trained if before is None else before)
+            model.reset_metrics()
+            before = None if setting.head.batch_norm else model.test_on_batch(*watched, return_dict=True)
+            model.reset_metrics()
+            found = model.train_on_batch(*batches[number], return_dict=True)
+            losses.append(float((before or found)["loss"]))
             advance(1)
-            if not losses[-1] <= DIVERGED * min(losses):  # or it is not a number
+            if not losses[-1] <= DIVERGED * losses[0]:  # or it is not a number
                 break
-    harder, there = np.array(found) - np.mean(found), np.isfinite(losses)
-    return (np.array(losses) - harder[: len(losses)])[there]
+    return np.array(losses)[np.isfinite(losses)]
 
 
 def _begun(experiment: Experiment, bank: FeatureBank, setting: Setting, cut: str | None) -> keras.Model:
