@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import vggft
+from vggft.config import named
 from vggft.features.changes import changer, mix, repeats
 from vggft.features.views import make_views
 from vggft.training import callbacks
@@ -112,6 +113,16 @@ def test_layers_draw_by_seed_epoch_and_batch(pixels: np.ndarray) -> None:
     np.testing.assert_array_equal(changed(0, np.arange(8), 1), first)
     for other in ((1, np.arange(8), 1), (0, np.arange(8), 2), (0, np.arange(8)[::-1], 1)):
         assert not np.array_equal(changed(*other), first)
+
+
+def test_a_run_knows_a_layer_by_its_arguments() -> None:
+    """Names and seeds that Keras makes up differ between processes, and would make a run seem another one."""
+
+    def made(factor: float) -> keras.Sequential:
+        return keras.Sequential([keras.layers.RandomFlip("horizontal"), keras.layers.RandomRotation(factor)])
+
+    assert named(made(0.1)) == named(made(0.1)) != named(made(0.2))
+    assert named(made(0.1)).startswith("Sequential([RandomFlip(mode='horizontal'), RandomRotation(factor=(-0.1, 0.1)")
 
 
 def test_a_function_with_a_randomness_of_its_own_is_noticed(pixels: np.ndarray) -> None:
