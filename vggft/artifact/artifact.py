@@ -121,7 +121,8 @@ class Artifact:
             views: number of views of each image over which the probabilities are averaged: the image, its mirror image,
                 and further ones that are cropped by up to a tenth of each side; or an `Augment` with a number of views,
                 the first of which is the image itself. The views of an image are the same every time. Each takes a
-                pass through the whole network.
+                pass through the whole network. On EuroSAT (vgg16_mini, three seeds), 2 views added 1 to 4 points of
+                accuracy; 8 added 3 to 4 if the head was trained with `Augment()`, and took 2 to 4 if it was not.
 
         Returns:
             (N, num_classes) float32. Rows sum to one, unless images may have several labels: then each column is an
