@@ -122,7 +122,7 @@ class Artifact:
                 and further ones that are cropped by up to a tenth of each side; or an `Augment` with a number of views,
                 the first of which is the image itself. The views of an image are the same every time. Each takes a
                 pass through the whole network. On EuroSAT (vgg16_mini, three seeds), 2 views added 1 to 4 points of
-                accuracy; 8 added 3 to 4 if the head was trained with `Augment()`, and took 2 to 4 if it was not.
+                accuracy; 8 added about 4 if the head was trained with `Augment()`, and took 2 to 4 if it was not.
 
         Returns:
             (N, num_classes) float32. Rows sum to one, unless images may have several labels: then each column is an
