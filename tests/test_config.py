@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vggft import ConfigError, Head, SearchSpace, Training
+from vggft import Augment, ConfigError, Head, SearchSpace, Training
 from vggft.tuning.space import Range
 
 
@@ -21,6 +21,11 @@ from vggft.tuning.space import Range
         (Head, {"pooling": "mean"}, "'avg', 'max' or 'flatten'; got 'mean'"),
         (Head, {"dropout": 1.0}, r"number in \[0, 1\); got 1.0"),
         (Head, {"l2": -1}, "Head.l2"),
+        (Augment, {"rotate": 181}, r"number of degrees in \[0, 180\]; got 181"),
+        (Augment, {"hue": 0.6}, r"Augment.hue must be a number in \[0, 0.5\]"),
+        (Augment, {"erase": 1.1}, r"Augment.erase must be a number in \[0, 1\]"),
+        (Augment, {"mixup": -0.2}, "Augment.mixup"),
+        (Augment, {"vertical_flip": 1}, "True or False; got 1"),
         (Training, {"epochs": 0}, "integer >= 1 or None; got 0"),
         (Training, {"batch_size": 3.5}, "Training.batch_size"),
         (Training, {"learning_rate": math.nan}, "Training.learning_rate"),

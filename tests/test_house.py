@@ -23,15 +23,15 @@ ROOMS = (
     ("data", "reading arrays scan streams sources labels dataset audit splitting pool"),
     ("evaluation", "mistakes calibration bootstrap metrics text evaluation folds checks compare"),
     ("network", "blocks freezing weights vgg head description forward assembly start precision"),
-    ("features", "cuts views extract"),
+    ("features", "cuts views changes extract"),
     ("heads", "objective schedules batches resampling discriminants probe choice stacked population"),
-    ("training", "phases optimizers experiment callbacks fit selection"),
+    ("training", "phases optimizers experiment callbacks fit ranges selection"),
     ("artifact", "record archive known artifact adjust judge explain"),
     ("report", "plots sections report card"),
     ("deploy", "savedmodel_decoder runtimes export uploads server"),
     ("", "costs pipeline finetuning crossvalidation classifier"),
     ("tuning", "space trial oracles rounds workers tuner result terms search"),
-    ("", "api estimators"),
+    ("", "api learning_rates estimators"),
     ("cli", "words console defaults options training_commands classifier_commands cache_commands main"),
     ("", "__main__"),
 )
@@ -149,7 +149,8 @@ import json, sys
 import vggft
 from typer.testing import CliRunner
 from vggft.cli.main import app
-for command in ([], ["finetune"], ["cross-validate"], ["search"], ["predict"], ["report"], ["serve"], ["cache"]):
+COMMANDS = "finetune cross-validate search find-learning-rate predict report serve cache"
+for command in ([], *([name] for name in COMMANDS.split())):
     result = CliRunner().invoke(app, [*command, "--help"])
     assert result.exit_code == 0, result.output
 heavy = sorted({"tensorflow", "keras", "sklearn", "pandas", "matplotlib", "scipy"} & set(sys.modules))

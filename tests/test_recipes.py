@@ -37,7 +37,8 @@ def test_every_recipe_is_tested_here() -> None:
     names = {path.stem for path in (ROOT / "recipes").glob("*.py")}
     searches = {"search_head", "search_freeze_depth", "search_distributed"}
     folds = {"cross_validation", "sklearn_pipeline"}
-    assert names == {"linear_probe", "feature_extraction", "pretrain_backbone", "calibration"} | folds | searches
+    trainings = {"linear_probe", "feature_extraction", "pretrain_backbone", "calibration", "imbalanced", "multilabel"}
+    assert names == trainings | folds | searches
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == {"quickstart"}
 
 
@@ -97,6 +98,44 @@ def test_recipes_with_folds(
     monkeypatch.setattr(module, "GRID", {name: values[:1] for name, values in module.GRID.items()})
     module.main(data, seeds=1)
     told = r"seed 0: {'svc__C': 1, .*}; cross-validation accuracy (\d\.\d{3}), test (\d\.\d{3})\n"
+
+
+def test_the_recipe_that_weights_classes(
+    stripes: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = recipe("imbalanced")
+    quick = QUICK | {"training": vggft.Training(epochs=2, batch_size=8)}
+    monkeypatch.setattr(module, "CONFIG", module.CONFIG | quick)
+    data = two_classes(tmp_path, stripes)
+    module.main(data, num_classes=2, seeds=1)
+    told = r"class_weight=(.+): balanced accuracy (.+) to (.+), recall of the smallest class .*"
+    found = [re.fullmatch(told, line) for line in capsys.readouterr().out.splitlines()]
+    assert [each and each[1] for each in found] == ["None", "'balanced'"]
+    table = module.skewed(data, seed=0)
+    assert table.groupby(["split", "label"]).size().to_dict() == {
+        ("test", "a"): 6, ("test", "b"): 6, ("train", "a"): 6, ("train", "b"): 2
+    }  # fmt: skip
+    assert table.image.is_unique
+
+
+def test_the_recipe_of_several_labels(
+    stripes: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for row in range(30):
+        names = ["RBC", "RBC", *(["WBC"] if stripes[1][row] else [])]
+        boxes = "".join(f"<object><name>{name}</name><bndbox/></object>" for name in names[row % 2 :])
+        for folder, name in (("Annotations", f"{row}.xml"), ("JPEGImages", f"{row}.jpg")):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            if folder == "Annotations":
+                (tmp_path / folder / name).write_text(f"<annotation>{boxes if row % 5 else ''}</annotation>")
+            else:
+                Image.fromarray(stripes[0][row]).save(tmp_path / folder / name)
+    module = recipe("multilabel")
+    table = module.labels(str(tmp_path))
+    assert list(table.columns) == ["image", "RBC", "WBC"] and table.RBC.sum() == 24 and 0 < table.WBC.sum() < 24
+    monkeypatch.setattr(module, "CONFIG", module.CONFIG | QUICK | {"training": vggft.Training(epochs=2, batch_size=8)})
+    module.main(str(tmp_path), seeds=1)
+    told = r"seed 0: macro F1 [01]\.\d{3} at 0\.5, [01]\.\d{3} at the thresholds RBC [\d.]+, WBC [\d.]+\n"
     assert re.fullmatch(told, capsys.readouterr().out)
 
 

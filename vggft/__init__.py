@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from .evaluation.compare import compare as compare
     from .evaluation.evaluation import Evaluation as Evaluation
     from .evaluation.folds import CrossValidation as CrossValidation
+    from .learning_rates import LearningRates as LearningRates
+    from .learning_rates import find_learning_rate as find_learning_rate
     from .network.description import Classification as Classification
     from .network.vgg import vgg as vgg
     from .network.vgg import vgg16 as vgg16
@@ -83,6 +85,7 @@ _HOMES = {
     "evaluation.compare": ("Comparison", "compare"),
     "evaluation.evaluation": ("Evaluation",),
     "evaluation.folds": ("CrossValidation",),
+    "learning_rates": ("LearningRates", "find_learning_rate"),
     "network.description": ("Classification",),
     "network.vgg": ("vgg", "vgg16"),
     "network.weights": ("PRESETS",),

@@ -61,8 +61,11 @@ def finetune(
         head: the dense layers. None compares a few linear probes, which are solved exactly in seconds, by the
             validation images, and says which one it takes and why; `Head(units=(256,))` has a hidden layer.
         training: epochs, learning rates and so on; `Training()` chooses them by the number of images.
-        augment: an `Augment`, whose views of every training image are computed once; or any function of (B, S, S, 3)
-            pixels, with which frozen blocks have to be computed again in every epoch.
+        augment: an `Augment`, whose views of every training image are computed once; or a Keras layer such as
+            `keras.layers.RandAugment()`, a `keras.Sequential` of them, or any function of (B, S, S, 3) float32 pixels
+            in 0..255, with which frozen blocks have to be computed again in every epoch. Layers are seeded by `seed`,
+            epoch and batch. The training accuracy of images mixed by `Augment(mixup=..., cutmix=...)` is that against
+            the class with the larger share.
         image_size: height and width of the network's input in pixels, >= 32; None for the backbone's own (224, and 64
             for the mini).
         precision: precision of the blocks: `"float32"`, `"bfloat16"`, `"float16"`, or `"auto"` for the fastest on this

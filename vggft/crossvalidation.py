@@ -23,6 +23,7 @@ from .fields import is_integer
 from .finetuning import Plan, about
 from .heads.batches import FeatureBank
 from .heads.resampling import Fold, nested
+from .network.blocks import BLOCKS
 from .pipeline import Run, introduce
 from .progress import Narrator
 from .run import RunDirectory

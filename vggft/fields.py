@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, g
 from .errors import ConfigError
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -25,16 +25,16 @@ def is_integer(value: Any) -> bool:
 
 # The type of a field, its description in errors, and a predicate that its values have to fulfil.
 Count = Annotated[int, "an integer >= 1", lambda value: is_integer(value) and value >= 1]
-Share = Annotated[float, "a number in [0, 1)", lambda value: _is_number(value) and 0 <= value < 1]
-Weight = Annotated[float, "a number in [0, inf)", lambda value: _is_number(value) and value >= 0]
-Factor = Annotated[float, "a number in (0, 1]", lambda value: _is_number(value) and 0 < value <= 1]
+Share = Annotated[float, "a number in [0, 1)", lambda value: is_number(value) and 0 <= value < 1]
+Weight = Annotated[float, "a number in [0, inf)", lambda value: is_number(value) and value >= 0]
+Factor = Annotated[float, "a number in (0, 1]", lambda value: is_number(value) and 0 < value <= 1]
 
 Rule = tuple[str, Callable[[Any], bool]]
 PLAIN: dict[Any, Rule] = {
     NoneType: ("None", lambda value: value is None),
     bool: ("True or False", lambda value: isinstance(value, bool)),
     int: ("an integer", is_integer),
-    float: ("a number", _is_number),
+    float: ("a number", is_number),
     str: ("a string", lambda value: isinstance(value, str)),
     Path: ("a path", lambda value: isinstance(value, (str, Path))),
 }

@@ -106,3 +106,23 @@ def test_explanations_start_from_stored_maps(stripes: tuple, tiny_weights: Path,
         for a, b in zip(kept, fresh, strict=True):
             np.testing.assert_allclose(a.heatmap, b.heatmap, atol=1e-4)
             assert a.probability == pytest.approx(b.probability, abs=1e-5)
+
+
+def test_views_are_averaged_with_the_image_itself(stripes: tuple, tiny_weights: Path, own_cache: Path) -> None:
+    images = np.concatenate([stripes[0][:5], 255 - stripes[0][:2]])  # two of them were never seen
+    classifier = finetune(stripes, tiny_weights)
+    plain, mirrored = classifier.predict(images), classifier.predict(images[:, :, ::-1])
+    np.testing.assert_allclose(classifier.predict(images, views=2), (plain + mirrored) / 2, atol=1e-5)
+    four = classifier.predict(images, views=4)
+    assert np.abs(four - classifier.predict(images, views=2)).max() > 1e-4
+    np.testing.assert_allclose(four.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(classifier.predict(images[3:], views=4), four[3:], atol=1e-5)  # the views of an image
+    with pytest.warns(UserWarning, match="trained or chosen on"):
+        evaluation = classifier.evaluate((images, stripes[1][[0, 1, 2, 3, 4, 0, 1]]), views=4)
+    np.testing.assert_allclose(evaluation.probabilities, four, atol=1e-5)
+
+    still = vggft.Augment(flip=False, crop=0.0, brightness=0.0, views=3)
+    np.testing.assert_allclose(classifier.predict(images, views=still), plain, atol=1e-5)
+    for wrong in (0, 2.5, True, vggft.Augment(views=None), vggft.Augment(mixup=0.2)):
+        with pytest.raises(vggft.ConfigError, match="views"):
+            classifier.predict(images, views=wrong)

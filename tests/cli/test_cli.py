@@ -226,6 +226,32 @@ def test_search_prints_its_trials_and_where_they_are(folder: Path, tiny_weights:
         run("search", folder, *fixed, "--units", " ")
 
 
+def test_a_learning_rate_is_found_and_plotted(folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    fixed: tuple[Any, ...] = ("find-learning-rate", folder, "--backbone", tiny_weights, "--image-size", 32, "--quiet")
+    asked = (*fixed, "--num-classes", 3, "--units", 16, "--steps", 40, "--plot", tmp_path / "rates.svg")
+    found = json.loads(run(*asked, "--json"))
+    assert found["field"] == "learning_rate" and 1e-5 < found["suggestion"] < 10 and len(found["losses"]) <= 40
+    assert (tmp_path / "rates.svg").read_text().count("<svg") == 1 and list(tmp_path.iterdir()) == [Path(found["plot"])]
+    with pytest.raises(vggft.ConfigError, match="exists already; --force overwrites it"):
+        run(*asked)
+    assert f"Training(learning_rate={found['suggestion']:.1e})" in run(*asked, "--force")
+    with pytest.raises(vggft.ConfigError, match="\\.png, \\.svg or \\.pdf file; got 'rates'"):
+        run(*asked[:-1], tmp_path / "rates")
+    with pytest.raises(vggft.ConfigError, match="give --num-classes"):
+        run(*fixed)
+
+
+def test_predictions_from_several_views(run_dir: Path, folder: Path) -> None:
+    classifier = vggft.load(run_dir)
+    files = sorted((folder / "a").iterdir())[:2]
+    (line, _) = run("predict", run_dir, *files, "--views", 4, "--quiet").splitlines()
+    assert f"({classifier.predict(files, views=4)[0].max():.1%})" in line
+    with pytest.warns(UserWarning, match="trained or chosen on"):
+        told = json.loads(run("evaluate", run_dir, folder, "--views", 2, "--json"))
+    with pytest.warns(UserWarning, match="trained or chosen on"):
+        assert told["log_loss"] == classifier.evaluate(folder, views=2)["log_loss"]
+
+
 @pytest.mark.parametrize(("command", "home"), [("finetune", "vggft.api"), ("search", "vggft.tuning.search")])
 def test_a_command_passes_on_every_argument_of_the_function(
     command: str, home: str, monkeypatch: pytest.MonkeyPatch

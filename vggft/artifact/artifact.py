@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from ..cache import Cache
+from ..config import Augment
 from ..data.arrays import as_sequence, is_single_image, read_images
 from ..data.dataset import open_dataset
 from ..data.scan import decode
@@ -26,7 +27,7 @@ from ..network.description import Classification, Description
 from ..network.forward import between
 from ..progress import Narrator
 from .archive import read_archive, write_archive
-from .known import KeptFeatures, kind_for, predict_images
+from .known import KeptFeatures, kind_for, predict_images, views_of
 from .record import Record, read_record
 
 A = TypeVar("A", bound="Artifact")
@@ -115,7 +116,7 @@ class Artifact:
             self._halves[block, cut] = between(model, cut, [layer, *seen]), between(model, [layer, *seen], "logits")
         return self._halves[block, cut]
 
-    def predict(self, pictures: Any, batch_size: int = 32, verbose: int = 0) -> np.ndarray:
+    def predict(self, pictures: Any, batch_size: int = 32, verbose: int = 0, *, views: int | Augment = 1) -> np.ndarray:
         """Predict class probabilities for images.
 
         Args:
@@ -124,6 +125,11 @@ class Artifact:
                 orientation.
             batch_size: number of images per batch.
             verbose: 1 shows a progress bar.
+            views: number of views of each image over which the probabilities are averaged: the image, its mirror image,
+                and further ones that are cropped by up to a tenth of each side; or an `Augment` with a number of views,
+                the first of which is the image itself. The views of an image are the same every time. Each takes a
+                pass through the whole network. On EuroSAT (vgg16_mini, three seeds), 2 views added 1 to 4 points of
+                accuracy; 8 added about 4 if the head was trained with `Augment()`, and took 2 to 4 if it was not.
 
         Returns:
             (N, num_classes) float32. Rows sum to one, unless images may have several labels: then each column is an
@@ -131,11 +137,13 @@ class Artifact:
 
         Raises:
             DataError: some images cannot be read; the message names all of them.
+            ConfigError: impossible `views`.
         """
         pictures, _ = as_sequence(pictures)
-        with Narrator(verbose).bar("predict", len(pictures)) as advance:
+        further = views_of(views)
+        with Narrator(verbose).bar("predict", len(pictures) * (1 + len(further))) as advance:
             kept, parts = self.kept_features(), read_parts(pictures, self.description.image_size)
-            how: dict[str, Any] = {"batch_size": batch_size, "advance": advance}
+            how: dict[str, Any] = {"batch_size": batch_size, "advance": advance, "views": further}
             return np.concatenate([predict_images(self.network, kept, pixels, **how) for _, pixels in parts])
 
     def kept_features(self) -> KeptFeatures | None:
@@ -160,7 +168,15 @@ class Artifact:
         """Turn one row of `predict`, (num_classes,), into labels with probabilities."""
         return self.description.describe(probabilities)
 
-    def evaluate(self, dataset: Any, *, split: str | None = None, batch_size: int = 32, verbose: int = 0) -> Evaluation:
+    def evaluate(
+        self,
+        dataset: Any,
+        *,
+        split: str | None = None,
+        batch_size: int = 32,
+        verbose: int = 0,
+        views: int | Augment = 1,
+    ) -> Evaluation:
         """Evaluate on labelled images.
 
         Warns if some of them were used for training or model selection, since the results are then too optimistic.
@@ -170,10 +186,13 @@ class Artifact:
             split: the split of the dataset to use; None for its test split, or all images if it has no splits.
             batch_size: number of images per batch.
             verbose: 1 shows progress bars.
+            views: number of views over which the probabilities of each image are averaged, as for `predict`.
 
         Raises:
             DataError: images cannot be read or labels are unknown; the message lists all of them.
+            ConfigError: impossible `views`.
         """
+        further = views_of(views)
         size, cache, narrator = self.description.image_size, Cache(), Narrator(verbose)
         keep = Keep(size, cache, narrator)
         parts = open_dataset(dataset, None, self.class_names, self.description.multi_label, keep=keep)
@@ -186,9 +205,9 @@ class Artifact:
             raise DataError.listing("Some images cannot be evaluated", found.problems.values())
         if known := sum(self.seen.get(digest) in ("train", "validation") for digest in found.digests):
             warnings.warn(f"{LEARNED_FROM} {known} of these {len(data)} images, so this is not a test.", stacklevel=2)
-        with narrator.bar("predict", len(data)) as advance:
+        with narrator.bar("predict", len(data) * (1 + len(further))) as advance:
             kept = self.kept_features()
-            probabilities = predict_images(self.network, kept, pixels, found.digests, batch_size, advance)
+            probabilities = predict_images(self.network, kept, pixels, found.digests, batch_size, advance, further)
         return evaluate(
             data.labels,
             probabilities,

@@ -1,20 +1,27 @@
-"""Predict images: from their frozen features where the cache has them, else from their pixels."""
+"""Predict images: from their frozen features where the cache has them, else from their pixels; also several views."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from ..cache import Cache
+from ..config import Augment
 from ..data.scan import digest_of
+from ..errors import ConfigError
 from ..features.cuts import columns_of, kept_as
 from ..features.extract import UNREADABLE, kind_of
+from ..features.views import keys_of, make_views
+from ..fields import is_integer
 from ..network.assembly import Network
 from ..network.description import Description
 from ..network.forward import forward
 from ..rows import Rows
 from ..store import SHARD_ROWS, Kind, Store, as_keys
+
+MakeView = Callable[[np.ndarray, np.ndarray], np.ndarray]  # pixels and keys of images -> pixels of a view
 
 
 def kind_for(network: Network, description: Description) -> Kind | None:
@@ -36,6 +43,33 @@ def kind_for(network: Network, description: Description) -> Kind | None:
 def digests_of(pixels: np.ndarray | Rows) -> list[str]:
     """Return the digest of each of (N, S, S, 3) pixels, by which the cache finds their features."""
     return [digest_of(np.asarray(pixels[row])) for row in range(len(pixels))]
+
+
+def views_of(views: int | Augment) -> list[MakeView]:
+    """Return the functions that make the further views of images to predict, from (B, S, S, 3) pixels and their keys.
+
+    Args:
+        views: 1 for none; 2 for the mirrored image; more for also some that are cropped a little. Or an `Augment` with
+            a number of views, the first of which is the image itself.
+
+    Raises:
+        ConfigError: `views` is something else.
+    """
+    if isinstance(views, Augment):
+        augment, count, mirrored = views, views.views, False
+        if count is None or augment.mixes:
+            raise ConfigError("views: an Augment for predictions has a number of views and no mixup or cutmix.")
+    elif is_integer(views) and views >= 1:
+        augment, count, mirrored = Augment(brightness=0.0), int(views), True
+    else:
+        raise ConfigError(f"views must be an integer >= 1 or a vggft.Augment; got {views!r}.")
+
+    def make(view: int) -> MakeView:
+        if mirrored and view == 1:
+            return lambda pixels, keys: pixels[:, :, ::-1]
+        return lambda pixels, keys: make_views(pixels, keys, view, augment, seed=0)
+
+    return [make(view) for view in range(1, count)]
 
 
 class KeptFeatures:
@@ -72,6 +106,7 @@ def predict_images(
     digests: Sequence[str] | None = None,
     batch_size: int | None = None,
     advance: Callable[[int], object] = lambda count: None,
+    views: Sequence[MakeView] = (),
 ) -> np.ndarray:
     """Predict the class probabilities of images, (N, num_classes) float32.
 
@@ -79,8 +114,20 @@ def predict_images(
         kept: features that spare passes; None for none.
         pixels: (N, S, S, 3) in 0..255.
         digests: of these pixels, if they are known.
-        advance: called with the number of images after each batch.
+        advance: called with the number of images after each batch, and for each view of it.
+        views: what `views_of` returned. The result is the mean over the images themselves and these views, whose
+            features are always computed.
     """
+    if views:
+        digests = digests_of(pixels) if digests is None else digests
+        how: dict[str, Any] = {"batch_size": batch_size, "advance": advance}
+        total, keys = predict_images(network, kept, pixels, digests, **how), keys_of(digests)
+        for start in range(0, len(digests), SHARD_ROWS):
+            part = slice(start, start + SHARD_ROWS)
+            images = np.asarray(pixels[part])
+            for make in views:
+                total[part] += forward(network.model, make(images, keys[part]), **how)
+        return total / np.float32(1 + len(views))
     if kept is None:
         return forward(network.model, pixels, batch_size=batch_size, advance=advance)
     digests = digests_of(pixels) if digests is None else digests

@@ -11,14 +11,17 @@ from typing import Annotated, Any
 import typer
 
 from .console import import_quietly, picture_files, print_result, quiet_stderr, refuse
-from .options import AsJson, Dataset, Quiet, Verify
+from .options import AsJson, Dataset, Force, Quiet, Verify
 
 Model = Annotated[
     Path, typer.Argument(help="A classifier, such as runs/flowers-1/classifier.keras, or its run directory.")
 ]
 Images = Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
 Split = Annotated[str | None, typer.Option(help="Split to evaluate on, if the dataset is split; test by default.")]
+Views = Annotated[
+    int,
+    typer.Option(help="Number of views to average over: the image, its mirror image, then cropped ones.", min=1),
+]
 
 
 def load(model: Path) -> Any:
@@ -34,6 +37,7 @@ def predict(
     images: Images,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write a CSV file instead of printing.")] = None,
     top: Annotated[int, typer.Option(help="Number of labels to print for each image.")] = 3,
+    views: Views = 1,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -44,7 +48,7 @@ def predict(
 
     files = picture_files(images)
     classifier = load(model)
-    probabilities = classifier.predict(files, verbose=0 if quiet else 1)
+    probabilities = classifier.predict(files, verbose=0 if quiet else 1, views=views)
     if output is None:
         for file, row in zip(files, probabilities, strict=True):
             order = (-row).argsort()[:top]
@@ -66,12 +70,13 @@ def evaluate(
     dataset: Dataset,
     split: Split = None,
     by: Annotated[str | None, typer.Option(help="Also evaluate each value of a column, such as site.")] = None,
+    views: Views = 1,
     verify: Verify = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Evaluate a classifier on labelled images."""
-    found = load(model).evaluate(dataset, split=split, verbose=0 if quiet or as_json else 1)
+    found = load(model).evaluate(dataset, split=split, verbose=0 if quiet or as_json else 1, views=views)
     slices = {} if by is None else found.slices(by)
     if as_json:
         more = {"slices": {name: each.to_dict() for name, each in slices.items()}} if slices else {}

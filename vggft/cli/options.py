@@ -23,6 +23,7 @@ from .words import CHOICE, choice, fraction, integers, names, value
 
 Dataset = Annotated[str, typer.Argument(help="A folder of class folders, or a CSV file of paths and labels.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 

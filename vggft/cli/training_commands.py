@@ -1,4 +1,4 @@
-"""The commands from data to a classifier: audit, finetune, cross-validate, search, demo."""
+"""The commands from data to a classifier: audit, finetune, cross-validate, search, find-learning-rate, demo."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from ..config import Augment, Head, Training
 from ..errors import ConfigError
 from ..fields import Count
 from ..tuning.space import SearchSpace
-from .console import import_quietly, next_run, print_result
+from .console import import_quietly, next_run, print_result, refuse
 from .options import (
     AdjustOptions,
     AsJson,
     BackboneOptions,
     DataOptions,
     Dataset,
+    Force,
     Options,
     Quiet,
     RunOptions,
@@ -82,6 +83,25 @@ class SearchOptions(Options):
     parallel_trials: Count | Literal["auto"] = "auto"
 
 
+@dataclass(frozen=True)
+class RangeOptions(Options):
+    """How `vggft find-learning-rate` raises the rate.
+
+    Args:
+        lowest: Learning rate of the first step.
+        highest: Learning rate of the last step.
+        steps: Number of steps, each of one batch.
+        seed: Seed of splits, initial weights, order and dropout.
+        start: Classifier to train further, its file or run directory.
+    """
+
+    lowest: float = 1e-7
+    highest: float = 10.0
+    steps: Count = 100
+    seed: int = 0
+    start: Path | None = None
+
+
 def audit(
     dataset: Dataset,
     num_classes: Annotated[int | None, typer.Option(help="Expected number of classes.")] = None,
@@ -126,8 +146,7 @@ def finetune(
     from .. import api
 
     arguments: dict[str, Any] = vars(data) | vars(backbone) | vars(adjust) | vars(run) | vars(more)
-    own_head = more.start is not None and head == Head()  # no option of the head: that of the start
-    arguments |= {"head": None if own_head else head, "training": training, "augment": augment}
+    arguments |= {"head": _head(head), "training": training, "augment": augment}
     if dry_run:
         cost = api.estimate(dataset, **arguments)
         typer.echo(json.dumps(cost.to_dict(), indent=2) if as_json else str(cost))
@@ -162,7 +181,7 @@ def cross_validate(
     from ..crossvalidation import cross_validate as run_folds
 
     arguments: dict[str, Any] = vars(data) | vars(backbone) | vars(run) | vars(more)
-    result = run_folds(dataset, **arguments, head=head, training=training, augment=augment)
+    result = run_folds(dataset, **arguments, head=_head(head), training=training, augment=augment)
     where = {"table of folds": str(run_dir / "folds.csv"), "table of predictions": str(run_dir / "predictions.csv")}
     print_result(result, as_json, where)
 
@@ -208,10 +227,50 @@ def search(
         print_result(result, as_json, where)
 
 
-def _prepared(run: RunOptions, data: DataOptions, what: str, name: str, quiet: bool) -> tuple[RunOptions, Path]:
-    """Complete the options of a run and choose its directory; raise `ConfigError` if something is missing."""
+@with_options
+def find_learning_rate(
+    dataset: Dataset,
+    data: DataOptions,
+    backbone: BackboneOptions,
+    head: Head,
+    training: Training,
+    augment: Augment | None,
+    more: RangeOptions,
+    plot: Annotated[Path | None, typer.Option(help="Plot the loss into a .png, .svg or .pdf file.")] = None,
+    force: Force = False,
+    verify: Verify = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find a learning rate: raise it from step to step, and see where the loss falls and where training diverges.
+
+    With all blocks frozen it is the --learning-rate, else the --fine-tune-learning-rate. Nothing is trained for good.
+    """
+    _check_classes(data)
+    import_quietly()
+    from .. import learning_rates
+
+    if plot:
+        refuse(learning_rates.check_plot(plot), force)
+    arguments: dict[str, Any] = vars(data) | vars(backbone) | vars(more)
+    arguments |= {"head": _head(head), "training": training, "augment": augment}
+    found = learning_rates.find_learning_rate(dataset, **arguments, verbose=0 if quiet or as_json else 1)
+    print_result(found, as_json, {"plot": str(found.plot(plot))} if plot else {})
+
+
+def _head(head: Head) -> Head | None:
+    """Return None, which leaves the choice to the run, if no option of the head was given."""
+    return None if head == Head() else head
+
+
+def _check_classes(data: DataOptions) -> None:
     if data.num_classes is None:
         raise ConfigError("The number of classes is missing: give --num-classes, or num_classes in the --config file.")
+
+
+def _prepared(run: RunOptions, data: DataOptions, what: str, name: str, quiet: bool) -> tuple[RunOptions, Path]:
+    """Complete the options of a run and choose its directory; raise `ConfigError` if something is missing."""
+    _check_classes(data)
     if run.resume and run.run_dir is None:
         raise ConfigError(f"--resume continues the {what} in --run-dir, so --run-dir must be given too.")
     run_dir = Path(run.run_dir or next_run(name))
@@ -249,4 +308,4 @@ def demo(
     typer.echo(str(run_search(data, **common, space=space, **how, run_dir=run_dir / "search")))
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (audit, finetune, cross_validate, search, demo)
+COMMANDS: tuple[Callable[..., None], ...] = (audit, finetune, cross_validate, search, find_learning_rate, demo)

@@ -156,9 +156,8 @@ def passes(prefix: Prefix, cuts: Sequence[str], digests: Sequence[str], viewed: 
     planned = [Pass(0, np.arange(len(digests)), digests, kinds({}))]
     if prefix.augment is None:
         return planned
-    augment = {key: value for key, value in prefix.augment.to_dict().items() if key != "views"}
     for view in range(1, prefix.augment.views or 1):
-        changed = {"augment": augment, "view": [view, prefix.seed, RESIZE_RULE, PIL.__version__]}
+        changed = {"augment": prefix.augment.changes(), "view": [view, prefix.seed, RESIZE_RULE, PIL.__version__]}
         planned.append(Pass(view, viewed, [digests[row] for row in viewed], kinds(changed)))
     return planned
 

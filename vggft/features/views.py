@@ -1,15 +1,19 @@
-"""Augmented views of images: flipped, cropped, brighter or darker, each determined by (seed, view, image) alone."""
+"""Augmented views of images: cropped, turned, recoloured, erased, each determined by (seed, view, image) alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
+from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
+from scipy import ndimage
 
 from ..config import Augment
 from ..data.arrays import resize_pixels
-from ..errors import ConfigError
+
+GREY = np.array([0.299, 0.587, 0.114])  # of red, green and blue, as in ITU-R BT.601 and in Pillow
+LEAST, MOST = 0.02, 0.4  # share of the area that random erasing takes, as in arXiv:1708.04896
+LONGEST = 1 / 0.3  # ratio of its sides
 
 
 def keys_of(digests: Iterable[str]) -> np.ndarray:
@@ -29,34 +33,51 @@ def make_views(pixels: np.ndarray, keys: np.ndarray, view: int, augment: Augment
         The same shape and dtype.
     """
     views = np.empty_like(pixels)
-    size = pixels.shape[1]
     for i, key in enumerate(keys):
-        flip, crop, top, left, light = np.random.default_rng((seed, view, int(key))).random(5)
-        side = max(1, round(size * (1 - augment.crop * crop)))
-        y, x = round(top * (size - side)), round(left * (size - side))
-        changed = resize_pixels(pixels[i, y : y + side, x : x + side], size)
-        if augment.flip and flip < 0.5:
-            changed = changed[:, ::-1]
-        changed = np.clip(changed * (1 + augment.brightness * (2 * light - 1)), 0, 255)
+        changed = _view(pixels[i], augment, np.random.default_rng((seed, view, int(key))))
         views[i] = np.rint(changed) if views.dtype == np.uint8 else changed
     return views
 
 
-def changer(augment: Any, seed: int, probe: np.ndarray) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]:
-    """Return the function that changes training images anew in every epoch: (pixels, keys, epoch) -> pixels.
+def _view(pixels: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
+    """Change one image, (S, S, 3). Every view takes the same draws, so no field changes what the others do."""
+    size = len(pixels)
+    flip, crop, top, left, light, upside, turn, *colours, erase, area, aspect, y, x = rng.random(15)
+    side = max(1, round(size * (1 - augment.crop * crop)))
+    y0, x0 = round(top * (size - side)), round(left * (size - side))
+    changed = resize_pixels(pixels[y0 : y0 + side, x0 : x0 + side], size)
+    if augment.flip and flip < 0.5:
+        changed = changed[:, ::-1]
+    changed = np.clip(changed * (1 + augment.brightness * (2 * light - 1)), 0, 255)
+    if augment.vertical_flip and upside < 0.5:
+        changed = changed[::-1]
+    if augment.rotate:
+        angle = augment.rotate * (2 * turn - 1)
+        changed = ndimage.rotate(changed, angle, reshape=False, order=1, mode="mirror")
+    contrast, saturation, hue = 2 * np.array(colours) - 1
+    changed = _recolour(
+        changed, 1 + augment.contrast * contrast, 1 + augment.saturation * saturation, augment.hue * hue
+    )
+    if erase < augment.erase:
+        ratio = LONGEST ** (2 * aspect - 1)  # of height to width, and as often of width to height
+        sides = np.sqrt((LEAST + (MOST - LEAST) * area) * np.array([ratio, 1 / ratio]))
+        height, width = np.minimum(np.rint(size * sides), size).astype(int)
+        y0, x0 = round(y * (size - height)), round(x * (size - width))
+        changed = changed.copy()
+        changed[y0 : y0 + height, x0 : x0 + width] = rng.integers(0, 256, (height, width, 3))
+    return changed
 
-    Args:
-        augment: an `Augment`, or a function of (B, S, S, 3) float32 pixels, which does its own randomness.
-        probe: a few images to try a function on.
 
-    Raises:
-        ConfigError: the function does not return finite pixels of the same shape.
-    """
-    if isinstance(augment, Augment):
-        return lambda pixels, keys, epoch: make_views(pixels, keys, epoch + 1, augment, seed)
-    tried = np.asarray(augment(probe.astype("float32")))
-    if tried.shape != probe.shape or not np.isfinite(tried.astype(float)).all():
-        raise ConfigError(
-            f"augment must return finite pixels of the same shape; given {probe.shape}, it returned {tried.shape}."
-        )
-    return lambda pixels, keys, epoch: np.asarray(augment(pixels.astype("float32")), dtype="float32")
+def _recolour(pixels: np.ndarray, contrast: float, saturation: float, hue: float) -> np.ndarray:
+    """Multiply the distances from the mean grey and from the grey of each pixel, and shift hues by a share of 1."""
+    if contrast != 1:
+        mean = (pixels @ GREY).mean()
+        pixels = np.clip(mean + contrast * (pixels - mean), 0, 255)
+    if saturation != 1:
+        grey = (pixels @ GREY)[..., None]
+        pixels = np.clip(grey + saturation * (pixels - grey), 0, 255)
+    if hue:
+        hsv = rgb_to_hsv(pixels / 255)
+        hsv[..., 0] = (hsv[..., 0] + hue) % 1
+        pixels = 255 * hsv_to_rgb(hsv)
+    return pixels

@@ -205,6 +205,11 @@ class Batches(keras.utils.PyDataset):
             inputs, targets = examples.transform(inputs, targets, rows, self.epoch)
         return (inputs, targets) if self.class_weight is None else (inputs, targets, targets @ self.class_weight)
 
+    def go_to(self, epoch: int) -> None:
+        """Draw the order and the views of an epoch, unless they are those of now."""
+        if epoch != self.epoch:
+            self.epoch = epoch
+            self._draw()
+
     def on_epoch_end(self) -> None:
-        self.epoch += 1
-        self._draw()
+        self.go_to(self.epoch + 1)

@@ -15,8 +15,9 @@ from ..cache import Cache
 from ..config import Augment, Head, Training, named
 from ..data.pool import Pool, prepare
 from ..errors import ConfigError
+from ..features.changes import changer, repeats
 from ..features.extract import Pass, Prefix, frozen_features, passes
-from ..features.views import changer, keys_of
+from ..features.views import keys_of
 from ..heads.batches import FeatureBank, Transform
 from ..network.assembly import Network
 from ..network.blocks import BLOCKS, MIN_IMAGE_SIZE, frozen_blocks
@@ -29,6 +30,11 @@ from ..progress import Narrator
 from .phases import Phase, Setting, phases_of
 
 Augmentation: TypeAlias = "Augment | Callable[[np.ndarray], np.ndarray] | None"
+
+UNREPEATABLE = (
+    "augment changes the same images differently each time, by a randomness of its own; a run with it cannot be "
+    "repeated, nor resumed to the same weights"
+)
 
 
 @dataclass(frozen=True)
@@ -229,12 +235,15 @@ def make_experiment(
     transform: Transform | None = None
     learning = {block for setting in settings for block in BLOCKS if block not in setting.frozen}
     if augment is not None and ("block1" in learning or getattr(augment, "views", None) is None):
-        change, keys = changer(augment, seed, pool.pixels[:2]), keys_of(pool.digests)
-
-        def changed(inputs: np.ndarray, targets: np.ndarray, rows: np.ndarray, epoch: int) -> Any:
-            return change(inputs, keys[rows], epoch), targets
-
-        transform = changed
+        transform = changer(augment, seed, keys_of(pool.digests))
+        if not isinstance(augment, Augment) and not repeats(transform, pool.pixels, pool.targets):
+            pool = replace(pool, notes=(*pool.notes, UNREPEATABLE))
+    elif isinstance(augment, Augment) and augment.mixes:
+        raise ConfigError(
+            "Augment.mixup and cutmix mix pixels of different images, anew in every epoch, but with "
+            f"views={augment.views} features are computed once, of each image alone: pass views=None, for which frozen "
+            "blocks are computed in every epoch, or train block1 as well (freeze='none')."
+        )
     seconds = measure(pretrained.column, pretrained.width, image_size, bool(learning), cache.root / "precision.json")
     stored_as, why = "float32" if precision == "float32" else "float16", "as requested"
     if precision == "auto":
@@ -264,7 +273,9 @@ def check_kinds(head: Any, training: Any, augment: Any) -> None:
     if not isinstance(training, Training):
         raise ConfigError(f"training must be a vggft.Training, such as Training(epochs=20); got {training!r}.")
     if not (augment is None or isinstance(augment, Augment) or callable(augment)):
-        raise ConfigError(f"augment must be a vggft.Augment, a function of pixels, or None; got {augment!r}.")
+        raise ConfigError(
+            f"augment must be a vggft.Augment, a Keras layer, a function of pixels, or None; got {augment!r}."
+        )
     try:
         keras.activations.get(head.activation)
     except ValueError:

@@ -21,7 +21,7 @@ from ..progress import Narrator
 from ..run import RunDirectory
 from .callbacks import Bar, BestEpoch, write_curves
 from .experiment import Experiment
-from .optimizers import make_optimizer
+from .optimizers import optimizer_for
 from .phases import Phase, Setting
 
 MOST_STEPS = 20_000  # of a head that is trained without resume points, which takes about 10 seconds
@@ -161,10 +161,8 @@ def fit_phase(
     """
     batch_size = training.batch_size or 32
     steps = phase.epochs * -(-len(examples) // batch_size)
-    half = any(layer.compute_dtype == "float16" and layer.trainable_weights for layer in model.layers)
-    optimizer = make_optimizer(training, phase.learning_rate, steps, phase.block_rates, half)
+    optimizer = optimizer_for(model, training, phase.learning_rate, steps, phase.block_rates)
     Objective(multi_label, training.label_smoothing).compile(model, optimizer, min(steps_at_once, steps))
-    optimizer.build(model.trainable_variables)
     judged = None if validation is None else Batches(validation, 4 * batch_size)
     with without_retracing_warnings():
         start = None

@@ -48,3 +48,13 @@ def make_optimizer(
     optimizer = Discriminative(schedule, **options)
     # float16 gradients would vanish; bfloat16 has the range of float32.
     return keras.optimizers.LossScaleOptimizer(optimizer) if half else optimizer
+
+
+def optimizer_for(
+    model: keras.Model, training: Training, peak: float, steps: int, block_rates: Mapping[str, float]
+) -> Any:
+    """Like `make_optimizer`, with loss scaling if some of the model's gradients are float16; built for the model."""
+    half = any(layer.compute_dtype == "float16" and layer.trainable_weights for layer in model.layers)
+    optimizer = make_optimizer(training, peak, steps, block_rates, half)
+    optimizer.build(model.trainable_variables)
+    return optimizer

@@ -1,0 +1,124 @@
+"""New views in every epoch: the training images of a batch changed by an `Augment`, a Keras layer or a function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from ..config import Augment
+from ..errors import ConfigError
+from ..rows import Rows
+from .views import make_views
+
+PROBED = 8  # images that a function is tried on
+TIMES = 3  # how often, to see whether it repeats itself
+MIXING = (keras.layers.MixUp, keras.layers.CutMix)
+
+# pixels, targets, rows and epoch -> pixels and targets to train on instead
+Change = Callable[[np.ndarray, np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
+
+
+def changer(augment: Any, seed: int, keys: np.ndarray) -> Change:
+    """Return the function that changes the training images of a batch anew in every epoch.
+
+    What an `Augment` or a Keras layer draws depends only on the seed, the epoch and the batch; a function does its own
+    randomness.
+
+    Args:
+        augment: an `Augment`, a `keras.layers.Layer`, or a function of (B, S, S, 3) float32 pixels.
+        keys: (N,) `keys_of` all images.
+
+    Raises:
+        ConfigError: a layer that mixes images, but not their targets.
+    """
+    if isinstance(augment, Augment):
+
+        def change(pixels: np.ndarray, targets: np.ndarray, rows: np.ndarray, epoch: int) -> Any:
+            pixels = make_views(pixels, keys[rows], epoch + 1, augment, seed)
+            return mix(pixels, targets, augment, _rng(seed, rows, epoch)) if augment.mixes else (pixels, targets)
+
+    elif isinstance(augment, keras.layers.Layer):
+        if mixing := [type(each).__name__ for each in _layers(augment) if isinstance(each, MIXING)]:
+            raise ConfigError(
+                f"augment: keras.layers.{mixing[0]} mixes images, but would not see their labels here. Use "
+                "Augment(views=None, mixup=0.2) or Augment(views=None, cutmix=1.0), which mix the targets too."
+            )
+
+        def change(pixels: np.ndarray, targets: np.ndarray, rows: np.ndarray, epoch: int) -> Any:
+            seeds = [variable for variable in augment.variables if variable.path.endswith("seed_generator_state")]
+            drawn = _rng(seed, rows, epoch).integers(2**31, size=(len(seeds), 2))
+            for variable, value in zip(seeds, drawn, strict=True):
+                variable.assign(value)
+            changed = augment(pixels.astype("float32"), training=True)
+            return keras.ops.convert_to_numpy(changed).astype("float32"), targets
+
+    else:
+
+        def change(pixels: np.ndarray, targets: np.ndarray, rows: np.ndarray, epoch: int) -> Any:
+            return np.asarray(augment(pixels.astype("float32")), dtype="float32"), targets
+
+    return change
+
+
+def repeats(change: Change, pixels: np.ndarray | Rows, targets: np.ndarray) -> bool:
+    """Try a change on the first few of all images; return whether it gives the same pixels each time.
+
+    Raises:
+        ConfigError: it does not return finite pixels of the same shape.
+    """
+    few, targets = np.asarray(pixels[:PROBED]), targets[:PROBED]
+    tried = [change(few, targets, np.arange(len(few)), 0)[0] for _ in range(TIMES)]
+    for found in tried:
+        if found.shape != few.shape or not np.isfinite(found).all():
+            raise ConfigError(
+                f"augment must return finite pixels of the same shape; given {few.shape}, it returned {found.shape}."
+            )
+    return all(np.array_equal(found, tried[0]) for found in tried)
+
+
+def mix(
+    pixels: np.ndarray, targets: np.ndarray, augment: Augment, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mix each image of a batch with another one, and their targets by the same shares.
+
+    This is mixup (arXiv:1710.09412), or CutMix (arXiv:1905.04899), with one share for the whole batch, as the papers'
+    own code has it. A rectangle that lies partly outside is cut off, and counts by the area that is left.
+
+    Args:
+        pixels: (B, S, S, 3) in 0..255.
+        targets: (B, num_classes) float32.
+        augment: has the parameters of the Beta distributions.
+
+    Returns:
+        Pixels and targets of the same shapes, float32.
+    """
+    pixels, size = pixels.astype("float32"), pixels.shape[1]
+    others, which, (y, x) = rng.permutation(len(pixels)), rng.random(), rng.random(2)
+    cuts = bool(augment.cutmix) and (which < 0.5 or not augment.mixup)
+    alpha = augment.cutmix if cuts else augment.mixup
+    share = np.float32(rng.beta(alpha, alpha))
+    if not cuts:
+        mixed = share * pixels + (1 - share) * pixels[others]
+    else:
+        side, middle = size * np.sqrt(1 - share), size * np.array([y, x])
+        (top, left), (bottom, right) = (
+            np.clip(np.rint(middle + side * half), 0, size).astype(int) for half in (-0.5, 0.5)
+        )
+        mixed = pixels.copy()
+        mixed[:, top:bottom, left:right] = pixels[others, top:bottom, left:right]
+        share = np.float32(1 - (bottom - top) * (right - left) / size**2)
+    return mixed, share * targets + (1 - share) * targets[others]
+
+
+def _layers(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
+    yield layer
+    for inside in getattr(layer, "layers", ()):
+        yield from _layers(inside)
+
+
+def _rng(seed: int, rows: np.ndarray, epoch: int) -> np.random.Generator:
+    """Return the generator of a batch: an image is in one batch of an epoch, so the first one tells which it is."""
+    return np.random.default_rng((seed, epoch, int(rows[0])))

@@ -1,0 +1,79 @@
+"""The learning rate range test: the loss of a training whose learning rate rises from step to step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+
+from ..heads.batches import FIRST_ORDER, Batches, FeatureBank, class_weights, pooled_features
+from ..heads.objective import Objective
+from ..network.forward import between, without_retracing_warnings
+from ..network.freezing import assign_weights
+from ..network.head import STANDARDIZE, standardize
+from ..progress import Narrator
+from .experiment import Experiment
+from .optimizers import optimizer_for
+from .phases import Setting
+
+DIVERGED = 4.0  # times the first loss; steps after that would tell nothing
+WATCHED = 2  # batches of validation images whose loss is watched
+
+
+def losses_of(
+    experiment: Experiment, bank: FeatureBank, setting: Setting, rates: np.ndarray, narrator: Narrator
+) -> np.ndarray:
+    """Train the last phase of a setting with one learning rate after the other (arXiv:1506.01186).
+
+    The head starts afresh, also with unfrozen blocks: one that was trained before would have hardly any loss left that
+    could fall in so few steps, at whatever rate.
+
+    Args:
+        bank: a bank with the features of every cut that the phases start from.
+        setting: a setting with a resolved `training`.
+        rates: (n,) the learning rate of each step, rising.
+
+    Returns:
+        (m,) the loss before each step; m < n if training diverged. It is that of some validation images, always the
+        same: the differences between batches, and dropout, would hide how little the loss falls in a few steps. With
+        batch normalisation, whose moving statistics would lag behind, it is the loss of the batch in training.
+    """
+    rows, seed, training = experiment.pool.rows, experiment.seed, setting.training
+    phase, batch_size = experiment.phases(setting)[-1], training.batch_size or 32
+    cut = phase.cut(setting.head)
+    model = between(_begun(experiment, bank, setting, cut), cut, "logits")
+    examples = bank.examples(cut, rows["train"])
+    batches = Batches(examples, batch_size, seed, FIRST_ORDER, class_weights(examples, training))
+    some = np.random.default_rng(seed).permutation(rows["validation"])[: WATCHED * batch_size]
+    watched = np.asarray(bank.inputs(cut)[some]), experiment.pool.targets[some]
+    optimizer = optimizer_for(model, replace(training, schedule="constant"), 1.0, 1, phase.block_rates)
+    Objective(experiment.pool.multi_label, training.label_smoothing).compile(model, optimizer)
+    losses: list[float] = []
+    with narrator.bar("rising learning rate", len(rates)) as advance, without_retracing_warnings():
+        for step, rate in enumerate(rates):
+            epoch, number = divmod(step, len(batches))
+            batches.go_to(FIRST_ORDER + epoch)
+            optimizer.learning_rate = rate
+            model.reset_metrics()
+            before = None if setting.head.batch_norm else model.test_on_batch(*watched, return_dict=True)
+            model.reset_metrics()
+            found = model.train_on_batch(*batches[number], return_dict=True)
+            losses.append(float((before or found)["loss"]))
+            advance(1)
+            if not losses[-1] <= DIVERGED * losses[0]:  # or it is not a number
+                break
+    return np.array(losses)[np.isfinite(losses)]
+
+
+def _begun(experiment: Experiment, bank: FeatureBank, setting: Setting, cut: str | None) -> keras.Model:
+    """Return the network with pretrained blocks, and a fresh head or that of the classifier to start from."""
+    model, head = experiment.network(setting, experiment.seed), setting.head
+    if (begun := experiment.head_weights(head)) is not None:
+        assign_weights(model, begun)
+        return model
+    names = [layer.name for layer in model.layers]
+    pooled = names[names.index(STANDARDIZE) - 1]
+    rest = None if cut == pooled else between(model, cut, pooled)
+    standardize(model, pooled_features(bank.examples(cut, experiment.pool.rows["train"]), rest), head.normalize)
+    return model
