@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 
@@ -22,7 +23,7 @@ from vggft.run import RunDirectory
 from vggft.training.fit import fit_phase
 from vggft.training.phases import Setting, phases_of
 
-FEATURES, CLASSES = 12, 3
+FEATURES, CLASSES, NAMES = 12, 3, ("x", "y", "z")
 PROGRAMS = Programs()  # traced once for all tests
 
 
@@ -61,6 +62,7 @@ def alone(member: Member, train: Examples, validation: Examples, multi_label: bo
         run=RunDirectory(None),
         narrator=Narrator(0),
         steps_at_once=8,
+        class_names=NAMES,
     )
     return learned_weights(model), forward(model, validation.inputs, rows=validation.rows), history
 
@@ -74,7 +76,8 @@ def random_group(rng: np.random.Generator, count: int) -> list[Member]:
         "epochs": 5,
         "batch_size": int(rng.choice([16, 35])),
         "patience": int(rng.choice([2, 5])),
-        "schedule": str(rng.choice(["cosine", "constant"])),
+        "schedule": str(rng.choice(["cosine", "constant", "one_cycle"])),
+        "focal_gamma": float(rng.choice([0.0, 2.0])),
         "probe": "epochs",
     }
     return [
@@ -132,10 +135,20 @@ def test_a_linear_head_of_many_steps_drops_nothing(monkeypatch: pytest.MonkeyPat
     np.testing.assert_allclose(found.weights["logits/0"], weights["logits/0"], atol=1e-4)
 
 
-def test_classes_are_weighed_as_alone() -> None:
-    train, validation = examples()
-    member = Member(Head(units=(8,)), Training(epochs=3, batch_size=16, class_weight="balanced").resolve(70))
-    (found,) = train_population([member], train, validation, multi_label=False, seed=0)
+@pytest.mark.parametrize(
+    "craft",
+    [
+        {"class_weight": "balanced"},
+        {"class_weight": {"x": 1.0, "y": 5.0, "z": 0.5}, "sampling": "balanced"},
+        {"focal_gamma": 2.0, "label_smoothing": 0.1},
+        {"schedule": "one_cycle"},
+    ],
+)
+@pytest.mark.parametrize("views", [0, 1])
+def test_classes_are_weighed_and_drawn_as_alone(craft: dict[str, Any], views: int) -> None:
+    train, validation = examples(views=views)
+    member = Member(Head(units=(8,)), Training(epochs=3, batch_size=16, **craft).resolve(70))
+    (found,) = train_population([member], train, validation, multi_label=False, seed=0, class_names=NAMES)
     _, probabilities, _ = alone(member, train, validation, False, 0)
     np.testing.assert_allclose(found.probabilities, probabilities, atol=1e-4)
 
@@ -175,6 +188,7 @@ def test_a_member_that_diverges_takes_no_other_with_it() -> None:
         (Head(), Training(), ""),
         (Head(batch_norm=True), Training(), "batch_norm=True"),
         (Head(), Training(optimizer="sgd"), "optimizer='sgd'"),
+        (Head(), Training(schedule="plateau"), "schedule='plateau'"),
         (Head(batch_norm=True), Training(weight_decay=0.1), "batch_norm=True, weight_decay=0.1"),
     ],
 )
@@ -201,8 +215,15 @@ OFF_DEFAULT: dict[str, Any] = {
     "optimizer": "sgd",
     "weight_decay": 0.5,
     "label_smoothing": 0.5,
-    "class_weight": "balanced",
+    "class_weight": {"a": 1.0, "b": 2.0},
     "patience": 7,
+    "phases": "gradual",
+    "block_rates": {"head": 2.0},
+    "clip_norm": 1.0,
+    "ema_momentum": 0.9,
+    "focal_gamma": 2.0,
+    "loss": keras.losses.CategoricalHinge(),
+    "sampling": "balanced",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -13,8 +14,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from ..config import Head, Training
-from .batches import Examples, Scaled
+from ..config import Head, Phase, Training
+from ..network.blocks import BLOCKS, frozen_blocks
+from .batches import Examples, Scaled, balancing_weights, class_weights
 from .objective import Objective
 from .resampling import Fitted
 
@@ -26,8 +28,15 @@ LARGE = 2**22  # number of values from which several threads multiply matrices f
 
 
 def is_exact(head: Head, training: Training) -> bool:
-    """Whether a head is solved exactly: a linear probe, unless its training asks for epochs."""
-    return not head.units and training.probe == "exact"
+    """Whether a head is solved exactly: a linear probe, unless its training asks for epochs, or for another problem.
+
+    Epochs, rates, optimizer and averages are ways to a solution, which the exact one does not need. Balanced sampling
+    gives the classes weights, which the solver has too.
+    """
+    another = training.label_smoothing or training.focal_gamma or training.weight_decay or training.loss is not None
+    first = Phase("all") if isinstance(training.phases, str) else training.phases[0]
+    plain = first == Phase(first.freeze) and frozen_blocks(first.freeze) == BLOCKS
+    return not head.units and training.probe == "exact" and plain and not another
 
 
 def train_probe(
@@ -37,6 +46,7 @@ def train_probe(
     validation: Examples | None,
     *,
     multi_label: bool,
+    class_names: Sequence[str] = (),
 ) -> Fitted:
     """Solve a linear probe by scikit-learn's L-BFGS for each strength, beginning with the strongest regularisation.
 
@@ -45,6 +55,7 @@ def train_probe(
     Args:
         train: pooled features, (N, C); every view counts as an image with its share of the weight.
         validation: selects the strength; None takes one that suits most data.
+        class_names: the classes in order, for weights by name.
 
     Returns:
         The weights, and a history with a row for each `strength`.
@@ -53,7 +64,10 @@ def train_probe(
     views = [train.inputs[train.rows], *(view[train.in_views] for view in train.views)]
     x, targets = np.concatenate([scaled(np.asarray(view)) for view in views]), train.targets[train.rows]
     y, share = np.tile(targets, (len(views), 1)), 1 / len(views)
-    solver = _Solver(x, y, share, training, multi_label)
+    weigh = class_weights(train, training, class_names)
+    if training.sampling == "balanced":
+        weigh = balancing_weights(train) * (1 if weigh is None else weigh)
+    solver = _Solver(x, y, share, weigh, multi_label)
     objective, rows, best = Objective(multi_label), list[dict[str, Any]](), None
     fixed = head.l2 and 1 / (2 * head.l2 * len(targets))
     judged = None if validation is None else scaled(np.asarray(validation.inputs[validation.rows]))
@@ -82,11 +96,11 @@ def train_probe(
 class _Solver:
     """Solves one strength after another, each from the solution of the one before."""
 
-    def __init__(self, x: np.ndarray, y: np.ndarray, share: float, training: Training, multi_label: bool):
+    def __init__(self, x: np.ndarray, y: np.ndarray, share: float, weigh: np.ndarray | None, multi_label: bool):
         self.x, self.y, self.share, self.multi_label = x, y, share, multi_label
         columns = y.shape[1] if multi_label else 1
         options: dict[str, Any] = {"max_iter": ITERATIONS, "tol": TOLERANCE, "warm_start": True}
-        options["class_weight"] = training.class_weight
+        options["class_weight"] = None if weigh is None else dict(enumerate(weigh.tolist()))
         self.models = [LogisticRegression(**options) for _ in range(columns)]
 
     def solve(self, strength: float) -> list[np.ndarray]:

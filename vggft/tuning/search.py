@@ -27,7 +27,7 @@ from ..pipeline import Run, open_run
 from ..run import RunDirectory
 from ..training.experiment import Request
 from ..training.fit import train
-from ..training.phases import Setting
+from ..training.phases import Setting, refitted
 from .oracles import hyperband_parts, hyperband_size, make_oracle
 from .result import SearchResult, line, write_hparams
 from .rounds import Rounds
@@ -250,20 +250,13 @@ def _scored(best: Trial, folder: Path) -> Fitted:
 
 def _refit(run: Run, bank: FeatureBank, winner: Setting, best: Trial) -> Fitted:
     """Retrain the winner on train and validation images, for the best number of epochs."""
-    rows, epochs = run.experiment.pool.rows, best.epochs or {}
+    rows = run.experiment.pool.rows
     both = np.concatenate([rows["train"], rows["validation"]])
-    training = replace(
-        best.training,
-        epochs=epochs.get("head", best.training.epochs),
-        fine_tune_epochs=epochs.get("blocks and head") or best.training.fine_tune_epochs,
-    )
-    # If no epoch of fine-tuning was an improvement, the refit has none.
-    frozen = BLOCKS if epochs.get("blocks and head") == 0 else winner.frozen
-    head = winner.head
-    if is_exact(head, training):  # as strong as before
+    exact = is_exact(winner.head, winner.training)
+    setting = refitted(winner, best.epochs or {}, exact)
+    if exact:  # as strong as before
         strength = next(row["strength"] for row in best.history if row["kept"])
-        head = replace(head, l2=1 / (2 * strength * len(both)))
-    setting = replace(winner, frozen=frozen, head=head, training=training)
+        setting = replace(setting, head=replace(setting.head, l2=1 / (2 * strength * len(both))))
     fold = Fold(both, None, run.experiment.seed)
     inside = run.directory.inside("trials/trial_refit/fit")
     fitted = train(run.experiment, bank, setting, fold, run=inside, narrator=run.narrator)
