@@ -144,7 +144,8 @@ class Training(Config):
     Args:
         phases: What is trained when. `"standard"` trains the head, then the unfrozen blocks and the head; `"gradual"`
             unfreezes one block after the other, the last one first (ULMFiT, arXiv:1801.06146). Or a tuple of `Phase`,
-            which together train every block that is not frozen, and no other.
+            which together train every block that is not frozen, and no other. Except in `"standard"`, the optimizer
+            goes on with the moments of what earlier phases trained.
         epochs: Maximum number of epochs of the first phase, which trains only the head.
         fine_tune_epochs: Maximum number of epochs of each later phase, which trains unfrozen blocks and head.
         batch_size: Number of images in each training step.

@@ -69,8 +69,8 @@ def fine_tune(
     setting, experiment = run.resolve(setting), run.experiment
     planned = run.passes([setting])
     config = {"frozen": list(setting.frozen), "head": setting.head.to_dict(), "training": setting.training.to_dict()}
-    for name, objects in (("callbacks", callbacks), ("metrics", metrics)):
-        config |= {name: [named(each) for each in objects]} if objects else {}
+    config |= {"callbacks": [named(each) for each in callbacks]} if callbacks else {}
+    config |= {"metrics": [each.name for each in metrics]} if metrics else {}
     run.start(config)
     if directory.finished and directory.classifier_path is not None:
         run.narrator.say(f"The run in {directory.path} is finished; its classifier is {directory.classifier_path}.")
@@ -106,6 +106,9 @@ def check_keras(callbacks: Any, metrics: Any) -> list[keras.metrics.Metric]:
         if not isinstance(made, keras.metrics.Metric) or not isinstance(metric, (str, keras.metrics.Metric)):
             raise ConfigError(f"metrics must be a list of keras.metrics.Metric or their names; got {metric!r}.")
         found.append(made)
+    names = [metric.name for metric in found]
+    if len({"accuracy", "loss", "learning_rate", *names}) < 3 + len(names):
+        raise ConfigError(f"metrics need different names, and other ones than accuracy and loss; got {names!r}.")
     return found
 
 

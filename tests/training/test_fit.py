@@ -149,6 +149,7 @@ def test_callbacks_and_metrics_of_keras_are_heard_even_by_a_linear_head(stripes:
     [
         ({"callbacks": [print]}, "callbacks must be a list of keras.callbacks.Callback"),
         ({"metrics": ["beauty"]}, "metrics must be a list of keras.metrics.Metric or their names; got 'beauty'"),
+        ({"metrics": ["accuracy"]}, "other ones than accuracy and loss; got ..accuracy"),
         ({"training": Training(class_weight={"0": 1, "1": 1, "3": 2})}, r"no class 3; .*missing for 2\. .* 0, 1, 2\."),
         ({"training": Training(phases=(Phase("block4"),))}, "train block5, which freeze= holds"),
     ],

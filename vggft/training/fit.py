@@ -83,7 +83,8 @@ def train(
     else:
         rest = None if layers[0] == pooled else between(model, layers[0], pooled)
         standardize(model, pooled_features(bank.examples(cuts[0], fold.train), rest), setting.head.normalize)
-    carried = Carried()
+    # The head of the standard phases may have been trained directly, so these always begin with new moments.
+    carried = None if setting.training.phases == "standard" else Carried()
     for phase, layer, cut in todo:
         before = block_digests(model)
         set_frozen(model, phase.freeze)
