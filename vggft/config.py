@@ -171,8 +171,8 @@ class Training(Config):
             cross-entropy.
         loss: A `keras.losses.Loss` instead of cross-entropy. It is given one-hot or multi-hot targets, and logits if
             it has `from_logits=True`, else probabilities.
-        class_weight: Weights of the classes in the loss, by name. `"balanced"` weights them inversely to their
-            frequency. Both need a single label for each image.
+        class_weight: Weights of the classes in the loss: `"balanced"`, inverse to their frequency, or a number for each
+            class by its name. Both need a single label for each image.
         sampling: Which images an epoch has: `"all"`, each once, or `"balanced"`, as many, but every class equally
             often, which needs a single label for each image.
         patience: Number of epochs without improvement after which a phase stops. An epoch is better

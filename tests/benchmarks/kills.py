@@ -5,7 +5,7 @@
 Each kill is a SIGKILL at a random moment of a run with an empty cache, from reading the images to saving the
 classifier; then the run is resumed, to its end. Weights are compared bit for bit, and histories but for their seconds.
 What was compared is kept in DIRECTORY/kills.json, from which a second call goes on; the directory of a run that ended
-otherwise is kept as well. A kill takes about ten seconds on two cores.
+otherwise is kept as well. A kill takes ten to twenty seconds on two cores.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-PHASES: Any = ({"freeze": "block4", "epochs": 3}, {"freeze": "all", "epochs": 4}, {"freeze": "block3", "epochs": 3})
+PHASES: Any = ({"freeze": "block4", "epochs": 9}, {"freeze": "all", "epochs": 20}, {"freeze": "block3", "epochs": 9})
 WEIGHTS = {"0": 1.0, "1": 2.0, "2": 0.5}
 SCHEDULES: dict[str, dict[str, Any]] = {
     "standard": {"optimizer": "sgd"},
@@ -35,7 +35,7 @@ SCHEDULES: dict[str, dict[str, Any]] = {
     "weighed": {"class_weight": WEIGHTS, "focal_gamma": 2.0, "optimizer": "sgd"},
     "balanced": {"sampling": "balanced", "class_weight": WEIGHTS, "schedule": "constant", "optimizer": "sgd"},
 }
-COMMON: dict[str, Any] = {"epochs": 12, "fine_tune_epochs": 6, "batch_size": 16, "patience": 100}
+COMMON: dict[str, Any] = {"epochs": 40, "fine_tune_epochs": 20, "batch_size": 16, "patience": 100}
 
 
 def striped(count: int = 120) -> tuple[np.ndarray, np.ndarray]:
@@ -113,7 +113,7 @@ def main() -> None:
             place = arguments.work / f"{name}-{number}"
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir()
-            moment = float(np.random.default_rng((number, len(name))).uniform(0, seconds))
+            moment = float(np.random.default_rng([number, *name.encode()]).uniform(0, seconds))
             child = begin(craft, place)
             time.sleep(moment)
             os.kill(child, signal.SIGKILL)

@@ -131,7 +131,7 @@ READ: dict[Any, tuple[Callable[[str], Any], str]] = {  # how to read the text of
     float | str | None: (fraction, ""),
     str | tuple[str, ...]: (names, " Or exactly the blocks in a list, `block1,block4`."),
     Mapping[str, float] | None: (factors, " For example `block4=0.1,head=5`."),
-    Literal["balanced"] | Mapping[str, float] | None: (factors, " Or `cat=1,dog=2.5`."),
+    Literal["balanced"] | Mapping[str, float] | None: (factors, " For example `cat=1,dog=2.5`."),
 }
 ONLY_IN_PYTHON = (Any, tuple[Phase, ...])  # types of fields, or parts of them, that an option cannot be
 
