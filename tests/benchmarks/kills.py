@@ -5,7 +5,7 @@
 Each kill is a SIGKILL at a random moment of a run with an empty cache, from reading the images to saving the
 classifier; then the run is resumed, to its end. Weights are compared bit for bit, and histories but for their seconds.
 What was compared is kept in DIRECTORY/kills.json, from which a second call goes on; the directory of a run that ended
-otherwise is kept as well. A kill takes ten to twenty seconds on two cores.
+otherwise is kept as well. A kill takes about twenty seconds on two cores.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def main() -> None:
             time.sleep(moment)
             os.kill(child, signal.SIGKILL)
             _, status = os.waitpid(child, 0)
-            points = sorted(path.stem for path in (place / "run" / "resume").glob("*.npz"))
+            points = sorted(path.stem for path in (place / "run" / "resume").glob("[!.]*.npz"))
             ended, _ = ending(craft, place)
             same, killed = ended == expected, os.WIFSIGNALED(status)
             done.append({"moment": round(moment, 2), "killed": killed, "points": points, "same": same})
