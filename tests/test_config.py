@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 
+import keras
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vggft import Augment, ConfigError, Head, SearchSpace, Training
+from vggft import Augment, ConfigError, Head, Phase, SearchSpace, Training
 from vggft.tuning.space import Range
 
 
@@ -31,6 +32,19 @@ from vggft.tuning.space import Range
         (Training, {"learning_rate": math.nan}, "Training.learning_rate"),
         (Training, {"optimizer": "lion"}, "'adam', 'adamw' or 'sgd'"),
         (Training, {"block_decay": 0}, "Training.block_decay"),
+        (Training, {"phases": "slow"}, "'standard' or 'gradual' or a tuple of vggft.Phase; got 'slow'"),
+        (Training, {"phases": ()}, "a tuple of vggft.Phase; got ()"),
+        (Training, {"phases": [{"freeze": "block9"}]}, "Phase.freeze must be 'all', 'none', one of block1"),
+        (Training, {"block_rates": {"block6": 1}}, "Training.block_rates must be a mapping of block1"),
+        (Training, {"clip_norm": 0}, r"a number in \(0, inf\) or None; got 0"),
+        (Training, {"ema_momentum": 1.0}, "Training.ema_momentum"),
+        (Training, {"class_weight": {"a": -1}}, "'balanced' or a mapping of class names to positive weights or None"),
+        (Training, {"optimizer": keras.optimizers.Adam(clipvalue=1.0), "clip_norm": 1}, "has clipvalue already"),
+        (Training, {"optimizer": keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1.0, 3))}, "a number as"),
+        (Training, {"optimizer": {"class_name": "Nothing", "config": {}}}, "Keras cannot make a Nothing"),
+        (Training, {"loss": keras.losses.SparseCategoricalCrossentropy()}, "one-hot targets.*use Categorical"),
+        (Training, {"loss": keras.losses.Hinge(), "focal_gamma": 1}, "replaces cross-entropy"),
+        (Training, {"sampling": "balanced", "class_weight": "balanced"}, "would do it twice"),
     ],
 )
 def test_impossible_values_are_refused_by_name(kind: type, fields: dict, match: str) -> None:
@@ -50,6 +64,21 @@ def test_impossible_values_are_refused_by_name(kind: type, fields: dict, match: 
 )
 def test_json_round_trip(head: Head) -> None:
     assert Head.from_dict(json.loads(json.dumps(head.to_dict()))) == head
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        Training(phases=(Phase("all", epochs=3), Phase(("block1", "block3"), block_rates={"head": 2.0}))),
+        Training(class_weight={"a": 1.0, "b": 2.5}, schedule="one_cycle", clip_norm=1.0),
+        Training(optimizer=keras.optimizers.Lion(3e-4, weight_decay=0.1), loss=keras.losses.CategoricalHinge()),
+    ],
+)
+def test_trainings_survive_json(training: Training) -> None:
+    written = json.loads(json.dumps(training.to_dict()))
+    again = Training.from_dict(written)
+    assert again.to_dict() == written and again.phases == training.phases
+    assert type(again.optimizer) is type(training.optimizer) and again.learning_rate == training.learning_rate
 
 
 def test_unknown_fields_are_refused_not_dropped() -> None:

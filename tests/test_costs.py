@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,9 @@ def test_more_work_is_said_to_take_longer(stripes: tuple, tiny_weights: Path) ->
     deeper = told(freeze="block2")
     assert frozen.training_seconds < deep.training_seconds < deeper.training_seconds
     assert deep.peak_memory >= frozen.peak_memory
+    gradual = told(freeze="block3", training=dataclasses.replace(QUICK, phases="gradual"))
+    assert gradual.training_seconds > deep.training_seconds and gradual.peak_memory == deep.peak_memory
+    assert gradual.passes == 1 and gradual.bytes_on_disk > deep.bytes_on_disk  # one more cut of the same pass
 
 
 def test_bad_data_is_told_before_an_estimate(stripes: tuple, tiny_weights: Path) -> None:

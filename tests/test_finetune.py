@@ -191,22 +191,33 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(stripes: tupl
 
 
 KILLED = """
-import sys, numpy as np, vggft
+import json, sys, numpy as np, vggft
 from vggft.training import callbacks
 callbacks.SECONDS_BETWEEN_POINTS = 0
-data, weights, run_dir, freeze, optimizer = sys.argv[1:]
+data, weights, run_dir, freeze, craft = sys.argv[1:]
 arrays = np.load(data)
-training = vggft.Training(epochs=20, fine_tune_epochs=10, batch_size=16, patience=100, optimizer=optimizer)
+training = vggft.Training(**json.loads(craft))
 vggft.finetune((arrays["images"], arrays["labels"]), 3, backbone=weights, image_size=32, freeze=freeze, verbose=0,
     training=training, run_dir=run_dir, resume=True)
 """
 
 
 @pytest.mark.parametrize(
-    ("point", "freeze", "optimizer"), [("head", "all", "sgd"), ("blocks and head", "block4", "adam")]
+    ("point", "freeze", "craft"),
+    [
+        ("head", "all", {"optimizer": "sgd"}),
+        ("blocks and head", "block4", {}),
+        ("block4, block5 and head", "block3", {"phases": "gradual", "schedule": "one_cycle", "optimizer": "adamw"}),
+        ("head", "all", {"schedule": "plateau", "patience": 4, "ema_momentum": 0.9}),
+        (
+            "blocks and head",
+            "block4",
+            {"sampling": "balanced", "class_weight": {"0": 1, "1": 2, "2": 3}, "ema_momentum": 0.5, "clip_norm": 0.5},
+        ),
+    ],
 )
 def test_killed_is_not_lost(
-    point: str, freeze: str, optimizer: Any, stripes: tuple, tiny_weights: Path, tmp_path: Path
+    point: str, freeze: str, craft: dict[str, Any], stripes: tuple, tiny_weights: Path, tmp_path: Path
 ) -> None:
     """SIGKILL in each phase; the resumed run ends with the weights of one that was left alone.
 
@@ -215,7 +226,8 @@ def test_killed_is_not_lost(
     np.savez(tmp_path / "data.npz", images=stripes[0], labels=stripes[1])
     run_dir = tmp_path / "killed"
     command = [sys.executable, "-c", KILLED, str(tmp_path / "data.npz"), str(tiny_weights), str(run_dir)]
-    process = subprocess.Popen([*command, freeze, optimizer], stderr=subprocess.DEVNULL)
+    craft = {"epochs": 20, "fine_tune_epochs": 10, "batch_size": 16, "patience": 100} | craft
+    process = subprocess.Popen([*command, freeze, json.dumps(craft)], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not (run_dir / "resume" / f"{point}.npz").exists():
         assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be killed"
@@ -224,8 +236,7 @@ def test_killed_is_not_lost(
     assert process.wait() == -signal.SIGKILL
     assert not (run_dir / "classifier.keras").exists()
 
-    training = vggft.Training(epochs=20, fine_tune_epochs=10, batch_size=16, patience=100, optimizer=optimizer)
-    settings: dict[str, Any] = {"freeze": freeze, "training": training}
+    settings: dict[str, Any] = {"freeze": freeze, "training": vggft.Training(**craft)}
     resumed = finetune(stripes, tiny_weights, run_dir=run_dir, resume=True, **settings)
     alone = finetune(stripes, tiny_weights, **settings)
     for a, b in zip(resumed.keras_model.get_weights(), alone.keras_model.get_weights(), strict=True):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .classifier import load as load
     from .config import Augment as Augment
     from .config import Head as Head
+    from .config import Phase as Phase
     from .config import Training as Training
     from .costs import Estimate as Estimate
     from .crossvalidation import cross_validate as cross_validate
@@ -63,7 +64,7 @@ _HOMES = {
     "api": ("estimate", "finetune"),
     "artifact.explain": ("Explanation",),
     "classifier": ("Classifier", "load"),
-    "config": ("Augment", "Head", "Training"),
+    "config": ("Augment", "Head", "Phase", "Training"),
     "costs": ("Estimate",),
     "crossvalidation": ("cross_validate",),
     "data.audit": ("Audit", "audit"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ from .pipeline import introduce, open_run
 from .run import RunDirectory
 from .training.experiment import Request
 
-NOT_ESTIMATED = ("run_dir", "resume", "calibrate", "tune_thresholds", "tensorboard")
+NOT_ESTIMATED = ("run_dir", "resume", "calibrate", "tune_thresholds", "tensorboard", "callbacks", "metrics")
 
 
 def finetune(
@@ -42,6 +42,8 @@ def finetune(
     seed: int = 0,
     verbose: int = 1,
     start: Classifier | str | os.PathLike[str] | None = None,
+    callbacks: Sequence[Any] = (),
+    metrics: Sequence[Any] = (),
 ) -> Classifier:
     """Fine-tune VGG16 on your images.
 
@@ -90,6 +92,11 @@ def finetune(
             head if it is left out are those of `start`; another backbone or image size raises. Images that it knows
             stay in their splits, and `test=None` is its share of test images. Where the data is already split, images
             that it knows from an earlier split are left out of validation and test.
+        callbacks: callbacks of Keras, which see the part of the network that learns, from frozen features to logits;
+            every phase has the same objects. After a resume they are called from the next epoch on, and what they
+            remember themselves is lost. Even a head alone is then trained by Keras's `fit`.
+        metrics: metrics of Keras, or their names, whose results are numbers; they are given one-hot or multi-hot
+            targets and probabilities, and are columns of the history. Heads are then trained by `fit` as well.
 
     Returns:
         A `Classifier`; its `evaluation` is on the test images if there is a test split, else on the validation images.
@@ -129,7 +136,7 @@ def finetune(
         verbose=verbose,
         start=open_start(start),
     )
-    return fine_tune(request, Classifier, tensorboard=tensorboard)
+    return fine_tune(request, Classifier, tensorboard=tensorboard, callbacks=callbacks, metrics=metrics)
 
 
 def estimate(dataset: Any, num_classes: int, *, verbose: int = 1, **arguments: Any) -> Estimate:

@@ -101,10 +101,10 @@ class Classifier(Artifact):
         from .finetuning import fine_tune, open_start
         from .training.experiment import Request
 
-        tensorboard = arguments.pop("tensorboard", False)
+        during = {name: arguments.pop(name) for name in ("tensorboard", "callbacks", "metrics") if name in arguments}
         count = len(self.class_names) if num_classes is None else num_classes
         request = Request(dataset, count, start=open_start(self), **arguments)
-        return fine_tune(request, type(self), tensorboard=tensorboard)
+        return fine_tune(request, type(self), **during)
 
     def explain(
         self, pictures: Any, label: str | Sequence[str] | None = None, block: str | None = None

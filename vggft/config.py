@@ -5,13 +5,28 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Annotated, Any, Literal
 
 from .errors import ConfigError
-from .fields import Config, Count, Factor, Share, Weight, is_integer, is_number
+from .fields import (
+    ClassWeights,
+    Config,
+    Count,
+    Factor,
+    Freeze,
+    Loss,
+    Optimizer,
+    Positive,
+    Rates,
+    Share,
+    Weight,
+    from_keras_config,
+    is_integer,
+    is_number,
+)
 
 
 def _are_widths(value: Any) -> bool:
@@ -141,6 +156,49 @@ class Augment(Config):
         return kept | {name: value if isinstance(value, bool) else float(value) for name, value in used.items()}
 
 
+Schedule = Literal["cosine", "constant", "one_cycle", "plateau"]
+
+
+@dataclass(frozen=True)
+class Phase(Config):
+    """One phase of a training, with a schedule of its own; what is None is as in `Training`.
+
+    Args:
+        freeze: The frozen blocks: `"all"`, `"none"`, `"block3"` (through block 3), or a tuple of blocks.
+        epochs: Maximum number of epochs; by default `epochs` if only the head learns, else `fine_tune_epochs`.
+        learning_rate: Peak learning rate; by default `learning_rate` if only the head learns, else
+            `fine_tune_learning_rate`.
+        block_rates: Factors on the learning rate, by block and `head`.
+        schedule: Schedule of the learning rate.
+        patience: Number of epochs without improvement after which the phase stops.
+
+    Raises:
+        ConfigError: a value is impossible.
+
+    >>> Training(phases=(Phase("all", epochs=10), Phase("block4", learning_rate=1e-4))).phases[1].freeze
+    'block4'
+    """
+
+    freeze: Freeze
+    epochs: Count | None = None
+    learning_rate: Weight | None = None
+    block_rates: Rates | None = None
+    schedule: Schedule | None = None
+    patience: Count | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.freeze, list):  # from JSON
+            object.__setattr__(self, "freeze", tuple(self.freeze))
+        super().__post_init__()
+
+
+Phases = Annotated[
+    tuple[Phase, ...],
+    "a tuple of vggft.Phase",
+    lambda value: isinstance(value, tuple) and bool(value) and all(isinstance(each, Phase) for each in value),
+]
+
+
 @dataclass(frozen=True)
 class Training(Config):
     """How the head, and then the unfrozen blocks, are trained.
@@ -148,39 +206,110 @@ class Training(Config):
     `resolve` fills in fields that are `None` by the number of training images.
 
     Args:
+        phases: What is trained when. `"standard"` trains the head, then the unfrozen blocks and the head; `"gradual"`
+            unfreezes one block after the other, the last one first (ULMFiT, arXiv:1801.06146). Or a tuple of `Phase`,
+            which together train every block that is not frozen, and no other. Except in `"standard"`, the optimizer
+            goes on with the moments of what earlier phases trained.
         epochs: Maximum number of epochs of the first phase, which trains only the head.
-        fine_tune_epochs: Maximum number of epochs of the second phase, which trains unfrozen blocks and head.
+        fine_tune_epochs: Maximum number of epochs of each later phase, which trains unfrozen blocks and head.
         batch_size: Number of images in each training step.
         learning_rate: Peak learning rate of the first phase.
-        fine_tune_learning_rate: Peak learning rate of the second phase, for the head and the last block. By default
+        fine_tune_learning_rate: Peak learning rate of the later phases, for the head and the last block. By default
             that of the first phase.
         block_decay: Factor in (0, 1] from the learning rate of each block to that of the block before it. These are
             the discriminative learning rates of ULMFiT (arXiv:1801.06146).
-        schedule: Schedule of the learning rate: a short warm-up and a cosine to zero, or constant.
-        optimizer: Optimizer; `"sgd"` has Nesterov momentum of 0.9.
-        weight_decay: Decoupled weight decay for each step, multiplied by the learning rate.
+        block_rates: Factors on the learning rate, by block and `head`, instead of what `block_decay` gives to these.
+        schedule: Schedule of the learning rate in each phase. `"cosine"` is a short warm-up and a cosine to zero,
+            `"one_cycle"` a warm-up of 30 % of the steps and a cosine to nearly zero (arXiv:1708.07120, with constant
+            momentum), `"plateau"` a tenth of the rate whenever the validation score has not improved for half of
+            `patience`.
+        optimizer: Optimizer; `"sgd"` has Nesterov momentum of 0.9. Or a `keras.optimizers.Optimizer`, of which every
+            phase has a copy; its learning rate is the peak unless `learning_rate` is off its default.
+        weight_decay: Decoupled weight decay for each step, multiplied by the learning rate of the head. It is only of
+            kernels, not of biases and batch normalisation.
+        clip_norm: Largest norm of all gradients together; longer ones are scaled down to it.
+        ema_momentum: Momentum in [0, 1) of a moving average of the weights, which is judged and kept instead of the
+            weights themselves; 0 averages nothing.
         label_smoothing: Share of each target that is spread evenly over all classes, in [0, 1).
-        class_weight: Weights of the classes in the loss. `"balanced"` weights them inversely to their frequency, which
-            needs a single label for each image.
+        focal_gamma: Exponent of the focal loss (arXiv:1708.02002), which counts images less that are easy; 0 is
+            cross-entropy.
+        loss: A `keras.losses.Loss` instead of cross-entropy. It is given one-hot or multi-hot targets, and logits if
+            it has `from_logits=True`, else probabilities.
+        class_weight: Weights of the classes in the loss: `"balanced"`, inverse to their frequency, or a number for each
+            class by its name. Both need a single label for each image.
+        sampling: Which images an epoch has: `"all"`, each once, or `"balanced"`, as many, but every class equally
+            often, which needs a single label for each image.
         patience: Number of epochs without improvement after which a phase stops. An epoch is better
             if its validation accuracy is higher, or equal with a lower loss.
         probe: How a head without hidden layers is trained on frozen features: `"exact"` solves it by scikit-learn's
-            logistic regression, whose strength the validation images choose, and ignores epochs, rates and dropout.
+            logistic regression, whose strength the validation images choose, and ignores epochs, rates, optimizer,
+            averages and dropout. It minimises weighted cross-entropy: with another loss, smoothing, weight decay,
+            callbacks or metrics, or a first phase that is more than `Phase("all")`, it is trained by epochs.
+
+    Raises:
+        ConfigError: a value is impossible, or two contradict each other.
+
+    >>> Training(schedule="one_cycle", class_weight={"cat": 1.0, "dog": 2.0}).schedule
+    'one_cycle'
     """
 
+    phases: Literal["standard", "gradual"] | Phases = "standard"
     epochs: Count | None = None
     fine_tune_epochs: Count | None = None
     batch_size: Count | None = None
     learning_rate: Weight = 1e-3
     fine_tune_learning_rate: Weight | None = None
     block_decay: Factor = 0.7
-    schedule: Literal["cosine", "constant"] = "cosine"
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    block_rates: Rates | None = None
+    schedule: Schedule = "cosine"
+    optimizer: Literal["adam", "adamw", "sgd"] | Optimizer = "adam"
     weight_decay: Weight = 0.0
+    clip_norm: Positive | None = None
+    ema_momentum: Share = 0.0
     label_smoothing: Share = 0.0
-    class_weight: Literal["balanced"] | None = None
+    focal_gamma: Weight = 0.0
+    loss: Loss | None = None
+    class_weight: Literal["balanced"] | ClassWeights | None = None
+    sampling: Literal["all", "balanced"] = "all"
     patience: Count | None = None
     probe: Literal["exact", "epochs"] = "exact"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.phases, (list, tuple)):  # those from JSON and TOML are mappings
+            made = (Phase.from_dict(each) if isinstance(each, Mapping) else each for each in self.phases)
+            object.__setattr__(self, "phases", tuple(made))
+        for name in ("optimizer", "loss"):
+            object.__setattr__(self, name, from_keras_config(getattr(self, name)))
+        super().__post_init__()
+        if not isinstance(self.optimizer, str):
+            self._adopt(self.optimizer.get_config())
+        if self.loss is not None and (self.label_smoothing or self.focal_gamma):
+            raise ConfigError(
+                "Training.loss replaces cross-entropy with its label_smoothing and focal_gamma: give one."
+            )
+        if self.loss is not None and type(self.loss).__name__.startswith("Sparse"):
+            raise ConfigError(
+                f"Training.loss is given one-hot targets, but {type(self.loss).__name__} expects class numbers; "
+                "use CategoricalCrossentropy."
+            )
+        if self.class_weight == self.sampling == "balanced":
+            raise ConfigError("Training.class_weight and sampling both balance the classes, so they would do it twice.")
+
+    def _adopt(self, config: Mapping[str, Any]) -> None:
+        """Check the configuration of an optimizer of Keras, and take its learning rate unless there is another."""
+        own = config.get("learning_rate")
+        if not isinstance(own, float):
+            raise ConfigError(
+                "Training.optimizer needs a number as its learning rate, since each phase has its own schedule; "
+                f"give Training.schedule instead of {type(own).__name__}."
+            )
+        if self.learning_rate == Training.learning_rate:
+            object.__setattr__(self, "learning_rate", float(f"{own:.6g}"))  # without the error of 32 bits
+        pairs = [("weight_decay", "weight_decay"), ("use_ema", "ema_momentum")]
+        pairs += [(name, "clip_norm") for name in ("clipnorm", "global_clipnorm", "clipvalue")]
+        for its, ours in pairs:
+            if config.get(its) and getattr(self, ours):
+                raise ConfigError(f"Training.{ours} is given, but its optimizer has {its} already: give one of them.")
 
     def resolve(self, num_images: int) -> Training:
         """Replace every `None` by a value for `num_images` training images.

@@ -16,7 +16,7 @@ from .network.blocks import BLOCKS, COLUMNS, FILTERS, scaled
 from .network.forward import rows_at_once
 from .network.precision import MEASURED_BLOCKS
 from .training.experiment import Experiment
-from .training.phases import Phase, Setting
+from .training.phases import ResolvedPhase, Setting
 
 SECONDS_A_STEP = 0.004  # overhead of Python, whatever the network
 RUNTIME = 700 * 2**20  # bytes that TensorFlow, Keras and other libraries take before any image is read
@@ -170,14 +170,14 @@ class _Work:
         last = "block5_pool" if is_pooled(last) else last  # the head's pooling may be another one
         return self.rate * sum(layer.products for layer in self._part(first, last))
 
-    def _before_learning(self, phase: Phase) -> str | None:
+    def _before_learning(self, phase: ResolvedPhase) -> str | None:
         """Return the layer before the first one that is trained in a phase."""
         learning = [BLOCKS.index(block) for block in BLOCKS if block not in phase.freeze]
         if not learning:
             return cut_of(BLOCKS, self.setting.head)
         return f"{BLOCKS[learning[0] - 1]}_pool" if learning[0] else None
 
-    def _seconds(self, phase: Phase) -> float:
+    def _seconds(self, phase: ResolvedPhase) -> float:
         """Estimate the seconds of a phase, without early stopping."""
         forward = self.forward(phase.cut(self.setting.head), "logits")
         backward = 2 * self.forward(self._before_learning(phase), "logits")
@@ -202,7 +202,8 @@ class _Work:
         largest = max(layer.size for layer in self.layers)
         peak = TEMPORARY * largest * rows_at_once(largest) * width
         if self.learning:
-            held = sum(layer.size for layer in self._part(self._before_learning(self.phases[-1]), "logits"))
+            parts = [self._part(self._before_learning(phase), "logits") for phase in self.phases]
+            held = max(sum(layer.size for layer in part) for part in parts)
             peak = max(peak, 2 * held * batch_size * width)
         weights = sum(4 * layer.weights for layer in self.layers)
         return RUNTIME + (4 if self.learning else 2) * weights + peak

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import operator
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from numbers import Integral
@@ -13,6 +15,8 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from .errors import ConfigError
+
+PARTS = ("block1", "block2", "block3", "block4", "block5", "head")  # what may have a learning rate of its own
 
 
 def is_number(value: Any) -> bool:
@@ -23,11 +27,43 @@ def is_integer(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
+def _is_freeze(value: Any) -> bool:
+    if isinstance(value, str):
+        return value in ("all", "none", *PARTS[:-1])
+    return isinstance(value, tuple) and all(block in PARTS[:-1] for block in value)
+
+
+def _are_positive(value: Any) -> bool:
+    """Whether a value is a mapping of names to positive numbers that has at least one."""
+    is_named = isinstance(value, Mapping) and bool(value) and all(isinstance(name, str) for name in value)
+    return is_named and all(is_number(number) and number > 0 for number in value.values())
+
+
+def _is_keras(value: Any, kind: str) -> bool:
+    """Whether a value is an object of Keras, such as an `"optimizers.Optimizer"`; Keras is not imported for it."""
+    keras = sys.modules.get("keras")
+    return keras is not None and isinstance(value, operator.attrgetter(kind)(keras))
+
+
 # The type of a field, its description in errors, and a predicate that its values have to fulfil.
 Count = Annotated[int, "an integer >= 1", lambda value: is_integer(value) and value >= 1]
 Share = Annotated[float, "a number in [0, 1)", lambda value: is_number(value) and 0 <= value < 1]
 Weight = Annotated[float, "a number in [0, inf)", lambda value: is_number(value) and value >= 0]
 Factor = Annotated[float, "a number in (0, 1]", lambda value: is_number(value) and 0 < value <= 1]
+Positive = Annotated[float, "a number in (0, inf)", lambda value: is_number(value) and value > 0]
+
+Freeze = Annotated[
+    str | tuple[str, ...], f"'all', 'none', one of {', '.join(PARTS[:-1])}, or a tuple of blocks", _is_freeze
+]
+Rates = Annotated[
+    Mapping[str, float],
+    f"a mapping of {', '.join(PARTS)} to positive factors, such as {{'block5': 0.1}}",
+    lambda value: _are_positive(value) and set(value) <= set(PARTS),
+]
+ClassWeights = Annotated[Mapping[str, float], "a mapping of class names to positive weights", _are_positive]
+# These two may also be mappings that describe them, as in config.json.
+Optimizer = Annotated[Any, "a keras.optimizers.Optimizer", lambda value: _is_keras(value, "optimizers.Optimizer")]
+Loss = Annotated[Any, "a keras.losses.Loss", lambda value: _is_keras(value, "losses.Loss")]
 
 Rule = tuple[str, Callable[[Any], bool]]
 PLAIN: dict[Any, Rule] = {
@@ -58,6 +94,38 @@ def refuse_unknown(refusal: str, names: Iterable[str], known: Iterable[str]) -> 
         raise ConfigError(f"{refusal} {', '.join(told)}{rest}")
 
 
+def from_keras_config(value: Any) -> Any:
+    """Return the object of Keras that `to_dict` wrote as a mapping; anything else as it is.
+
+    Raises:
+        ConfigError: Keras cannot make it, for example because its class is not one of Keras's own.
+    """
+    if not (isinstance(value, Mapping) and "class_name" in value):
+        return value
+    import keras
+
+    try:
+        return keras.saving.deserialize_keras_object(dict(value))
+    except (TypeError, ValueError, KeyError) as error:
+        raise ConfigError(f"Keras cannot make a {value['class_name']} of its settings: {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of a field as JSON has it; an object of Keras by its configuration, without its running name."""
+    if isinstance(value, Config):
+        return value.to_dict()
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(each) for each in value]
+    if hasattr(value, "get_config"):
+        import keras
+
+        found: dict[str, Any] = keras.saving.serialize_keras_object(value)
+        return found | {"config": {key: each for key, each in found["config"].items() if key != "name"}}
+    return value
+
+
 class Config:
     """Base class of configurations: frozen dataclasses that check their values against the fields' annotations.
 
@@ -74,8 +142,7 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values."""
-        fields = dataclasses.asdict(self)  # type: ignore[call-overload]
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
+        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+import keras
+
 from .artifact.artifact import Artifact
-from .config import Head
+from .config import Head, named
 from .costs import estimate_run
 from .data.pool import Pool
 from .errors import ConfigError
@@ -64,10 +67,13 @@ class Plan:
     refits: bool
 
 
-def plan_of(request: Request, run: Run) -> Plan:
+def plan_of(request: Request, run: Run, by_fit: bool = False) -> Plan:
     """Decide what is compared on which images, and whether the final classifier learns from all of them.
 
     With fewer than `FEW` images of a class besides the test images, folds replace a fraction for validation.
+
+    Args:
+        by_fit: whether even a head that could be solved exactly is trained by Keras's `fit`.
 
     Raises:
         ConfigError: a refit is asked for that would leave no images to evaluate on, or to adjust on.
@@ -76,7 +82,7 @@ def plan_of(request: Request, run: Run) -> Plan:
     folds = resample(pool, None, 1, experiment.seed)
     adjusts = request.calibrate or request.tune_thresholds
     free = request.head is None and experiment.start is None
-    probes = probes_of(experiment, setting, free=free)
+    probes = () if by_fit else probes_of(experiment, setting, free=free)
     refits = request.refit
     if refits is None and experiment.start is None and probes and setting.frozen == BLOCKS and not adjusts:
         smallest = smallest_class(pool)
@@ -93,23 +99,34 @@ def smallest_class(pool: Pool) -> int:
     return int(pool.targets[list(rows.values())].sum(axis=0).min())
 
 
-def fine_tune(request: Request, kind: type[A], *, tensorboard: bool = False) -> A:
+def fine_tune(
+    request: Request,
+    kind: type[A],
+    *,
+    tensorboard: bool = False,
+    callbacks: Sequence[Any] = (),
+    metrics: Sequence[Any] = (),
+) -> A:
     """Train, evaluate and save one classifier; see `vggft.finetune`.
 
     Args:
         kind: the class of the result.
         tensorboard: write curves for TensorBoard into the run directory.
+        callbacks, metrics: of Keras, as in `vggft.finetune`.
     """
+    metrics = check_keras(callbacks, metrics)
     directory = RunDirectory.open(request.run_dir, request.resume)
     if tensorboard and directory.path is None:
         raise ConfigError("tensorboard=True writes into the run directory: pass one as run_dir.")
     run = open_run(request, [request.setting()], directory)
-    plan, experiment = plan_of(request, run), run.experiment
+    plan, experiment = plan_of(request, run, by_fit=bool(callbacks or metrics)), run.experiment
     setting, heads = plan.setting, [head.to_dict() for head in plan.probes or (plan.setting.head,)]
     if plan.refits:
         run.learn_from(("train", "validation"), judged=len(plan.folds) > 1)
     planned = run.passes([replace(setting, head=head) for head in plan.probes or (setting.head,)])
     told = {"frozen": list(setting.frozen), "head": heads[0] if len(heads) == 1 else heads, "refit": plan.refits}
+    told |= {"callbacks": [named(each) for each in callbacks]} if callbacks else {}
+    told |= {"metrics": [each.name for each in metrics]} if metrics else {}
     run.start(told | {"training": setting.training.to_dict()})
     if directory.finished and directory.classifier_path is not None:
         run.narrator.say(f"The run in {directory.path} is finished; its classifier is {directory.classifier_path}.")
@@ -122,6 +139,8 @@ def fine_tune(request: Request, kind: type[A], *, tensorboard: bool = False) -> 
         "run": directory,
         "narrator": run.narrator,
         "tensorboard": tensorboard,
+        "callbacks": callbacks,
+        "metrics": metrics,
     }
     outcome = train_chosen(experiment, bank, setting, plan.probes, plan.folds, **how)
     classifier = run.finish(bank, outcome.setting, outcome.fitted, kind, outcome.held)
@@ -129,20 +148,52 @@ def fine_tune(request: Request, kind: type[A], *, tensorboard: bool = False) -> 
     return classifier
 
 
+def check_keras(callbacks: Any, metrics: Any) -> list[keras.metrics.Metric]:
+    """Return the metrics, those that are given by name as objects.
+
+    Raises:
+        ConfigError: something is no callback or no metric of Keras.
+    """
+    if not isinstance(callbacks, (list, tuple)) or not all(isinstance(c, keras.callbacks.Callback) for c in callbacks):
+        raise ConfigError(f"callbacks must be a list of keras.callbacks.Callback; got {callbacks!r}.")
+    found = []
+    for metric in metrics if isinstance(metrics, (list, tuple)) else [metrics]:
+        try:
+            made = keras.metrics.get(metric)
+        except (TypeError, ValueError):
+            made = None
+        if callable(made) and not isinstance(made, keras.metrics.Metric):  # of Keras's functions by name
+            made = keras.metrics.MeanMetricWrapper(made, name=str(metric))
+        if not isinstance(made, keras.metrics.Metric) or not isinstance(metric, (str, keras.metrics.Metric)):
+            raise ConfigError(f"metrics must be a list of keras.metrics.Metric or their names; got {metric!r}.")
+        found.append(made)
+    names = [metric.name for metric in found]
+    if len({"accuracy", "loss", "learning_rate", *names}) < 3 + len(names):
+        raise ConfigError(f"metrics need different names, and other ones than accuracy and loss; got {names!r}.")
+    return found
+
+
 def about(experiment: Experiment, plan: Plan) -> tuple[str, list[str]]:
     """Describe what will be trained; also return notes for the user."""
     setting = plan.setting
     learning = [block for block in BLOCKS if block not in setting.frozen]
-    training, notes, start = setting.training, [], experiment.start
+    training, notes, start = setting.training, list[str](), experiment.start
+    phases = experiment.phases(setting)
     told = f"{', '.join([*learning, 'the head'])} will be trained for at most {training.epochs} epochs"
-    if learning:
+    if training.phases != "standard":
+        each = ", ".join(f"{phase.name} ({phase.epochs})" for phase in phases)
+        told = f"{', '.join([*learning, 'the head'])} will be trained in phases of at most so many epochs: {each}"
+    elif learning:
         told += f" of the head and {training.fine_tune_epochs} with blocks"
     if start is not None and not start.fits(setting.head):
         notes.append(f"the head starts afresh, as it has other layers than that of {start.name}")
     if experiment.transform is not None and setting.frozen:
         notes.append("every epoch has new views, so the frozen blocks are computed again in each of them")
-    if experiment.transform is not None and learning:
+    unchanged = [phase.name for phase in phases if experiment.transform and phase.cut(setting.head)]
+    if unchanged == ["head"]:
         notes.append("the first phase, which trains only the head, does not augment the images")
+    elif unchanged:
+        notes.append(f"the phases {'; '.join(unchanged)} do not augment the images")
     if len(plan.folds) > 1:
         notes.append(
             f"a class has fewer than {FEW} images, so {len(plan.folds)} folds choose and judge in place of the "
@@ -150,7 +201,7 @@ def about(experiment: Experiment, plan: Plan) -> tuple[str, list[str]]:
         )
     if plan.refits:
         notes.append("the classifier will learn from the validation images too, once they have chosen")
-    if not learning and plan.probes:
+    if len(phases) == 1 and plan.probes:
         kinds = f"the best of {len(plan.probes)} linear probes" if len(plan.probes) > 1 else "a linear probe"
         return f"the head is {kinds}, solved exactly", notes
     return f"{told}, batches of {training.batch_size}", notes

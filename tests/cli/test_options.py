@@ -15,7 +15,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from vggft import Augment, ConfigError, Head, SearchSpace, Training
+from vggft import Augment, ConfigError, Head, Phase, SearchSpace, Training
 from vggft.cli import training_commands
 from vggft.cli.options import (
     NOT_OPTIONS,
@@ -121,6 +121,35 @@ def test_options_become_fields() -> None:
     assert (found["data"].validation, found["data"].test) == ("elsewhere/", 0.1)
     assert (found["run"].run_dir, found["run"].resume) == (Path("runs/a"), True)
     assert asked("fit", "--units", "")["head"] == Head(units=())
+
+
+def test_numbers_by_name_are_options_and_phases_are_tables_of_a_file(tmp_path: Path) -> None:
+    written = ("--class-weight", "cat=1,dog=2.5", "--block-rates", "block5=0.1,head=3", "--phases", "gradual")
+    given = Training(class_weight={"cat": 1, "dog": 2.5}, block_rates={"block5": 0.1, "head": 3}, phases="gradual")
+    assert asked("fit", *written)["training"] == given
+    assert asked("fit", "--class-weight", "balanced")["training"] == Training(class_weight="balanced")
+    with pytest.raises(ConfigError, match=r"numbers by name.*got 'block5=little'"):
+        asked("fit", "--block-rates", "block5=little")
+    with pytest.raises(ConfigError, match=r"block_rates must be a mapping of block1"):
+        asked("fit", "--block-rates", "block6=2")
+    text = """
+    [training]
+    sampling = "balanced"
+    [[training.phases]]
+    freeze = "all"
+    epochs = 3
+    [[training.phases]]
+    freeze = ["block1", "block2"]
+    block_rates = {block5 = 0.5}
+    """
+    found = asked("fit", "--config", file_of(tmp_path / "a.toml", text), "--weight-decay", "0.1")["training"]
+    second = Phase(("block1", "block2"), block_rates={"block5": 0.5})
+    assert found == Training(sampling="balanced", weight_decay=0.1, phases=(Phase("all", epochs=3), second))
+    run = file_of(tmp_path / "config.json", json.dumps({"training": found.to_dict()}))
+    assert asked("fit", "--config", run)["training"] == found
+    wrong = file_of(tmp_path / "b.toml", "[[training.phases]]\nfreez = 'all'")
+    with pytest.raises(ConfigError, match=r"b\.toml: Phase has no field freez \(did you mean freeze\?\)"):
+        asked("fit", "--config", wrong)
 
 
 def test_augmentation_is_a_switch_that_its_fields_imply() -> None:

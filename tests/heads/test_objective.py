@@ -29,6 +29,31 @@ def test_it_is_kerass_loss_and_accuracy(multi_label: bool, smoothing: float) -> 
     assert np.mean(objective.right(targets, LOGITS)) == pytest.approx(float(accuracy.result()), rel=1e-6)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_the_focal_loss_is_kerass_without_its_weight_of_positives(multi_label: bool, smoothing: float) -> None:
+    targets = MULTI_HOT if multi_label else ONE_HOT
+    options = {"gamma": 1.5, "from_logits": True, "label_smoothing": smoothing}
+    if multi_label:
+        loss = keras.losses.BinaryFocalCrossentropy(**options)
+    else:
+        loss = keras.losses.CategoricalFocalCrossentropy(alpha=1.0, **options)
+    losses = Objective(multi_label, smoothing, focal_gamma=1.5).losses(targets, LOGITS)
+    assert np.mean(losses) == pytest.approx(float(loss(targets, LOGITS)), rel=1e-6)
+    each = keras.Variable(np.full((2, 1, 1), smoothing, "float32"))
+    together = Objective(multi_label, each, 1.5).losses(targets, np.stack([LOGITS, LOGITS + 1]))
+    np.testing.assert_allclose(together[0], losses, rtol=1e-6)
+
+
+@pytest.mark.parametrize("from_logits", [False, True])
+def test_a_loss_of_keras_is_given_what_it_expects(from_logits: bool) -> None:
+    mine = Objective(False, loss=keras.losses.CategoricalCrossentropy(from_logits=from_logits)).losses(ONE_HOT, LOGITS)
+    np.testing.assert_allclose(mine, Objective(False).losses(ONE_HOT, LOGITS), rtol=1e-4)
+    hinge = Objective(True, loss=keras.losses.Hinge()).losses(MULTI_HOT, LOGITS)
+    probabilities = keras.ops.sigmoid(LOGITS)
+    np.testing.assert_allclose(hinge, keras.losses.hinge(MULTI_HOT, probabilities), rtol=1e-6)
+
+
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_each_member_of_a_population_has_its_own_smoothing(multi_label: bool) -> None:
     targets = MULTI_HOT if multi_label else ONE_HOT

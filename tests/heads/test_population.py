@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import replace
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 
@@ -23,7 +24,7 @@ from vggft.run import RunDirectory
 from vggft.training.fit import fit_phase
 from vggft.training.phases import Setting, phases_of
 
-FEATURES, CLASSES = 12, 3
+FEATURES, CLASSES, NAMES = 12, 3, ("x", "y", "z")
 DENSE = Head(units=(8,), normalize="standardize")
 PROGRAMS = Programs()  # traced once for all tests
 
@@ -63,6 +64,7 @@ def alone(member: Member, train: Examples, validation: Examples, multi_label: bo
         run=RunDirectory(None),
         narrator=Narrator(0),
         steps_at_once=8,
+        class_names=NAMES,
     )
     return learned_weights(model), forward(model, validation.inputs, rows=validation.rows), history
 
@@ -76,7 +78,8 @@ def random_group(rng: np.random.Generator, count: int) -> list[Member]:
         "epochs": 5,
         "batch_size": int(rng.choice([16, 35])),
         "patience": int(rng.choice([2, 5])),
-        "schedule": str(rng.choice(["cosine", "constant"])),
+        "schedule": str(rng.choice(["cosine", "constant", "one_cycle"])),
+        "focal_gamma": float(rng.choice([0.0, 2.0])),
         "probe": "epochs",
     }
     return [
@@ -134,10 +137,20 @@ def test_a_linear_head_of_many_steps_drops_nothing(monkeypatch: pytest.MonkeyPat
     np.testing.assert_allclose(found.weights["logits/0"], weights["logits/0"], atol=1e-4)
 
 
-def test_classes_are_weighed_as_alone() -> None:
-    train, validation = examples()
-    member = Member(DENSE, Training(epochs=3, batch_size=16, class_weight="balanced").resolve(70))
-    (found,) = train_population([member], train, validation, multi_label=False, seed=0)
+@pytest.mark.parametrize(
+    "craft",
+    [
+        {"class_weight": "balanced"},
+        {"class_weight": {"x": 1.0, "y": 5.0, "z": 0.5}, "sampling": "balanced"},
+        {"focal_gamma": 2.0, "label_smoothing": 0.1},
+        {"schedule": "one_cycle"},
+    ],
+)
+@pytest.mark.parametrize("views", [0, 1])
+def test_classes_are_weighed_and_drawn_as_alone(craft: dict[str, Any], views: int) -> None:
+    train, validation = examples(views=views)
+    member = Member(DENSE, Training(epochs=3, batch_size=16, **craft).resolve(70))
+    (found,) = train_population([member], train, validation, multi_label=False, seed=0, class_names=NAMES)
     _, probabilities, _ = alone(member, train, validation, False, 0)
     np.testing.assert_allclose(found.probabilities, probabilities, atol=1e-4)
 
@@ -177,6 +190,7 @@ def test_a_member_that_diverges_takes_no_other_with_it() -> None:
         (DENSE, Training(), ""),
         (replace(DENSE, batch_norm=True), Training(), "batch_norm=True"),
         (DENSE, Training(optimizer="sgd"), "optimizer='sgd'"),
+        (DENSE, Training(schedule="plateau"), "schedule='plateau'"),
         (replace(DENSE, batch_norm=True), Training(weight_decay=0.1), "batch_norm=True, weight_decay=0.1"),
     ],
 )
@@ -204,8 +218,15 @@ OFF_DEFAULT: dict[str, Any] = {
     "optimizer": "sgd",
     "weight_decay": 0.5,
     "label_smoothing": 0.5,
-    "class_weight": "balanced",
+    "class_weight": {"a": 1.0, "b": 2.0},
     "patience": 7,
+    "phases": "gradual",
+    "block_rates": {"head": 2.0},
+    "clip_norm": 1.0,
+    "ema_momentum": 0.9,
+    "focal_gamma": 2.0,
+    "loss": keras.losses.CategoricalHinge(),
+    "sampling": "balanced",
 }
 
 

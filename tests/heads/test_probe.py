@@ -13,9 +13,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
 import vggft
-from vggft.config import Head, Training
+from vggft.config import Head, Phase, Training
 from vggft.heads.batches import Examples, Scaled
-from vggft.heads.probe import STRENGTHS, train_probe
+from vggft.heads.probe import STRENGTHS, is_exact, train_probe
 from vggft.network.blocks import BLOCKS
 from vggft.network.head import head_model
 
@@ -120,3 +120,36 @@ def test_blocks_learn_from_the_exact_probe(stripes: tuple, tiny_weights: Path) -
         stripes, 3, backbone=tiny_weights, image_size=32, head=PROBE, freeze="block4", training=training, verbose=0
     )
     assert [row["phase"] for row in classifier.history] == ["head"] * len(STRENGTHS) + ["blocks and head"] * 2
+
+
+def test_balanced_sampling_and_weights_by_name_are_weights_of_the_solver() -> None:
+    train, validation = examples()
+    names = ("x", "y", "z")
+    counts = train.targets[train.rows].sum(axis=0)
+
+    def solved(**craft: Any) -> np.ndarray:
+        training = Training(**craft)
+        found = train_probe(PROBE, training, train, validation, multi_label=False, class_names=names)
+        return found.weights["logits/0"]
+
+    balanced = solved(class_weight="balanced")
+    np.testing.assert_array_equal(solved(sampling="balanced"), balanced)
+    by_name = dict(zip(names, (len(train) / (3 * counts)).tolist(), strict=True))
+    np.testing.assert_allclose(solved(class_weight=by_name), balanced, atol=1e-4)
+    assert not np.allclose(solved(class_weight=by_name, sampling="balanced"), balanced, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "craft",
+    [
+        {"label_smoothing": 0.1},
+        {"focal_gamma": 2.0},
+        {"weight_decay": 0.1},
+        {"loss": keras.losses.CategoricalHinge()},
+        {"phases": (Phase("all", epochs=3),)},
+        {"phases": (Phase("block4"), Phase("all"))},
+    ],
+)
+def test_another_problem_than_the_solvers_is_trained_by_epochs(craft: dict[str, Any]) -> None:
+    assert not is_exact(PROBE, Training(**craft))
+    assert is_exact(PROBE, Training(phases=(Phase("block5"), Phase("block4", learning_rate=1e-5)), optimizer="sgd"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 from vggft.config import Training
 from vggft.network import vgg
-from vggft.training.optimizers import OPTIMIZERS, make_optimizer
+from vggft.training.optimizers import OPTIMIZERS, Carried, make_optimizer
 
 RATES = {"block1": 0.0, "block2": 0.5, "block3": 1.0}
 
@@ -51,6 +52,66 @@ def test_a_fit_inside_a_strategy_moves_what_it_should() -> None:
     model.fit(images.astype("float32"), targets, batch_size=4, epochs=2, verbose=0)
     np.testing.assert_array_equal(model.get_layer("block1_conv1").kernel.numpy(), before["block1_conv1"])
     assert not np.array_equal(model.get_layer("block3_conv1").kernel.numpy(), before["block3_conv1"])
+
+
+def variables(*names: str) -> list[keras.Variable]:
+    return [keras.Variable(np.ones(3, "float32"), name=name) for name in names]
+
+
+@pytest.mark.parametrize("optimizer", [*OPTIMIZERS, keras.optimizers.Nadam(0.1)])
+def test_what_was_trained_before_goes_on_and_what_was_not_begins(optimizer: Any) -> None:
+    """In a second phase, an old variable moves as if there were one phase, and a new one as if it were the first."""
+    training = Training(optimizer=optimizer, schedule="constant")
+    rng = np.random.default_rng(0)
+    gradients = [rng.normal(size=3).astype("float32") for _ in range(9)]
+    (old,), (whole,), (fresh,) = variables("fc1"), variables("fc1"), variables("fc2")
+    first, second = make_optimizer(training, 0.1, 9, {}), None
+    never_stopped, carried = make_optimizer(training, 0.1, 9, {}), Carried()
+    for gradient in gradients[:5]:
+        first.apply([gradient], [old])
+    carried.take_from(first, [old])
+    second = make_optimizer(training, 0.1, 4, {}, taken=carried.steps)
+    second.build([old, fresh])
+    carried.hand_to(second)
+    for gradient in gradients[5:]:
+        second.apply([gradient, gradient], [old, fresh])
+    for gradient in gradients:
+        never_stopped.apply([gradient], [whole])
+    begun = make_optimizer(training, 0.1, 4, {})
+    (alone,) = variables("fc2")
+    for gradient in gradients[5:]:
+        begun.apply([gradient], [alone])
+    np.testing.assert_array_equal(fresh, alone)
+    # Nadam's product of momentums is not of one variable, so it begins anew
+    np.testing.assert_allclose(old, whole, rtol=0.2 if isinstance(optimizer, keras.optimizers.Nadam) else 1e-6)
+    carried.take_from(second, [old, fresh])
+    assert carried.steps == {old.path: 9, fresh.path: 4}
+
+
+def test_weights_decay_and_biases_do_not() -> None:
+    kernel, bias = keras.Variable(np.ones((2, 2), "float32")), keras.Variable(np.ones(2, "float32"))
+    optimizer = make_optimizer(Training(optimizer="sgd", schedule="constant", weight_decay=0.5), 0.1, 1, {})
+    optimizer.apply([np.zeros((2, 2), "float32"), np.zeros(2, "float32")], [kernel, bias])
+    np.testing.assert_allclose(kernel, 0.95)
+    np.testing.assert_array_equal(bias, 1.0)
+
+
+def test_gradients_are_clipped_together() -> None:
+    first, second = variables("fc1", "fc2")
+    optimizer = make_optimizer(
+        Training(optimizer=keras.optimizers.SGD(1.0), schedule="constant", clip_norm=1.0), 1.0, 1, {}
+    )
+    optimizer.apply([np.array([3.0, 0, 0], "float32"), np.array([0, 4.0, 0], "float32")], [first, second])
+    np.testing.assert_allclose([first.numpy()[0], second.numpy()[1]], [0.4, 0.2], rtol=1e-6)
+
+
+def test_an_optimizer_of_keras_is_copied_with_all_its_settings_and_learns_by_our_rates() -> None:
+    given = keras.optimizers.RMSprop(0.5, rho=0.7, clipvalue=2.0)
+    training = Training(optimizer=given, schedule="constant")
+    assert training.learning_rate == 0.5
+    made = [make_optimizer(training, training.learning_rate, 3, RATES) for _ in range(2)]
+    assert made[0] is not made[1] and not given.built
+    assert {**made[0].get_config(), "name": ""} == {**given.get_config(), "name": ""}
 
 
 def test_keras_has_no_public_way_yet_to_tell_which_variable_a_step_is_of() -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pytest
 import vggft
 from vggft.tuning import rounds
 from vggft.tuning.trial import read_outcome
+from vggft.tuning.tuner import _share
 
 TINY = {"image_size": 32, "precision": "float32", "verbose": 0}
 QUICK = vggft.Training(epochs=4, fine_tune_epochs=2, batch_size=24)
@@ -418,6 +420,22 @@ def test_twenty_kills_in_one_search(stripes_folder: Path, tiny_weights: Path, tm
     assert [[row["trial"], row["learning_rate"], row["score"]] for row in tables[0]] == [
         [row["trial"], row["learning_rate"], row["score"]] for row in tables[1]
     ]
+
+
+def test_a_refit_of_gradual_phases_lasts_as_long_as_was_best(stripes: tuple, common: dict) -> None:
+    training = vggft.Training(phases="gradual", epochs=4, fine_tune_epochs=3, batch_size=16)
+    settings = common | {"training": training, "freeze": "block3", "trials": 1, "test": 0.2}
+    result = vggft.search(stripes, 3, space=SPACE, winner="refit", **settings)
+    lasted = Counter(row["phase"] for row in result.classifier.history)
+    assert set(result.best.epochs) == {"head", "block5 and head", "block4, block5 and head"}
+    assert lasted == {phase: epochs for phase, epochs in result.best.epochs.items() if epochs}
+
+
+def test_fewer_epochs_of_a_rung_are_fewer_in_every_phase() -> None:
+    phases = (vggft.Phase("all", epochs=9), vggft.Phase("block4"))
+    less = _share(vggft.Training(epochs=6, fine_tune_epochs=4, phases=phases), 1 / 3)
+    assert (less.epochs, less.fine_tune_epochs) == (2, 2)
+    assert [phase.epochs for phase in less.phases] == [3, None]
 
 
 def test_a_refit_of_an_exact_probe_is_as_strong_as_the_one_that_won(stripes: tuple, common: dict) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import operator
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -14,12 +15,12 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import typer
 
-from ..config import Augment
+from ..config import Augment, Phase, Training
 from ..errors import ConfigError
 from ..fields import Config, Count
 from ..tuning.space import SearchSpace
 from .defaults import read_defaults
-from .words import CHOICE, choice, fraction, integers, names, value
+from .words import CHOICE, choice, factors, fraction, integers, names, value
 
 Dataset = Annotated[str, typer.Argument(help="A folder of class folders, or a CSV file of paths and labels.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result.")]
@@ -131,7 +132,7 @@ class RunOptions(Options):
 
 
 # Every other field of a configuration in a command's signature is an option of the command.
-NOT_OPTIONS = {(RunOptions, "verbose")}  # --quiet
+NOT_OPTIONS = {(RunOptions, "verbose"), (Training, "loss")}  # the former is --quiet
 
 PANELS = {Augment: "Augmentation", SearchSpace: "Search space"}  # others: the name of the class, without Options
 READ: dict[Any, tuple[Callable[[str], Any], str]] = {  # how to read the text of an option, and help on its format
@@ -139,7 +140,10 @@ READ: dict[Any, tuple[Callable[[str], Any], str]] = {  # how to read the text of
     float | str: (fraction, ""),
     float | str | None: (fraction, ""),
     str | tuple[str, ...]: (names, " Or exactly the blocks in a list, `block1,block4`."),
+    Mapping[str, float] | None: (factors, " For example `block4=0.1,head=5`."),
+    Literal["balanced"] | Mapping[str, float] | None: (factors, " For example `cat=1,dog=2.5`."),
 }
+ONLY_IN_PYTHON = (Any, tuple[Phase, ...])  # types of fields, or parts of them, that an option cannot be
 
 
 @dataclass(frozen=True)
@@ -228,6 +232,7 @@ def _options(groups: Mapping[str, type[Config]], optional: set[str]) -> Iterator
 
 def _option(owner: str, cls: type[Config], field: Field[Any], hint: Any) -> Option:
     """Make the option of a field, either of a type that typer knows or as text that `read` converts."""
+    hint = _written_as(hint)
     told, union = help_of(cls).get(field.name, ""), get_origin(hint) in (Union, UnionType)
     if hint in READ:
         read, how = READ[hint]
@@ -236,6 +241,13 @@ def _option(owner: str, cls: type[Config], field: Field[Any], hint: Any) -> Opti
         words = [word for part in get_args(hint) for word in (["none"] if part is NoneType else get_args(part))]
         return Option(owner, _typed(str, cls, f"{told} Or {' or '.join(words)}."), str(field.default), value)
     return Option(owner, _typed(hint, cls, told, show_default=field.default is not False), field.default)
+
+
+def _written_as(hint: Any) -> Any:
+    """Return the type of a field without what can only be given in Python or in a file."""
+    if get_origin(hint) not in (Union, UnionType) or not any(part in ONLY_IN_PYTHON for part in get_args(hint)):
+        return hint
+    return functools.reduce(operator.or_, [part for part in get_args(hint) if part not in ONLY_IN_PYTHON])
 
 
 def _searched(owner: str, field: Field[Any], hint: Any, told: str) -> Option:

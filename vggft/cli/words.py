@@ -39,6 +39,21 @@ def names(text: str) -> str | tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip()) if "," in text else text
 
 
+def factors(text: str) -> str | dict[str, float] | None:
+    """Read numbers by name; `none` is None, and another word stays text.
+
+    >>> factors("block4=0.1,head=5"), factors("balanced")
+    ({'block4': 0.1, 'head': 5.0}, 'balanced')
+    """
+    if "=" not in text:
+        return None if text.strip() == "none" else text
+    try:
+        pairs = [part.rpartition("=") for part in text.split(",") if part.strip()]
+        return {name.strip(): float(number) for name, _, number in pairs}
+    except ValueError:
+        raise ConfigError(f"expected numbers by name, such as block4=0.1,head=5; got {text!r}.") from None
+
+
 def value(text: str) -> bool | int | float | str | None:
     """Read `true`, `false`, `none` and numbers as Python values; other words stay text."""
     text = text.strip()

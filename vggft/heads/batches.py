@@ -149,17 +149,56 @@ class Scaled:
 FIRST_ORDER = 1
 
 
-def order_of(count: int, num_views: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the order of the images in an epoch, and the view of each that is drawn (0 for the image itself)."""
+def order_of(
+    count: int, num_views: int, seed: int, epoch: int, labels: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the order of the images in an epoch, and the view of each that is drawn (0 for the image itself).
+
+    Args:
+        labels: (count,) class of each image; with them, every class is equally often among the `count` images, which
+            then holds some images several times, and others not.
+    """
     rng = np.random.default_rng((seed, epoch))
-    order = rng.permutation(count)
+    order = rng.permutation(count) if labels is None else _balanced(labels, rng)
     return order, rng.integers(1 + num_views, size=count) if num_views else np.zeros(count, np.int64)
 
 
-def class_weights(train: Examples, training: Training) -> np.ndarray | None:
-    """Return the (num_classes,) float32 weights of the classes; None unless `training` weights them."""
+def _balanced(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return as many positions as there are labels, each class equally often; if this is uneven, some once more.
+
+    Images of a class are drawn without replacement, until all have been drawn.
+    """
+    classes = np.unique(labels)
+    counts = np.full(len(classes), len(labels) // len(classes))
+    counts[rng.permutation(len(classes))[: len(labels) % len(classes)]] += 1
+    drawn = []
+    for name, wanted in zip(classes, counts, strict=True):
+        where = np.flatnonzero(labels == name)
+        rounds = [rng.permutation(where) for _ in range(-(-wanted // len(where)))]
+        drawn.append(np.concatenate(rounds)[:wanted] if rounds else where[:0])
+    return rng.permutation(np.concatenate(drawn))
+
+
+def sampled_labels(train: Examples, training: Training) -> np.ndarray | None:
+    """Return the (n,) classes that sampling balances; None if an epoch has every image once."""
+    return train.targets[train.rows].argmax(1) if training.sampling == "balanced" else None
+
+
+def class_weights(train: Examples, training: Training, class_names: Sequence[str] = ()) -> np.ndarray | None:
+    """Return the (num_classes,) float32 weights of the classes; None unless `training` weights them.
+
+    Args:
+        class_names: the names of the classes in order, for weights by name.
+    """
     if training.class_weight is None:
         return None
+    if isinstance(training.class_weight, Mapping):
+        return np.array([training.class_weight[name] for name in class_names], "float32")
+    return balancing_weights(train)
+
+
+def balancing_weights(train: Examples) -> np.ndarray:
+    """Return the (num_classes,) float32 weights that are inverse to the frequency of the classes, 1 on average."""
     labels, classes = train.targets[train.rows].argmax(1), np.arange(train.targets.shape[1])
     return np.asarray(compute_class_weight("balanced", classes=classes, y=labels), "float32")
 
@@ -174,17 +213,18 @@ class Batches(keras.utils.PyDataset):
         seed: int | None = None,
         epoch: int = 0,
         class_weight: np.ndarray | None = None,
+        labels: np.ndarray | None = None,
     ):
         super().__init__()
         self.examples, self.batch_size, self.seed, self.epoch = examples, batch_size, seed, epoch
-        self.class_weight = class_weight
+        self.class_weight, self.labels = class_weight, labels
         self._draw()
 
     def _draw(self) -> None:
         count = len(self.examples)
         self.order, self.drawn = np.arange(count), np.zeros(count, np.int64)
         if self.seed is not None:
-            self.order, self.drawn = order_of(count, len(self.examples.views), self.seed, self.epoch)
+            self.order, self.drawn = order_of(count, len(self.examples.views), self.seed, self.epoch, self.labels)
 
     @property
     def num_images(self) -> int:

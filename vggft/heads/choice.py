@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..config import Head, Training
+from ..data.pool import Pool
 from ..features.cuts import cut_of
 from ..network.blocks import BLOCKS
 from .batches import FeatureBank
@@ -59,7 +60,7 @@ class Choice:
 
 
 def choose(
-    heads: Sequence[Head], training: Training, bank: FeatureBank, folds: Sequence[Fold], *, multi_label: bool
+    heads: Sequence[Head], training: Training, bank: FeatureBank, folds: Sequence[Fold], *, pool: Pool
 ) -> Choice:
     """Solve every probe on every fold, and choose by the log loss of the images that were held out.
 
@@ -70,13 +71,16 @@ def choose(
         heads: linear probes, whose blocks are known.
         bank: features of all images.
         folds: one for validation images, several for cross-validation.
+        pool: whose class names and kind of labels they have.
     """
+    multi_label = pool.multi_label
+    about: dict[str, Any] = {"multi_label": multi_label, "class_names": pool.class_names}
     rows = np.concatenate([fold.validation for fold in folds if fold.validation is not None])
     solved = []
     for head in heads:
         cut = cut_of(BLOCKS, head)
         pairs = [(bank.examples(cut, fold.train), bank.judged(cut, fold.validation)) for fold in folds]
-        solved.append([train_probe(head, training, *pair, multi_label=multi_label) for pair in pairs])
+        solved.append([train_probe(head, training, *pair, **about) for pair in pairs])
     probabilities = [np.concatenate([np.asarray(each.probabilities) for each in fitted]) for fitted in solved]
     losses = [_losses(bank.targets[rows], each, multi_label) for each in probabilities]
     gains = {n: losses[0] - each for n, each in enumerate(losses)}

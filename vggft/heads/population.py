@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from itertools import pairwise
 from typing import Any
@@ -17,7 +17,7 @@ import tensorflow as tf
 from ..config import Head, Training
 from ..network.head import STANDARDIZE, initial_weights
 from ..rows import Rows
-from .batches import FIRST_ORDER, Examples, Scaled, class_weights, order_of
+from .batches import FIRST_ORDER, Examples, Scaled, class_weights, order_of, sampled_labels
 from .objective import Objective
 from .probe import is_exact
 from .resampling import Fitted
@@ -31,7 +31,7 @@ SHARE_OF_MEMORY = 0.25  # share that the features of a population may take
 MEMBERS_DIFFER_IN = {Head: ("dropout", "l2"), Training: ("learning_rate", "label_smoothing")}
 MEMBERS_SHARE = {
     Head: ("units", "blocks", "pooling", "activation", "normalize"),
-    Training: ("epochs", "batch_size", "schedule", "class_weight", "patience", "probe"),
+    Training: (*("epochs", "batch_size", "schedule", "focal_gamma", "class_weight", "sampling", "patience", "probe"),),
 }
 ONLY_FOR_BLOCKS = {Head: (), Training: ("fine_tune_epochs", "fine_tune_learning_rate", "block_decay")}
 
@@ -54,6 +54,8 @@ def why_alone(head: Head, training: Training) -> str:
             default = field.default_factory() if field.default_factory is not MISSING else field.default
             if field.name not in can and (value := getattr(part, field.name)) != default:
                 reasons.append(f"{field.name}={value!r}")
+    if training.schedule == "plateau":
+        reasons.append("schedule='plateau'")
     if is_exact(head, training):
         reasons.append("solved exactly")
     if keras.backend.backend() != "tensorflow":
@@ -70,7 +72,8 @@ def fit_in_memory(features: Sequence[np.ndarray | Rows]) -> bool:
 def alike(head: Head, training: Training) -> tuple[Any, ...]:
     """Return what all members of a population have in common; `training` is resolved."""
     shared = [(head, MEMBERS_SHARE[Head]), (training, MEMBERS_SHARE[Training])]
-    return tuple(getattr(part, name) for part, names in shared for name in names)
+    values = (getattr(part, name) for part, names in shared for name in names)
+    return tuple(tuple(sorted(value.items())) if isinstance(value, Mapping) else value for value in values)
 
 
 def size_for(num_features: int, units: Sequence[int], num_classes: int) -> int:
@@ -105,6 +108,7 @@ def train_population(
     *,
     multi_label: bool,
     seed: int,
+    class_names: Sequence[str] = (),
     programs: Programs | None = None,
     start: Mapping[str, np.ndarray] | None = None,
     keep_start: bool = False,
@@ -116,6 +120,7 @@ def train_population(
         train: pooled features, (N, C), with views if there are any; they are held in memory.
         validation: selects the best epoch of each member; None keeps the last.
         seed: seed of initial weights, order and dropout, common to all members.
+        class_names: the classes in order, for weights by name.
         programs: where programs are kept for further populations; None for no others.
         start: weights by layer and number with which all members start, instead of fresh ones.
         keep_start: whether the weights at the start compete for the best epoch.
@@ -142,6 +147,7 @@ def train_population(
         epochs=epochs,
         schedule=training.schedule,
         multi_label=multi_label,
+        focal_gamma=training.focal_gamma,
     )
     program = Program(shape) if programs is None else programs.get(shape)
     names = [f"{layer}/{n}" for layer in (*(f"fc{n}" for n, _ in enumerate(head.units, 1)), "logits") for n in range(2)]
@@ -170,9 +176,10 @@ def train_population(
         for place, course in enumerate(courses):
             course.best = Objective.score({"val_loss": float(losses[place]), "val_accuracy": float(accuracies[place])})
             course.keep(program.weights_of(place), begun[place])
-    weigh = class_weights(train, training)
+    weigh, labels = class_weights(train, training, class_names), sampled_labels(train, training)
     image_weights = np.ones(count, "float32") if weigh is None else train.targets[train.rows] @ weigh
-    for epoch, batches in enumerate(_batches(count, batch_size, image_weights, len(train.views), seed, epochs)):
+    orders = (order_of(count, len(train.views), seed, epoch + FIRST_ORDER, labels) for epoch in range(epochs))
+    for epoch, batches in enumerate(_batches(orders, count, batch_size, image_weights)):
         started = time.monotonic()
         losses, right = program.epoch(*batches, inputs, targets)
         sizes = np.count_nonzero(batches[2], axis=1)
@@ -193,18 +200,21 @@ def train_population(
 
 
 def _batches(
-    count: int, batch_size: int, image_weights: np.ndarray, num_views: int, seed: int, epochs: int
+    orders: Iterable[tuple[np.ndarray, np.ndarray]], count: int, batch_size: int, image_weights: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yield the rows, views and loss weights of the batches of each epoch: (steps, batch_size) each.
 
     A step's loss is the mean over its images. The last batch is padded with images of weight 0.
+
+    Args:
+        orders: (count,) images and their views, for each epoch.
+        image_weights: (count,) weight of each image in the loss.
     """
     steps = -(-count // batch_size)
     last = count - (steps - 1) * batch_size
     share = np.full((steps, batch_size), 1.0 / batch_size, "float32")
     share[-1] = np.where(np.arange(batch_size) < last, np.float32(1.0 / last), np.float32(0.0))
-    for epoch in range(epochs):
-        order, drawn = order_of(count, num_views, seed, epoch + FIRST_ORDER)
+    for order, drawn in orders:
         rows, views = (np.pad(each, (0, share.size - count)).reshape(share.shape) for each in (order, drawn))
         yield rows, views, share * image_weights[rows]
 

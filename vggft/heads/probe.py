@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -19,8 +19,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from ..config import Head, Training
-from .batches import Examples, Scaled, class_weights
+from ..config import Head, Phase, Training
+from ..network.blocks import BLOCKS, frozen_blocks
+from .batches import Examples, Scaled, balancing_weights, class_weights
 from .discriminants import Layer, discriminants
 from .objective import Objective
 from .resampling import Fitted
@@ -36,8 +37,15 @@ LARGE = 2**22  # number of values from which several threads multiply matrices f
 
 
 def is_exact(head: Head, training: Training) -> bool:
-    """Whether a head is solved exactly: a linear probe, unless its training asks for epochs."""
-    return not head.units and training.probe == "exact"
+    """Whether a head is solved exactly: a linear probe, unless its training asks for epochs, or for another problem.
+
+    Epochs, rates, optimizer and averages are ways to a solution, which the exact one does not need. Balanced sampling
+    gives the classes weights, which the solver has too.
+    """
+    another = training.label_smoothing or training.focal_gamma or training.weight_decay or training.loss is not None
+    first = Phase("all") if isinstance(training.phases, str) else training.phases[0]
+    plain = first == Phase(first.freeze) and frozen_blocks(first.freeze) == BLOCKS
+    return not head.units and training.probe == "exact" and plain and not another
 
 
 def train_probe(
@@ -48,6 +56,7 @@ def train_probe(
     *,
     multi_label: bool,
     chosen: Mapping[str, float] | None = None,
+    class_names: Sequence[str] = (),
 ) -> Fitted:
     """Solve a linear probe.
 
@@ -61,23 +70,26 @@ def train_probe(
         validation: chooses strength, shrinkage, and the factor on the logits of the discriminants.
         chosen: `strength`, `shrinkage` and `factor` of another training, out of the last row of its history; None takes
             what suits most data where there are no validation images.
+        class_names: the classes in order, for weights by name.
 
     Returns:
         The weights, and a history with a row for each strength, for each shrinkage, and for the mean.
     """
     problem = _Problem(head, train, validation, multi_label)
+    weights = class_weights(train, training, class_names)
+    if training.sampling == "balanced":
+        weights = balancing_weights(train) * (1 if weights is None else weights)
     free = validation is not None and not chosen and not head.l2
     fixed = {"strength": 1 / (2 * head.l2 * len(train))} if head.l2 else chosen or WITHOUT_VALIDATION
     with threadpool_limits(1 if problem.x.size < LARGE else None):
-        regression, solver = problem.best(), _Regression(problem, training, len(train.views) + 1)
+        regression, solver = problem.best(), _Regression(problem, weights, len(train.views) + 1)
         for strength in STRENGTHS if free else (fixed["strength"],):
             regression.add(solver.solve(strength), strength=strength)
             if regression.since >= ENOUGH:
                 break
         best, rows = regression.layer, regression.rows
         if "shrinkage" in (WITHOUT_VALIDATION if free else fixed) and problem.has_discriminants:
-            weights, counts = class_weights(train, training), problem.y.sum(axis=0)
-            priors = counts if weights is None else counts * weights
+            priors = problem.y.sum(axis=0) * (1 if weights is None else weights)
             discriminant = problem.best()
             shrinkages = SHRINKAGES if free else (fixed["shrinkage"],)
             for shrinkage, (kernel, bias) in zip(
@@ -182,10 +194,10 @@ class _Best:
 class _Regression:
     """Logistic regressions of one strength after another, each from the solution of the one before."""
 
-    def __init__(self, problem: _Problem, training: Training, views: int):
+    def __init__(self, problem: _Problem, weights: np.ndarray | None, views: int):
         self.x, self.y, self.views, self.multi_label = problem.x, problem.y, views, problem.objective.multi_label
         options: dict[str, Any] = {"max_iter": ITERATIONS, "tol": TOLERANCE, "warm_start": True}
-        options["class_weight"] = training.class_weight
+        options["class_weight"] = None if weights is None else dict(enumerate(weights.tolist()))
         self.models = [LogisticRegression(**options) for _ in range(self.y.shape[1] if self.multi_label else 1)]
 
     def solve(self, strength: float) -> Layer:

@@ -51,6 +51,7 @@ class Shape:
         epochs: maximum number of epochs, which the schedule spans.
         schedule: schedule of the learning rate.
         multi_label: whether an image may have several classes.
+        focal_gamma: exponent of the focal loss.
     """
 
     members: int
@@ -64,6 +65,7 @@ class Shape:
     epochs: int
     schedule: str
     multi_label: bool
+    focal_gamma: float = 0.0
 
 
 def is_compiled(steps: int) -> bool:
@@ -85,7 +87,7 @@ class Program:
         self.peaks, self.l2, self.smoothing, self.dropout, self.dropout_scale = (
             keras.Variable(np.zeros((members, 1, 1), "float32"), trainable=False) for _ in range(5)
         )
-        self.objective = Objective(shape.multi_label, self.smoothing)
+        self.objective = Objective(shape.multi_label, self.smoothing, shape.focal_gamma)
         self.optimizer = keras.optimizers.Adam(Rates(self.peaks, shape.schedule, shape.steps * shape.epochs))
         self.optimizer.build([self.weights])
         self._step = tf.function(self._draw_and_learn, autograph=False)

@@ -28,6 +28,8 @@ class BestEpoch(keras.callbacks.EarlyStopping):
         variables: variables of model and optimizer, in the order of the resume point.
         start_score: score of the weights at the start if these compete for the best epoch, else None.
         at_end: called after the last epoch, before the best weights are restored.
+        averaged: whether the optimizer's moving average of the weights is judged and kept instead of the weights.
+        plateau: the number of epochs without improvement after which the learning rate is reduced; None for never.
 
     Attributes:
         rows: the history, one row per epoch; when training has ended, `kept` marks the best one.
@@ -43,9 +45,15 @@ class BestEpoch(keras.callbacks.EarlyStopping):
         variables: Sequence[Any],
         start_score: float | None = None,
         at_end: Callable[[], None] = lambda: None,
+        averaged: bool = False,
+        plateau: int | None = None,
     ):
         super().__init__(monitor="score", mode="max", patience=patience, restore_best_weights=True)
         self.phase, self.run, self.variables, self.start_score, self.at_end = phase, run, variables, start_score, at_end
+        self.averaged, self.held = averaged, list[np.ndarray]()
+        self.plateau = None
+        if plateau is not None:
+            self.plateau = keras.callbacks.ReduceLROnPlateau("score", patience=plateau, mode="max", min_delta=0.0)
         self.rows: list[dict[str, Any]] = []
         self.first_epoch, self.done = 0, False
         self.started = self.saved = time.monotonic()
@@ -59,11 +67,34 @@ class BestEpoch(keras.callbacks.EarlyStopping):
 
     def on_train_begin(self, logs: Any = None) -> None:
         super().on_train_begin(logs)
+        if self.plateau is not None:
+            self.plateau.set_model(self.model)
+            self.plateau.on_train_begin()
         if self.start_score is not None:
             self.best, self.best_epoch, self.best_weights = self.start_score, -1, self.model.get_weights()
         if self.resumed is not None:
             self.best_weights, note = self.resumed
             self.wait, self.best, self.best_epoch = note["wait"], note["best"], note["best_epoch"]
+            if self.plateau is not None:
+                vars(self.plateau).update(note["plateau"])
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        self._average()
+
+    def on_test_end(self, logs: Any = None) -> None:
+        self._go_on()
+
+    def _average(self) -> None:
+        """Put the average into the model; Keras's `SwapEMAWeights` swaps by sums, which loses the last bits."""
+        if self.averaged:
+            self.held = [np.array(variable) for variable in self.model.trainable_variables]
+            self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+
+    def _go_on(self) -> None:
+        """Put the weights that training goes on from back into the model."""
+        for variable, value in zip(self.model.trainable_variables, self.held, strict=False):
+            variable.assign(value)
+        self.held = []
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.started = time.monotonic()
@@ -72,7 +103,13 @@ class BestEpoch(keras.callbacks.EarlyStopping):
         values = {key: float(value) for key, value in (logs or {}).items()}
         # Without validation images nothing can select an epoch, so the last one is kept.
         score = Objective.score(values) if "val_loss" in values else float(epoch)
+        self._average()
         super().on_epoch_end(epoch, {"score": score})
+        self._go_on()
+        if self.plateau is not None:
+            told = {"score": score if "val_loss" in values else -values["loss"]}
+            self.plateau.on_epoch_end(epoch, told)  # which adds the learning rate that the epoch had
+            values["learning_rate"] = told["learning_rate"]
         seconds = time.monotonic() - self.started
         self.rows.append({"phase": self.phase, "epoch": epoch + 1, **values, "seconds": seconds})
         if time.monotonic() - self.saved >= SECONDS_BETWEEN_POINTS and not self.model.stop_training:
@@ -89,6 +126,8 @@ class BestEpoch(keras.callbacks.EarlyStopping):
         if self.run.path is None:
             return
         note = {"epoch": epoch, "wait": self.wait, "best": float(self.best), "best_epoch": self.best_epoch}
+        if self.plateau is not None:
+            note["plateau"] = {name: getattr(self.plateau, name) for name in ("best", "wait", "cooldown_counter")}
         arrays = [np.asarray(variable) for variable in self.variables]
         self.run.save_point(self.phase, [*arrays, *self.best_weights], note | {"history": self.rows, "done": done})
         self.saved = time.monotonic()

@@ -27,7 +27,7 @@ from ..network.precision import check_precision, choose, measure, policy
 from ..network.start import Start
 from ..network.weights import Pretrained, load_pretrained
 from ..progress import Narrator
-from .phases import Phase, Setting, phases_of
+from .phases import ResolvedPhase, Setting, phases_of
 
 Augmentation: TypeAlias = "Augment | Callable[[np.ndarray], np.ndarray] | None"
 
@@ -115,7 +115,7 @@ class Experiment:
         """Height and width of the images in pixels."""
         return self.prefix.image_size
 
-    def phases(self, setting: Setting) -> tuple[Phase, ...]:
+    def phases(self, setting: Setting) -> tuple[ResolvedPhase, ...]:
         """Return the phases in which a setting is trained."""
         keep_start = self.start is not None and self.start.competes(setting.head, self.pool.class_names)
         return phases_of(setting, from_pixels=self.transform is not None, keep_start=keep_start)
@@ -209,6 +209,7 @@ def make_experiment(
     augment, precision = request.augment, request.precision
     for setting in settings:
         check_kinds(setting.head, setting.training, augment)
+        phases_of(setting)
     check_precision(precision)
     if (start := request.start) is None:
         pretrained, known = load_pretrained(request.backbone), None
@@ -230,8 +231,8 @@ def make_experiment(
         cache=cache,
         narrator=narrator,
     )
-    if pool.multi_label and any(setting.training.class_weight for setting in settings):
-        raise ConfigError("Training.class_weight needs one label per image; these images have several.")
+    for setting in settings:
+        check_classes(setting.training, pool)
     transform: Transform | None = None
     learning = {block for setting in settings for block in BLOCKS if block not in setting.frozen}
     if augment is not None and ("block1" in learning or getattr(augment, "views", None) is None):
@@ -264,6 +265,22 @@ def _whole(name: str, value: Any, low: int) -> int:
     if number < low or isinstance(value, bool):
         raise ConfigError(f"{name} must be an integer >= {low}; got {value!r}.")
     return number
+
+
+def check_classes(training: Training, pool: Pool) -> None:
+    """Raise `ConfigError` unless the classes can be weighed and balanced as a training asks."""
+    weights, names = training.class_weight, pool.class_names
+    for field, given in (("class_weight", weights), ("sampling", training.sampling == "balanced")):
+        if pool.multi_label and given:
+            raise ConfigError(f"Training.{field} needs one label per image; these images have several.")
+    if isinstance(weights, Mapping) and set(weights) != set(names):
+        unknown, missing = ([name for name in a if name not in set(b)] for a, b in ((weights, names), (names, weights)))
+        told = [f"there is no class {', '.join(unknown)}"] if unknown else []
+        told += [f"a weight is missing for {', '.join(missing)}"] if missing else []
+        raise ConfigError(
+            f"Training.class_weight must have a weight for every class: {'; '.join(told)}. "
+            f"The classes are {', '.join(names)}."
+        )
 
 
 def check_kinds(head: Any, training: Any, augment: Any) -> None:

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
 from ..config import Training
 from ..features.cuts import is_pooled
-from ..heads.batches import Batches, Examples, FeatureBank, class_weights, pooled_features
+from ..heads.batches import Batches, Examples, FeatureBank, class_weights, pooled_features, sampled_labels
 from ..heads.objective import Objective
 from ..heads.population import Member, fit_in_memory, train_population, why_alone
 from ..heads.probe import is_exact, train_probe
 from ..heads.resampling import Fitted, Fold
 from ..network.blocks import BLOCKS
 from ..network.forward import between, forward, without_retracing_warnings
-from ..network.freezing import assign_weights, block_digests, check_movement, learned_weights
+from ..network.freezing import assign_weights, block_digests, check_movement, learned_weights, set_frozen
 from ..network.head import STANDARDIZE, head_model, standardize
 from ..progress import Narrator
 from ..run import RunDirectory
 from .callbacks import Bar, BestEpoch, write_curves
 from .experiment import Experiment
-from .optimizers import optimizer_for
-from .phases import Phase, Setting
+from .optimizers import Carried, averages, half_of, make_optimizer
+from .phases import ResolvedPhase, Setting
 
 MOST_STEPS = 20_000  # of a head that is trained without resume points, which takes about 10 seconds
 STEPS_AT_ONCE = 8  # of a head on vectors, whose steps are so short that returning to Python takes longer
@@ -39,6 +40,8 @@ def train(
     tensorboard: bool = False,
     predict: bool = False,
     head: Fitted | None = None,
+    callbacks: Sequence[Any] = (),
+    metrics: Sequence[Any] = (),
 ) -> Fitted:
     """Train a setting on a fold, phase by phase.
 
@@ -49,6 +52,8 @@ def train(
         tensorboard: whether to write curves.
         predict: whether to predict the validation images with the network that would be saved.
         head: a head that has been trained on this fold already; None to train it here.
+        callbacks: callbacks of Keras, for which even a head alone is trained by `fit`.
+        metrics: metrics of Keras for the history, likewise.
 
     Raises:
         FreezeError: a frozen block changed, or an unfrozen one did not.
@@ -56,18 +61,19 @@ def train(
     phases = experiment.phases(setting)
     cuts = [phase.cut(setting.head) for phase in phases]
     seed, pool, history = fold.seed, experiment.pool, list[dict[str, Any]]()
-    direct = head or _train_directly(experiment, bank, setting, fold, phases[0], narrator)
+    direct = head
+    if head is None and not (callbacks or metrics):
+        direct = _train_directly(experiment, bank, setting, fold, phases[0], narrator)
     if direct is not None and tensorboard and run.path is not None:
         write_curves(run.path / "tensorboard" / phases[0].name, direct.history)
-    if direct is not None and setting.frozen == BLOCKS:
+    if direct is not None and setting.frozen == BLOCKS and len(phases) == 1:
         return direct
-    if setting.frozen == BLOCKS and cuts[0] is not None:  # the head alone, on vectors
+    if setting.frozen == BLOCKS and None not in cuts:  # the head alone, on vectors
         sizes, classes = experiment.describe(setting).sizes, len(pool.class_names)
         model = head_model(sizes, setting.head, classes, multi_label=pool.multi_label, seed=seed)
-        layers: list[str | None] = ["features"]
+        layers: list[str | None] = ["features"] * len(phases)
     else:
         model, layers = experiment.network(setting, seed), cuts
-    before = block_digests(model)
     names = [layer.name for layer in model.layers]
     pooled = names[names.index(STANDARDIZE) - 1]
     todo = list(zip(phases, layers, cuts, strict=True))
@@ -79,7 +85,11 @@ def train(
     else:
         rest = None if layers[0] == pooled else between(model, layers[0], pooled)
         standardize(model, pooled_features(bank.examples(cuts[0], fold.train), rest), setting.head.normalize)
+    # The head of the standard phases may have been trained directly, so these always begin with new moments.
+    carried = None if setting.training.phases == "standard" else Carried()
     for phase, layer, cut in todo:
+        before = block_digests(model)
+        set_frozen(model, phase.freeze)
         history += fit_phase(
             between(model, layer, "logits"),
             bank.examples(cut, fold.train),
@@ -92,7 +102,11 @@ def train(
             narrator=narrator,
             steps_at_once=STEPS_AT_ONCE if layer == "features" or is_pooled(layer) else 1,
             tensorboard=tensorboard,
-            at_end=lambda phase=phase: check_movement(before, block_digests(model), phase.freeze),
+            at_end=lambda phase=phase, before=before: check_movement(before, block_digests(model), phase.freeze),
+            carried=carried,
+            class_names=pool.class_names,
+            callbacks=callbacks,
+            metrics=metrics,
         )
     weights, probabilities = learned_weights(model, setting.frozen), None
     if predict and fold.validation is not None:
@@ -103,7 +117,7 @@ def train(
 
 
 def _train_directly(
-    experiment: Experiment, bank: FeatureBank, setting: Setting, fold: Fold, phase: Phase, narrator: Narrator
+    experiment: Experiment, bank: FeatureBank, setting: Setting, fold: Fold, phase: ResolvedPhase, narrator: Narrator
 ) -> Fitted | None:
     """Train the head as a population of one, which spares the seconds that Keras's `fit` takes to trace its graphs.
 
@@ -114,6 +128,7 @@ def _train_directly(
     if cut is not None and is_exact(setting.head, training) and fit_in_memory(bank.arrays(cut)):
         examples, judged = bank.examples(cut, fold.train), bank.judged(cut, fold.validation)
         how: dict[str, Any] = {"multi_label": experiment.pool.multi_label, "chosen": fold.settings}
+        how["class_names"] = experiment.pool.class_names
         return train_probe(setting.head, training, examples, judged, **how)
     steps = phase.epochs * -(-images // (training.batch_size or 32))
     if cut is None or steps > MOST_STEPS or why_alone(setting.head, training) or not fit_in_memory(bank.arrays(cut)):
@@ -125,6 +140,7 @@ def _train_directly(
             bank.judged(cut, fold.validation),
             multi_label=experiment.pool.multi_label,
             seed=fold.seed,
+            class_names=experiment.pool.class_names,
             start=experiment.head_weights(setting.head),
             keep_start=phase.keep_start,
             on_epoch=lambda done: advance(done * images),
@@ -136,7 +152,7 @@ def fit_phase(
     model: keras.Model,
     examples: Examples,
     validation: Examples | None,
-    phase: Phase,
+    phase: ResolvedPhase,
     training: Training,
     *,
     multi_label: bool,
@@ -146,6 +162,10 @@ def fit_phase(
     steps_at_once: int = 1,
     tensorboard: bool = False,
     at_end: Any = lambda: None,
+    carried: Carried | None = None,
+    class_names: Sequence[str] = (),
+    callbacks: Sequence[Any] = (),
+    metrics: Sequence[Any] = (),
 ) -> list[dict[str, Any]]:
     """Train a model that ends in logits, by Keras's `fit`, and restore the weights of its best epoch.
 
@@ -155,14 +175,29 @@ def fit_phase(
         training: a resolved training.
         steps_at_once: training steps between returns to Python.
         at_end: called after the last epoch, before the best weights are restored.
+        carried: what earlier phases hand to the optimizer; this phase adds what it learned. None for a fresh start.
+        class_names: the classes in order, for weights by name.
+        callbacks, metrics: of Keras, as in `vggft.finetune`.
 
     Returns:
         The history, one row per epoch.
     """
     batch_size = training.batch_size or 32
     steps = phase.epochs * -(-len(examples) // batch_size)
-    optimizer = optimizer_for(model, training, phase.learning_rate, steps, phase.block_rates)
-    Objective(multi_label, training.label_smoothing).compile(model, optimizer, min(steps_at_once, steps))
+    carried = carried or Carried()
+    optimizer = make_optimizer(
+        training,
+        phase.learning_rate,
+        steps,
+        phase.block_rates,
+        half_of(model),
+        schedule=phase.schedule,
+        taken=dict(carried.steps),
+    )
+    at_once = 1 if callbacks else min(steps_at_once, steps)  # callbacks expect to be called after each step
+    Objective.of(training, multi_label).compile(model, optimizer, at_once, metrics)
+    optimizer.build(model.trainable_variables)
+    carried.hand_to(optimizer)
     judged = None if validation is None else Batches(validation, 4 * batch_size)
     with without_retracing_warnings():
         start = None
@@ -170,22 +205,27 @@ def fit_phase(
             found = model.evaluate(judged, verbose=0, return_dict=True)
             start = Objective.score({f"val_{name}": float(value) for name, value in found.items()})
         variables = [*model.variables, *optimizer.variables]
-        keeper = BestEpoch(phase.name, phase.patience, run, variables, start, at_end)
+        plateau = max(1, phase.patience // 2) if phase.schedule == "plateau" else None
+        keeper = BestEpoch(phase.name, phase.patience, run, variables, start, at_end, averages(training), plateau)
         if keeper.done and keeper.resumed is not None:
             model.set_weights(keeper.resumed[0])
+            carried.take_from(optimizer, model.trainable_variables)
             return keeper.rows
-        batches = Batches(examples, batch_size, seed, keeper.first_epoch, class_weights(examples, training))
+        weigh, labels = class_weights(examples, training, class_names), sampled_labels(examples, training)
+        batches = Batches(examples, batch_size, seed, keeper.first_epoch, weigh, labels)
         with narrator.bar(phase.name, (phase.epochs - keeper.first_epoch) * batches.num_images) as advance:
-            callbacks = [keeper, Bar(advance, batches, phase.name)]
+            # The resume point comes last, so that it holds what other callbacks did at the end of the epoch.
+            all_of_them = [*callbacks, keeper, Bar(advance, batches, phase.name)]
             if tensorboard and run.path is not None:
-                callbacks.append(keras.callbacks.TensorBoard(run.path / "tensorboard" / phase.name.replace(" ", "-")))
+                all_of_them.append(keras.callbacks.TensorBoard(run.path / "tensorboard" / phase.name.replace(" ", "-")))
             model.fit(
                 batches,
                 validation_data=judged,
                 epochs=phase.epochs,
                 initial_epoch=keeper.first_epoch,
-                callbacks=callbacks,
+                callbacks=all_of_them,
                 shuffle=False,
                 verbose=0,
             )
+    carried.take_from(optimizer, model.trainable_variables)
     return keeper.rows

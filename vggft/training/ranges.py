@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import keras
 import numpy as np
 
@@ -14,7 +12,7 @@ from ..network.freezing import assign_weights
 from ..network.head import STANDARDIZE, standardize
 from ..progress import Narrator
 from .experiment import Experiment
-from .optimizers import optimizer_for
+from .optimizers import half_of, make_optimizer
 from .phases import Setting
 
 DIVERGED = 4.0  # times the first loss; steps after that would tell nothing
@@ -44,11 +42,14 @@ def losses_of(
     cut = phase.cut(setting.head)
     model = between(_begun(experiment, bank, setting, cut), cut, "logits")
     examples = bank.examples(cut, rows["train"])
-    batches = Batches(examples, batch_size, seed, FIRST_ORDER, class_weights(examples, training))
+    batches = Batches(
+        examples, batch_size, seed, FIRST_ORDER, class_weights(examples, training, experiment.pool.class_names)
+    )
     some = np.random.default_rng(seed).permutation(rows["validation"])[: WATCHED * batch_size]
     watched = np.asarray(bank.inputs(cut)[some]), experiment.pool.targets[some]
-    optimizer = optimizer_for(model, replace(training, schedule="constant"), 1.0, 1, phase.block_rates)
-    Objective(experiment.pool.multi_label, training.label_smoothing).compile(model, optimizer)
+    optimizer = make_optimizer(training, 1.0, 1, phase.block_rates, half_of(model), schedule="constant")
+    optimizer.build(model.trainable_variables)
+    Objective.of(training, experiment.pool.multi_label).compile(model, optimizer)
     losses: list[float] = []
     with narrator.bar("rising learning rate", len(rates)) as advance, without_retracing_warnings():
         for step, rate in enumerate(rates):

@@ -18,7 +18,7 @@ from ..progress import Narrator
 from ..run import RunDirectory
 from .experiment import Experiment
 from .fit import train
-from .phases import Setting
+from .phases import Setting, refitted
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,8 @@ def train_chosen(
     run: RunDirectory,
     narrator: Narrator,
     tensorboard: bool = False,
+    callbacks: Sequence[Any] = (),
+    metrics: Sequence[Any] = (),
 ) -> Outcome:
     """Choose a probe if there is a choice, train the setting on the first fold, and then on all images if it refits.
 
@@ -70,14 +72,16 @@ def train_chosen(
         setting: a setting with a resolved `training`.
         probes: as `probes_of` returns them.
         folds: one with validation images; several, which share out all images, only where the head alone is trained.
+        callbacks, metrics: of Keras, as in `fit.train`; the refit has none.
     """
     fold, choice, held = folds[0], None, None
     if probes:
-        choice = choose(probes, setting.training, bank, folds, multi_label=experiment.pool.multi_label)
+        choice = choose(probes, setting.training, bank, folds, pool=experiment.pool)
         narrator.say(str(choice))
         run.write_json("choice.json", list(choice.told))
         setting = replace(setting, head=choice.head)
     how: dict[str, Any] = {"tensorboard": tensorboard, "predict": refits, "head": choice and choice.fitted}
+    how |= {"callbacks": callbacks, "metrics": metrics}
     fitted = train(experiment, bank, setting, fold, run=run, narrator=narrator, **how)
     if refits:
         if choice is not None and len(folds) > 1:
@@ -105,17 +109,11 @@ def refit(
 
     Args:
         setting: a setting with a resolved `training`.
-        epochs: the best epoch of each phase, when validation images judged; blocks do not learn if theirs is 0.
+        epochs: the best epoch of each phase, when validation images judged; a phase is left out if it is 0.
         whole: all images, with the settings of an exact probe.
 
     Returns:
         What was trained, and what it learned.
     """
-    training = replace(
-        setting.training,
-        epochs=epochs.get("head", setting.training.epochs),
-        fine_tune_epochs=epochs.get("blocks and head") or setting.training.fine_tune_epochs,
-    )
-    frozen = BLOCKS if epochs.get("blocks and head") == 0 else setting.frozen
-    setting = replace(setting, frozen=frozen, training=training)
+    setting = refitted(setting, epochs, exact=bool(whole.settings))
     return setting, train(experiment, bank, setting, whole, run=run, narrator=narrator)

@@ -119,6 +119,7 @@ class Rounds:
             self.bank.judged(cut, fold.validation),
             multi_label=self.experiment.pool.multi_label,
             seed=fold.seed,
+            class_names=self.experiment.pool.class_names,
             programs=self.programs,
             on_epoch=on_epochs,
         )

@@ -202,10 +202,14 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
 
 def _share(training: Training, share: float) -> Training:
     """Reduce the epochs to a share. Each rung is trained from the start, since its schedule spans its epochs."""
+    phases = training.phases
+    if not isinstance(phases, str):
+        phases = tuple(replace(phase, epochs=phase.epochs and math.ceil(share * phase.epochs)) for phase in phases)
     return replace(
         training,
         epochs=math.ceil(share * (training.epochs or 1)),
         fine_tune_epochs=math.ceil(share * (training.fine_tune_epochs or 1)),
+        phases=phases,
     )
 
 
