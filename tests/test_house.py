@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 
 # The path that the data takes, from top to bottom: packages in order, and the modules of each in order ("" is the top).
 ROOMS = (
-    ("", "errors fields config run claims store rows cache progress display"),
+    ("", "errors fields config augment run claims store rows cache progress display"),
     ("data", "reading arrays scan streams sources labels dataset audit splitting pool"),
     ("evaluation", "mistakes calibration bootstrap metrics text evaluation folds checks compare"),
     ("network", "blocks freezing weights vgg head description forward assembly start precision"),
@@ -32,7 +32,7 @@ ROOMS = (
     ("", "costs pipeline finetuning crossvalidation classifier"),
     ("tuning", "space trial oracles rounds workers tuner result terms search"),
     ("", "api learning_rates estimators"),
-    ("cli", "words console defaults options training_commands classifier_commands cache_commands main"),
+    ("cli", "words console defaults options training_commands search_commands classifier_commands cache_commands main"),
     ("", "__main__"),
 )
 HOUSE = [f"{package}.{module}".lstrip(".") for package, modules in ROOMS for module in modules.split()]

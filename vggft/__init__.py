@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from .api import estimate as estimate
     from .api import finetune as finetune
     from .artifact.explain import Explanation as Explanation
+    from .augment import Augment as Augment
     from .classifier import Classifier as Classifier
     from .classifier import load as load
-    from .config import Augment as Augment
     from .config import Head as Head
     from .config import Phase as Phase
     from .config import Training as Training
@@ -64,7 +64,8 @@ _HOMES = {
     "api": ("estimate", "finetune"),
     "artifact.explain": ("Explanation",),
     "classifier": ("Classifier", "load"),
-    "config": ("Augment", "Head", "Phase", "Training"),
+    "augment": ("Augment",),
+    "config": ("Head", "Phase", "Training"),
     "costs": ("Estimate",),
     "crossvalidation": ("cross_validate",),
     "data.audit": ("Audit", "audit"),

@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .augment import Augment
 from .classifier import Classifier
-from .config import Augment, Head, Training
+from .config import Head, Training
 from .costs import Estimate, estimate_run
 from .finetuning import about, fine_tune, open_start, plan_of
 from .pipeline import introduce, open_run

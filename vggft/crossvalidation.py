@@ -12,7 +12,8 @@ import keras
 import numpy as np
 
 from .artifact.judge import AGREE_ON, evaluate_split, predict_splits
-from .config import Augment, Head, Training
+from .augment import Augment
+from .config import Head, Training
 from .costs import Estimate, estimate_run
 from .data.pool import Pool
 from .display import score

@@ -18,9 +18,10 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
+from .augment import Augment
 from .cache import Cache
 from .classifier import Classifier
-from .config import Augment, Head, Training
+from .config import Head, Training
 from .data.arrays import is_single_image
 from .data.dataset import Dataset, open_dataset
 from .data.scan import decode

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import keras
 
 from .artifact.artifact import Artifact
-from .config import Head, named
+from .augment import named
+from .config import Head
 from .costs import estimate_run
 from .data.pool import Pool
 from .errors import ConfigError

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -16,7 +17,7 @@ import typer
 from typer.testing import CliRunner
 
 from vggft import Augment, ConfigError, Head, Phase, SearchSpace, Training
-from vggft.cli import training_commands
+from vggft.cli import search_commands, training_commands
 from vggft.cli.options import (
     NOT_OPTIONS,
     AdjustOptions,
@@ -69,7 +70,7 @@ def file_of(path: Path, text: str) -> Path:
 
 @pytest.mark.parametrize("command", ["finetune", "search", "cross_validate"])
 def test_every_field_is_an_option_or_listed_as_none(command: str) -> None:
-    function = getattr(training_commands, command)
+    function = _function(command)
     options = set(function.__signature__.parameters)
     adjusted = [] if command == "cross_validate" else [AdjustOptions]
     for cls in (DataOptions, BackboneOptions, RunOptions, Head, Training, Augment, *adjusted):
@@ -83,9 +84,13 @@ def test_every_field_is_an_option_or_listed_as_none(command: str) -> None:
         assert f"--{name.replace('_', '-')} " in help_text
 
 
+def _function(name: str) -> Callable[..., None]:
+    return next(getattr(each, name) for each in (training_commands, search_commands) if hasattr(each, name))
+
+
 def _command(name: str) -> typer.Typer:
     single = typer.Typer(rich_markup_mode="markdown")
-    single.command()(getattr(training_commands, name))
+    single.command()(_function(name))
     return single
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import vggft
-from vggft.config import named
+from vggft.augment import named
 from vggft.features.changes import changer, mix, repeats
 from vggft.features.views import make_views
 from vggft.training import callbacks

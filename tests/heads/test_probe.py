@@ -9,13 +9,15 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from scipy.special import softmax
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
 import vggft
 from vggft.config import Head, Phase, Training
 from vggft.heads.batches import Examples, Scaled
-from vggft.heads.probe import STRENGTHS, is_exact, train_probe
+from vggft.heads.probe import SHRINKAGES, STRENGTHS, is_exact, train_probe
 from vggft.network.blocks import BLOCKS
 from vggft.network.head import head_model
 
@@ -36,19 +38,24 @@ def examples(classes: int = 3, multi_label: bool = False, views: int = 0) -> tup
 
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("normalize", ["standardize", "scale", "l2", "sqrt_l2"])
-def test_it_is_logistic_regression(classes: int, normalize: Any) -> None:
+def test_it_is_the_mean_of_regression_and_discriminants(classes: int, normalize: Any) -> None:
     train, validation = examples(classes)
     head = Head(units=(), normalize=normalize)
     found = train_probe(head, Training(), train, validation, multi_label=False)
-    (kept,) = [row for row in found.history if row["kept"]]
-    assert [row["strength"] for row in found.history] == list(STRENGTHS)
-    assert kept["val_loss"] == min(row["val_loss"] for row in found.history)
+    *compared, kept = found.history
+    assert [row["kept"] for row in found.history] == [False] * len(compared) + [True]
+    for name, values in (("strength", STRENGTHS), ("shrinkage", SHRINKAGES)):
+        rows = [row for row in compared if name in row]
+        assert [row[name] for row in rows] == list(values[: len(rows)]) and len(rows) > 2
+        assert kept[name] == min(rows, key=lambda row: row["val_loss"])[name]
 
     scaled = Scaled.of(train, normalize)
     x, y = scaled(train.inputs[train.rows]), train.targets[train.rows].argmax(1)
-    alone = LogisticRegression(C=kept["strength"], max_iter=5000, tol=1e-8).fit(x, y)
-    expected = alone.predict_proba(scaled(validation.inputs[validation.rows]))
-    np.testing.assert_allclose(found.probabilities, expected, atol=0.01)
+    judged = scaled(validation.inputs[validation.rows])
+    regression = LogisticRegression(C=kept["strength"], max_iter=5000, tol=1e-8).fit(x, y)
+    discriminants = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=kept["shrinkage"]).fit(x, y)
+    both = regression.predict_log_proba(judged) + kept["factor"] * discriminants.predict_log_proba(judged)
+    np.testing.assert_allclose(found.probabilities, softmax(both / 2, axis=1), atol=0.01)
 
     model = head_model((12,), head, classes)  # Keras's layers compute the same from these weights
     for layer in ("standardize", "logits"):
@@ -84,12 +91,33 @@ def test_views_weigh_as_much_as_one_image_and_classes_may_be_balanced() -> None:
     assert not np.allclose(balanced.weights["logits/0"], plain.weights["logits/0"], atol=1e-3)
 
 
-def test_a_strength_may_be_given_or_is_the_usual_one_without_validation() -> None:
+def test_fewer_images_than_features_are_solved_where_they_lie() -> None:
+    """The directions in which no image lies have no weight in either solution, so leaving them out changes nothing."""
+    rng = np.random.default_rng(3)
+    inputs, targets = rng.uniform(0, 9, (60, 200)).astype("float32"), np.eye(3, dtype="float32")[np.arange(60) % 3]
+    inputs[np.arange(60), np.arange(60) % 3] += 9
+    train = Examples(inputs, targets, np.arange(40), sizes=(120, 80))
+    found = train_probe(
+        Head(l2=0.01), Training(), train, Examples(inputs, targets, np.arange(40, 60)), multi_label=False
+    )
+    scaled = Scaled.of(train, "sqrt_l2")
+    alone = LogisticRegression(C=1 / (2 * 0.01 * 40), max_iter=5000, tol=1e-8).fit(
+        scaled(inputs[:40]), targets[:40].argmax(1)
+    )
+    np.testing.assert_allclose(found.probabilities, alone.predict_proba(scaled(inputs[40:])), atol=0.01)
+
+
+def test_settings_may_be_given_or_are_the_usual_ones_without_validation() -> None:
     train, validation = examples()
     given = train_probe(Head(units=(), l2=0.01), Training(), train, validation, multi_label=False)
     assert [row["strength"] for row in given.history] == [pytest.approx(1 / (2 * 0.01 * 90))]
-    refit = train_probe(PROBE, Training(), train, None, multi_label=False)
-    assert refit.probabilities is None and [row["kept"] for row in refit.history] == [True]
+    assert given.history[0]["kept"]
+    usual = train_probe(PROBE, Training(), train, None, multi_label=False)
+    assert usual.probabilities is None and [row["kept"] for row in usual.history] == [False, False, True]
+    chosen = train_probe(PROBE, Training(), train, validation, multi_label=False).history[-1]
+    settings = {name: chosen[name] for name in ("strength", "shrinkage", "factor")}
+    again = train_probe(PROBE, Training(), train, validation, multi_label=False, chosen=settings)
+    assert again.history[-1]["val_loss"] == pytest.approx(chosen["val_loss"], abs=1e-3)
 
 
 def test_from_images_to_a_file_that_plain_keras_opens(
@@ -102,7 +130,7 @@ def test_from_images_to_a_file_that_plain_keras_opens(
     ]
     np.testing.assert_array_equal(*(run.network.learned["logits/0"] for run in runs))
     vggft.finetune(stripes, 3, head=PROBE, **(settings | {"verbose": 1}))
-    assert "the head is a linear probe, which is solved exactly" in " ".join(capfd.readouterr().err.split())
+    assert "the head is a linear probe, solved exactly" in " ".join(capfd.readouterr().err.split())
     runs[0].save(tmp_path / "probe.keras")
     plain = keras.models.load_model(tmp_path / "probe.keras")
     pixels = stripes[0][:7]
@@ -119,7 +147,9 @@ def test_blocks_learn_from_the_exact_probe(stripes: tuple, tiny_weights: Path) -
     classifier = vggft.finetune(
         stripes, 3, backbone=tiny_weights, image_size=32, head=PROBE, freeze="block4", training=training, verbose=0
     )
-    assert [row["phase"] for row in classifier.history] == ["head"] * len(STRENGTHS) + ["blocks and head"] * 2
+    phases = [row["phase"] for row in classifier.history]
+    assert phases[-2:] == ["blocks and head"] * 2 and set(phases[:-2]) == {"head"}
+    assert classifier.description.head.blocks == BLOCKS[3:]
 
 
 def test_balanced_sampling_and_weights_by_name_are_weights_of_the_solver() -> None:

@@ -34,7 +34,7 @@ def examples() -> tuple[Examples, Examples]:
 
 
 def linear() -> keras.Model:
-    return between(head_model(FEATURES, Head(units=()), CLASSES, seed=1), "features", "logits")
+    return between(head_model((FEATURES,), Head(normalize="standardize"), CLASSES, seed=1), "features", "logits")
 
 
 def fitted(training: Training, validated: bool = True, **more: Any) -> tuple[keras.Model, list[dict[str, Any]]]:

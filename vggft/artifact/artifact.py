@@ -12,8 +12,8 @@ from typing import Any, Self, TypeVar
 import keras
 import numpy as np
 
+from ..augment import Augment
 from ..cache import Cache
-from ..config import Augment
 from ..data.arrays import as_sequence, is_single_image, read_images
 from ..data.dataset import open_dataset
 from ..data.scan import decode

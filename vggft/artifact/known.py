@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ..augment import Augment
 from ..cache import Cache
-from ..config import Augment
 from ..data.scan import digest_of
 from ..errors import ConfigError
 from ..features.cuts import columns_of, kept_as

@@ -9,7 +9,7 @@ import typer
 
 from .. import __version__
 from ..errors import VggftError
-from . import cache_commands, classifier_commands, training_commands
+from . import cache_commands, classifier_commands, search_commands, training_commands
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,7 +19,7 @@ app = typer.Typer(
     help="Fine-tune VGG16 on your own images. Start with `vggft demo`, then `vggft audit FOLDER`, "
     "then `vggft finetune FOLDER --num-classes N`.",
 )
-for command in (*training_commands.COMMANDS, *classifier_commands.COMMANDS):
+for command in (*training_commands.COMMANDS, *search_commands.COMMANDS, *classifier_commands.COMMANDS):
     app.command()(command)
 app.add_typer(cache_commands.app, name="cache")
 

@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import typer
 
-from ..config import Augment, Phase, Training
+from ..augment import Augment
+from ..config import Phase, Training
 from ..errors import ConfigError
 from ..fields import Config, Count
 from ..tuning.space import SearchSpace

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from ..config import Augment
+from ..augment import Augment
 from ..errors import ConfigError
 from ..rows import Rows
 from .views import make_views

@@ -14,8 +14,8 @@ import numpy as np
 import PIL
 import tensorflow as tf
 
+from ..augment import Augment
 from ..cache import Cache
-from ..config import Augment
 from ..data.reading import RESIZE_RULE
 from ..network.blocks import BLOCKS, FILTERS, scaled
 from ..network.forward import forward_all, rows_at_once

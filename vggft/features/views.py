@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
 from scipy import ndimage
 
-from ..config import Augment
+from ..augment import Augment
 from ..data.arrays import resize_pixels
 
 GREY = np.array([0.299, 0.587, 0.114])  # of red, green and blue, as in ITU-R BT.601 and in Pillow

@@ -10,11 +10,10 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 from scipy.linalg import svd
 from scipy.optimize import minimize_scalar
-from scipy.special import logit
+from scipy.special import log_expit, log_softmax, logit
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
@@ -118,7 +117,7 @@ class _Problem:
     """
 
     def __init__(self, head: Head, train: Examples, validation: Examples | None, multi_label: bool):
-        self.scaled, self.objective = Scaled.of(train, head.normalize), Objective(multi_label)
+        self.scaled, self.multi_label = Scaled.of(train, head.normalize), multi_label
         views = [train.inputs[train.rows], *(view[train.in_views] for view in train.views)]
         self.x = np.concatenate([self.scaled(np.asarray(view)) for view in views])
         self.y = np.tile(train.targets[train.rows], (len(views), 1))
@@ -134,7 +133,7 @@ class _Problem:
     @property
     def has_discriminants(self) -> bool:
         """Whether every image has one class, every class an image, and the covariance fits into memory."""
-        one_class = not self.objective.multi_label and bool(self.y.any(axis=0).all())
+        one_class = not self.multi_label and bool(self.y.any(axis=0).all())
         return one_class and self.x.shape[1] <= MOST_FOR_DISCRIMINANTS and len(self.x) > self.y.shape[1]
 
     def best(self) -> _Best:
@@ -148,8 +147,8 @@ class _Problem:
         """
         assert self.judged is not None
         x, y = self.judged
-        logits = (x @ layer[0] + layer[1]).astype("float32")
-        loss = lambda power: float(np.mean(self.objective.losses(y, np.float32(10**power) * logits)))  # noqa: E731
+        logits = x @ layer[0] + layer[1]
+        loss = lambda power: float(_losses(y, 10**power * logits, self.multi_label).mean())  # noqa: E731
         return float(10 ** minimize_scalar(loss, bounds=(-3, 0), method="bounded", options={"xatol": 0.02}).x)
 
     def logits(self, layer: Layer) -> np.ndarray | None:
@@ -158,16 +157,16 @@ class _Problem:
 
     def told(self, layer: Layer) -> dict[str, float]:
         """Return accuracy and loss of training and validation images."""
-        found = _judge(self.objective, (self.x @ layer[0] + layer[1]).astype("float32"), self.y)
-        if self.judged is not None:
-            judged = _judge(self.objective, self.logits(layer), self.judged[1])
+        found = _judge(self.y, self.x @ layer[0] + layer[1], self.multi_label)
+        if (logits := self.logits(layer)) is not None and self.judged is not None:
+            judged = _judge(self.judged[1], logits, self.multi_label)
             found |= {f"val_{name}": value for name, value in judged.items()}
         return found
 
     def fitted(self, layer: Layer, history: list[dict[str, Any]]) -> Fitted:
         """Return what was learned."""
         logits = self.logits(layer)
-        probabilities = None if logits is None else np.asarray(self.objective.probabilities(logits))
+        probabilities = None if logits is None else np.asarray(Objective(self.multi_label).probabilities(logits))
         kernel = layer[0] if self.basis is None else self.basis @ layer[0]
         named = {"logits/0": np.asarray(kernel, "float32"), "logits/1": np.asarray(layer[1], "float32")}
         return Fitted(self.scaled.weights | named, history, probabilities)
@@ -195,7 +194,7 @@ class _Regression:
     """Logistic regressions of one strength after another, each from the solution of the one before."""
 
     def __init__(self, problem: _Problem, weights: np.ndarray | None, views: int):
-        self.x, self.y, self.views, self.multi_label = problem.x, problem.y, views, problem.objective.multi_label
+        self.x, self.y, self.views, self.multi_label = problem.x, problem.y, views, problem.multi_label
         options: dict[str, Any] = {"max_iter": ITERATIONS, "tol": TOLERANCE, "warm_start": True}
         options["class_weight"] = None if weights is None else dict(enumerate(weights.tolist()))
         self.models = [LogisticRegression(**options) for _ in range(self.y.shape[1] if self.multi_label else 1)]
@@ -223,6 +222,13 @@ class _Regression:
         return kernel, bias
 
 
-def _judge(objective: Objective, logits: np.ndarray | None, targets: np.ndarray) -> dict[str, float]:
-    right, losses = objective.right(targets, logits), objective.losses(targets, logits)
-    return {"accuracy": float(keras.ops.mean(right)), "loss": float(keras.ops.mean(losses))}
+def _losses(targets: np.ndarray, logits: np.ndarray, multi_label: bool) -> np.ndarray:
+    """Return the (n,) cross-entropy of each image: as `Objective`, but on small arrays a hundred times as fast."""
+    if multi_label:
+        return np.asarray(-(targets * log_expit(logits) + (1 - targets) * log_expit(-logits)).mean(axis=1))
+    return np.asarray(-(targets * log_softmax(logits, axis=1)).sum(axis=1))
+
+
+def _judge(targets: np.ndarray, logits: np.ndarray, multi_label: bool) -> dict[str, float]:
+    right = (logits > 0) == (targets > 0.5) if multi_label else logits.argmax(axis=1) == targets.argmax(axis=1)
+    return {"accuracy": float(right.mean()), "loss": float(_losses(targets, logits, multi_label).mean())}

@@ -11,8 +11,9 @@ from typing import Any, Literal, TypeAlias
 import keras
 import numpy as np
 
+from ..augment import Augment, named
 from ..cache import Cache
-from ..config import Augment, Head, Training, named
+from ..config import Head, Training
 from ..data.pool import Pool, prepare
 from ..errors import ConfigError
 from ..features.changes import changer, repeats

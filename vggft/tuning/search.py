@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..augment import Augment
 from ..classifier import Classifier, load
-from ..config import Augment, Head, Training
+from ..config import Head, Training
 from ..costs import estimate_search
 from ..errors import ConfigError, SearchError
 from ..evaluation.metrics import METRICS

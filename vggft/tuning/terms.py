@@ -9,7 +9,8 @@ from typing import Any, Literal, Self
 
 import keras_tuner
 
-from ..config import Head, Training, named
+from ..augment import named
+from ..config import Head, Training
 from ..data.pool import Pool
 from ..errors import ConfigError, VggftError
 from ..evaluation.metrics import METRICS

@@ -1,0 +1,193 @@
+"""The commands that compare many trainings: cross-validate, search, find-learning-rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from ..augment import Augment
+from ..config import Head, Training
+from ..fields import Count
+from ..tuning.space import SearchSpace
+from .console import import_quietly, print_result, refuse
+from .options import (
+    AdjustOptions,
+    AsJson,
+    BackboneOptions,
+    DataOptions,
+    Dataset,
+    Force,
+    Options,
+    Quiet,
+    RunOptions,
+    Verify,
+    with_options,
+)
+from .training_commands import check_classes, chosen_head, prepared
+
+
+@dataclass(frozen=True)
+class FoldOptions(Options):
+    """How `vggft cross-validate` makes folds.
+
+    Args:
+        folds: Number of folds; each is left out of one training, and judges it.
+        repeats: Number of times that the images are put into other folds.
+    """
+
+    folds: Count = 5
+    repeats: Count = 1
+
+
+@dataclass(frozen=True)
+class SearchOptions(Options):
+    """How `vggft search` searches.
+
+    Args:
+        trials: Maximum number of trials.
+        algorithm: Algorithm that proposes trials, one of KerasTuner's.
+        objective: Metric on the validation images that selects the winner, such as `val_balanced_accuracy`; by default
+            accuracy, or average precision with several labels per image.
+        folds: Number of folds of train and validation images over which the score of each trial is averaged.
+        repeats: Number of times that each trial is trained, with different initial weights and orders.
+        winner: Weights of the classifier: those that were `scored`, or a `refit` on train and validation images.
+        keep_top: Number of trials whose trained weights are kept on disk.
+        parallel_trials: Maximum number of trials that are proposed at once.
+    """
+
+    trials: Count = 30
+    algorithm: Literal["random", "bayesian", "hyperband", "grid"] = "bayesian"
+    objective: str | None = None
+    folds: Count | None = None
+    repeats: Count = 1
+    winner: Literal["scored", "refit"] | None = None
+    keep_top: Count = 5
+    parallel_trials: Count | Literal["auto"] = "auto"
+
+
+@dataclass(frozen=True)
+class RangeOptions(Options):
+    """How `vggft find-learning-rate` raises the rate.
+
+    Args:
+        lowest: Learning rate of the first step.
+        highest: Learning rate of the last step.
+        steps: Number of steps, each of one batch.
+        seed: Seed of splits, initial weights, order and dropout.
+        start: Classifier to train further, its file or run directory.
+    """
+
+    lowest: float = 1e-7
+    highest: float = 10.0
+    steps: Count = 100
+    seed: int = 0
+    start: Path | None = None
+
+
+@with_options
+def cross_validate(
+    dataset: Dataset,
+    data: DataOptions,
+    backbone: BackboneOptions,
+    head: Head,
+    training: Training,
+    augment: Augment | None,
+    more: FoldOptions,
+    run: RunOptions,
+    verify: Verify = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Estimate how good a classifier will be if there are few images, by cross-validation; no classifier is kept.
+
+    Every image is judged by a training that has not seen it. Frozen blocks are computed once for all folds. Of the
+    images outside a fold, --validation is the share that selects the best epoch; those of a test split are in no fold.
+    """
+    run, run_dir = prepared(run, data, "cross-validation", f"{Path(dataset).stem}-folds", quiet or as_json)
+    import_quietly()
+    from ..crossvalidation import cross_validate as run_folds
+
+    arguments: dict[str, Any] = vars(data) | vars(backbone) | vars(run) | vars(more)
+    result = run_folds(dataset, **arguments, head=chosen_head(head), training=training, augment=augment)
+    where = {"table of folds": str(run_dir / "folds.csv"), "table of predictions": str(run_dir / "predictions.csv")}
+    print_result(result, as_json, where)
+
+
+@with_options
+def search(
+    dataset: Dataset,
+    data: DataOptions,
+    backbone: BackboneOptions,
+    head: Head,
+    training: Training,
+    space: SearchSpace,
+    augment: Augment | None,
+    more: SearchOptions,
+    adjust: AdjustOptions,
+    run: RunOptions,
+    workers: Annotated[int, typer.Option(help="Number of processes on this machine, one per GPU if any.")] = 1,
+    verify: Verify = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Search for the head and its training with KerasTuner, on frozen features that are computed once.
+
+    An option of the search space takes one value, which is fixed, a list (64,128,256), a range (0.1:0.6), or a
+    logarithmic range (1e-4:1e-2:log). All other options are as in `vggft finetune`.
+    """
+    run, run_dir = prepared(run, data, "search", f"{Path(dataset).stem}-search", quiet or as_json)
+    if space.freeze is not None:  # one value is not a choice
+        fixed = isinstance(space.freeze, str)
+        backbone = replace(backbone, freeze=space.freeze if fixed else "all")
+        space = replace(space, freeze=None) if fixed else space
+    import_quietly()
+    from ..tuning.search import search as run_search
+    from ..tuning.workers import end_with_chief, with_workers
+
+    end_with_chief()
+    arguments: dict[str, Any] = vars(data) | vars(backbone) | vars(adjust) | vars(run) | vars(more)
+    arguments |= {"head": head, "training": training, "space": space, "augment": augment}
+    with with_workers(workers, run_dir) if workers > 1 else nullcontext():
+        result = run_search(dataset, **arguments)
+    if result is not None:  # a worker has none
+        where = {"classifier": str(run_dir / "classifier.keras"), "table of trials": str(run_dir / "trials.csv")}
+        print_result(result, as_json, where)
+
+
+@with_options
+def find_learning_rate(
+    dataset: Dataset,
+    data: DataOptions,
+    backbone: BackboneOptions,
+    head: Head,
+    training: Training,
+    augment: Augment | None,
+    more: RangeOptions,
+    plot: Annotated[Path | None, typer.Option(help="Plot the loss into a .png, .svg or .pdf file.")] = None,
+    force: Force = False,
+    verify: Verify = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find a learning rate: raise it from step to step, and see where the loss falls and where training diverges.
+
+    With all blocks frozen it is the --learning-rate, else the --fine-tune-learning-rate. Nothing is trained for good.
+    """
+    check_classes(data)
+    import_quietly()
+    from .. import learning_rates
+
+    if plot:
+        refuse(learning_rates.check_plot(plot), force)
+    arguments: dict[str, Any] = vars(data) | vars(backbone) | vars(more)
+    arguments |= {"head": chosen_head(head), "training": training, "augment": augment}
+    found = learning_rates.find_learning_rate(dataset, **arguments, verbose=0 if quiet or as_json else 1)
+    print_result(found, as_json, {"plot": str(found.plot(plot))} if plot else {})
+
+
+COMMANDS: tuple[Callable[..., None], ...] = (cross_validate, search, find_learning_rate)
