@@ -29,7 +29,7 @@ ROOMS = (
     ("artifact", "record archive known artifact adjust judge explain"),
     ("report", "plots sections report card"),
     ("deploy", "savedmodel_decoder runtimes export uploads server"),
-    ("", "costs pipeline finetuning crossvalidation classifier"),
+    ("", "costs pipeline depth finetuning crossvalidation classifier"),
     ("tuning", "space trial oracles rounds workers tuner result terms search"),
     ("", "api learning_rates estimators"),
     ("cli", "words console defaults options training_commands search_commands classifier_commands cache_commands main"),

@@ -20,6 +20,7 @@ from .training.phases import ResolvedPhase, Setting
 
 SECONDS_A_STEP = 0.004  # overhead of Python, whatever the network
 RUNTIME = 700 * 2**20  # bytes that TensorFlow, Keras and other libraries take before any image is read
+FINISHING = 8.0  # seconds to compare with exact features, save, reload, compare again and draw
 TEMPORARY = 3  # arrays of the size of the largest layer that exist at once in a forward pass
 
 
@@ -77,6 +78,19 @@ def estimate_run(experiment: Experiment, setting: Setting, planned: Sequence[Pas
     """Estimate the cost of training one setting, whose `training` is resolved."""
     work = _Work(experiment, setting)
     return _estimate(work, planned, work.training())
+
+
+def epoch_seconds(experiment: Experiment, setting: Setting) -> float:
+    """Estimate the seconds of an epoch of the last phase of a setting, whose `training` is resolved."""
+    work = _Work(experiment, setting)
+    return work._seconds(work.phases[-1]) / work.phases[-1].epochs
+
+
+def finish_seconds(experiment: Experiment, setting: Setting) -> float:
+    """Estimate the seconds from the end of training to the saved and checked file."""
+    work = _Work(experiment, setting)
+    judged = sum(number for split, number in work.images.items() if split != "train")
+    return FINISHING + judged * work.forward(work.phases[-1].cut(setting.head), "logits")
 
 
 def estimate_search(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -14,15 +15,16 @@ from .augment import named
 from .config import Head
 from .costs import estimate_run
 from .data.pool import Pool
+from .depth import USUAL_LIMIT, deepen, seconds_of
 from .errors import ConfigError
 from .heads.resampling import Fold, resample
 from .network.blocks import BLOCKS
 from .network.start import Start
 from .pipeline import Run, open_run
 from .run import RunDirectory
-from .training.experiment import Experiment, Request
+from .training.experiment import AUTO, Experiment, Request
 from .training.phases import Setting
-from .training.selection import probes_of, train_chosen
+from .training.selection import probes_of, train_chosen, with_refit
 
 A = TypeVar("A", bound=Artifact)
 
@@ -116,6 +118,9 @@ def fine_tune(
         callbacks, metrics: of Keras, as in `vggft.finetune`.
     """
     metrics = check_keras(callbacks, metrics)
+    begun, limit = time.monotonic(), seconds_of(request.time_limit)
+    limit = USUAL_LIMIT if limit is None and request.freeze == AUTO else limit
+    deadline = None if limit is None else begun + limit
     directory = RunDirectory.open(request.run_dir, request.resume)
     if tensorboard and directory.path is None:
         raise ConfigError("tensorboard=True writes into the run directory: pass one as run_dir.")
@@ -128,6 +133,7 @@ def fine_tune(
     told = {"frozen": list(setting.frozen), "head": heads[0] if len(heads) == 1 else heads, "refit": plan.refits}
     told |= {"callbacks": [named(each) for each in callbacks]} if callbacks else {}
     told |= {"metrics": [each.name for each in metrics]} if metrics else {}
+    told |= {"time_limit": limit, "deeper": request.freeze == AUTO} if limit else {}
     run.start(told | {"training": setting.training.to_dict()})
     if directory.finished and directory.classifier_path is not None:
         run.narrator.say(f"The run in {directory.path} is finished; its classifier is {directory.classifier_path}.")
@@ -135,15 +141,14 @@ def fine_tune(
         return kind.from_file(directory.classifier_path)
     run.introduce(*about(experiment, plan), estimate_run(experiment, setting, planned))
     bank = experiment.bank(planned, run.narrator)
-    how: dict[str, Any] = {
-        "refits": plan.refits,
-        "run": directory,
-        "narrator": run.narrator,
-        "tensorboard": tensorboard,
-        "callbacks": callbacks,
-        "metrics": metrics,
-    }
-    outcome = train_chosen(experiment, bank, setting, plan.probes, plan.folds, **how)
+    auto, how = request.freeze == AUTO, {"run": directory, "narrator": run.narrator}
+    more: dict[str, Any] = {"tensorboard": tensorboard, "callbacks": callbacks, "metrics": metrics}
+    more |= {"refits": plan.refits and not auto, "predicts": auto, "deadline": deadline}
+    outcome = train_chosen(experiment, bank, setting, plan.probes, plan.folds, **how, **more)
+    if auto and deadline is not None:
+        outcome, bank = deepen(run, bank, outcome, plan.folds, deadline=deadline, refits=plan.refits)
+        if plan.refits:
+            outcome = with_refit(experiment, bank, outcome, plan.folds, **how, deadline=deadline)
     classifier = run.finish(bank, outcome.setting, outcome.fitted, kind, outcome.held)
     run.save(classifier)
     return classifier

@@ -82,7 +82,7 @@ def choose(
         pairs = [(bank.examples(cut, fold.train), bank.judged(cut, fold.validation)) for fold in folds]
         solved.append([train_probe(head, training, *pair, **about) for pair in pairs])
     probabilities = [np.concatenate([np.asarray(each.probabilities) for each in fitted]) for fitted in solved]
-    losses = [_losses(bank.targets[rows], each, multi_label) for each in probabilities]
+    losses = [losses_of(bank.targets[rows], each, multi_label) for each in probabilities]
     gains = {n: losses[0] - each for n, each in enumerate(losses)}
     sure = [n for n, gain in gains.items() if gain.mean() > _error(gain)]
     best = max(sure, key=lambda n: float(gains[n].mean()), default=0)
@@ -109,7 +109,7 @@ def mean_settings(histories: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str,
     return {name: float(np.exp(np.mean([np.log(row[name]) for row in kept]))) for name in names}
 
 
-def _losses(targets: np.ndarray, probabilities: np.ndarray, multi_label: bool) -> np.ndarray:
+def losses_of(targets: np.ndarray, probabilities: np.ndarray, multi_label: bool) -> np.ndarray:
     """Return the (n,) cross-entropy of each image."""
     p = np.clip(probabilities.astype("float64"), 1e-7, 1 - 1e-7)
     if multi_label:

@@ -143,6 +143,18 @@ def write_curves(path: Path, history: Iterable[Mapping[str, Any]]) -> None:
                         tf.summary.scalar(f"epoch_{name}", row[prefix + name], step=row["epoch"] - 1)
 
 
+class Deadline(keras.callbacks.Callback):
+    """End training at the first step after a moment by `time.monotonic()`; the epoch until then counts."""
+
+    def __init__(self, at: float):
+        super().__init__()
+        self.at = at
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if time.monotonic() >= self.at:
+            self.model.stop_training = True
+
+
 class Bar(keras.callbacks.Callback):
     """Advance a progress bar batch by batch, and show the validation accuracy of each epoch."""
 

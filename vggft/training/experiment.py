@@ -30,6 +30,8 @@ from ..network.weights import Pretrained, load_pretrained
 from ..progress import Narrator
 from .phases import ResolvedPhase, Setting, phases_of
 
+AUTO = "auto"  # of `freeze`: whether blocks learn is found out
+
 Augmentation: TypeAlias = "Augment | Callable[[np.ndarray], np.ndarray] | None"
 
 UNREPEATABLE = (
@@ -57,6 +59,7 @@ class Request:
     calibrate: bool = False
     tune_thresholds: bool = False
     refit: bool | None = None
+    time_limit: float | str | None = None
     run_dir: str | os.PathLike[str] | None = None
     resume: bool = False
     seed: int = 0
@@ -66,7 +69,7 @@ class Request:
     def setting(self) -> Setting:
         """Return what is trained, with defaults for everything that was left out."""
         head = self.head or (Head() if self.start is None else self.start.description.head)
-        return Setting(frozen_blocks(self.freeze), head, self.training or Training())
+        return Setting(BLOCKS if self.freeze == AUTO else frozen_blocks(self.freeze), head, self.training or Training())
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments that `config.json` does not hold, for `environment.json`."""

@@ -20,7 +20,7 @@ from ..network.freezing import assign_weights, block_digests, check_movement, le
 from ..network.head import STANDARDIZE, head_model, standardize
 from ..progress import Narrator
 from ..run import RunDirectory
-from .callbacks import Bar, BestEpoch, write_curves
+from .callbacks import Bar, BestEpoch, Deadline, write_curves
 from .experiment import Experiment
 from .optimizers import Carried, averages, half_of, make_optimizer
 from .phases import ResolvedPhase, Setting
@@ -42,6 +42,7 @@ def train(
     head: Fitted | None = None,
     callbacks: Sequence[Any] = (),
     metrics: Sequence[Any] = (),
+    deadline: float | None = None,
 ) -> Fitted:
     """Train a setting on a fold, phase by phase.
 
@@ -54,6 +55,7 @@ def train(
         head: a head that has been trained on this fold already; None to train it here.
         callbacks: callbacks of Keras, for which even a head alone is trained by `fit`.
         metrics: metrics of Keras for the history, likewise.
+        deadline: by `time.monotonic()`, at which blocks stop learning.
 
     Raises:
         FreezeError: a frozen block changed, or an unfrozen one did not.
@@ -107,6 +109,7 @@ def train(
             class_names=pool.class_names,
             callbacks=callbacks,
             metrics=metrics,
+            deadline=deadline,
         )
     weights, probabilities = learned_weights(model, setting.frozen), None
     if predict and fold.validation is not None:
@@ -166,6 +169,7 @@ def fit_phase(
     class_names: Sequence[str] = (),
     callbacks: Sequence[Any] = (),
     metrics: Sequence[Any] = (),
+    deadline: float | None = None,
 ) -> list[dict[str, Any]]:
     """Train a model that ends in logits, by Keras's `fit`, and restore the weights of its best epoch.
 
@@ -178,6 +182,7 @@ def fit_phase(
         carried: what earlier phases hand to the optimizer; this phase adds what it learned. None for a fresh start.
         class_names: the classes in order, for weights by name.
         callbacks, metrics: of Keras, as in `vggft.finetune`.
+        deadline: by `time.monotonic()`, at which training ends.
 
     Returns:
         The history, one row per epoch.
@@ -215,7 +220,12 @@ def fit_phase(
         batches = Batches(examples, batch_size, seed, keeper.first_epoch, weigh, labels)
         with narrator.bar(phase.name, (phase.epochs - keeper.first_epoch) * batches.num_images) as advance:
             # The resume point comes last, so that it holds what other callbacks did at the end of the epoch.
-            all_of_them = [*callbacks, keeper, Bar(advance, batches, phase.name)]
+            all_of_them = [
+                *callbacks,
+                keeper,
+                *([Deadline(deadline)] if deadline else []),
+                Bar(advance, batches, phase.name),
+            ]
             if tensorboard and run.path is not None:
                 all_of_them.append(keras.callbacks.TensorBoard(run.path / "tensorboard" / phase.name.replace(" ", "-")))
             model.fit(

@@ -65,6 +65,8 @@ def train_chosen(
     tensorboard: bool = False,
     callbacks: Sequence[Any] = (),
     metrics: Sequence[Any] = (),
+    predicts: bool = False,
+    deadline: float | None = None,
 ) -> Outcome:
     """Choose a probe if there is a choice, train the setting on the first fold, and then on all images if it refits.
 
@@ -73,26 +75,43 @@ def train_chosen(
         probes: as `probes_of` returns them.
         folds: one with validation images; several, which share out all images, only where the head alone is trained.
         callbacks, metrics: of Keras, as in `fit.train`; the refit has none.
+        predicts: whether the validation images are predicted by the network that would be saved, also without a refit.
+        deadline: by `time.monotonic()`, at which training of blocks ends with what is best by then.
     """
-    fold, choice, held = folds[0], None, None
+    fold, choice = folds[0], None
     if probes:
         choice = choose(probes, setting.training, bank, folds, pool=experiment.pool)
         narrator.say(str(choice))
         run.write_json("choice.json", list(choice.told))
         setting = replace(setting, head=choice.head)
-    how: dict[str, Any] = {"tensorboard": tensorboard, "predict": refits, "head": choice and choice.fitted}
-    how |= {"callbacks": callbacks, "metrics": metrics}
+    how: dict[str, Any] = {"tensorboard": tensorboard, "predict": refits or predicts, "head": choice and choice.fitted}
+    how |= {"callbacks": callbacks, "metrics": metrics, "deadline": deadline}
     fitted = train(experiment, bank, setting, fold, run=run, narrator=narrator, **how)
-    if refits:
-        if choice is not None and len(folds) > 1:
-            held = Held("cross-validation", choice.rows, choice.probabilities)
-        else:
-            held = Held("validation", np.asarray(fold.validation), np.asarray(fitted.probabilities))
-        settings, inside = choice.settings if choice else {}, run.inside("refit")
-        whole = Fold(np.concatenate([fold.train, np.asarray(fold.validation)]), None, fold.seed, settings=settings)
-        setting, again = refit(experiment, bank, setting, fitted.epochs, whole, run=inside, narrator=narrator)
-        fitted = replace(again, history=fitted.history)
-    return Outcome(setting, fitted, choice, held)
+    outcome = Outcome(setting, fitted, choice, None)
+    return with_refit(experiment, bank, outcome, folds, run=run, narrator=narrator) if refits else outcome
+
+
+def with_refit(
+    experiment: Experiment,
+    bank: FeatureBank,
+    outcome: Outcome,
+    folds: Sequence[Fold],
+    *,
+    run: RunDirectory,
+    narrator: Narrator,
+    deadline: float | None = None,
+) -> Outcome:
+    """Train once more, from all images of the folds, with what was chosen; keep what the held images were told."""
+    fold, choice, fitted = folds[0], outcome.choice, outcome.fitted
+    if choice is not None and len(folds) > 1:
+        held = Held("cross-validation", choice.rows, choice.probabilities)
+    else:
+        held = Held("validation", np.asarray(fold.validation), np.asarray(fitted.probabilities))
+    settings, inside = choice.settings if choice else {}, run.inside("refit")
+    whole = Fold(np.concatenate([fold.train, np.asarray(fold.validation)]), None, fold.seed, settings=settings)
+    how: dict[str, Any] = {"run": inside, "narrator": narrator, "deadline": deadline}
+    setting, again = refit(experiment, bank, outcome.setting, fitted.epochs, whole, **how)
+    return Outcome(setting, replace(again, history=fitted.history), choice, held)
 
 
 def refit(
@@ -104,6 +123,7 @@ def refit(
     *,
     run: RunDirectory,
     narrator: Narrator,
+    deadline: float | None = None,
 ) -> tuple[Setting, Fitted]:
     """Train a setting on all images, for the best numbers of epochs.
 
@@ -116,4 +136,4 @@ def refit(
         What was trained, and what it learned.
     """
     setting = refitted(setting, epochs, exact=bool(whole.settings))
-    return setting, train(experiment, bank, setting, whole, run=run, narrator=narrator)
+    return setting, train(experiment, bank, setting, whole, run=run, narrator=narrator, deadline=deadline)

@@ -1,0 +1,133 @@
+"""`freeze="auto"`: whether blocks learn too, and from which one on, within a time limit."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .config import Head
+from .costs import epoch_seconds, finish_seconds
+from .errors import ConfigError
+from .heads.batches import FeatureBank
+from .heads.choice import Choice, choose, losses_of
+from .heads.resampling import Fitted, Fold
+from .network.blocks import BLOCKS
+from .pipeline import Run
+from .training.phases import Setting
+from .training.selection import Outcome, probes_of, train_chosen
+
+FEWEST = 100  # training images from which blocks learn
+LEAST_EPOCHS = 2
+USUAL_LIMIT = 30 * 60.0  # seconds, of `freeze="auto"`
+UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+def seconds_of(time_limit: Any) -> float | None:
+    """Return a time limit in seconds: of a number of seconds, or of "90s", "10m", "1.5h".
+
+    >>> seconds_of("1.5h")
+    5400.0
+    """
+    if time_limit is None:
+        return None
+    found = re.fullmatch(r"(\d+\.?\d*) ?([smh]?)", str(time_limit).strip())
+    if isinstance(time_limit, bool) or not found or not float(found[1]):
+        raise ConfigError(
+            f"time_limit must be a number of seconds, or a time such as '90s', '10m' or '1.5h'; got {time_limit!r}."
+        )
+    return float(found[1]) * UNITS[found[2] or "s"]
+
+
+@dataclass(frozen=True)
+class Depth:
+    """From which block on fine-tuning learns, and the probes that tell.
+
+    Args:
+        setting: what would be trained.
+        choice: a probe on each block alone.
+    """
+
+    setting: Setting
+    choice: Choice
+
+    def __str__(self) -> str:
+        told = ", ".join(f"{row['log_loss']:.2f}" for row in self.choice.told)
+        first = len(self.setting.frozen)
+        learning = f"{BLOCKS[first]} learns" if first == len(BLOCKS) - 1 else f"{BLOCKS[first]} to block5 learn"
+        return f"Probes on blocks 1 to 5 alone have log losses {told}: {learning}."
+
+
+def depth_of(run: Run, setting: Setting, bank: FeatureBank, fold: Fold) -> Depth:
+    """Choose the first block to learn: the one after the last block whose own probe is as good as the best.
+
+    Later blocks are made for other pictures: what they throw away is what these need. If the last block itself is as
+    good as the best, it alone learns. "As good" allows one standard error of the difference over validation images.
+    """
+    heads = [Head(blocks=(block,)) for block in reversed(BLOCKS)]
+    choice = choose(heads, setting.training, bank, [fold], pool=run.experiment.pool)
+    told = tuple(reversed(choice.told))
+    best = min(told, key=lambda row: float(row["log_loss"]))
+    good = [n for n, row in enumerate(told) if row["log_loss"] <= best["log_loss"] + max(row["error"], best["error"])]
+    frozen = BLOCKS[: min(max(good) + 1, len(BLOCKS) - 1)]
+    head = replace(setting.head, blocks=None)
+    return Depth(replace(setting, frozen=frozen, head=head).with_blocks(), replace(choice, told=told))
+
+
+def with_maps(run: Run, setting: Setting, bank: FeatureBank) -> FeatureBank:
+    """Add the features that a setting starts from, if they are not among those of the bank."""
+    more = run.experiment.bank(run.passes([setting]), run.narrator)
+    return replace(more, features={**bank.features, **more.features})
+
+
+def deepen(
+    run: Run, bank: FeatureBank, frozen: Outcome, folds: Sequence[Fold], *, deadline: float, refits: bool
+) -> tuple[Outcome, FeatureBank]:
+    """Let blocks learn from the start of a linear probe, and keep that if the validation images are told better.
+
+    Args:
+        frozen: what was trained with all blocks frozen.
+        folds: one, with validation images; blocks do not learn if there are several.
+        deadline: by `time.monotonic()`, until which also a refit and the evaluation have to end.
+        refits: whether the winner will learn from the validation images too, for which time is left.
+
+    Returns:
+        The better one, not refitted, and a bank with its features.
+    """
+    experiment, say, (fold, *others) = run.experiment, run.narrator.say, folds
+    if others or len(fold.train) < FEWEST:
+        say(f"No block learns: that takes {FEWEST} training images or more.")
+        return frozen, bank
+    depth = depth_of(run, frozen.setting, bank, fold)
+    say(str(depth))
+    bank = with_maps(run, depth.setting, bank)
+    setting, kept = depth.setting, len(np.asarray(fold.validation)) if refits else 0
+    each = epoch_seconds(experiment, setting) * (2 + kept / len(fold.train) if refits else 1)
+    room = deadline - time.monotonic() - finish_seconds(experiment, setting)
+    epochs = min(setting.training.fine_tune_epochs or 1, int(room / each))
+    if epochs < LEAST_EPOCHS:
+        say(
+            f"No block learns: {LEAST_EPOCHS} epochs would take about {LEAST_EPOCHS * each:.0f} s, and {room:.0f} s are left."
+        )
+        return frozen, bank
+    setting = replace(setting, training=replace(setting.training, fine_tune_epochs=epochs))
+    probes = probes_of(experiment, setting, free=True)
+    until = deadline - (finish_seconds(experiment, setting) + (room / 2 if refits else 0))
+    how: dict[str, Any] = {"refits": False, "predicts": True, "run": run.directory.inside("deeper"), "deadline": until}
+    deeper = train_chosen(experiment, bank, setting, probes, folds, narrator=run.narrator, **how)
+    before, after = (_losses(run, each.fitted, fold) for each in (frozen, deeper))
+    gain = before - after
+    error = gain.std() / np.sqrt(len(gain))
+    told = f"log loss of the validation images {before.mean():.3f} with frozen blocks, {after.mean():.3f} with learned ones"
+    better = gain.mean() > 0 and deeper.fitted.epochs.get("blocks and head", 0) > 0
+    say(f"{told} (difference {gain.mean():+.3f} ± {error:.3f}): the {'learned' if better else 'frozen'} ones are kept.")
+    return (deeper if better else frozen), bank
+
+
+def _losses(run: Run, fitted: Fitted, fold: Fold) -> np.ndarray:
+    pool = run.experiment.pool
+    return losses_of(pool.targets[np.asarray(fold.validation)], np.asarray(fitted.probabilities), pool.multi_label)
