@@ -25,7 +25,7 @@ ROOMS = (
     ("network", "blocks freezing weights vgg head description forward assembly start precision"),
     ("features", "cuts views changes extract"),
     ("heads", "objective schedules batches resampling discriminants probe choice stacked population"),
-    ("training", "phases optimizers experiment callbacks fit ranges selection"),
+    ("training", "phases request optimizers experiment callbacks fit ranges selection"),
     ("artifact", "record archive known artifact adjust judge explain"),
     ("report", "plots sections report card"),
     ("deploy", "savedmodel_decoder runtimes export uploads server"),

@@ -15,7 +15,7 @@ from .costs import Estimate, estimate_run
 from .finetuning import about, fine_tune, open_start, plan_of
 from .pipeline import introduce, open_run
 from .run import RunDirectory
-from .training.experiment import Request
+from .training.request import Request
 
 NOT_ESTIMATED = ("run_dir", "resume", "calibrate", "tune_thresholds", "tensorboard", "callbacks", "metrics")
 
@@ -61,9 +61,9 @@ def finetune(
         validation: a stratified fraction of the images that are not test images, or a dataset.
         test: a stratified fraction of all images, a dataset, or None. Only the final evaluation uses it, once.
         backbone: a preset, `"vgg16_imagenet"` or `"vgg16_mini"`, or a weights file.
-        freeze: `"all"`, `"none"`, `"block3"` (through block 3), or a collection of blocks; `"auto"` finds out from probes
-            on each block from which one on blocks should learn, starts them from the best linear probe (LP-FT,
-            arXiv:2202.10054), and keeps the frozen ones if the validation images are not told better by the others.
+        freeze: `"all"`, `"none"`, `"block3"` (through block 3), or a collection of blocks; `"auto"` finds out from
+            probes on each block from which one on blocks should learn, starts them from the best linear probe (LP-FT,
+            arXiv:2202.10054), and keeps the frozen ones if validation images are not told better by the others.
         head: the dense layers. None compares a few linear probes, which are solved exactly in seconds, by the
             validation images, and says which one it takes and why; `Head(units=(256,))` has a hidden layer.
         training: epochs, learning rates and so on; `Training()` chooses them by the number of images.
@@ -86,8 +86,8 @@ def finetune(
             test images, or no others would be left to evaluate it on. None does so for linear probes if there is a
             test split. If a class has fewer than 10 images and `validation` is a fraction, folds choose and judge in
             place of validation images, and the final probe learns from all of them.
-        time_limit: of the whole run, in seconds or as `"10m"`: blocks stop learning so that it ends in time, with what is
-            best by then. None is 30 minutes for `freeze="auto"`, else no limit. A pass takes as long as it takes.
+        time_limit: of the whole run, in seconds or as `"10m"`: blocks stop learning so that it ends in time, with
+            what is best by then. None is 30 minutes for `freeze="auto"`, else no limit. A pass is never cut.
         tensorboard: write curves for TensorBoard into the run directory during training.
         run_dir: a new directory for configuration, history, evaluation and classifier; None writes none of them.
         resume: continue the run in `run_dir`, or return its classifier if it is finished.

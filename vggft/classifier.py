@@ -99,7 +99,7 @@ class Classifier(Artifact):
                 classifier has no images.
         """
         from .finetuning import fine_tune, open_start
-        from .training.experiment import Request
+        from .training.request import Request
 
         during = {name: arguments.pop(name) for name in ("tensorboard", "callbacks", "metrics") if name in arguments}
         count = len(self.class_names) if num_classes is None else num_classes

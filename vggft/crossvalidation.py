@@ -28,8 +28,9 @@ from .network.blocks import BLOCKS
 from .pipeline import Run, introduce
 from .progress import Narrator
 from .run import RunDirectory
-from .training.experiment import Experiment, Request, make_experiment
+from .training.experiment import Experiment, make_experiment
 from .training.phases import Setting
+from .training.request import Request
 from .training.selection import probes_of, train_chosen
 
 Exact: TypeAlias = "Callable[[str, np.ndarray], np.ndarray]"  # cut, rows -> float32 features

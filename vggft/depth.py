@@ -110,9 +110,8 @@ def deepen(
     room = deadline - time.monotonic() - finish_seconds(experiment, setting)
     epochs = min(setting.training.fine_tune_epochs or 1, int(room / each))
     if epochs < LEAST_EPOCHS:
-        say(
-            f"No block learns: {LEAST_EPOCHS} epochs would take about {LEAST_EPOCHS * each:.0f} s, and {room:.0f} s are left."
-        )
+        least = f"{LEAST_EPOCHS} epochs would take about {LEAST_EPOCHS * each:.0f} s"
+        say(f"No block learns: {least}, and {max(room, 0):.0f} s are left.")
         return frozen, bank
     setting = replace(setting, training=replace(setting.training, fine_tune_epochs=epochs))
     probes = probes_of(experiment, setting, free=True)
@@ -122,7 +121,7 @@ def deepen(
     before, after = (_losses(run, each.fitted, fold) for each in (frozen, deeper))
     gain = before - after
     error = gain.std() / np.sqrt(len(gain))
-    told = f"log loss of the validation images {before.mean():.3f} with frozen blocks, {after.mean():.3f} with learned ones"
+    told = f"Log loss of the validation images: {before.mean():.3f} with frozen blocks, {after.mean():.3f} with learned"
     better = gain.mean() > 0 and deeper.fitted.epochs.get("blocks and head", 0) > 0
     say(f"{told} (difference {gain.mean():+.3f} ± {error:.3f}): the {'learned' if better else 'frozen'} ones are kept.")
     return (deeper if better else frozen), bank

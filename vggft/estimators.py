@@ -37,7 +37,7 @@ from .network.head import normalize_images
 from .network.precision import check_precision, choose, measure
 from .network.weights import load_pretrained
 from .progress import Narrator
-from .training.experiment import Request
+from .training.request import Request
 
 NORMALIZE = (None, "l2", "sqrt_l2")
 

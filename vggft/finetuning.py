@@ -22,8 +22,9 @@ from .network.blocks import BLOCKS
 from .network.start import Start
 from .pipeline import Run, open_run
 from .run import RunDirectory
-from .training.experiment import AUTO, Experiment, Request
+from .training.experiment import Experiment
 from .training.phases import Setting
+from .training.request import AUTO, Request
 from .training.selection import probes_of, train_chosen, with_refit
 
 A = TypeVar("A", bound=Artifact)
@@ -130,7 +131,11 @@ def fine_tune(
     if plan.refits:
         run.learn_from(("train", "validation"), judged=len(plan.folds) > 1)
     planned = run.passes([replace(setting, head=head) for head in plan.probes or (setting.head,)])
-    told = {"frozen": list(setting.frozen), "head": heads[0] if len(heads) == 1 else heads, "refit": plan.refits}
+    told: dict[str, Any] = {
+        "frozen": list(setting.frozen),
+        "head": heads[0] if len(heads) == 1 else heads,
+        "refit": plan.refits,
+    }
     told |= {"callbacks": [named(each) for each in callbacks]} if callbacks else {}
     told |= {"metrics": [each.name for each in metrics]} if metrics else {}
     told |= {"time_limit": limit, "deeper": request.freeze == AUTO} if limit else {}
@@ -141,7 +146,8 @@ def fine_tune(
         return kind.from_file(directory.classifier_path)
     run.introduce(*about(experiment, plan), estimate_run(experiment, setting, planned))
     bank = experiment.bank(planned, run.narrator)
-    auto, how = request.freeze == AUTO, {"run": directory, "narrator": run.narrator}
+    auto = request.freeze == AUTO
+    how: dict[str, Any] = {"run": directory, "narrator": run.narrator}
     more: dict[str, Any] = {"tensorboard": tensorboard, "callbacks": callbacks, "metrics": metrics}
     more |= {"refits": plan.refits and not auto, "predicts": auto, "deadline": deadline}
     outcome = train_chosen(experiment, bank, setting, plan.probes, plan.folds, **how, **more)

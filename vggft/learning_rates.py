@@ -21,8 +21,8 @@ from .network.blocks import BLOCKS
 from .pipeline import open_run
 from .report import plots
 from .run import RunDirectory, whole_file
-from .training.experiment import Request
 from .training.ranges import losses_of
+from .training.request import Request
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

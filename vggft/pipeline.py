@@ -18,8 +18,9 @@ from .heads.batches import FeatureBank
 from .heads.resampling import Fitted, Held
 from .progress import Narrator
 from .run import RunDirectory, environment
-from .training.experiment import Experiment, Request, make_experiment
+from .training.experiment import Experiment, make_experiment
 from .training.phases import Setting
+from .training.request import Request
 
 A = TypeVar("A", bound=Artifact)
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import operator
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import keras
 import numpy as np
@@ -21,7 +20,7 @@ from ..features.extract import Pass, Prefix, frozen_features, passes
 from ..features.views import keys_of
 from ..heads.batches import FeatureBank, Transform
 from ..network.assembly import Network
-from ..network.blocks import BLOCKS, MIN_IMAGE_SIZE, frozen_blocks
+from ..network.blocks import BLOCKS, MIN_IMAGE_SIZE
 from ..network.description import Description, build
 from ..network.freezing import set_frozen
 from ..network.precision import check_precision, choose, measure, policy
@@ -29,53 +28,12 @@ from ..network.start import Start
 from ..network.weights import Pretrained, load_pretrained
 from ..progress import Narrator
 from .phases import ResolvedPhase, Setting, phases_of
-
-AUTO = "auto"  # of `freeze`: whether blocks learn is found out
-
-Augmentation: TypeAlias = "Augment | Callable[[np.ndarray], np.ndarray] | None"
+from .request import Augmentation, Request
 
 UNREPEATABLE = (
     "augment changes the same images differently each time, by a randomness of its own; a run with it cannot be "
     "repeated, nor resumed to the same weights"
 )
-
-
-@dataclass(frozen=True)
-class Request:
-    """The arguments that `finetune` and `search` share, as given, but `start` is read; `finetune` documents them."""
-
-    dataset: Any
-    num_classes: int
-    validation: Any = 0.2
-    test: Any = None
-    backbone: str | os.PathLike[str] = "vgg16_imagenet"
-    freeze: str | Iterable[str] = "all"
-    head: Head | None = None
-    training: Training | None = None
-    augment: Augmentation = None
-    image_size: int | None = None
-    precision: str = "auto"
-    on_bad_image: Literal["raise", "skip"] = "raise"
-    calibrate: bool = False
-    tune_thresholds: bool = False
-    refit: bool | None = None
-    time_limit: float | str | None = None
-    run_dir: str | os.PathLike[str] | None = None
-    resume: bool = False
-    seed: int = 0
-    verbose: int = 1
-    start: Start | None = None
-
-    def setting(self) -> Setting:
-        """Return what is trained, with defaults for everything that was left out."""
-        head = self.head or (Head() if self.start is None else self.start.description.head)
-        return Setting(BLOCKS if self.freeze == AUTO else frozen_blocks(self.freeze), head, self.training or Training())
-
-    def arguments(self) -> dict[str, Any]:
-        """Return the arguments that `config.json` does not hold, for `environment.json`."""
-        names = ("dataset", "validation", "test", "backbone", "on_bad_image")
-        found = {name: named(getattr(self, name)) for name in names}
-        return found if self.start is None else found | {"start": self.start.name}
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ from ..heads.resampling import Fitted, Fold, resample
 from ..network.blocks import BLOCKS
 from ..pipeline import Run, open_run
 from ..run import RunDirectory
-from ..training.experiment import Request
 from ..training.phases import Setting
+from ..training.request import Request
 from ..training.selection import refit
 from .oracles import hyperband_parts, hyperband_size, make_oracle
 from .result import SearchResult, line, write_hparams
