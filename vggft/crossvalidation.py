@@ -172,7 +172,7 @@ def _introduce(
     left_out = [f"the {len(tested)} test images are in no fold: judge the final classifier on them"] * bool(len(tested))
     resolved = _resolved(setting, first)
     probes = probes_of(experiment, resolved, free=run.request.head is None)
-    told, notes = about(experiment, Plan(resolved, probes, (first,), False))
+    told, notes = about(experiment, Plan(resolved, probes, first, (), False))
     selects = "" if first.validation is None else f", and {len(first.validation)} others select"
     told = f"{len(trainings)} trainings, each of about {len(first.train)} images{selects}; {told}"
     counted = {"cross-validation": np.concatenate([pool.rows["train"], pool.rows["validation"]])}
@@ -214,7 +214,7 @@ def _train_and_predict(
     probes = probes_of(experiment, setting, free=run.request.head is None)
     refits = fold.validation is not None and setting.frozen == BLOCKS and bool(probes)
     how: dict[str, Any] = {"refits": refits, "run": points, "narrator": run.narrator}
-    outcome = train_chosen(experiment, bank, setting, probes, [fold], **how)
+    outcome = train_chosen(experiment, bank, setting, probes, fold, **how)
     fitted, setting = outcome.fitted, outcome.setting
     network, cut = experiment.assemble(setting, fitted.weights), experiment.phases(setting)[-1].cut(setting.head)
     found, _ = predict_splits(network, cut, bank.inputs(cut), experiment.pool, {SPLIT: inside}, exact)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +18,7 @@ from .heads.resampling import Fitted, Fold
 from .network.blocks import BLOCKS
 from .pipeline import Run
 from .training.phases import Setting
-from .training.selection import Outcome, probes_of, train_chosen
+from .training.selection import Outcome, train_chosen
 
 FEWEST = 100  # training images from which blocks learn
 LEAST_EPOCHS = 2
@@ -85,21 +84,21 @@ def with_maps(run: Run, setting: Setting, bank: FeatureBank) -> FeatureBank:
 
 
 def deepen(
-    run: Run, bank: FeatureBank, frozen: Outcome, folds: Sequence[Fold], *, deadline: float, refits: bool
+    run: Run, bank: FeatureBank, frozen: Outcome, fold: Fold, *, deadline: float, refits: bool
 ) -> tuple[Outcome, FeatureBank]:
     """Let blocks learn from the start of a linear probe, and keep that if the validation images are told better.
 
     Args:
         frozen: what was trained with all blocks frozen.
-        folds: one, with validation images; blocks do not learn if there are several.
+        fold: with validation images.
         deadline: by `time.monotonic()`, until which also a refit and the evaluation have to end.
         refits: whether the winner will learn from the validation images too, for which time is left.
 
     Returns:
         The better one, not refitted, and a bank with its features.
     """
-    experiment, say, (fold, *others) = run.experiment, run.narrator.say, folds
-    if others or len(fold.train) < FEWEST:
+    experiment, say = run.experiment, run.narrator.say
+    if len(fold.train) < FEWEST:
         say(f"No block learns: that takes {FEWEST} training images or more.")
         return frozen, bank
     depth = depth_of(run, frozen.setting, bank, fold)
@@ -114,17 +113,17 @@ def deepen(
         say(f"No block learns: {least}, and {max(room, 0):.0f} s are left.")
         return frozen, bank
     setting = replace(setting, training=replace(setting.training, fine_tune_epochs=epochs))
-    probes = probes_of(experiment, setting, free=True)
+    started = replace(fold, settings=frozen.choice.settings if frozen.choice else {})  # what was chosen for more blocks
     until = deadline - (finish_seconds(experiment, setting) + (room / 2 if refits else 0))
     how: dict[str, Any] = {"refits": False, "predicts": True, "run": run.directory.inside("deeper"), "deadline": until}
-    deeper = train_chosen(experiment, bank, setting, probes, folds, narrator=run.narrator, **how)
+    deeper = train_chosen(experiment, bank, setting, (), started, narrator=run.narrator, **how)
     before, after = (_losses(run, each.fitted, fold) for each in (frozen, deeper))
     gain = before - after
     error = gain.std() / np.sqrt(len(gain))
     told = f"Log loss of the validation images: {before.mean():.3f} with frozen blocks, {after.mean():.3f} with learned"
     better = gain.mean() > 0 and deeper.fitted.epochs.get("blocks and head", 0) > 0
     say(f"{told} (difference {gain.mean():+.3f} ± {error:.3f}): the {'learned' if better else 'frozen'} ones are kept.")
-    return (deeper if better else frozen), bank
+    return (replace(deeper, choice=frozen.choice) if better else frozen), bank
 
 
 def _losses(run: Run, fitted: Fitted, fold: Fold) -> np.ndarray:

@@ -30,6 +30,7 @@ from .training.selection import probes_of, train_chosen, with_refit
 A = TypeVar("A", bound=Artifact)
 
 FEW = 10  # images of a class, with fewer of which folds choose and judge instead of a fraction for validation
+MOST_FOR_FOLDS = 2000  # images, whose folds take half a minute
 MOST_FOLDS = 5
 
 
@@ -61,12 +62,14 @@ class Plan:
     Args:
         setting: what is trained, resolved; its head is the first of the candidates.
         probes: the linear probes that are compared; empty for a head that is trained by epochs.
-        folds: on which they are compared, and on the first of which the setting is trained.
+        fold: the images to learn from and those for validation.
+        folds: on which the probes are compared, of all images; empty for the validation images.
         refits: whether the final classifier also learns from the validation images.
     """
 
     setting: Setting
     probes: tuple[Head, ...]
+    fold: Fold
     folds: tuple[Fold, ...]
     refits: bool
 
@@ -74,7 +77,9 @@ class Plan:
 def plan_of(request: Request, run: Run, by_fit: bool = False) -> Plan:
     """Decide what is compared on which images, and whether the final classifier learns from all of them.
 
-    With fewer than `FEW` images of a class besides the test images, folds replace a fraction for validation.
+    Folds are a surer choice than a fraction of few images for validation, and nobody else has to be judged by these if
+    the final classifier learns from all of them: there are test images, or so few (`FEW` of a class) that the folds
+    have to judge too.
 
     Args:
         by_fit: whether even a head that could be solved exactly is trained by Keras's `fit`.
@@ -83,18 +88,18 @@ def plan_of(request: Request, run: Run, by_fit: bool = False) -> Plan:
         ConfigError: a refit is asked for that would leave no images to evaluate on, or to adjust on.
     """
     setting, experiment, pool = run.resolve(request.setting()), run.experiment, run.experiment.pool
-    folds = resample(pool, None, 1, experiment.seed)
-    adjusts = request.calibrate or request.tune_thresholds
-    free = request.head is None and experiment.start is None
-    probes = () if by_fit else probes_of(experiment, setting, free=free)
-    refits = request.refit
-    if refits is None and experiment.start is None and probes and setting.frozen == BLOCKS and not adjusts:
-        smallest = smallest_class(pool)
-        if 2 <= smallest < FEW and isinstance(request.validation, float):
-            folds, refits = resample(pool, min(MOST_FOLDS, smallest), 1, experiment.seed), True
-        else:
-            refits = "test" in pool.rows
-    return Plan(setting, probes, tuple(folds), bool(refits))
+    adjusts, has_test = request.calibrate or request.tune_thresholds, "test" in pool.rows
+    probes = () if by_fit else probes_of(experiment, setting, free=request.head is None and experiment.start is None)
+    folds, refits = list[Fold](), request.refit
+    if probes and setting.frozen == BLOCKS and experiment.start is None and not adjusts and refits is not False:
+        smallest, images = smallest_class(pool), len(pool.rows["train"]) + len(pool.rows["validation"])
+        few = smallest < FEW
+        shared = isinstance(request.validation, float) and smallest >= 2 and images <= MOST_FOR_FOLDS
+        if shared and (few or has_test):
+            folds = resample(pool, min(MOST_FOLDS, smallest), 1, experiment.seed)
+        refits = bool(folds) or has_test if refits is None else refits
+    (fold,) = resample(pool, None, 1, experiment.seed)
+    return Plan(setting, probes, fold, tuple(folds), bool(refits))
 
 
 def smallest_class(pool: Pool) -> int:
@@ -129,7 +134,7 @@ def fine_tune(
     plan, experiment = plan_of(request, run, by_fit=bool(callbacks or metrics)), run.experiment
     setting, heads = plan.setting, [head.to_dict() for head in plan.probes or (plan.setting.head,)]
     if plan.refits:
-        run.learn_from(("train", "validation"), judged=len(plan.folds) > 1)
+        run.learn_from(("train", "validation"), judged=bool(plan.folds))
     planned = run.passes([replace(setting, head=head) for head in plan.probes or (setting.head,)])
     told: dict[str, Any] = {
         "frozen": list(setting.frozen),
@@ -150,11 +155,11 @@ def fine_tune(
     how: dict[str, Any] = {"run": directory, "narrator": run.narrator}
     more: dict[str, Any] = {"tensorboard": tensorboard, "callbacks": callbacks, "metrics": metrics}
     more |= {"refits": plan.refits and not auto, "predicts": auto, "deadline": deadline}
-    outcome = train_chosen(experiment, bank, setting, plan.probes, plan.folds, **how, **more)
+    outcome = train_chosen(experiment, bank, setting, plan.probes, plan.fold, plan.folds, **how, **more)
     if auto and deadline is not None:
-        outcome, bank = deepen(run, bank, outcome, plan.folds, deadline=deadline, refits=plan.refits)
+        outcome, bank = deepen(run, bank, outcome, plan.fold, deadline=deadline, refits=plan.refits)
         if plan.refits:
-            outcome = with_refit(experiment, bank, outcome, plan.folds, **how, deadline=deadline)
+            outcome = with_refit(experiment, bank, outcome, plan.fold, **how, deadline=deadline)
     classifier = run.finish(bank, outcome.setting, outcome.fitted, kind, outcome.held)
     run.save(classifier)
     return classifier
@@ -206,11 +211,9 @@ def about(experiment: Experiment, plan: Plan) -> tuple[str, list[str]]:
         notes.append("the first phase, which trains only the head, does not augment the images")
     elif unchanged:
         notes.append(f"the phases {'; '.join(unchanged)} do not augment the images")
-    if len(plan.folds) > 1:
-        notes.append(
-            f"a class has fewer than {FEW} images, so {len(plan.folds)} folds choose and judge in place of the "
-            "validation images"
-        )
+    if plan.folds:
+        judging = "choose" if "test" in experiment.pool.rows else "choose and judge"
+        notes.append(f"{len(plan.folds)} folds of all images {judging} instead of the validation images alone")
     if plan.refits:
         notes.append("the classifier will learn from the validation images too, once they have chosen")
     if len(phases) == 1 and plan.probes:

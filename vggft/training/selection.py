@@ -57,7 +57,8 @@ def train_chosen(
     bank: FeatureBank,
     setting: Setting,
     probes: Sequence[Head],
-    folds: Sequence[Fold],
+    fold: Fold,
+    folds: Sequence[Fold] = (),
     *,
     refits: bool,
     run: RunDirectory,
@@ -68,46 +69,48 @@ def train_chosen(
     predicts: bool = False,
     deadline: float | None = None,
 ) -> Outcome:
-    """Choose a probe if there is a choice, train the setting on the first fold, and then on all images if it refits.
+    """Choose a probe if there is a choice, train the setting on a fold, and then on all its images if it refits.
 
     Args:
         setting: a setting with a resolved `training`.
         probes: as `probes_of` returns them.
-        folds: one with validation images; several, which share out all images, only where the head alone is trained.
+        fold: with validation images.
+        folds: of all images, on which the probe is chosen instead of by the validation images; empty for these.
         callbacks, metrics: of Keras, as in `fit.train`; the refit has none.
         predicts: whether the validation images are predicted by the network that would be saved, also without a refit.
         deadline: by `time.monotonic()`, at which training of blocks ends with what is best by then.
     """
-    fold, choice = folds[0], None
+    choice, begun = None, None
     if probes:
-        choice = choose(probes, setting.training, bank, folds, pool=experiment.pool)
+        choice = choose(probes, setting.training, bank, folds or [fold], pool=experiment.pool)
         narrator.say(str(choice))
         run.write_json("choice.json", list(choice.told))
-        setting = replace(setting, head=choice.head)
-    how: dict[str, Any] = {"tensorboard": tensorboard, "predict": refits or predicts, "head": choice and choice.fitted}
+        setting, begun = replace(setting, head=choice.head), None if folds else choice.fitted
+        fold = replace(fold, settings=choice.settings)
+    how: dict[str, Any] = {"tensorboard": tensorboard, "predict": refits or predicts, "head": begun}
     how |= {"callbacks": callbacks, "metrics": metrics, "deadline": deadline}
     fitted = train(experiment, bank, setting, fold, run=run, narrator=narrator, **how)
     outcome = Outcome(setting, fitted, choice, None)
-    return with_refit(experiment, bank, outcome, folds, run=run, narrator=narrator) if refits else outcome
+    return with_refit(experiment, bank, outcome, fold, run=run, narrator=narrator) if refits else outcome
 
 
 def with_refit(
     experiment: Experiment,
     bank: FeatureBank,
     outcome: Outcome,
-    folds: Sequence[Fold],
+    fold: Fold,
     *,
     run: RunDirectory,
     narrator: Narrator,
     deadline: float | None = None,
 ) -> Outcome:
-    """Train once more, from all images of the folds, with what was chosen; keep what the held images were told."""
-    fold, choice, fitted = folds[0], outcome.choice, outcome.fitted
-    if choice is not None and len(folds) > 1:
+    """Train once more, from all images of a fold, with what was chosen; keep what the held images were told."""
+    choice, fitted = outcome.choice, outcome.fitted
+    if choice is not None and len(choice.rows) > len(np.asarray(fold.validation)) and outcome.setting.frozen == BLOCKS:
         held = Held("cross-validation", choice.rows, choice.probabilities)
     else:
         held = Held("validation", np.asarray(fold.validation), np.asarray(fitted.probabilities))
-    settings, inside = choice.settings if choice else {}, run.inside("refit")
+    settings, inside = choice.settings if choice else fold.settings, run.inside("refit")
     whole = Fold(np.concatenate([fold.train, np.asarray(fold.validation)]), None, fold.seed, settings=settings)
     how: dict[str, Any] = {"run": inside, "narrator": narrator, "deadline": deadline}
     setting, again = refit(experiment, bank, outcome.setting, fitted.epochs, whole, **how)
