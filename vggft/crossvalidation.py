@@ -120,7 +120,7 @@ def cross_validate(
     run = Run(request, directory, experiment, narrator)
     run.learned = ("train", "validation")
     trainings = list(nested(experiment.pool, folds, repeats, validation, experiment.seed))
-    planned = run.passes([_resolved(setting, trainings[0][0])])
+    planned = run.passes([_resolved(run, setting, trainings[0][0])])
     how = {"folds": folds, "repeats": repeats, "validation": validation}
     run.start(
         {"frozen": list(setting.frozen), "head": setting.head.to_dict(), "training": setting.training.to_dict(), **how}
@@ -158,8 +158,10 @@ def _splits(pool: Pool, trainings: Sequence[tuple[Fold, np.ndarray]]) -> list[di
     return rows
 
 
-def _resolved(setting: Setting, fold: Fold) -> Setting:
-    return replace(setting, training=setting.training.resolve(len(fold.train))).with_blocks()
+def _resolved(run: Run, setting: Setting, fold: Fold) -> Setting:
+    return replace(
+        setting, training=setting.training.resolve(len(fold.train), run.experiment.pretrained.width)
+    ).with_blocks()
 
 
 def _introduce(
@@ -170,7 +172,7 @@ def _introduce(
     pool = experiment.pool
     tested = pool.rows.get("test", ())
     left_out = [f"the {len(tested)} test images are in no fold: judge the final classifier on them"] * bool(len(tested))
-    resolved = _resolved(setting, first)
+    resolved = _resolved(run, setting, first)
     probes = probes_of(experiment, resolved, free=run.request.head is None)
     told, notes = about(experiment, Plan(resolved, probes, first, (), False))
     selects = "" if first.validation is None else f", and {len(first.validation)} others select"
@@ -197,7 +199,7 @@ def _judge_all(
             with np.load(file, allow_pickle=False) as stored:
                 probabilities = stored["probabilities"]
         else:
-            probabilities = _train_and_predict(run, bank, _resolved(setting, fold), fold, inside, exact)
+            probabilities = _train_and_predict(run, bank, _resolved(run, setting, fold), fold, inside, exact)
         judged.append(evaluate_split(pool, SPLIT, inside, probabilities))
         name = judged[-1].headline
         told = f"{name} {score(judged[-1][name])} of {len(inside)} images"

@@ -63,7 +63,7 @@ class Run:
 
     def resolve(self, setting: Setting) -> Setting:
         """Return the setting with every open field filled in: of its training, from the number of training images."""
-        training = setting.training.resolve(len(self.experiment.pool.rows["train"]))
+        training = setting.training.resolve(len(self.experiment.pool.rows["train"]), self.experiment.pretrained.width)
         return replace(setting, training=training).with_blocks()
 
     def passes(self, settings: Sequence[Setting]) -> list[Pass]:

@@ -10,10 +10,10 @@ two contenders that train the whole network take half an hour for 400 images at 
 - `default`: `vggft.finetune(folder, test=0.25)`; `auto`: with `freeze="auto"`; `block4`: with `freeze="block4"`.
 - `lr5`, `lr45`: scikit-learn's logistic regression on average-pooled outputs of block 5, or of blocks 4 and 5, each
   block's square roots at length 1; the strength by 5 folds.
-- `keras`: the frozen stage of Keras's guide to transfer learning: global average pooling, dropout 0.2, dense, Adam 1e-3,
-  20 epochs, mirrored images; `keras_whole`: then everything by Adam 1e-5.
-- `fastai`: what fastai's `vision_learner` adds: average and maximum pooling side by side, batch normalisation, dropout,
-  512 units; one cycle with the body frozen; `fastai_whole`: then everything, with rates from low to high.
+- `keras`: the frozen stage of Keras's guide to transfer learning: global average pooling, dropout 0.2, dense, Adam at
+  1e-3, 20 epochs, mirrored images; `keras_whole`: then everything by Adam 1e-5.
+- `fastai`: what fastai's `vision_learner` adds: average and maximum pooling side by side, batch normalisation,
+  dropout, 512 units; one cycle with the body frozen; `fastai_whole`: then everything, with rates from low to high.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +174,21 @@ def one_cycle(peak: float, steps: int) -> Any:
     )
 
 
+OURS: dict[str, dict[str, Any]] = {"default": {}, "auto": {"freeze": "auto"}, "block4": {"freeze": "block4"}}
+
+
+def measured(name: str, folder: Path, backbone: str, seed: int, work: Path, others: Contenders) -> float:
+    """Accuracy of one contender on the split of one seed, which `default` has made."""
+    run = work / f"{folder.name}_{seed}"
+    if name in OURS:
+        place = run if name == "default" else run.with_name(f"{run.name}_{name}")
+        return by_vggft(folder, backbone, seed, place, **OURS[name])
+    if name.startswith("lr"):
+        return others.regression(tuple(map(int, name[2:])), split_of(run))
+    kind, _, whole = name.partition("_")
+    return others.trained(kind, split_of(run), seed, bool(whole))
+
+
 def main(work: Path, backbone: str, data: list[Path], seeds: int, only: list[str]) -> None:
     work.mkdir(parents=True, exist_ok=True)
     log = work / "transfer.json"
@@ -182,36 +196,15 @@ def main(work: Path, backbone: str, data: list[Path], seeds: int, only: list[str
     for folder in data:
         others = Contenders(folder, backbone, work)
         for seed in range(seeds):
-            run, results = work / f"{folder.name}_{seed}", found.setdefault(folder.name, {})
-            ours: dict[str, dict[str, Any]] = {
-                "default": {},
-                "auto": {"freeze": "auto"},
-                "block4": {"freeze": "block4"},
-            }
-            sides: dict[str, Callable[[], float]] = {
-                name: lambda settings=settings, name=name: by_vggft(
-                    folder,
-                    backbone,
-                    seed,
-                    run if name == "default" else run.with_name(f"{run.name}_{name}"),
-                    **settings,
-                )
-                for name, settings in ours.items()
-            }
-            sides["lr5"] = lambda: others.regression((5,), split_of(run))
-            sides["lr45"] = lambda: others.regression((4, 5), split_of(run))
-            for kind in ("keras", "fastai"):
-                sides[kind] = lambda kind=kind: others.trained(kind, split_of(run), seed, False)
-                sides[f"{kind}_whole"] = lambda kind=kind: others.trained(kind, split_of(run), seed, True)
-            for name in (name for name in sides if name in only):
-                if str(seed) not in results.setdefault(name, {}):
+            for name in only:
+                runs = found.setdefault(folder.name, {}).setdefault(name, {})
+                if str(seed) not in runs:
                     started = time.perf_counter()
-                    results[name][str(seed)] = [sides[name](), time.perf_counter() - started]
+                    accuracy = measured(name, folder, backbone, seed, work, others)
+                    runs[str(seed)] = [accuracy, time.perf_counter() - started]
                     log.write_text(json.dumps(found, indent=1))
-                    print(
-                        f"{time.strftime('%H:%M:%S')} {folder.name} seed {seed} {name} {results[name][str(seed)]}",
-                        flush=True,
-                    )
+                    told = f"{folder.name}, seed {seed}: {name} {accuracy:.3f} in {runs[str(seed)][1]:.0f} s"
+                    print(f"{time.strftime('%H:%M:%S')} {told}", flush=True)
     print(table(found))
 
 

@@ -138,7 +138,7 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
         try:
             setting = self.declare(hp)
             values = dict(hp.values)  # including those that a function has just declared
-            training = setting.training.resolve(self.images)
+            training = setting.training.resolve(self.images, self.rounds.experiment.pretrained.width)
             if (parts := values.get("tuner/epochs")) is not None:  # Hyperband's share of the epochs
                 training = _share(training, parts / self.local.max_epochs)
             setting = replace(setting, training=training)
