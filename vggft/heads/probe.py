@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.linalg import svd
 from scipy.optimize import minimize_scalar
 from scipy.special import log_expit, log_softmax, logit
 from sklearn.exceptions import ConvergenceWarning
@@ -74,13 +73,14 @@ def train_probe(
     Returns:
         The weights, and a history with a row for each strength, for each shrinkage, and for the mean.
     """
-    problem = _Problem(head, train, validation, multi_label)
     weights = class_weights(train, training, class_names)
     if training.sampling == "balanced":
         weights = balancing_weights(train) * (1 if weights is None else weights)
     free = validation is not None and not chosen and not head.l2
     fixed = {"strength": 1 / (2 * head.l2 * len(train))} if head.l2 else chosen or WITHOUT_VALIDATION
-    with threadpool_limits(1 if problem.x.size < LARGE else None):
+    size = len(train) * (1 + len(train.views)) * train.inputs.shape[1]
+    with threadpool_limits(1 if size < LARGE else None):
+        problem = _Problem(head, train, validation, multi_label)
         regression, solver = problem.best(), _Regression(problem, weights, len(train.views) + 1)
         for strength in STRENGTHS if free else (fixed["strength"],):
             regression.add(solver.solve(strength), strength=strength)
@@ -123,7 +123,7 @@ class _Problem:
         self.y = np.tile(train.targets[train.rows], (len(views), 1))
         self.basis: np.ndarray | None = None
         if len(self.x) < self.x.shape[1]:
-            self.basis = svd(self.x.astype("float64"), full_matrices=False)[2].T.astype("float32")
+            self.basis = np.linalg.qr(self.x.T.astype("float64")).Q.astype("float32")
             self.x = self.x @ self.basis
         self.judged: tuple[np.ndarray, np.ndarray] | None = None
         if validation is not None:
