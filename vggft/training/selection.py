@@ -72,14 +72,14 @@ def train_chosen(
 
     Args:
         setting: a setting with a resolved `training`.
-        probes: as `probes_of` returns them.
+        probes: as `probes_of` returns them; without validation images there is no choice, and the setting's is taken.
         folds: one with validation images; several, which share out all images, only where the head alone is trained.
         callbacks, metrics: of Keras, as in `fit.train`; the refit has none.
         predicts: whether the validation images are predicted by the network that would be saved, also without a refit.
         deadline: by `time.monotonic()`, at which training of blocks ends with what is best by then.
     """
     fold, choice = folds[0], None
-    if probes:
+    if probes and fold.validation is not None:
         choice = choose(probes, setting.training, bank, folds, pool=experiment.pool)
         narrator.say(str(choice))
         run.write_json("choice.json", list(choice.told))
