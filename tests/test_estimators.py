@@ -213,8 +213,8 @@ def test_errors_say_what_was_expected(
     with pytest.raises(vggft.ConfigError, match=r"head must be a vggft\.Head"):
         clone(probe).set_params(head=64).fit(images, labels)
     for wrong, message in (
-        ({"blocks": ("block6",)}, "blocks must be"),
-        ({"pooling": "sum"}, "pooling must be one of avg"),
+        ({"blocks": ("block6",)}, r"VGGFeatures\.blocks must be"),
+        ({"pooling": "sum"}, r"VGGFeatures\.pooling must be 'avg', 'max' or"),
         ({"normalize": "standardize"}, "StandardScaler"),
         ({"image_size": 16}, "image_size must be an integer >= 32"),
         ({"precision": "int8"}, "precision must be one of"),
