@@ -123,8 +123,13 @@ def read_cifar10(path: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 def build(config: Config, batch_norm: bool) -> keras.Model:
     inputs = keras.Input((config.image_size, config.image_size, 3))
-    add = add_normalised_blocks if batch_norm else add_blocks
-    x = keras.layers.GlobalAveragePooling2D()(add(preprocess(inputs), width=config.width))
+    pixels = preprocess(inputs)
+    x = (
+        add_normalised_blocks(pixels, config.width)
+        if batch_norm
+        else add_blocks(pixels, width=config.width)[BLOCKS[-1]]
+    )
+    x = keras.layers.GlobalAveragePooling2D()(x)
     return keras.Model(inputs, keras.layers.Dense(10, name="logits")(x))
 
 

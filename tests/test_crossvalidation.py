@@ -130,7 +130,9 @@ def test_a_fold_is_what_finetune_makes_of_it(
     alone = vggft.finetune(tmp_path / "split.csv", 3, **how)
     assert alone.evaluation.split == "test"
     expected = result.evaluation.probabilities[result.fold_of[0] == 1]
-    np.testing.assert_allclose(alone.evaluation.probabilities, expected, atol=1e-6)
+    # The images are in another order, and where a solver stops depends on the last bit of the mean of features.
+    atol = 1e-6 if "freeze" in how else 1e-3
+    np.testing.assert_allclose(alone.evaluation.probabilities, expected, atol=atol)
 
 
 def test_test_images_are_in_no_fold(folder: Path, tiny_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,6 +30,7 @@ from vggft.network import blocks, forward, freezing, vgg, weights
 from vggft.network.description import Description, build
 
 QUICK = vggft.Training(epochs=3, fine_tune_epochs=2, batch_size=16)
+HIDDEN = vggft.Head(units=(16,))  # which is trained by epochs
 
 
 def finetune(data: Any, weights: Path, **arguments: Any) -> vggft.Classifier:
@@ -73,6 +74,7 @@ def test_the_run_directory_says_what_made_it(trained: tuple) -> None:
         "history.csv",
         "evaluation.json",
         "top_losses.npz",
+        "choice.json",
         "classifier.keras",
     }
     config = json.loads((run_dir / "config.json").read_text())
@@ -114,7 +116,7 @@ def test_the_graph_is_flat_and_made_of_stock_layers(trained: tuple) -> None:
     model = trained[0].keras_model
     assert not any(isinstance(layer, keras.Model) for layer in model.layers)
     names = [layer.name for layer in model.layers]
-    assert {"block5_conv3", "avg_pool", "fc1", "logits", "predictions"} <= set(names)
+    assert {"block5_conv3", "avg_pool", "logits", "predictions"} <= set(names)
     assert all(type(layer).__module__.startswith("keras.") for layer in model.layers)
 
 
@@ -146,9 +148,8 @@ def _fine_tuning_helped(classifier: vggft.Classifier) -> bool:
 def test_cached_features_give_what_a_plain_fit_over_the_whole_network_gives(stripes: tuple, tiny_weights: Path) -> None:
     """The same head, trained once behind frozen features and once by `fit` over everything with layers frozen."""
     pixels, labels = stripes[0][:64], np.eye(3, dtype="float32")[stripes[1][:64]]
-    description = Description(
-        ("a", "b", "c"), 32, width=1 / 16, head=vggft.Head(units=(8,), dropout=0.0), frozen=blocks.BLOCKS
-    )
+    head = vggft.Head(units=(8,), blocks=("block4", "block5"), dropout=0.0)
+    description = Description(("a", "b", "c"), 32, width=1 / 16, head=head, frozen=blocks.BLOCKS)
 
     def network() -> keras.Model:
         model = build(description, seed=3)
@@ -164,7 +165,7 @@ def test_cached_features_give_what_a_plain_fit_over_the_whole_network_gives(stri
         model.fit(batches, epochs=5, shuffle=False, verbose=0)
 
     cached, plain = network(), network()
-    cut = cuts.cut_of(blocks.BLOCKS, "avg")
+    cut = cuts.cut_of(blocks.BLOCKS, head)
     fit(forward.between(cached, cut, "logits"), forward.forward(forward.between(cached, None, cut), pixels))
     fit(forward.between(plain, None, "logits"), pixels.astype("float32"))
     before = network().predict(pixels, verbose=0)
@@ -176,7 +177,7 @@ def test_cached_features_give_what_a_plain_fit_over_the_whole_network_gives(stri
 def test_cached_and_uncached_training_give_the_same_history(freeze: str, stripes: tuple, tiny_weights: Path) -> None:
     """A function that changes nothing makes every epoch compute the frozen blocks again."""
     histories = [
-        finetune(stripes, tiny_weights, precision="float32", freeze=freeze, augment=augment).history
+        finetune(stripes, tiny_weights, head=HIDDEN, precision="float32", freeze=freeze, augment=augment).history
         for augment in (None, lambda pixels: pixels)
     ]
     cached, uncached = ([[*map(row.get, ("loss", "val_loss", "val_accuracy"))] for row in rows] for rows in histories)
@@ -198,7 +199,7 @@ data, weights, run_dir, freeze, craft = sys.argv[1:]
 arrays = np.load(data)
 training = vggft.Training(**json.loads(craft))
 vggft.finetune((arrays["images"], arrays["labels"]), 3, backbone=weights, image_size=32, freeze=freeze, verbose=0,
-    training=training, run_dir=run_dir, resume=True)
+    head=vggft.Head(units=(16,)), training=training, run_dir=run_dir, resume=True)
 """
 
 
@@ -236,7 +237,7 @@ def test_killed_is_not_lost(
     assert process.wait() == -signal.SIGKILL
     assert not (run_dir / "classifier.keras").exists()
 
-    settings: dict[str, Any] = {"freeze": freeze, "training": vggft.Training(**craft)}
+    settings: dict[str, Any] = {"freeze": freeze, "head": HIDDEN, "training": vggft.Training(**craft)}
     resumed = finetune(stripes, tiny_weights, run_dir=run_dir, resume=True, **settings)
     alone = finetune(stripes, tiny_weights, **settings)
     for a, b in zip(resumed.keras_model.get_weights(), alone.keras_model.get_weights(), strict=True):
@@ -312,9 +313,11 @@ def test_evaluate_judges_new_data(trained: tuple, stripes: tuple) -> None:
 @pytest.mark.parametrize(
     "head",
     [
-        vggft.Head(units=()),
-        vggft.Head(units=(16, 8), pooling="max", activation="gelu", batch_norm=True, l2=1e-4),
-        vggft.Head(units=(8,), pooling="flatten", dropout=0.0),
+        vggft.Head(units=(), blocks=("block5",), normalize="scale"),
+        vggft.Head(
+            units=(16, 8), blocks=("block1", "block5"), pooling="max", activation="gelu", batch_norm=True, l2=1e-4
+        ),
+        vggft.Head(units=(8,), blocks=("block5",), pooling="flatten", dropout=0.0),
     ],
 )
 def test_every_head_trains_saves_and_loads(
@@ -390,7 +393,8 @@ def test_each_epoch_draws_one_view_of_every_image() -> None:
 def test_augmentation_is_never_silently_dropped(
     freeze: str, stripes: tuple, tiny_weights: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    settings = {"freeze": freeze, "training": vggft.Training(epochs=2, fine_tune_epochs=2, batch_size=16)}
+    training = vggft.Training(epochs=2, fine_tune_epochs=2, batch_size=16)
+    settings = {"freeze": freeze, "head": HIDDEN, "training": training}
     phase = "head" if freeze == "all" else "blocks and head"
 
     def losses(**more: Any) -> list[float]:

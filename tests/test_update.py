@@ -17,12 +17,15 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import vggft
+from vggft.artifact.known import digests_of
 from vggft.cache import Cache
 from vggft.cli.main import app
 from vggft.network import blocks, forward
 
 QUICK = vggft.Training(epochs=3, fine_tune_epochs=2, batch_size=16)
-STILL = vggft.Training(epochs=1, batch_size=16, learning_rate=0.0)  # ends with the weights that it begins with
+STILL = vggft.Training(
+    epochs=1, batch_size=16, learning_rate=0.0, probe="epochs"
+)  # ends with the weights that it begins with
 ORDER = ["train", "validation", "test"]
 FIRST = 72  # images of the first run, of all three classes
 
@@ -41,7 +44,7 @@ def _own_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def run_dir(stripes: tuple, tiny_weights: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of a classifier of the first images, with a test split."""
     path = tmp_path_factory.mktemp("runs") / "first"
-    training = vggft.Training(epochs=20, batch_size=16, learning_rate=3e-3)
+    training = vggft.Training(epochs=30, batch_size=16, learning_rate=1e-2)
     data = stripes[0][:FIRST], stripes[1][:FIRST]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VGGFT_CACHE_DIR", str(cache))
@@ -105,9 +108,29 @@ def test_what_is_known_and_unchanged_gives_the_same_classifier_unless_an_epoch_i
         np.array_equal(a, b)
         for a, b in zip(first.keras_model.get_weights(), same.keras_model.get_weights(), strict=True)
     )
-    wild = update(first, data, training=vggft.Training(epochs=2, learning_rate=10.0, batch_size=16))
+    learned = np.array([first.seen[digest] == "train" for digest in digests_of(data[0])])
+    wrong = np.where(learned, (data[1] + 1) % 3, data[1])
+    training = vggft.Training(epochs=4, learning_rate=1e-2, batch_size=16)
+    wild = update(first, (data[0], wrong), training=training)
     assert not any(row["kept"] for row in wild.history)
     np.testing.assert_array_equal(logits(wild, data[0]), logits(first, data[0]))
+
+
+def test_a_linear_probe_is_solved_anew_whatever_it_learned_from(stripes: tuple, tiny_weights: Path) -> None:
+    """By default the first run learned from its validation images too; nothing but its test images is kept apart."""
+    images, labels = stripes[0][:FIRST], stripes[1][:FIRST].copy()
+    settings: dict[str, Any] = {"backbone": tiny_weights, "image_size": 32, "verbose": 0}
+    start = vggft.finetune((images, labels), 3, test=0.25, **settings)
+    assert counts(start) == {"train": 54, "validation": 0, "test": 18}
+    same = start.update((images, labels), verbose=0)
+    assert same.seen == start.seen and same.evaluation.names == start.evaluation.names
+    assert same.record.summary["validation"]["num_images"] == 11  # which chose, before it learned from them too
+    np.testing.assert_array_equal(same.predict(images).argmax(1), start.predict(images).argmax(1))
+    labels[stripes[1][:FIRST] == 0], labels[stripes[1][:FIRST] == 1] = 1, 0
+    swapped = start.update((images, labels), verbose=0)
+    assert swapped.evaluation["accuracy"] == start.evaluation["accuracy"]
+    with pytest.raises(vggft.DataError, match="No images are left in validation"):  # of what it has learned from
+        start.update((images, labels), training=STILL, verbose=0)
 
 
 def test_one_new_image_is_trained_on(first: vggft.Classifier, stripes: tuple) -> None:

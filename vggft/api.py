@@ -96,8 +96,8 @@ def finetune(
         start: a classifier to train further, its file or its run directory; see `Classifier.update`. `dataset` holds
             all images that there are now, and `num_classes` counts old and new classes. Blocks, image size, and the
             head if it is left out are those of `start`; another backbone or image size raises. Images that it knows
-            stay in their splits, and `test=None` is its share of test images. Where the data is already split, images
-            that it knows from an earlier split are left out of validation and test.
+            stay in their splits, but for linear probes, and `test=None` is its share of test images. Where the data is
+            already split, images that it knows from an earlier split are left out of validation and test.
         callbacks: callbacks of Keras, which see the part of the network that learns, from frozen features to logits;
             every phase has the same objects. After a resume they are called from the next epoch on, and what they
             remember themselves is lost. Even a head alone is then trained by Keras's `fit`.

@@ -82,6 +82,10 @@ class Classifier(Artifact):
         An image stays in its split, also over several updates: what was once trained on never becomes a validation or
         test image. Only new images are split, so that the whole comes as near to the fractions as they allow.
 
+        A linear probe on pretrained blocks is solved anew instead, from all images there are, and takes no weights from
+        this classifier. Then only its test images stay apart, the others are split again, and a refit is the default as
+        in `vggft.finetune`.
+
         Args:
             dataset: all images that there are now, old and new, of any kind that `vggft.finetune` takes. An image whose
                 label has changed has its new label.

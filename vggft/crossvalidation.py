@@ -173,7 +173,7 @@ def _introduce(
     tested = pool.rows.get("test", ())
     left_out = [f"the {len(tested)} test images are in no fold: judge the final classifier on them"] * bool(len(tested))
     resolved = _resolved(run, setting, first)
-    probes = probes_of(experiment, resolved, free=run.request.head is None)
+    probes = probes_of(experiment, resolved, free=run.request.head is None and first.validation is not None)
     told, notes = about(experiment, Plan(resolved, probes, first, (), False))
     selects = "" if first.validation is None else f", and {len(first.validation)} others select"
     told = f"{len(trainings)} trainings, each of about {len(first.train)} images{selects}; {told}"

@@ -207,7 +207,7 @@ class VGGFeatures(TransformerMixin, _OfPictures):
         size = pretrained.image_size if self.image_size is None else self.image_size
         check_architecture(pretrained.column, size, pretrained.width)
         check_precision(self.precision)
-        self._cut()
+        cut = self._cut()
         if self.normalize not in NORMALIZE:
             raise ConfigError(
                 f"normalize must be None, 'l2' or 'sqrt_l2', which need no training images; got {self.normalize!r}."
@@ -217,7 +217,6 @@ class VGGFeatures(TransformerMixin, _OfPictures):
         if self.precision == "auto":
             memory = Cache().root / "precision.json"
             self.precision_, _ = choose(measure(pretrained.column, pretrained.width, size, False, memory))
-        cut = self._cut()
         self._n_features_out = shape_of(cut, size, pretrained.width)[0]
         self.sizes_ = sizes_of(pooled_blocks(cut), pretrained.width)
         return self
@@ -254,7 +253,11 @@ class VGGFeatures(TransformerMixin, _OfPictures):
     def _cut(self) -> str:
         """Return the cut at which the features are taken; raise `ConfigError` if there is none."""
         blocks: Any = self.blocks if isinstance(self.blocks, str) else tuple(self.blocks)
-        return str(cut_of(BLOCKS, Head(blocks=blocks, pooling=self.pooling)))  # type: ignore[arg-type]
+        try:
+            head = Head(blocks=blocks, pooling=self.pooling)  # type: ignore[arg-type]
+        except ConfigError as error:
+            raise ConfigError(str(error).replace("Head.", f"{type(self).__name__}.")) from None
+        return str(cut_of(BLOCKS, head))
 
 
 def pictures(X: Any) -> Any:  # noqa: N803

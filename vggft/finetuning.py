@@ -12,7 +12,7 @@ import keras
 
 from .artifact.artifact import Artifact
 from .augment import named
-from .config import Head
+from .config import Head, Training
 from .costs import estimate_run
 from .data.pool import Pool
 from .depth import USUAL_LIMIT, deepen, seconds_of
@@ -22,7 +22,7 @@ from .network.blocks import BLOCKS
 from .network.start import Start
 from .pipeline import Run, open_run
 from .run import RunDirectory
-from .training.experiment import Experiment
+from .training.experiment import Experiment, begins_anew
 from .training.phases import Setting
 from .training.request import AUTO, Request
 from .training.selection import probes_of, train_chosen, with_refit
@@ -74,24 +74,22 @@ class Plan:
     refits: bool
 
 
-def plan_of(request: Request, run: Run, by_fit: bool = False) -> Plan:
+def plan_of(request: Request, run: Run) -> Plan:
     """Decide what is compared on which images, and whether the final classifier learns from all of them.
 
     Folds are a surer choice than a fraction of few images for validation, and nobody else has to be judged by these if
     the final classifier learns from all of them: there are test images, or so few (`FEW` of a class) that the folds
     have to judge too.
 
-    Args:
-        by_fit: whether even a head that could be solved exactly is trained by Keras's `fit`.
-
     Raises:
         ConfigError: a refit is asked for that would leave no images to evaluate on, or to adjust on.
     """
     setting, experiment, pool = run.resolve(request.setting()), run.experiment, run.experiment.pool
     adjusts, has_test = request.calibrate or request.tune_thresholds, "test" in pool.rows
-    probes = () if by_fit else probes_of(experiment, setting, free=request.head is None and experiment.start is None)
+    probes = probes_of(experiment, setting, free=request.head is None and experiment.start is None)
+    afresh = experiment.start is None or begins_anew(experiment.start, [setting], request.augment)
     folds, refits = list[Fold](), request.refit
-    if probes and setting.frozen == BLOCKS and experiment.start is None and not adjusts and refits is not False:
+    if probes and setting.frozen == BLOCKS and afresh and not adjusts and refits is not False:
         smallest, images = smallest_class(pool), len(pool.rows["train"]) + len(pool.rows["validation"])
         few = smallest < FEW
         shared = isinstance(request.validation, float) and smallest >= 2 and images <= MOST_FOR_FOLDS
@@ -124,6 +122,8 @@ def fine_tune(
         callbacks, metrics: of Keras, as in `vggft.finetune`.
     """
     metrics = check_keras(callbacks, metrics)
+    if callbacks or metrics:  # which only see epochs
+        request = replace(request, training=replace(request.training or Training(), probe="epochs"))
     begun, limit = time.monotonic(), seconds_of(request.time_limit)
     limit = USUAL_LIMIT if limit is None and request.freeze == AUTO else limit
     deadline = None if limit is None else begun + limit
@@ -131,16 +131,15 @@ def fine_tune(
     if tensorboard and directory.path is None:
         raise ConfigError("tensorboard=True writes into the run directory: pass one as run_dir.")
     run = open_run(request, [request.setting()], directory)
-    plan, experiment = plan_of(request, run, by_fit=bool(callbacks or metrics)), run.experiment
-    setting, heads = plan.setting, [head.to_dict() for head in plan.probes or (plan.setting.head,)]
+    plan, experiment = plan_of(request, run), run.experiment
+    setting = plan.setting
     if plan.refits:
         run.learn_from(("train", "validation"), judged=bool(plan.folds))
     planned = run.passes([replace(setting, head=head) for head in plan.probes or (setting.head,)])
-    told: dict[str, Any] = {
-        "frozen": list(setting.frozen),
-        "head": heads[0] if len(heads) == 1 else heads,
-        "refit": plan.refits,
-    }
+    told: dict[str, Any] = {"frozen": list(setting.frozen), "head": setting.head.to_dict()}
+    if len(plan.probes) > 1:
+        told |= {"head": None, "candidates": [head.to_dict() for head in plan.probes]}
+    told |= {} if request.refit is None else {"refit": request.refit}
     told |= {"callbacks": [named(each) for each in callbacks]} if callbacks else {}
     told |= {"metrics": [each.name for each in metrics]} if metrics else {}
     told |= {"time_limit": limit, "deeper": request.freeze == AUTO} if limit else {}

@@ -443,5 +443,7 @@ def test_a_refit_of_an_exact_probe_is_as_strong_as_the_one_that_won(stripes: tup
     settings = {**common, "trials": 2, "algorithm": "grid", "test": 0.2, "head": vggft.Head(units=(), normalize="l2")}
     result = vggft.search(stripes, 3, space=space, winner="refit", **settings)
     (kept,) = [row for row in result.best.history if row["kept"]]
-    (refit,) = result.classifier.history
-    assert refit["strength"] == pytest.approx(kept["strength"]) and result.best.way == "alone: solved exactly"
+    (refit,) = [row for row in result.classifier.history if row["kept"]]
+    for name in ("strength", "shrinkage", "factor"):
+        assert refit[name] == pytest.approx(kept[name])
+    assert result.best.way == "alone: solved exactly"

@@ -76,7 +76,7 @@ class Record:
             lines.append(f"start={shown('start')}")
         else:
             lines.append(f"backbone={given.get('backbone', config['backbone'])!r}")
-        lines.append(f"freeze={tuple(config['frozen'])!r}")
+        lines.append(f"freeze={('auto' if config.get('deeper') else tuple(config['frozen']))!r}")
         for name, kind in (("head", "Head"), ("training", "Training"), ("augment", "Augment")):
             value = config.get(name)
             if isinstance(value, Mapping):
@@ -84,8 +84,11 @@ class Record:
                 lines.append(f"{name}=vggft.{kind}({fields})")
             elif value is not None:
                 lines.append(f"{name}={value}")
+        if (config["precision"], config.get("stored_as")) == ("float32", "float16"):  # the choice of "auto"
+            config = {**config, "precision": "auto"}
         lines += [f"{name}={config[name]!r}" for name in ("image_size", "precision", "seed")]
         lines += [f"{name}=True" for name in ("calibrate", "tune_thresholds") if config.get(name)]
+        lines += [f"{name}={config[name]!r}" for name in ("refit", "time_limit") if name in config]
         return "vggft.finetune(\n    " + ",\n    ".join(lines) + ",\n)"
 
 

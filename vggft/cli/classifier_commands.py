@@ -120,12 +120,14 @@ def explain(
 ) -> None:
     """Show where in images the classifier saw a class, by Grad-CAM."""
     files = picture_files(images)
-    targets = [output / f"{file.stem}.{block}.jpg" for file in files]
+    classifier = load(model)
+    from ..artifact.explain import last_seen
+
+    targets = [output / f"{file.stem}.{block or last_seen(classifier)}.jpg" for file in files]
     if len(set(targets)) < len(targets):
         targets = [output / f"{i:05d}-{target.name}" for i, target in enumerate(targets)]
     for target in targets:
         refuse(target, force)
-    classifier = load(model)
     for start in range(0, len(files), 64):
         found = classifier.explain(files[start : start + 64], label, block)
         for file, target, each in zip(files[start:], targets[start:], found, strict=False):

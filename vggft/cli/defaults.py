@@ -17,7 +17,7 @@ from ..tuning.space import Range, SearchSpace
 from .words import choice
 
 # In a run's config.json, but not arguments.
-RESULTS = {"backbone_digest", "data_fingerprint", "stored_as", "splits", "start"}
+RESULTS = {"backbone_digest", "data_fingerprint", "stored_as", "splits", "start", "candidates", "deeper"}
 ADJUSTMENTS = ("calibrate", "tune_thresholds")  # which not every command can do; False is the default of all
 ARGUMENTS = {"frozen": "freeze", "search": "space"}  # names in a run's config.json -> arguments
 
@@ -96,7 +96,9 @@ def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     unused = RESULTS | {name for name in ADJUSTMENTS if not config.get(name)}
     found = {ARGUMENTS.get(name, name): value for name, value in config.items() if name not in unused}
     if len(found.get("freeze", ())) == len(BLOCKS):
-        found["freeze"] = "all"
+        found["freeze"] = "auto" if config.get("deeper") else "all"
+    if "time_limit" in found:
+        found["time_limit"] = f"{found['time_limit']:g}s"
     if (config.get("precision"), config.get("stored_as")) == ("float32", "float16"):  # the choice of "auto"
         found["precision"] = "auto"
     return found

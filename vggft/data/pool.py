@@ -102,7 +102,8 @@ def prepare(
         known: what an earlier classifier fixes. Images that it knows stay in their splits, and only new ones are split,
             so that the whole comes as near to the fractions as they allow. If it has test images and the data has no
             test split, None as `test` is its share of test images. Where the data is already split, images that the
-            classifier knows from an earlier split are left out of validation and test.
+            classifier knows from an earlier split are left out of validation and test. If `known.anew`, this holds for
+            test images only.
         cache: where decoded images are kept.
         narrator: shows progress.
 
@@ -124,9 +125,9 @@ def prepare(
         )
     part_of = np.repeat(list(parts), [len(part) for part in parts.values()])
     given = {name: np.flatnonzero((part_of == name) & (found.facts["digest"] != "")) for name in parts}
-    rows = _split(given, whole, found.digests, fractions, seed, known.splits)
+    rows = _split(given, whole, found.digests, fractions, seed, known)
     left_out = [problem.rstrip(".") for problem in problems]
-    left_out += _keep_known_apart(rows, found.digests, whole.names, known.splits)
+    left_out += _keep_known_apart(rows, found.digests, whole.names, known)
     left_out += _keep_copies_apart(rows, found.digests, whole.names)
     if empty := [split for split, chosen in rows.items() if not len(chosen)]:
         new = " The classifier in start knows all others: add new images." if known.splits else ""
@@ -194,19 +195,21 @@ def _split(
     digests: tuple[str, ...],
     fractions: dict[str, float],
     seed: int,
-    known: Mapping[str, str],
+    known: Known,
 ) -> dict[str, np.ndarray]:
     """Split fractions off what is not yet split: test first, so that it does not depend on validation."""
     rows = dict(rows)
     rest = rows.pop("all" if "all" in rows else "train")
-    there = [known[digest] for digest in {digests[row] for row in rest} if digest in known]
+    there = [known.splits[digest] for digest in {digests[row] for row in rest} if digest in known.splits]
     if "test" not in rows and "test" in there:
         fractions = {"test": there.count("test") / len(there)} | fractions
     for split in ("test", "validation"):
         if split in fractions:
             copies = [digests[row] for row in rest]
             side = dict.fromkeys(SPLITS[: SPLITS.index(split)], KEPT) | {split: HELD}
-            decided = np.array([side.get(known.get(digest, ""), FREE) for digest in copies]) if there else None
+            decided = None
+            if there and known.decides(split):
+                decided = np.array([side.get(known.splits.get(digest, ""), FREE) for digest in copies])
             try:
                 kept, held = split_rows(whole.labels[rest], copies, fractions[split], seed, whole.class_names, decided)
             except DataError as error:
@@ -218,7 +221,7 @@ def _split(
 
 
 def _keep_known_apart(
-    rows: dict[str, np.ndarray], digests: tuple[str, ...], names: tuple[str, ...], known: Mapping[str, str]
+    rows: dict[str, np.ndarray], digests: tuple[str, ...], names: tuple[str, ...], known: Known
 ) -> list[str]:
     """Leave out of a split what an earlier classifier knows from an earlier split, as it would not be judged honestly.
 
@@ -226,9 +229,12 @@ def _keep_known_apart(
     """
     left_out: list[str] = []
     for split, chosen in rows.items():
-        used = [row for row in chosen if earlier(known.get(digests[row], split), split) != split]
+        if not known.decides(split):
+            continue
+        used = [row for row in chosen if earlier(known.splits.get(digests[row], split), split) != split]
         left_out += [
-            f"{names[row]} was left out of {split}: it is a {known[digests[row]]} image of the classifier in start"
+            f"{names[row]} was left out of {split}: it is a {known.splits[digests[row]]} image of the classifier in "
+            "start"
             for row in used
         ]
         rows[split] = np.setdiff1d(chosen, used) if used else chosen

@@ -23,11 +23,17 @@ class Known:
         class_names: its classes, which stay the first ones, in its order; none if there is no such classifier.
         multi_label: whether an image may have several classes; None infers it.
         splits: digest of every image that it knows -> `"train"`, `"validation"` or `"test"`.
+        anew: whether nothing that it has learned is used, so that its training images may be validation images now.
     """
 
     class_names: tuple[str, ...] = ()
     multi_label: bool | None = None
     splits: Mapping[str, str] = field(default_factory=dict)
+    anew: bool = False
+
+    def decides(self, split: str) -> bool:
+        """Whether it fixes which images are in a split."""
+        return bool(self.splits) and not (self.anew and split == "validation")
 
     def with_splits(self, splits: Mapping[str, str]) -> dict[str, str]:
         """Add the splits of a run. An image that a classifier has once learned from remains a training image."""

@@ -40,8 +40,15 @@ def digest_of(arrays: Iterable[np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def check_movement(before: Mapping[str, str], after: Mapping[str, str], frozen: Iterable[str]) -> None:
+def check_movement(
+    before: Mapping[str, str], after: Mapping[str, str], frozen: Iterable[str], learned: bool = True
+) -> None:
     """Check that frozen blocks did not change in training and that all others did.
+
+    Args:
+        before, after: digests of the blocks.
+        frozen: the frozen blocks.
+        learned: whether there was anything to learn: a loss of exactly 0 moves nothing.
 
     Raises:
         FreezeError: a frozen block changed, or another one did not; the message names the blocks.
@@ -51,7 +58,7 @@ def check_movement(before: Mapping[str, str], after: Mapping[str, str], frozen: 
     stuck = [block for block in BLOCKS if block not in held and before[block] == after[block]]
     if moved:
         raise FreezeError(f"{', '.join(moved)} is frozen, but its weights changed during training.")
-    if stuck:
+    if stuck and learned:
         raise FreezeError(
             f"{', '.join(stuck)} is not frozen, but training did not change its weights. "
             "The learning rate is probably 0, or so high that the units of the head died."

@@ -27,7 +27,7 @@ class BestEpoch(keras.callbacks.EarlyStopping):
         run: where resume points are kept.
         variables: variables of model and optimizer, in the order of the resume point.
         start_score: score of the weights at the start if these compete for the best epoch, else None.
-        at_end: called after the last epoch, before the best weights are restored.
+        at_end: called with the history after the last epoch, before the best weights are restored.
         averaged: whether the optimizer's moving average of the weights is judged and kept instead of the weights.
         plateau: the number of epochs without improvement after which the learning rate is reduced; None for never.
 
@@ -44,7 +44,7 @@ class BestEpoch(keras.callbacks.EarlyStopping):
         run: RunDirectory,
         variables: Sequence[Any],
         start_score: float | None = None,
-        at_end: Callable[[], None] = lambda: None,
+        at_end: Callable[[list[dict[str, Any]]], None] = lambda rows: None,
         averaged: bool = False,
         plateau: int | None = None,
     ):
@@ -116,7 +116,7 @@ class BestEpoch(keras.callbacks.EarlyStopping):
             self._save(epoch)
 
     def on_train_end(self, logs: Any = None) -> None:
-        self.at_end()
+        self.at_end(self.rows)
         super().on_train_end(logs)
         for row in self.rows:
             row["kept"] = row["epoch"] - 1 == self.best_epoch

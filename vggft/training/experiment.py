@@ -19,6 +19,7 @@ from ..features.changes import changer, repeats
 from ..features.extract import Pass, Prefix, frozen_features, passes
 from ..features.views import keys_of
 from ..heads.batches import FeatureBank, Transform
+from ..heads.probe import is_exact
 from ..network.assembly import Network
 from ..network.blocks import BLOCKS, MIN_IMAGE_SIZE
 from ..network.description import Description, build
@@ -177,7 +178,7 @@ def make_experiment(
         pretrained, known = load_pretrained(request.backbone), None
     else:
         start.check(None if request.backbone == Request.backbone else request.backbone, request.image_size)
-        pretrained, known = start.pretrained, start.known
+        pretrained, known = start.pretrained, replace(start.known, anew=begins_anew(start, settings, augment))
     asked = request.image_size
     image_size = pretrained.image_size if asked is None else _whole("image_size", asked, MIN_IMAGE_SIZE)
     cache = Cache()
@@ -216,6 +217,16 @@ def make_experiment(
     views = augment if isinstance(augment, Augment) and transform is None else None
     prefix = Prefix(pretrained, image_size, precision, stored_as, views, seed)
     return Experiment(pool, prefix, augment, transform, seed, why, seconds, cache, start)
+
+
+def begins_anew(start: Start, settings: Iterable[Setting], augment: Augmentation) -> bool:
+    """Whether training takes no weights from the classifier that it starts from.
+
+    That is so if its blocks are pretrained, and heads are solved exactly, which does not depend on where they begin.
+    """
+    exact = all(is_exact(setting.head, setting.training) for setting in settings)
+    cached = augment is None or getattr(augment, "views", None) is not None
+    return start.description.frozen == BLOCKS and exact and cached
 
 
 def _whole(name: str, value: Any, low: int) -> int:

@@ -104,7 +104,9 @@ def train(
             narrator=narrator,
             steps_at_once=STEPS_AT_ONCE if layer == "features" or is_pooled(layer) else 1,
             tensorboard=tensorboard,
-            at_end=lambda phase=phase, before=before: check_movement(before, block_digests(model), phase.freeze),
+            at_end=lambda rows, phase=phase, before=before: check_movement(
+                before, block_digests(model), phase.freeze, learned=any(row["loss"] for row in rows)
+            ),
             carried=carried,
             class_names=pool.class_names,
             callbacks=callbacks,
@@ -164,7 +166,7 @@ def fit_phase(
     narrator: Narrator,
     steps_at_once: int = 1,
     tensorboard: bool = False,
-    at_end: Any = lambda: None,
+    at_end: Any = lambda rows: None,
     carried: Carried | None = None,
     class_names: Sequence[str] = (),
     callbacks: Sequence[Any] = (),
@@ -178,7 +180,7 @@ def fit_phase(
         validation: selects the best epoch; None keeps the last.
         training: a resolved training.
         steps_at_once: training steps between returns to Python.
-        at_end: called after the last epoch, before the best weights are restored.
+        at_end: called with the history after the last epoch, before the best weights are restored.
         carried: what earlier phases hand to the optimizer; this phase adds what it learned. None for a fresh start.
         class_names: the classes in order, for weights by name.
         callbacks, metrics: of Keras, as in `vggft.finetune`.

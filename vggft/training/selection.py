@@ -73,7 +73,7 @@ def train_chosen(
 
     Args:
         setting: a setting with a resolved `training`.
-        probes: as `probes_of` returns them.
+        probes: as `probes_of` returns them; without validation images there is no choice, and the setting's is taken.
         fold: with validation images.
         folds: of all images, on which the probe is chosen instead of by the validation images; empty for these.
         callbacks, metrics: of Keras, as in `fit.train`; the refit has none.
@@ -81,7 +81,7 @@ def train_chosen(
         deadline: by `time.monotonic()`, at which training of blocks ends with what is best by then.
     """
     choice, begun = None, None
-    if probes:
+    if probes and fold.validation is not None:
         choice = choose(probes, setting.training, bank, folds or [fold], pool=experiment.pool)
         narrator.say(str(choice))
         run.write_json("choice.json", list(choice.told))
