@@ -9,6 +9,7 @@ import re
 import runpy
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,8 +37,9 @@ def recipe(name: str) -> ModuleType:
 def test_every_recipe_is_tested_here() -> None:
     names = {path.stem for path in (ROOT / "recipes").glob("*.py")}
     searches = {"search_head", "search_freeze_depth", "search_distributed"}
-    folds = {"cross_validation", "sklearn_pipeline"}
+    folds = {"cross_validation", "sklearn_pipeline", "few_shot"}
     trainings = {"linear_probe", "feature_extraction", "pretrain_backbone", "calibration", "imbalanced", "multilabel"}
+    trainings |= {"gradual_unfreezing"}
     assert names == trainings | folds | searches
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == {"quickstart"}
 
@@ -80,6 +82,26 @@ def test_the_recipe_that_calibrates(
     assert said is not None
     before, after = float(said[1]), float(said[2])
     assert after <= before if said[3] == "lowered" else after >= before
+
+
+def test_recipes_of_few_images_and_of_gradual_unfreezing(
+    stripes: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = two_classes(tmp_path, stripes)
+    module = recipe("few_shot")
+    monkeypatch.setattr(module, "CONFIG", module.CONFIG | {"image_size": 32})
+    module.main(data, num_classes=2, shots=4, seeds=1)
+    told = r"4 images of each class, 1 seeds: cross-validation accuracy \d.* of other images (\S+) to (\S+)\n"
+    said = re.fullmatch(told, capsys.readouterr().out)
+    assert said is not None and float(said[1]) > 0.5
+
+    module = recipe("gradual_unfreezing")
+    monkeypatch.setattr(module, "CONFIG", module.CONFIG | {"image_size": 32, "freeze": "block4"})
+    for name in ("GRADUAL", "TOGETHER"):
+        monkeypatch.setattr(module, name, replace(getattr(module, name), fine_tune_epochs=1))
+    module.main(data, num_classes=2, seeds=1)
+    line = r"{}, 1 seeds: test accuracy \d\.\d{{3}} to \d\.\d{{3}}\n"
+    assert re.fullmatch(line.format("gradually") + line.format("together"), capsys.readouterr().out)
 
 
 def test_recipes_with_folds(
