@@ -124,7 +124,7 @@ def test_a_linear_probe_is_solved_anew_whatever_it_learned_from(stripes: tuple, 
     assert counts(start) == {"train": 54, "validation": 0, "test": 18}
     same = start.update((images, labels), verbose=0)
     assert same.seen == start.seen and same.evaluation.names == start.evaluation.names
-    assert same.record.summary["validation"]["num_images"] == 11  # which chose, before it learned from them too
+    assert same.record.summary["cross-validation"]["num_images"] == 54  # folds of all but the test images chose
     np.testing.assert_array_equal(same.predict(images).argmax(1), start.predict(images).argmax(1))
     labels[stripes[1][:FIRST] == 0], labels[stripes[1][:FIRST] == 1] = 1, 0
     swapped = start.update((images, labels), verbose=0)

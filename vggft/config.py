@@ -48,8 +48,6 @@ class Head(Config):
 
     Args:
         units: Widths of the hidden layers `fc1`, `fc2` and so on. Without any, the head is a linear probe.
-        blocks: The blocks whose outputs the head sees, side by side. None is blocks 3, 4 and 5, of which only those are
-            taken that training does not have to compute from an earlier block than the first that learns.
         pooling: How the (H, W, C) map of a block becomes a vector. `"avg"` and `"max"` pool over H and W, `"flatten"`
             keeps every position of block 5, as in the paper.
         dropout: Probability of dropping a unit after each hidden layer, in [0, 1). A linear probe has no dropout.
@@ -59,19 +57,21 @@ class Head(Config):
         normalize: How pooled features are normalised. `"standardize"` gives every feature mean 0 and variance 1 over
             the training images, `"scale"` one factor to all of them; `"l2"` gives the features of every block of an
             image length 1 first, `"sqrt_l2"` takes their square roots before that.
+        blocks: The blocks whose outputs the head sees, side by side. None is blocks 3, 4 and 5, of which only those are
+            taken that training does not have to compute from an earlier block than the first that learns.
 
     >>> Head(units=(512, 128), dropout=0.3, blocks=("block4", "block5")).to_dict()["units"]
     [512, 128]
     """
 
     units: Widths = ()
-    blocks: Blocks | None = None
     pooling: Literal["avg", "max", "flatten"] = "avg"
     dropout: Share = 0.5
     activation: ActivationName = "relu"
     batch_norm: bool = False
     l2: Weight = 0.0
     normalize: Literal["standardize", "scale", "l2", "sqrt_l2"] = "sqrt_l2"
+    blocks: Blocks | None = None
 
     def __post_init__(self) -> None:
         units = (self.units,) if isinstance(self.units, Integral) else self.units

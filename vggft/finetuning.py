@@ -92,7 +92,7 @@ def plan_of(request: Request, run: Run) -> Plan:
     if probes and setting.frozen == BLOCKS and afresh and not adjusts and refits is not False:
         smallest, images = smallest_class(pool), len(pool.rows["train"]) + len(pool.rows["validation"])
         few = smallest < FEW
-        shared = isinstance(request.validation, float) and smallest >= 2 and images <= MOST_FOR_FOLDS
+        shared = "validation" in pool.drawn and smallest >= 2 and images <= MOST_FOR_FOLDS
         if shared and (few or has_test):
             folds = resample(pool, min(MOST_FOLDS, smallest), 1, experiment.seed)
         refits = bool(folds) or has_test if refits is None else refits

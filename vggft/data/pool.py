@@ -36,6 +36,7 @@ class Pool:
         notes: what was inferred from the data, as sentences.
         left_out: images that are in no split, each with the reason.
         metadata: the other columns of a CSV or DataFrame, as text, if every split has them; one cell per image.
+        drawn: the splits that were drawn as a fraction of the images; the others are the data's own.
     """
 
     pixels: np.ndarray | Rows
@@ -49,6 +50,7 @@ class Pool:
     notes: tuple[str, ...]
     left_out: tuple[str, ...] = ()
     metadata: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    drawn: tuple[str, ...] = ()
 
     def digests_of(self, *splits: str) -> frozenset[str]:
         """Collect the digests of the images in some splits."""
@@ -148,6 +150,7 @@ def prepare(
         notes=whole.notes,
         left_out=tuple(left_out),
         metadata=whole.metadata,
+        drawn=tuple(fractions),
     )
     return replace(pool, notes=(*pool.notes, *_about(known, pool)))
 
