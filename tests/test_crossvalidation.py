@@ -168,6 +168,7 @@ vggft.cross_validate(data, 3, folds=2, backbone=weights, freeze="block4", image_
 """
 
 
+@pytest.mark.slow
 def test_killed_is_not_lost(folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "killed"
     command = [sys.executable, "-c", KILLED, str(folder), str(tiny_weights), str(run_dir)]

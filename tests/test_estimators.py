@@ -76,7 +76,7 @@ CHECKS = [
         estimator,
         check,
         id=f"{type(estimator).__name__}-{check.func.__name__}-{number}",
-        marks=[pytest.mark.slow] * check.func.__name__.startswith("check_classifiers_"),
+        marks=[pytest.mark.slow] * isinstance(estimator, DrawnClassifier),  # each trains several times
     )
     for made in (DrawnClassifier("vgg16_mini", head=LAST, **TINY), DrawnFeatures("vgg16_mini", **TINY))
     for number, (estimator, check) in enumerate(estimator_checks_generator(made))

@@ -207,13 +207,14 @@ vggft.finetune((arrays["images"], arrays["labels"]), 3, backbone=weights, image_
     ("point", "freeze", "craft"),
     [
         ("head", "all", {"optimizer": "sgd"}),
-        ("blocks and head", "block4", {}),
+        pytest.param("blocks and head", "block4", {}, marks=pytest.mark.slow),
         ("block4, block5 and head", "block3", {"phases": "gradual", "schedule": "one_cycle", "optimizer": "adamw"}),
         ("head", "all", {"schedule": "plateau", "patience": 4, "ema_momentum": 0.9}),
-        (
+        pytest.param(
             "blocks and head",
             "block4",
             {"sampling": "balanced", "class_weight": {"0": 1, "1": 2, "2": 3}, "ema_momentum": 0.5, "clip_norm": 0.5},
+            marks=pytest.mark.slow,
         ),
     ],
 )
