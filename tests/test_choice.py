@@ -135,7 +135,10 @@ def test_with_few_images_folds_choose_and_judge(noisy: tuple, tiny_weights: Path
     assert tested.evaluation.split == "test" and "cross-validation" in tested.record.summary
 
 
-@pytest.mark.parametrize("options", [(), ("--test", "0.25"), ("--time-limit", "10m")])
+@pytest.mark.parametrize(
+    "options",
+    [(), *(pytest.param(each, marks=pytest.mark.slow) for each in (("--test", "0.25"), ("--time-limit", "9m")))],
+)
 def test_what_was_chosen_is_repeated_from_config_and_from_the_call(
     options: tuple, noisy: tuple, tiny_weights: Path, tmp_path: Path
 ) -> None:

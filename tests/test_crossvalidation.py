@@ -108,7 +108,10 @@ def test_tables_in_the_run_directory(found: tuple) -> None:
     [
         {"head": PROBE},
         {"augment": vggft.Augment(views=2), "training": vggft.Training(epochs=3)},
-        {"freeze": "block4", "training": vggft.Training(epochs=2, fine_tune_epochs=2, learning_rate=1e-2)},
+        pytest.param(
+            {"freeze": "block4", "training": vggft.Training(epochs=2, fine_tune_epochs=2, learning_rate=1e-2)},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["probe", "views", "blocks"],
 )

@@ -209,7 +209,9 @@ vggft.finetune((arrays["images"], arrays["labels"]), 3, backbone=weights, image_
         ("head", "all", {"optimizer": "sgd"}),
         pytest.param("blocks and head", "block4", {}, marks=pytest.mark.slow),
         ("block4, block5 and head", "block3", {"phases": "gradual", "schedule": "one_cycle", "optimizer": "adamw"}),
-        ("head", "all", {"schedule": "plateau", "patience": 4, "ema_momentum": 0.9}),
+        pytest.param(
+            "head", "all", {"schedule": "plateau", "patience": 4, "ema_momentum": 0.9}, marks=pytest.mark.slow
+        ),
         pytest.param(
             "blocks and head",
             "block4",

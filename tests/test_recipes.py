@@ -84,6 +84,7 @@ def test_the_recipe_that_calibrates(
     assert after <= before if said[3] == "lowered" else after >= before
 
 
+@pytest.mark.slow
 def test_recipes_of_few_images_and_of_gradual_unfreezing(
     stripes: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -104,6 +105,7 @@ def test_recipes_of_few_images_and_of_gradual_unfreezing(
     assert re.fullmatch(line.format("gradually") + line.format("together"), capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_recipes_with_folds(
     stripes: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,6 +124,7 @@ def test_recipes_with_folds(
     told = r"seed 0: {'svc__C': 1, .*}; cross-validation accuracy (\d\.\d{3}), test (\d\.\d{3})\n"
 
 
+@pytest.mark.slow
 def test_the_recipe_that_weights_classes(
     stripes: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -140,6 +143,7 @@ def test_the_recipe_that_weights_classes(
     assert table.image.is_unique
 
 
+@pytest.mark.slow
 def test_the_recipe_of_several_labels(
     stripes: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

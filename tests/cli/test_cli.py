@@ -306,7 +306,7 @@ def test_a_run_is_repeated_from_its_config(folder: Path, tiny_weights: Path, tmp
     assert (
         config["head"]
         == vggft.Head(
-            (16,), ("block3", "block4", "block5"), dropout=0.1, activation="gelu", batch_norm=True, l2=1e-4
+            (16,), "avg", 0.1, blocks=("block3", "block4", "block5"), activation="gelu", batch_norm=True, l2=1e-4
         ).to_dict()
     )
     assert config["training"]["optimizer"] == "sgd" and config["training"]["label_smoothing"] == 0.1

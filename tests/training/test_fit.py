@@ -102,6 +102,7 @@ def test_gradual_unfreezing_trains_block_after_block(stripes: tuple, tiny_weight
     assert judged["agreement"]["largest_difference"] < 1e-5
 
 
+@pytest.mark.slow
 def test_a_block_may_be_trained_and_then_held(stripes: tuple, tiny_weights: Path, tmp_path: Path) -> None:
     """What was evaluated is what was saved: no phase learns from features that a moved block gave before."""
     phases = (Phase("block4", epochs=3, learning_rate=1e-2), Phase("all", epochs=2))
