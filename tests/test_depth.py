@@ -66,6 +66,13 @@ def test_blocks_learn_and_are_kept_if_the_validation_images_say_so(
     assert "the frozen ones are kept" in said() and classifier.description.frozen == BLOCKS
 
 
+def test_a_limit_ends_what_was_asked_for_too(stripes: tuple, tiny_weights: Path) -> None:
+    training = vggft.Training(fine_tune_epochs=50, patience=50, batch_size=16, fine_tune_learning_rate=1e-3)
+    how: dict[str, Any] = {"freeze": "block4", "training": training, "verbose": 0}
+    classifier = finetune(stripes, tiny_weights, time_limit="0.1s", **how)
+    assert [row["phase"] for row in classifier.history].count("blocks and head") == 1
+
+
 @pytest.mark.slow
 def test_a_time_limit_is_kept(stripes: tuple, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(depth, "FEWEST", 10)

@@ -21,7 +21,7 @@ from .errors import ConfigError, some
 from .evaluation.evaluation import Evaluation
 from .evaluation.folds import SPLIT, CrossValidation, FoldScore
 from .fields import is_integer
-from .finetuning import Plan, about
+from .finetuning import Plan, about, config_of
 from .heads.batches import FeatureBank
 from .heads.resampling import Fold, nested
 from .network.blocks import BLOCKS
@@ -120,13 +120,15 @@ def cross_validate(
     run = Run(request, directory, experiment, narrator)
     run.learned = ("train", "validation")
     trainings = list(nested(experiment.pool, folds, repeats, validation, experiment.seed))
-    planned = run.passes([_resolved(run, setting, trainings[0][0])])
+    first = trainings[0][0]
+    resolved = run.resolve(setting, len(first.train))
+    probes = probes_of(experiment, resolved, free=head is None and first.validation is not None)
+    planned = run.passes([resolved])
     how = {"folds": folds, "repeats": repeats, "validation": validation}
-    run.start(
-        {"frozen": list(setting.frozen), "head": setting.head.to_dict(), "training": setting.training.to_dict(), **how}
-    )
+    run.start(config_of(setting, probes) | how)
     directory.write_table("splits.csv", _splits(experiment.pool, trainings))
-    notes = _introduce(run, setting, trainings, estimate_run(experiment, run.resolve(setting), planned))
+    cost = estimate_run(experiment, run.resolve(setting), planned)
+    notes = _introduce(run, Plan(resolved, probes, first, (), False), trainings, cost)
     bank = experiment.bank(planned, narrator)
     judged = _judge_all(run, bank, setting, trainings)
     result = _collect(experiment.pool, trainings, judged, repeats, notes)
@@ -158,23 +160,13 @@ def _splits(pool: Pool, trainings: Sequence[tuple[Fold, np.ndarray]]) -> list[di
     return rows
 
 
-def _resolved(run: Run, setting: Setting, fold: Fold) -> Setting:
-    return replace(
-        setting, training=setting.training.resolve(len(fold.train), run.experiment.pretrained.width)
-    ).with_blocks()
-
-
-def _introduce(
-    run: Run, setting: Setting, trainings: Sequence[tuple[Fold, np.ndarray]], cost: Estimate
-) -> tuple[str, ...]:
+def _introduce(run: Run, plan: Plan, trainings: Sequence[tuple[Fold, np.ndarray]], cost: Estimate) -> tuple[str, ...]:
     """Announce the trainings and what all of them cost; return what is left out, as sentences."""
-    experiment, first = run.experiment, trainings[0][0]
+    experiment, first = run.experiment, plan.fold
     pool = experiment.pool
     tested = pool.rows.get("test", ())
     left_out = [f"the {len(tested)} test images are in no fold: judge the final classifier on them"] * bool(len(tested))
-    resolved = _resolved(run, setting, first)
-    probes = probes_of(experiment, resolved, free=run.request.head is None and first.validation is not None)
-    told, notes = about(experiment, Plan(resolved, probes, first, (), False))
+    told, notes = about(experiment, plan)
     selects = "" if first.validation is None else f", and {len(first.validation)} others select"
     told = f"{len(trainings)} trainings, each of about {len(first.train)} images{selects}; {told}"
     counted = {"cross-validation": np.concatenate([pool.rows["train"], pool.rows["validation"]])}
@@ -199,7 +191,7 @@ def _judge_all(
             with np.load(file, allow_pickle=False) as stored:
                 probabilities = stored["probabilities"]
         else:
-            probabilities = _train_and_predict(run, bank, _resolved(run, setting, fold), fold, inside, exact)
+            probabilities = _train_and_predict(run, bank, run.resolve(setting, len(fold.train)), fold, inside, exact)
         judged.append(evaluate_split(pool, SPLIT, inside, probabilities))
         name = judged[-1].headline
         told = f"{name} {score(judged[-1][name])} of {len(inside)} images"

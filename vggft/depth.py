@@ -12,8 +12,9 @@ import numpy as np
 from .config import Head
 from .costs import epoch_seconds, finish_seconds
 from .errors import ConfigError
+from .evaluation.mistakes import losses
 from .heads.batches import FeatureBank
-from .heads.choice import Choice, choose, losses_of
+from .heads.choice import Choice, choose
 from .heads.resampling import Fitted, Fold
 from .network.blocks import BLOCKS
 from .pipeline import Run
@@ -127,5 +128,4 @@ def deepen(
 
 
 def _losses(run: Run, fitted: Fitted, fold: Fold) -> np.ndarray:
-    pool = run.experiment.pool
-    return losses_of(pool.targets[np.asarray(fold.validation)], np.asarray(fitted.probabilities), pool.multi_label)
+    return losses(run.experiment.pool.labels(np.asarray(fold.validation)), np.asarray(fitted.probabilities))

@@ -100,6 +100,12 @@ def plan_of(request: Request, run: Run) -> Plan:
     return Plan(setting, probes, fold, tuple(folds), bool(refits))
 
 
+def config_of(setting: Setting, probes: Sequence[Head]) -> dict[str, Any]:
+    """Return what determines the result of a setting, ready for JSON; several probes are candidates for its head."""
+    told = {"frozen": list(setting.frozen), "head": setting.head.to_dict(), "training": setting.training.to_dict()}
+    return told if len(probes) < 2 else told | {"head": None, "candidates": [head.to_dict() for head in probes]}
+
+
 def smallest_class(pool: Pool) -> int:
     """Return the number of distinct images of the smallest class, test images left out."""
     rows = {pool.digests[row]: row for split in ("train", "validation") for row in pool.rows[split]}
@@ -136,14 +142,12 @@ def fine_tune(
     if plan.refits:
         run.learn_from(("train", "validation"), judged=bool(plan.folds))
     planned = run.passes([replace(setting, head=head) for head in plan.probes or (setting.head,)])
-    told: dict[str, Any] = {"frozen": list(setting.frozen), "head": setting.head.to_dict()}
-    if len(plan.probes) > 1:
-        told |= {"head": None, "candidates": [head.to_dict() for head in plan.probes]}
+    told = config_of(setting, plan.probes)
     told |= {} if request.refit is None else {"refit": request.refit}
     told |= {"callbacks": [named(each) for each in callbacks]} if callbacks else {}
     told |= {"metrics": [each.name for each in metrics]} if metrics else {}
     told |= {"time_limit": limit, "deeper": request.freeze == AUTO} if limit else {}
-    run.start(told | {"training": setting.training.to_dict()})
+    run.start(told)
     if directory.finished and directory.classifier_path is not None:
         run.narrator.say(f"The run in {directory.path} is finished; its classifier is {directory.classifier_path}.")
         directory.drop_points()

@@ -61,9 +61,14 @@ class Run:
         check_adjustments(self.request.calibrate, self.request.tune_thresholds, multi_label, splits)
         self.learned = tuple(splits)
 
-    def resolve(self, setting: Setting) -> Setting:
-        """Return the setting with every open field filled in: of its training, from the number of training images."""
-        training = setting.training.resolve(len(self.experiment.pool.rows["train"]), self.experiment.pretrained.width)
+    def resolve(self, setting: Setting, images: int | None = None) -> Setting:
+        """Return the setting with every open field filled in: of its training, from the number of training images.
+
+        Args:
+            images: this number; None for that of the split.
+        """
+        count = len(self.experiment.pool.rows["train"]) if images is None else images
+        training = setting.training.resolve(count, self.experiment.pretrained.width)
         return replace(setting, training=training).with_blocks()
 
     def passes(self, settings: Sequence[Setting]) -> list[Pass]:

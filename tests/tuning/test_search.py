@@ -145,6 +145,16 @@ def test_what_cannot_be_stacked_runs_alone(stripes: tuple, common: dict, space: 
         (vggft.SearchSpace(units=(8, 12), layers=1, dropout=[0, 0.5], learning_rate=1e-2), 4),
         (vggft.SearchSpace(units=8, layers=1, batch_norm=[True, False], learning_rate=1e-2), 2),
         (vggft.SearchSpace(units=None, layers=[1, 2], learning_rate=1e-2, freeze=[("block4",), "all"]), 4),
+        (
+            vggft.SearchSpace(
+                layers=1,
+                units=8,
+                learning_rate=0.01,
+                blocks=["block5", ("block3", "block5")],
+                normalize=["l2", "scale"],
+            ),
+            4,
+        ),
     ],
 )
 def test_every_combination_of_a_grid_can_be_trained(stripes: tuple, common: dict, space: Any, count: int) -> None:

@@ -10,6 +10,8 @@ import numpy as np
 
 from ..config import Head, Training
 from ..data.pool import Pool
+from ..evaluation.checks import score
+from ..evaluation.mistakes import losses as image_losses
 from ..features.cuts import cut_of
 from ..network.blocks import BLOCKS
 from .batches import FeatureBank
@@ -69,10 +71,9 @@ def choose(
         heads: linear probes, whose blocks are known.
         bank: features of all images.
         folds: one for validation images, several for cross-validation.
-        pool: whose class names and kind of labels they have.
+        pool: their labels.
     """
-    multi_label = pool.multi_label
-    about: dict[str, Any] = {"multi_label": multi_label, "class_names": pool.class_names}
+    about: dict[str, Any] = {"multi_label": pool.multi_label, "class_names": pool.class_names}
     rows = np.concatenate([fold.validation for fold in folds if fold.validation is not None])
     solved = []
     for head in heads:
@@ -80,17 +81,17 @@ def choose(
         pairs = [(bank.examples(cut, fold.train), bank.judged(cut, fold.validation)) for fold in folds]
         solved.append([train_probe(head, training, *pair, **about) for pair in pairs])
     probabilities = [np.concatenate([np.asarray(each.probabilities) for each in fitted]) for fitted in solved]
-    losses = [losses_of(bank.targets[rows], each, multi_label) for each in probabilities]
+    labels = pool.labels(rows)
+    losses = [image_losses(labels, each) for each in probabilities]
     gains = {n: losses[0] - each for n, each in enumerate(losses)}
     sure = [n for n, gain in gains.items() if gain.mean() > _error(gain)]
     best = max(sure, key=lambda n: float(gains[n].mean()), default=0)
-    right = [_right(bank.targets[rows], each, multi_label) for each in probabilities]
     told = tuple(
         {
             "blocks": list(head.blocks or ()),
             "normalize": head.normalize,
             "log_loss": float(losses[n].mean()),
-            "accuracy": float(right[n].mean()),
+            "accuracy": score("accuracy", labels, probabilities[n], pool.multi_label),
             "worse": float((losses[n] - losses[best]).mean()),
             "error": _error(losses[n] - losses[best]),
         }
@@ -105,21 +106,6 @@ def mean_settings(histories: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str,
     kept = [next(row for row in history if row["kept"]) for history in histories]
     names = [name for name in ("strength", "shrinkage", "factor") if name in kept[0]]
     return {name: float(np.exp(np.mean([np.log(row[name]) for row in kept]))) for name in names}
-
-
-def losses_of(targets: np.ndarray, probabilities: np.ndarray, multi_label: bool) -> np.ndarray:
-    """Return the (n,) cross-entropy of each image."""
-    p = np.clip(probabilities.astype("float64"), 1e-7, 1 - 1e-7)
-    if multi_label:
-        return np.asarray(-(targets * np.log(p) + (1 - targets) * np.log(1 - p)).mean(axis=1))
-    return np.asarray(-(targets * np.log(p)).sum(axis=1))
-
-
-def _right(targets: np.ndarray, probabilities: np.ndarray, multi_label: bool) -> np.ndarray:
-    """Return the (n, ...) decisions that are right."""
-    if multi_label:
-        return (probabilities > 0.5) == (targets > 0.5)
-    return np.asarray(probabilities.argmax(axis=1) == targets.argmax(axis=1))
 
 
 def _error(values: np.ndarray) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from ..config import Training
+from ..config import Head, Training
 from ..features.cuts import is_pooled
 from ..heads.batches import Batches, Examples, FeatureBank, class_weights, pooled_features, sampled_labels
 from ..heads.objective import Objective
@@ -76,17 +76,12 @@ def train(
         layers: list[str | None] = ["features"] * len(phases)
     else:
         model, layers = experiment.network(setting, seed), cuts
-    names = [layer.name for layer in model.layers]
-    pooled = names[names.index(STANDARDIZE) - 1]
     todo = list(zip(phases, layers, cuts, strict=True))
     if direct is not None:
         assign_weights(model, direct.weights)
         history, todo = direct.history, todo[1:]
-    elif (begun := experiment.head_weights(setting.head)) is not None:
-        assign_weights(model, begun)  # with its scale of the features, without which it would compute something else
     else:
-        rest = None if layers[0] == pooled else between(model, layers[0], pooled)
-        standardize(model, pooled_features(bank.examples(cuts[0], fold.train), rest), setting.head.normalize)
+        begin_head(model, experiment, setting.head, layers[0], bank.examples(cuts[0], fold.train))
     # The head of the standard phases may have been trained directly, so these always begin with new moments.
     carried = None if setting.training.phases == "standard" else Carried()
     for phase, layer, cut in todo:
@@ -119,6 +114,22 @@ def train(
             model = experiment.assemble(setting, weights).model
         probabilities = forward(between(model, layers[-1], "predictions"), bank.inputs(cuts[-1]), rows=fold.validation)
     return Fitted(weights, history, probabilities)
+
+
+def begin_head(model: keras.Model, experiment: Experiment, head: Head, layer: str | None, examples: Examples) -> None:
+    """Give a fresh head the scale of its features, or all weights of the head that it starts from.
+
+    Args:
+        model: a network that ends in the head, in place.
+        layer: after which the examples enter it; None for its input.
+    """
+    if (begun := experiment.head_weights(head)) is not None:
+        assign_weights(model, begun)  # with its scale of the features, without which it would compute something else
+        return
+    names = [each.name for each in model.layers]
+    pooled = names[names.index(STANDARDIZE) - 1]
+    rest = None if layer == pooled else between(model, layer, pooled)
+    standardize(model, pooled_features(examples, rest), head.normalize)
 
 
 def _train_directly(

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 
-from ..heads.batches import FIRST_ORDER, Batches, FeatureBank, class_weights, pooled_features
+from ..heads.batches import FIRST_ORDER, Batches, FeatureBank, class_weights
 from ..heads.objective import Objective
 from ..network.forward import between, without_retracing_warnings
-from ..network.freezing import assign_weights
-from ..network.head import STANDARDIZE, standardize
 from ..progress import Narrator
 from .experiment import Experiment
+from .fit import begin_head
 from .optimizers import half_of, make_optimizer
 from .phases import Setting
 
@@ -40,8 +38,9 @@ def losses_of(
     rows, seed, training = experiment.pool.rows, experiment.seed, setting.training
     phase, batch_size = experiment.phases(setting)[-1], training.batch_size or 32
     cut = phase.cut(setting.head)
-    model = between(_begun(experiment, bank, setting, cut), cut, "logits")
-    examples = bank.examples(cut, rows["train"])
+    whole, examples = experiment.network(setting, seed), bank.examples(cut, rows["train"])
+    begin_head(whole, experiment, setting.head, cut, examples)
+    model = between(whole, cut, "logits")
     batches = Batches(
         examples, batch_size, seed, FIRST_ORDER, class_weights(examples, training, experiment.pool.class_names)
     )
@@ -65,16 +64,3 @@ def losses_of(
             if not losses[-1] <= DIVERGED * losses[0]:  # or it is not a number
                 break
     return np.array(losses)[np.isfinite(losses)]
-
-
-def _begun(experiment: Experiment, bank: FeatureBank, setting: Setting, cut: str | None) -> keras.Model:
-    """Return the network with pretrained blocks, and a fresh head or that of the classifier to start from."""
-    model, head = experiment.network(setting, experiment.seed), setting.head
-    if (begun := experiment.head_weights(head)) is not None:
-        assign_weights(model, begun)
-        return model
-    names = [layer.name for layer in model.layers]
-    pooled = names[names.index(STANDARDIZE) - 1]
-    rest = None if cut == pooled else between(model, cut, pooled)
-    standardize(model, pooled_features(bank.examples(cut, experiment.pool.rows["train"]), rest), head.normalize)
-    return model
