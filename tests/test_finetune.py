@@ -22,6 +22,7 @@ import pytest
 import tensorflow as tf
 
 import vggft
+from vggft import depth
 from vggft.artifact import judge
 from vggft.features import cuts
 from vggft.features.views import make_views
@@ -194,12 +195,14 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(stripes: tupl
 KILLED = """
 import json, sys, numpy as np, vggft
 from vggft.training import callbacks
-callbacks.SECONDS_BETWEEN_POINTS = 0
+from vggft import depth
+callbacks.SECONDS_BETWEEN_POINTS, depth.FEWEST = 0, 10
 data, weights, run_dir, freeze, craft = sys.argv[1:]
 arrays = np.load(data)
 training = vggft.Training(**json.loads(craft))
+head = None if freeze == "auto" else vggft.Head(units=(16,))
 vggft.finetune((arrays["images"], arrays["labels"]), 3, backbone=weights, image_size=32, freeze=freeze, verbose=0,
-    head=vggft.Head(units=(16,)), training=training, run_dir=run_dir, resume=True)
+    head=head, training=training, run_dir=run_dir, resume=True)
 """
 
 
@@ -218,16 +221,25 @@ vggft.finetune((arrays["images"], arrays["labels"]), 3, backbone=weights, image_
             {"sampling": "balanced", "class_weight": {"0": 1, "1": 2, "2": 3}, "ema_momentum": 0.5, "clip_norm": 0.5},
             marks=pytest.mark.slow,
         ),
+        ("deeper/resume/blocks and head", "auto", {"fine_tune_learning_rate": 1e-2}),
     ],
 )
 def test_killed_is_not_lost(
-    point: str, freeze: str, craft: dict[str, Any], stripes: tuple, tiny_weights: Path, tmp_path: Path
+    point: str,
+    freeze: str,
+    craft: dict[str, Any],
+    stripes: tuple,
+    tiny_weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """SIGKILL in each phase; the resumed run ends with the weights of one that was left alone.
 
     A head with Adam is trained within a second and without resume points; after a kill it is trained again.
     """
-    np.savez(tmp_path / "data.npz", images=stripes[0], labels=stripes[1])
+    noise = np.random.default_rng(0).normal(0, 120, (len(stripes[0]), 32, 32, 1))  # so that blocks have much to learn
+    noisy = (stripes[0] + noise).clip(0, 255).astype("uint8"), stripes[1]
+    np.savez(tmp_path / "data.npz", images=noisy[0], labels=noisy[1])
     run_dir = tmp_path / "killed"
     command = [sys.executable, "-c", KILLED, str(tmp_path / "data.npz"), str(tiny_weights), str(run_dir)]
     craft = {"epochs": 20, "fine_tune_epochs": 10, "batch_size": 16, "patience": 100} | craft
@@ -240,13 +252,16 @@ def test_killed_is_not_lost(
     assert process.wait() == -signal.SIGKILL
     assert not (run_dir / "classifier.keras").exists()
 
-    settings: dict[str, Any] = {"freeze": freeze, "head": HIDDEN, "training": vggft.Training(**craft)}
-    resumed = finetune(stripes, tiny_weights, run_dir=run_dir, resume=True, **settings)
-    alone = finetune(stripes, tiny_weights, **settings)
+    monkeypatch.setattr(depth, "FEWEST", 10)
+    head = None if freeze == "auto" else HIDDEN
+    settings: dict[str, Any] = {"freeze": freeze, "head": head, "training": vggft.Training(**craft)}
+    resumed = finetune(noisy, tiny_weights, run_dir=run_dir, resume=True, **settings)
+    alone = finetune(noisy, tiny_weights, **settings)
     for a, b in zip(resumed.keras_model.get_weights(), alone.keras_model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     assert [row["epoch"] for row in resumed.history] == [row["epoch"] for row in alone.history]
-    again = finetune(stripes, tiny_weights, run_dir=run_dir, resume=True, **settings)  # finished: only opened
+    assert point.split("/")[-1] in {row["phase"] for row in resumed.history} and not list(run_dir.rglob("resume"))
+    again = finetune(noisy, tiny_weights, run_dir=run_dir, resume=True, **settings)  # finished: only opened
     np.testing.assert_array_equal(again.keras_model.get_weights()[-1], alone.keras_model.get_weights()[-1])
 
 

@@ -24,6 +24,7 @@ from .training.selection import Outcome, train_chosen
 FEWEST = 100  # training images from which blocks learn
 LEAST_EPOCHS = 2
 USUAL_LIMIT = 30 * 60.0  # seconds, of `freeze="auto"`
+PART = "resume/deeper"  # of the run directory, with resume points of its own
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -108,7 +109,10 @@ def deepen(
     setting, kept = depth.setting, len(np.asarray(fold.validation)) if refits else 0
     each = epoch_seconds(experiment, setting) * (2 + kept / len(fold.train) if refits else 1)
     room = deadline - time.monotonic() - finish_seconds(experiment, setting)
-    epochs = min(setting.training.fine_tune_epochs or 1, int(room / each))
+    epochs, points = min(setting.training.fine_tune_epochs or 1, int(room / each)), run.directory.inside(PART)
+    if found := points.load_point("plan"):  # of a run that was killed, which had another time left
+        epochs = found[1]["epochs"]
+    points.save_point("plan", [], {"epochs": epochs})
     if epochs < LEAST_EPOCHS:
         least = f"{LEAST_EPOCHS} epochs would take about {LEAST_EPOCHS * each:.0f} s"
         say(f"No block learns: {least}, and {max(room, 0):.0f} s are left.")
@@ -116,7 +120,7 @@ def deepen(
     setting = replace(setting, training=replace(setting.training, fine_tune_epochs=epochs))
     started = replace(fold, settings=frozen.choice.settings if frozen.choice else {})  # what was chosen for more blocks
     until = deadline - (finish_seconds(experiment, setting) + (room / 2 if refits else 0))
-    how: dict[str, Any] = {"refits": False, "predicts": True, "run": run.directory.inside("deeper"), "deadline": until}
+    how: dict[str, Any] = {"refits": False, "predicts": True, "run": points, "deadline": until}
     deeper = train_chosen(experiment, bank, setting, (), started, narrator=run.narrator, **how)
     before, after = (_losses(run, each.fitted, fold) for each in (frozen, deeper))
     gain = before - after

@@ -179,13 +179,11 @@ def open_run(
     request: Request,
     settings: Sequence[Setting],
     directory: RunDirectory,
-    learned: Collection[str] = ("train",),
 ) -> Run:
     """Check the arguments, read the images, and measure the machine; nothing is written to the run directory yet.
 
     Args:
         settings: the settings that may be trained, one for each choice of frozen blocks.
-        learned: the splits that the final classifier learns from.
 
     Raises:
         DataError, ConfigError, WeightsError, CacheError, RunError: before any training; the message says what to do.
@@ -193,5 +191,5 @@ def open_run(
     narrator = Narrator(request.verbose)
     experiment = make_experiment(request, settings, earlier=directory.earlier, narrator=narrator)
     run = Run(request, directory, experiment, narrator)
-    run.learn_from(learned)
+    run.learn_from(run.learned)
     return run

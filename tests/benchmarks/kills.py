@@ -33,40 +33,43 @@ SCHEDULES: dict[str, dict[str, Any]] = {
     "plateau": {"schedule": "plateau", "patience": 4},
     "average": {"ema_momentum": 0.9, "optimizer": "sgd"},
     "weighed": {"class_weight": WEIGHTS, "focal_gamma": 2.0, "optimizer": "sgd"},
+    "auto": {"fine_tune_learning_rate": 1e-2},
     "balanced": {"sampling": "balanced", "class_weight": WEIGHTS, "schedule": "constant", "optimizer": "sgd"},
 }
 COMMON: dict[str, Any] = {"epochs": 40, "fine_tune_epochs": 20, "batch_size": 16, "patience": 100}
 
 
 def striped(count: int = 120) -> tuple[np.ndarray, np.ndarray]:
-    """Noisy 32 x 32 images of three classes of stripes."""
+    """Very noisy 32 x 32 images of three classes of stripes."""
     rng, (y, x) = np.random.default_rng(0), np.mgrid[:32, :32]
     patterns = [np.sin(y * 0.8), np.sin(x * 0.8), np.sin((x + y) * 0.6)]
     labels = np.arange(count) % 3
-    images = np.stack([patterns[label] * 60 + 128 + rng.normal(0, 25, (32, 32)) for label in labels])
+    images = np.stack([patterns[label] * 60 + 128 + rng.normal(0, 120, (32, 32)) for label in labels])
     return np.repeat(images[..., None].clip(0, 255).astype("uint8"), 3, axis=-1), labels
 
 
-def begin(craft: dict[str, Any], place: Path) -> int:
+def begin(name: str, place: Path) -> int:
     """Begin or resume a run in a process of its own; return its number. It writes what it ended with into `place`."""
     if child := os.fork():
         return child
     try:
         os.environ["VGGFT_CACHE_DIR"] = str(place / "cache")
         import vggft
+        from vggft import depth
         from vggft.network.freezing import digest_of
         from vggft.training import callbacks
 
-        callbacks.SECONDS_BETWEEN_POINTS = 0  # a resume point after every epoch
+        callbacks.SECONDS_BETWEEN_POINTS, depth.FEWEST = 0, 10  # a resume point after every epoch
+        auto = name == "auto"
         classifier = vggft.finetune(
             striped(),
             3,
             backbone="vgg16_mini",
             image_size=32,
-            freeze="block3",
+            freeze="auto" if auto else "block3",
             precision="float32",
-            head=vggft.Head(units=(16,)),
-            training=vggft.Training(**(COMMON | craft)),
+            head=None if auto else vggft.Head(units=(16,)),
+            training=vggft.Training(**(COMMON | SCHEDULES[name])),
             run_dir=place / "run",
             resume=True,
             verbose=0,
@@ -80,10 +83,10 @@ def begin(craft: dict[str, Any], place: Path) -> int:
         os._exit(1)
 
 
-def ending(craft: dict[str, Any], place: Path) -> tuple[dict[str, Any], float]:
+def ending(name: str, place: Path) -> tuple[dict[str, Any], float]:
     """Let a run go on to its end; return what it ended with and its seconds."""
     started = time.monotonic()
-    _, status = os.waitpid(begin(craft, place), 0)
+    _, status = os.waitpid(begin(name, place), 0)
     if status:
         raise SystemExit(f"the run in {place} failed")
     found: dict[str, Any] = json.loads((place / "ended.json").read_text())
@@ -103,23 +106,23 @@ def main() -> None:
     import vggft.api  # noqa: F401  # once, before all forks: TensorFlow starts no threads before its first operation
 
     for name in arguments.schedules or SCHEDULES:
-        craft, done = SCHEDULES[name], found.setdefault(name, [])
+        done = found.setdefault(name, [])
         if len(done) >= arguments.kills:
             continue
         alone = arguments.work / f"{name}-alone"
         shutil.rmtree(alone, ignore_errors=True)
-        expected, seconds = ending(craft, alone)
+        expected, seconds = ending(name, alone)
         for number in range(len(done), arguments.kills):
             place = arguments.work / f"{name}-{number}"
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir()
             moment = float(np.random.default_rng([number, *name.encode()]).uniform(0, seconds))
-            child = begin(craft, place)
+            child = begin(name, place)
             time.sleep(moment)
             os.kill(child, signal.SIGKILL)
             _, status = os.waitpid(child, 0)
-            points = sorted(path.stem for path in (place / "run" / "resume").glob("[!.]*.npz"))
-            ended, _ = ending(craft, place)
+            points = sorted(path.stem for path in (place / "run" / "resume").rglob("[!.]*.npz"))
+            ended, _ = ending(name, place)
             same, killed = ended == expected, os.WIFSIGNALED(status)
             done.append({"moment": round(moment, 2), "killed": killed, "points": points, "same": same})
             log.write_text(json.dumps(found, indent=1))

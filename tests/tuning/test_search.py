@@ -40,7 +40,16 @@ def searched(stripes: tuple, common: dict, tmp_path_factory: pytest.TempPathFact
         units=[8, 16], layers=[0, 1], dropout=(0.0, 0.5), learning_rate=(1e-3, 1e-1, "log"), freeze=["block4", "all"]
     )
     result = vggft.search(
-        stripes, 3, space=space, trials=10, algorithm="random", test=0.2, keep_top=3, run_dir=run_dir, **common
+        stripes,
+        3,
+        space=space,
+        trials=10,
+        algorithm="random",
+        test=0.2,
+        keep_top=3,
+        winner="scored",
+        run_dir=run_dir,
+        **common,
     )
     return result, run_dir
 
@@ -141,10 +150,15 @@ def test_what_cannot_be_stacked_runs_alone(stripes: tuple, common: dict, space: 
 @pytest.mark.parametrize(
     ("space", "count"),
     [
-        (vggft.SearchSpace(units=(8, 32, "log"), layers=(1, 2), learning_rate=1e-2), 6),
-        (vggft.SearchSpace(units=(8, 12), layers=1, dropout=[0, 0.5], learning_rate=1e-2), 4),
-        (vggft.SearchSpace(units=8, layers=1, batch_norm=[True, False], learning_rate=1e-2), 2),
-        (vggft.SearchSpace(units=None, layers=[1, 2], learning_rate=1e-2, freeze=[("block4",), "all"]), 4),
+        (vggft.SearchSpace(units=(8, 32, "log"), layers=(1, 2), normalize=None, learning_rate=1e-2), 6),
+        (vggft.SearchSpace(units=(8, 12), layers=1, dropout=[0, 0.5], normalize=None, learning_rate=1e-2), 4),
+        (vggft.SearchSpace(units=8, layers=1, batch_norm=[True, False], normalize=None, learning_rate=1e-2), 2),
+        (
+            vggft.SearchSpace(
+                units=None, layers=[1, 2], learning_rate=1e-2, normalize=None, freeze=[("block4",), "all"]
+            ),
+            4,
+        ),
         (
             vggft.SearchSpace(
                 layers=1,

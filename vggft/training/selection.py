@@ -110,7 +110,7 @@ def with_refit(
         held = Held("cross-validation", choice.rows, choice.probabilities)
     else:
         held = Held("validation", np.asarray(fold.validation), np.asarray(fitted.probabilities))
-    settings, inside = choice.settings if choice else fold.settings, run.inside("refit")
+    settings, inside = choice.settings if choice else fold.settings, run.inside("resume/refit")
     whole = Fold(np.concatenate([fold.train, np.asarray(fold.validation)]), None, fold.seed, settings=settings)
     how: dict[str, Any] = {"run": inside, "narrator": narrator, "deadline": deadline}
     setting, again = refit(experiment, bank, outcome.setting, fitted.epochs, whole, **how)

@@ -87,8 +87,9 @@ def search(
         folds: number of folds of train and validation images that each trial is scored by; its score is the mean.
         repeats: number of times that each trial is trained, with different initial weights and orders.
         winner: `"scored"`: the classifier has the weights that were scored (of the first repeat). `"refit"`: it is
-            retrained on train and validation images, for the best number of epochs; this is the default with folds. A
-            refit needs a test split, since no other images are left to evaluate it on.
+            retrained on train and validation images, for the best number of epochs, which needs a test split, since no
+            other images are left to evaluate it on. None is a refit with folds, or with a test split and nothing to
+            adjust.
         keep_top: number of trials whose weights (of the head and unfrozen blocks) are kept on disk.
         parallel_trials: maximum number of trials that the oracle proposes before it receives any score.
         freeze, head, training: the values of everything that is not searched.
@@ -124,7 +125,7 @@ def search(
         objective=objective,
         folds=folds,
         repeats=repeats,
-        winner=winner or ("scored" if folds is None else "refit"),
+        winner=winner,
         keep_top=keep_top,
         parallel_trials=parallel_trials,
     )
@@ -156,13 +157,14 @@ def search(
         await_chief(run_dir)
     directory = RunDirectory.open(run_dir, resume or is_worker())
     settings = possible_settings(terms.space, fixed)
-    run = open_run(request, settings, directory, terms.learned)
+    run = open_run(request, settings, directory)
     if run.experiment.transform is not None and any(setting.frozen == BLOCKS for setting in settings):
         raise ConfigError(
             "A search of heads trains on frozen features, so augment must be an Augment with a number of views, and "
             "block1 must be frozen in every trial; new views in every epoch would need passes for every trial."
         )
-    terms = terms.resolve(run.experiment.pool)
+    terms = terms.resolve(run.experiment.pool, calibrate or tune_thresholds)
+    run.learn_from(terms.learned)
     planned = run.passes(settings)
     run.start(terms.config(fixed), worker=is_worker())
     if directory.finished and directory.path is not None:

@@ -59,14 +59,14 @@ class SearchSpace(Config):
     """
 
     units: Any = (64, 512, "log")
-    layers: Any = (1, 2)
+    layers: Any = (0, 2)
     dropout: Any = None
     blocks: Any = None
     pooling: Any = None
     activation: Any = None
     batch_norm: Any = None
     l2: Any = None
-    normalize: Any = None
+    normalize: Any = ("sqrt_l2", "l2", "standardize")
     learning_rate: Any = (1e-4, 1e-2, "log")
     fine_tune_learning_rate: Any = None
     optimizer: Any = None
@@ -158,7 +158,8 @@ def declaration(space: SearchSpace | Callable[[Any], tuple[Head, Training]], fix
         drawn |= {name: _draw(hp, name, space, None) for name in Head.__dataclass_fields__ if name not in drawn}
         drawn |= {name: _draw(hp, name, space, None) for name in Training.__dataclass_fields__}
         freeze, drawn["blocks"] = _draw(hp, "freeze", space, None), of_blocks(drawn["blocks"])
-        drawn["units"] = _widths(fixed.head.units, layers) if drawn["units"] is None else (drawn["units"],) * layers
+        fixed_widths = space.choices("units") is None
+        drawn["units"] = _widths(fixed.head.units, layers) if fixed_widths else (drawn["units"],) * layers
         return Setting(
             fixed.frozen if freeze is None else frozen_of(freeze),
             replace(fixed.head, **_known(Head, drawn)),
@@ -236,7 +237,8 @@ def _draw(hp: Any, name: str, space: SearchSpace, fixed: Any) -> Any:
         if isinstance(low, int) and isinstance(high, int):
             even = 1 if name == "layers" else math.gcd(low, high)
             step = 2 if choices.sampling == "log" else even
-            return int(hp.Int(name, low, high, step=step, sampling=choices.sampling))  # a grid gives floats
+            drawn = hp.Int(name, low, high, step=step, sampling=choices.sampling)
+            return drawn if drawn is None else int(drawn)  # a grid gives floats; None is a width without a layer
         return hp.Float(name, float(low), float(high), sampling=choices.sampling)
     values = [value if isinstance(value, (str, int, float)) else ",".join([*value, ""]) for value in choices]
     if any(isinstance(value, float) for value in values):  # KerasTuner accepts values of one type only

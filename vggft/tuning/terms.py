@@ -34,7 +34,7 @@ class Terms:
     objective: str | None
     folds: int | None
     repeats: int
-    winner: Literal["scored", "refit"]
+    winner: Literal["scored", "refit"] | None
     keep_top: int
     parallel_trials: int | Literal["auto"]
 
@@ -55,7 +55,7 @@ class Terms:
             raise ConfigError(f"algorithm must be one of {', '.join(ALGORITHMS)}; got {self.algorithm!r}.")
         if self.algorithm == "grid" and not isinstance(self.space, SearchSpace):
             raise ConfigError("A grid needs a SearchSpace, since a function may add hyperparameters during the search.")
-        if self.winner not in ("scored", "refit"):
+        if self.winner not in (None, "scored", "refit"):
             raise ConfigError(f"winner must be 'scored' or 'refit'; got {self.winner!r}.")
         if self.winner == "scored" and self.folds is not None:
             raise ConfigError("With folds, no weights are scored on all validation images: winner must be 'refit'.")
@@ -95,13 +95,21 @@ class Terms:
             return hyperband_first(hyperband_parts(self.trials))
         return min(self.trials, BAYESIAN_AT_ONCE if self.algorithm == "bayesian" else MOST_AT_ONCE)
 
-    def resolve(self, pool: Pool) -> Self:
-        """Return the terms with an objective that these images define.
+    def resolve(self, pool: Pool, adjusts: bool) -> Self:
+        """Return the terms with an objective that these images define, and with what becomes of the winner.
+
+        Args:
+            adjusts: whether the winner is calibrated or has its thresholds tuned, on images that it did not learn from.
 
         Raises:
             ConfigError: there is no such metric for them.
         """
-        resolved = replace(self, objective=self.objective or ("average_precision" if pool.multi_label else "accuracy"))
+        refits = self.folds is not None or ("test" in pool.rows and not adjusts)
+        resolved = replace(
+            self,
+            objective=self.objective or ("average_precision" if pool.multi_label else "accuracy"),
+            winner=self.winner or ("refit" if refits else "scored"),
+        )
         known = [name for name, row in METRICS.items() if row.applies(pool.multi_label, len(pool.class_names))]
         if resolved.metric not in known:
             names = ", ".join(f"val_{name}" for name in known)
