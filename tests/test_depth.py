@@ -80,3 +80,11 @@ def test_a_time_limit_is_kept(stripes: tuple, tiny_weights: Path, monkeypatch: p
     started = time.monotonic()
     finetune(stripes, tiny_weights, training=vggft.Training(fine_tune_epochs=9000, patience=9000), time_limit="40s")
     assert time.monotonic() - started < 42
+
+
+def test_the_estimate_counts_the_time_limit(stripes: tuple, tiny_weights: Path) -> None:
+    how: dict[str, Any] = {"backbone": tiny_weights, "image_size": 32, "precision": "float32", "verbose": 0}
+    frozen = vggft.estimate(stripes, 3, **how)
+    assert vggft.estimate(stripes, 3, freeze="auto", time_limit="10m", **how).training_seconds == 600
+    assert vggft.estimate(stripes, 3, time_limit="10m", **how).training_seconds < 60
+    assert frozen.training_seconds < 60

@@ -11,8 +11,8 @@ import numpy as np
 from .augment import Augment
 from .classifier import Classifier
 from .config import Head, Training
-from .costs import Estimate, estimate_run
-from .finetuning import about, fine_tune, open_start, plan_of
+from .costs import Estimate
+from .finetuning import about, cost_of, fine_tune, open_start, plan_of
 from .pipeline import introduce, open_run
 from .run import RunDirectory
 from .training.request import Request
@@ -83,8 +83,8 @@ def finetune(
         tune_thresholds: with several labels per image, fit the threshold of each label on the validation images for
             the highest F1; otherwise all are 0.5.
         refit: whether the final classifier learns from the validation images too, with what they have chosen. It needs
-            test images, or no others would be left to evaluate it on. None does so for linear probes if there is a
-            test split. If a class has fewer than 10 images and `validation` is a fraction, folds choose and judge in
+            test images, or no others would be left to evaluate it on. None does so for linear probes, and for
+            blocks that start from one, if there is a test split. If a class has fewer than 10 images and `validation` is a fraction, folds choose and judge in
             place of validation images, and the final probe learns from all of them.
         time_limit: of the whole run, in seconds or as `"10m"`: blocks stop learning so that it ends in time, with
             what is best by then. None is 30 minutes for `freeze="auto"`, else no limit. A pass is never cut.
@@ -169,6 +169,6 @@ def estimate(dataset: Any, num_classes: int, *, verbose: int = 1, **arguments: A
     request = Request(dataset, num_classes, verbose=verbose, start=start, **asked)
     run = open_run(request, [request.setting()], RunDirectory(None))
     plan, experiment = plan_of(request, run), run.experiment
-    cost = estimate_run(experiment, plan.setting, run.passes([plan.setting]))
+    cost = cost_of(request, experiment, plan.setting, run.passes([plan.setting]))
     introduce(experiment, *about(experiment, plan), cost, run.narrator)
     return cost

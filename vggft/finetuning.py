@@ -13,10 +13,11 @@ import keras
 from .artifact.artifact import Artifact
 from .augment import named
 from .config import Head, Training
-from .costs import estimate_run
+from .costs import Estimate, estimate_run
 from .data.pool import Pool
 from .depth import USUAL_LIMIT, deepen, seconds_of
 from .errors import ConfigError
+from .features.extract import Pass
 from .heads.resampling import Fold, resample
 from .network.blocks import BLOCKS
 from .network.start import Start
@@ -89,11 +90,11 @@ def plan_of(request: Request, run: Run) -> Plan:
     probes = probes_of(experiment, setting, free=request.head is None and experiment.start is None)
     afresh = experiment.start is None or begins_anew(experiment.start, [setting], request.augment)
     folds, refits = list[Fold](), request.refit
-    if probes and setting.frozen == BLOCKS and afresh and not adjusts and refits is not False:
+    if probes and afresh and not adjusts and refits is not False:
         smallest, images = smallest_class(pool), len(pool.rows["train"]) + len(pool.rows["validation"])
-        few = smallest < FEW
+        few, frozen = smallest < FEW, setting.frozen == BLOCKS
         shared = "validation" in pool.drawn and smallest >= 2 and images <= MOST_FOR_FOLDS
-        if shared and (few or has_test):
+        if frozen and shared and (few or has_test):
             folds = resample(pool, min(MOST_FOLDS, smallest), 1, experiment.seed)
         refits = bool(folds) or has_test if refits is None else refits
     (fold,) = resample(pool, None, 1, experiment.seed)
@@ -130,8 +131,7 @@ def fine_tune(
     metrics = check_keras(callbacks, metrics)
     if callbacks or metrics:  # which only see epochs
         request = replace(request, training=replace(request.training or Training(), probe="epochs"))
-    begun, limit = time.monotonic(), seconds_of(request.time_limit)
-    limit = USUAL_LIMIT if limit is None and request.freeze == AUTO else limit
+    begun, limit = time.monotonic(), limit_of(request)
     deadline = None if limit is None else begun + limit
     directory = RunDirectory.open(request.run_dir, request.resume)
     if tensorboard and directory.path is None:
@@ -152,7 +152,7 @@ def fine_tune(
         run.narrator.say(f"The run in {directory.path} is finished; its classifier is {directory.classifier_path}.")
         directory.drop_points()
         return kind.from_file(directory.classifier_path)
-    run.introduce(*about(experiment, plan), estimate_run(experiment, setting, planned))
+    run.introduce(*about(experiment, plan), cost_of(request, experiment, setting, planned))
     bank = experiment.bank(planned, run.narrator)
     auto = request.freeze == AUTO
     how: dict[str, Any] = {"run": directory, "narrator": run.narrator}
@@ -166,6 +166,20 @@ def fine_tune(
     classifier = run.finish(bank, outcome.setting, outcome.fitted, kind, outcome.held)
     run.save(classifier)
     return classifier
+
+
+def limit_of(request: Request) -> float | None:
+    """Return the time limit of a run in seconds, if it has one."""
+    limit = seconds_of(request.time_limit)
+    return USUAL_LIMIT if limit is None and request.freeze == AUTO else limit
+
+
+def cost_of(request: Request, experiment: Experiment, setting: Setting, planned: Sequence[Pass]) -> Estimate:
+    """Estimate the cost of a fine-tuning; `freeze="auto"` takes its whole time limit, if all goes on learning."""
+    cost, limit = estimate_run(experiment, setting, planned), limit_of(request)
+    if limit is None:
+        return cost
+    return replace(cost, training_seconds=limit if request.freeze == AUTO else min(limit, cost.training_seconds))
 
 
 def check_keras(callbacks: Any, metrics: Any) -> list[keras.metrics.Metric]:

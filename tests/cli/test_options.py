@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from vggft import Augment, ConfigError, Head, Phase, SearchSpace, Training
 from vggft.cli import search_commands, training_commands
+from vggft.cli.defaults import read_defaults
 from vggft.cli.options import (
     NOT_OPTIONS,
     AdjustOptions,
@@ -284,14 +285,19 @@ def test_a_space_in_a_file(tmp_path: Path) -> None:
         asked("explore", "--config", file_of(tmp_path / "b.toml", "[space]\nl2 = {from = 1, to = 2}"))
 
 
-def test_the_configuration_of_a_run_is_a_file_of_settings(tmp_path: Path) -> None:
+def test_the_configuration_of_a_run_is_a_file_of_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = {"backbone_digest": "0", "data_fingerprint": "1", "stored_as": "float16", "splits": {"train": 3}}
     results |= {"precision": "float32"}  # by "auto": float32 that is asked for is also stored so
     blocks = [f"block{n}" for n in range(1, 6)]
     config = results | {"frozen": blocks, "backbone": "vgg16_mini", "search": SearchSpace(l2=(0.1, 0.2)).to_dict()}
+    config |= {"refit": True, "time_limit": 600.0}  # of `finetune`; this command has none
     found = asked("explore", "--config", file_of(tmp_path / "config.json", json.dumps(config)))
     assert found["backbone"] == BackboneOptions(backbone="vgg16_mini", freeze="all")
     assert found["space"].to_dict() == config["search"]
+    sections: Any = {"space": SearchSpace}
+    read_defaults(tmp_path / "config.json", "explore", sections, {"more": BackboneOptions})
+    told = capsys.readouterr().err
+    assert "refit=True is left out" in told and "time_limit='600s' is left out" in told
     with pytest.raises(ConfigError, match="`vggft fit` has no setting space"):
         asked("fit", "--config", tmp_path / "config.json")
 

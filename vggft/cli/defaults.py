@@ -10,6 +10,8 @@ from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from ..errors import ConfigError
 from ..fields import Config, refuse_unknown
 from ..network.blocks import BLOCKS
@@ -19,6 +21,7 @@ from .words import choice
 # In a run's config.json, but not arguments.
 RESULTS = {"backbone_digest", "data_fingerprint", "stored_as", "splits", "start", "candidates", "deeper"}
 ADJUSTMENTS = ("calibrate", "tune_thresholds")  # which not every command can do; False is the default of all
+OF_FINETUNE = ("refit", "time_limit")  # which other commands leave out, and say so
 ARGUMENTS = {"frozen": "freeze", "search": "space"}  # names in a run's config.json -> arguments
 
 
@@ -42,8 +45,13 @@ def read_defaults(
     content = _parse(path)
     if not (isinstance(content, dict) and all(isinstance(name, str) for name in content)):
         raise ConfigError(f"{path} must hold settings by name; got {type(content).__name__}.")
+    known = {field.name: name for name, cls in plain.items() for field in fields(cls)}  # type: ignore[arg-type]
     if "data_fingerprint" in content:
         content = _arguments(content)
+        for name in [name for name in OF_FINETUNE if name in content and name not in known]:
+            typer.echo(
+                f"{path}: {name}={content.pop(name)!r} is left out, as `vggft {command}` has no such setting.", err=True
+            )
     found: dict[str, dict[str, Any]] = {}
     for name in sections:
         if (section := content.pop(name, None)) is not None:
@@ -51,7 +59,6 @@ def read_defaults(
                 what = "settings by name; a function can only be given in Python"
                 raise ConfigError(f"{path}: {name} must be a section of {what}; got {section!r}.")
             found[name] = section
-    known = {field.name: name for name, cls in plain.items() for field in fields(cls)}  # type: ignore[arg-type]
     inside = [f"{name}.{field.name}" for name, cls in sections.items() for field in fields(cls)]  # type: ignore[arg-type]
     names = [*content, *(f"{name}.{key}" for name, section in found.items() for key in section)]
     refuse_unknown(f"{path}: `vggft {command}` has no setting", names, [*inside, *known])

@@ -35,8 +35,8 @@ class FinetuneOptions(Options):
 
     Args:
         tensorboard: Write curves for TensorBoard into the run directory.
-        refit: Let the final classifier learn from the validation images too; by default only linear probes do, if there
-            are test images.
+        refit: Let the final classifier learn from the validation images too; by default linear probes do, and
+            blocks that start from one, if there are test images.
         time_limit: Time for the whole run, such as `90s`, `10m` or `1.5h`; `--freeze auto` has 30 minutes by default.
         start: Classifier to train further, its file or run directory: with more images, corrected labels, new classes.
     """

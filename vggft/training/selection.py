@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -78,7 +79,7 @@ def train_chosen(
         folds: of all images, on which the probe is chosen instead of by the validation images; empty for these.
         callbacks, metrics: of Keras, as in `fit.train`; the refit has none.
         predicts: whether the validation images are predicted by the network that would be saved, also without a refit.
-        deadline: by `time.monotonic()`, at which training of blocks ends with what is best by then.
+        deadline: by `time.monotonic()`, at which training of blocks, a refit included, ends with what is best by then.
     """
     choice, begun = None, None
     if probes and fold.validation is not None:
@@ -88,10 +89,16 @@ def train_chosen(
         setting, begun = replace(setting, head=choice.head), None if folds else choice.fitted
         fold = replace(fold, settings=choice.settings)
     how: dict[str, Any] = {"tensorboard": tensorboard, "predict": refits or predicts, "head": begun}
-    how |= {"callbacks": callbacks, "metrics": metrics, "deadline": deadline}
+    until = deadline
+    if deadline is not None and refits:  # which takes as many epochs, with the validation images besides
+        now = time.monotonic()
+        until = now + (deadline - now) / (2 + len(np.asarray(fold.validation)) / len(fold.train))
+    how |= {"callbacks": callbacks, "metrics": metrics, "deadline": until}
     fitted = train(experiment, bank, setting, fold, run=run, narrator=narrator, **how)
     outcome = Outcome(setting, fitted, choice, None)
-    return with_refit(experiment, bank, outcome, fold, run=run, narrator=narrator) if refits else outcome
+    if not refits:
+        return outcome
+    return with_refit(experiment, bank, outcome, fold, run=run, narrator=narrator, deadline=deadline)
 
 
 def with_refit(
