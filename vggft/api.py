@@ -83,9 +83,10 @@ def finetune(
         tune_thresholds: with several labels per image, fit the threshold of each label on the validation images for
             the highest F1; otherwise all are 0.5.
         refit: whether the final classifier learns from the validation images too, with what they have chosen. It needs
-            test images, or no others would be left to evaluate it on. None does so for linear probes, and for
-            blocks that start from one, if there is a test split. If a class has fewer than 10 images and `validation` is a fraction, folds choose and judge in
-            place of validation images, and the final probe learns from all of them.
+            test images, or no others would be left to evaluate it on. None does so for linear probes, and for blocks
+            that start from one, if there is a test split. If a class has fewer than 10 images and `validation` is a
+            fraction, folds choose and judge in place of validation images, and the final probe learns from all of
+            them.
         time_limit: of the whole run, in seconds or as `"10m"`: blocks stop learning so that it ends in time, with
             what is best by then. None is 30 minutes for `freeze="auto"`, else no limit. A pass is never cut.
         tensorboard: write curves for TensorBoard into the run directory during training.
