@@ -236,7 +236,7 @@ def _result(run: Run, terms: Terms, bank: FeatureBank, tuner: HeadTuner, place: 
     else:
         fitted = _scored(best, place / PROJECT / f"trial_{best.trial_id}")
     classifier = run.finish(bank, winner, fitted, Classifier)
-    result = SearchResult(tuple(outcomes), best, classifier, terms.metric, terms.winner, stopped)
+    result = SearchResult(tuple(outcomes), best, classifier, terms.metric, str(terms.winner), stopped)
     told = tuple(trial.to_dict() for trial in outcomes)
     classifier.record = replace(classifier.record, search=result.to_dict(), trials=told)
     if (path := run.directory.path) is not None:
@@ -266,4 +266,4 @@ def _finished(run: Run, terms: Terms, path: Path) -> SearchResult:
     outcomes = read_outcomes(path / PROJECT)
     told = json.loads((path / "search.json").read_text(encoding="utf-8"))
     best = next(trial for trial in outcomes if trial.trial_id == told["best"]["trial_id"])
-    return SearchResult(tuple(outcomes), best, classifier, terms.metric, terms.winner, told["stopped"])
+    return SearchResult(tuple(outcomes), best, classifier, terms.metric, str(terms.winner), told["stopped"])
