@@ -265,6 +265,23 @@ def test_killed_is_not_lost(
     np.testing.assert_array_equal(again.keras_model.get_weights()[-1], alone.keras_model.get_weights()[-1])
 
 
+def test_what_was_frozen_stays_frozen_in_plain_keras(stripes: tuple, trained: tuple) -> None:
+    """Who goes on in Keras trains the head, and the blocks that learned, but not those that were frozen."""
+    _, run_dir = trained
+    path = run_dir / "classifier.keras"
+    for model in (vggft.load(path).keras_model, keras.models.load_model(path)):
+        frozen = vggft.load(path).description.frozen
+        held = {layer.name: layer.trainable for layer in model.layers if "_conv" in layer.name}
+        assert held == {name: not name.startswith(frozen) for name in held}
+        before = freezing.block_digests(model)
+        model.compile("adam", "sparse_categorical_crossentropy")
+        model.fit(stripes[0][:8], stripes[1][:8], verbose=0)
+        after = freezing.block_digests(model)
+        assert [before[block] == after[block] for block in blocks.BLOCKS] == [
+            block in frozen for block in blocks.BLOCKS
+        ]
+
+
 def test_a_file_that_could_run_code_is_not_run(trained: tuple, tmp_path: Path) -> None:
     """`vggft.load` reads our JSON and weights only; what Keras's own configuration says is never built."""
     _, run_dir = trained

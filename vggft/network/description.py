@@ -14,6 +14,7 @@ from ..config import Head
 from ..data.reading import RESIZE_RULE
 from ..run import versions
 from .blocks import BLOCKS, check_architecture, pooling_layer, sizes_of
+from .freezing import set_frozen
 from .head import add_head
 from .vgg import add_blocks, preprocess
 
@@ -112,4 +113,6 @@ def build(description: Description, seed: int = 0, dtype: str | None = None) -> 
     outputs = add_head(
         maps, description.head, len(description.class_names), multi_label=description.multi_label, seed=seed
     )
-    return keras.Model(inputs, outputs, name="vggft_classifier")
+    model = keras.Model(inputs, outputs, name="vggft_classifier")
+    set_frozen(model, description.frozen)  # also for whoever trains it on by Keras's `fit`
+    return model
