@@ -20,6 +20,7 @@ from vggft.evaluation.calibration import (
     temperature,
 )
 from vggft.evaluation.checks import evaluate
+from vggft.evaluation.evaluation import calibrated
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -76,6 +77,18 @@ def test_a_temperature_where_a_class_has_no_images_or_all() -> None:
     some = labels < 4
     assert temperature(labels[some], probabilities[some]) > 1
     assert temperature(np.zeros(50, int), np.full((50, 3), 1 / 3)) == 1
+
+
+def test_where_nothing_is_wrong_no_temperature_can_be_told() -> None:
+    """The log loss would fall for ever, and make a grey square certain."""
+    labels, sure = np.arange(40) % 4, 0.6 * np.eye(4)[np.arange(40) % 4] + 0.1
+    assert temperature(labels, sure) == 1
+    several = np.eye(4, dtype=int)[labels]
+    assert temperature(several, 0.6 * several + 0.2) == 1
+    found, _ = calibrated({"validation": evaluate(labels, sure, list("abcd"), split="validation")}, "validation")
+    assert "cannot be told from 40 validation images" in str(found)
+    labels[0] = 1  # one image is wrong by little, and all others are right
+    assert 0.04 < temperature(labels, np.concatenate([[[0.26, 0.25, 0.25, 0.24]], sure[1:]])) < 21
 
 
 def test_probabilities_at_a_temperature_are_those_of_divided_logits() -> None:

@@ -18,6 +18,7 @@ from .calibration import BINS, bin_of, decisions, error_if_calibrated
 from .mistakes import correct, in_top, losses
 
 Interval = tuple[float, float] | None
+TIE = 1e-6  # values of a metric that are nearer are the same
 WEIGHTS_AT_ONCE = 400_000  # few enough for the processor's caches: more are slower, and take 100 MB
 
 
@@ -181,8 +182,9 @@ def intervals(
         resamples, seed: as for `resampled`.
 
     >>> labels, p = np.array([0, 1]), np.array([[0.9, 0.1], [0.2, 0.8]])
-    >>> intervals({"accuracy": 1.0, "mcc": 1.0}, labels, p, labels, level=0.5)
-    {'accuracy': (0.5, 1.0), 'mcc': None}
+    >>> found = intervals({"accuracy": 1.0, "mcc": 1.0}, labels, p, labels, level=0.5)
+    >>> round(found["accuracy"][0], 2), found["mcc"]
+    (0.51, None)
     """
     return mean_intervals(metrics, [(labels, probabilities, predictions)], level, resamples, seed)
 
@@ -203,16 +205,17 @@ def mean_intervals(
     """
     found: dict[str, Interval] = dict.fromkeys(metrics)
     known = {name: value for name, value in metrics.items() if value is not None}
-    drawn = [resampled(known, *arrays, resamples, seed) for arrays in several]
+    drawn = [resampled([name for name in known if name not in SHARES], *arrays, resamples, seed) for arrays in several]
     for name, value in known.items():
+        if name in SHARES:
+            found[name] = share_interval(value, len(several[0][0]), level)
+            continue
         replicates = np.mean([each[name] for each in drawn], axis=0)
         if name == "calibration_error":
             by_chance = float(np.mean([error_if_calibrated(labels, p, level) for labels, p, _ in several]))
             found[name] = error_interval(value, replicates, by_chance, level)
         else:
             found[name] = interval(value, replicates, level)
-            if found[name] is None and name in SHARES:
-                found[name] = share_interval(value, len(several[0][0]), level)
     return found
 
 
@@ -230,7 +233,8 @@ def interval(value: float, replicates: np.ndarray, level: float) -> Interval:
     known = np.sort(replicates[np.isfinite(replicates)])
     if len(known) < 2 or known[0] == known[-1]:
         return None
-    below = (np.count_nonzero(known < value) + np.count_nonzero(known == value) / 2) / len(known)
+    # The weights are float32, so that a draw with the value itself may differ from it in the last bits.
+    below = (np.count_nonzero(known < value - TIE) + np.count_nonzero(np.abs(known - value) <= TIE) / 2) / len(known)
     shift = 2 * norm.ppf(np.clip(below, 1 / len(known), 1 - 1 / len(known)))
     low, high = np.quantile(known, norm.cdf(shift + norm.ppf([(1 - level) / 2, (1 + level) / 2])))
     return float(low), float(high)
@@ -248,8 +252,15 @@ def error_interval(value: float, replicates: np.ndarray, by_chance: float, level
 
 
 def share_interval(share: float, images: int, level: float) -> tuple[float, float]:
-    """Compute the Clopper-Pearson (1934) interval of a share of images, which also exists for shares of 0 and 1."""
-    found = binomtest(round(share * images), images).proportion_ci(level)
+    """Compute Wilson's interval of a share of images with the correction for continuity (Newcombe, 1998, method 4).
+
+    For 20 to 400 images and shares from 0.6 to 0.99, 95 % intervals contain the true share in 95 to 99.3 % of all
+    samples; percentiles of the bootstrap in 82 to 93 %.
+
+    >>> [round(end, 3) for end in share_interval(1.0, images=10, level=0.95)]
+    [0.655, 1.0]
+    """
+    found = binomtest(round(share * images), images).proportion_ci(level, method="wilsoncc")
     return float(found.low), float(found.high)
 
 

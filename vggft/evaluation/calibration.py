@@ -15,6 +15,7 @@ from scipy.special import expit, log_softmax, logit, softmax
 from sklearn.metrics import precision_recall_curve
 
 BINS = 15  # as in arXiv:1706.04599
+MOST_LOG = 3.0  # of the logarithm of a temperature: 0.05 to 20
 
 
 def decisions(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -87,7 +88,8 @@ def temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Fit the temperature, > 0, by which dividing the logits minimises the log loss (arXiv:1706.04599, section 4.2).
 
     Above 1, the classifier was overconfident. The most probable class of an image does not change. With several labels
-    per image, each label is a binary prediction. If all labels are the same, the temperature is 1.
+    per image, each label is a binary prediction. The temperature is 1 if these images cannot tell it: all labels are
+    the same, or no prediction is wrong, so that the log loss has no minimum but would make every answer certain.
 
     Args:
         labels: (N,) class indices; (N, C) 0/1 when multi-label.
@@ -96,7 +98,8 @@ def temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     >>> round(temperature(np.array([0, 0, 0, 1]), np.array([[0.9, 0.1]] * 4)), 3)  # 90 % confident, 75 % correct
     2.0
     """
-    if len(np.unique(labels)) < 2:
+    wrong = (probabilities >= 0.5) != (labels > 0) if labels.ndim == 2 else probabilities.argmax(axis=1) != labels
+    if len(np.unique(labels)) < 2 or not wrong.any():
         return 1.0
     p = probabilities.astype(np.float64)
     if labels.ndim == 2:
@@ -109,8 +112,8 @@ def temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
         log_p = log_softmax(logits / np.exp(log_temperature), axis=1)
         return -float(log_p[np.arange(len(labels)), labels].mean())
 
-    # The bounds and the tolerance of scikit-learn's temperature scaling.
-    found = minimize_scalar(log_loss, bounds=(-10, 10), options={"xatol": 64 * np.finfo(np.float64).eps})
+    # The tolerance of scikit-learn's temperature scaling; its bounds are 10, which few images can reach.
+    found = minimize_scalar(log_loss, bounds=(-MOST_LOG, MOST_LOG), options={"xatol": 64 * np.finfo(np.float64).eps})
     return float(np.exp(found.x))
 
 
@@ -177,6 +180,11 @@ class Calibration:
         return asdict(self)
 
     def __str__(self) -> str:
+        if self.temperature == 1:
+            return (
+                f"Not calibrated: the temperature cannot be told from {self.images} {self.split} images of which none "
+                "is predicted wrongly, or all are of one class."
+            )
         told = f"Calibrated by a temperature of {self.temperature:.3f}, fitted on {self.images} {self.split} images."
         for split, (before, after) in self.calibration_error.items():
             worse = "" if after < before else "; calibration did not lower it there"

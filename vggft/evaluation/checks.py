@@ -40,7 +40,7 @@ def evaluate(
 
     >>> evaluation = evaluate([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], ["cat", "dog"])
     >>> evaluation
-    Test: accuracy 0.667 (95 % interval 0.000 to 1.000; 3 images, 2 classes)
+    Test: accuracy 0.667 (95 % interval 0.125 to 0.982; 3 images, 2 classes)
     >>> evaluation["balanced_accuracy"], evaluation.most_confused()
     (0.75, [('dog', 'cat', 1)])
     """

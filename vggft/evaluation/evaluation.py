@@ -79,9 +79,10 @@ class Evaluation:
     ) -> dict[str, Interval]:
         """Compute confidence intervals of metrics by resampling the images.
 
-        These are the bias-corrected percentiles of the bootstrap (Efron, 1981). Resampling is uninformative if no image
-        is wrong, or none is right: shares of images then have the interval of Clopper and Pearson (1934), and other
-        metrics None. For the calibration error see `bootstrap.error_interval`.
+        Shares of images, such as the accuracy, have Wilson's interval with the correction for continuity, which holds
+        for few images and for shares of 0 and 1 (`bootstrap.share_interval`). Other metrics have the bias-corrected
+        percentiles of the bootstrap (Efron, 1981), or None if resampling says nothing, as no image is wrong, or none is
+        right. For the calibration error see `bootstrap.error_interval`.
 
         Args:
             level: confidence level, 0..1.
