@@ -202,7 +202,7 @@ def check_keras(callbacks: Any, metrics: Any) -> list[keras.metrics.Metric]:
             raise ConfigError(f"metrics must be a list of keras.metrics.Metric or their names; got {metric!r}.")
         found.append(made)
     names = [metric.name for metric in found]
-    if len({"accuracy", "loss", "learning_rate", *names}) < 3 + len(names):
+    if len({"accuracy", "label_accuracy", "loss", "learning_rate", *names}) < 4 + len(names):
         raise ConfigError(f"metrics need different names, and other ones than accuracy and loss; got {names!r}.")
     return found
 

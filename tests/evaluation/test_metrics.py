@@ -68,7 +68,8 @@ def test_multi_label_by_hand():
     assert evaluation.predictions.tolist() == [[1, 0], [1, 0], [0, 1], [0, 1]]
     right = [0.9, 0.8, 0.6, 0.4, 0.7, 0.7, 0.2, 0.5]  # the probability of what is true, image by image
     expected = {
-        "accuracy": 2 / 4,
+        "exact_match": 2 / 4,
+        "label_accuracy": 5 / 8,
         "log_loss": -sum(map(math.log, right)) / 8,
         "calibration_error": (0.1 + 0.6 + 0.4 + 0.6 + 0.3 + 0.3 + 0.5) / 8,  # 0.2 twice: once there, once not
         "roc_auc": (2 / 3 + 3 / 4) / 2,  # x: 2 of 3 pairs; y: 0.7 above both, 0.4 above one of 0.2 and 0.5
@@ -115,7 +116,8 @@ def test_multi_label_against_scikit_learn():
     evaluation = evaluate(y, p, letters(6), multi_label=True)
     assert dict(evaluation.metrics) == pytest.approx(
         {
-            "accuracy": sk.accuracy_score(y, decided),
+            "exact_match": sk.accuracy_score(y, decided),
+            "label_accuracy": 1 - sk.hamming_loss(y, decided),
             "log_loss": -np.log(np.where(y == 1, p, 1 - p)).mean(),
             "calibration_error": by_bins(p.ravel(), y.ravel()),
             "roc_auc": sk.roc_auc_score(y, p),
@@ -179,7 +181,7 @@ def test_a_single_label_column_and_a_full_one():
     assert (full.per_class[0].roc_auc, full["roc_auc"]) == (None, 1.0)
     assert full.notes == ("all test images are of x: ROC AUC undefined",)
     nothing = evaluate([[0, 0]], [[0.1, 0.2]], ["x", "y"], multi_label=True)
-    assert (nothing["micro_f1"], nothing["average_precision"], nothing["accuracy"]) == (None, None, 1.0)
+    assert (nothing["micro_f1"], nothing["average_precision"], nothing["exact_match"]) == (None, None, 1.0)
 
 
 def test_metrics_table():

@@ -14,6 +14,7 @@ from ..network.assembly import Network
 from ..network.description import Description
 from .artifact import LEARNED_FROM, Artifact
 
+ENOUGH = 10  # images of a class, from which its threshold is fitted: fewer would decide by chance
 Evaluations = Mapping[str, Evaluation]  # by split
 
 
@@ -34,12 +35,12 @@ def fit_temperature(
 def fit_thresholds(
     description: Description, evaluations: Evaluations, split: str
 ) -> tuple[Description, dict[str, Evaluation]]:
-    """Choose for each label the threshold with the highest F1 on one split.
+    """Choose for each label the threshold with the highest F1 on one split, if it has enough images there.
 
     Returns:
         The description and the evaluations with these thresholds.
     """
-    cuts = evaluations[split].best_thresholds()
+    cuts = evaluations[split].best_thresholds(ENOUGH)
     after = {name: replace(each, thresholds=cuts) for name, each in evaluations.items()}
     return replace(description, thresholds=tuple(cuts.tolist())), after
 

@@ -18,6 +18,7 @@ from ..data.arrays import as_sequence, is_single_image, read_images
 from ..data.dataset import open_dataset
 from ..data.scan import decode
 from ..data.streams import Keep
+from ..display import score
 from ..errors import ClassifierFileError, DataError
 from ..evaluation.checks import evaluate
 from ..evaluation.evaluation import Evaluation
@@ -98,7 +99,7 @@ class Artifact:
 
     def __repr__(self) -> str:
         d, found = self.description, self.evaluation
-        judged = "" if found is None else f", {found.split} accuracy {found['accuracy']:.3f}"
+        judged = "" if found is None else f", {found.split} {found.headline} {score(found[found.headline])}"
         return f"<{type(self).__name__} of {len(d.class_names)} classes at {d.image_size} px on {d.backbone}{judged}>"
 
     def halves(self, block: str, cut: str | None = None) -> tuple[keras.Model, keras.Model]:

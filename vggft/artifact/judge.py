@@ -54,7 +54,8 @@ class Judged:
         found: dict[str, Any] = {split: each.to_dict() for split, each in self.evaluations.items()}
         if {"validation", "test"} <= set(self.evaluations):
             chosen, touched = self.evaluations["validation"].metrics, self.evaluations["test"].metrics
-            both = {name: (chosen[name], touched[name]) for name in ("accuracy", "average_precision", "log_loss")}
+            names = [name for name in ("accuracy", "exact_match", "average_precision", "log_loss") if name in chosen]
+            both = {name: (chosen[name], touched[name]) for name in names}
             found["gap"] = {name: a - b for name, (a, b) in both.items() if a is not None and b is not None}
         if self.calibration is not None:
             found["calibration"] = self.calibration.to_dict()

@@ -24,6 +24,7 @@ from ..data.scan import StreamImage
 from ..data.streams import Keep
 from ..errors import ConfigError, DataError, ExportError
 from ..evaluation.checks import score
+from ..evaluation.metrics import accuracy_of
 from ..network.forward import forward
 from ..run import whole_file
 from . import runtimes
@@ -219,7 +220,7 @@ def _compare(
         several = labels.ndim == 2
         # Rows of int8 probabilities may not sum to one within the tolerance of an evaluation.
         rows = [each if several else each / each.sum(axis=1, keepdims=True) for each in (before, after)]
-        accuracies = [score("accuracy", labels, each, several) for each in rows]
+        accuracies = [score(accuracy_of(several), labels, each, several) for each in rows]
     return Export(str(path), format, precision, 0, len(before), difference, same, accuracies[0], accuracies[1])
 
 

@@ -116,6 +116,8 @@ class Draws:
 
 METRICS = {
     "accuracy": lambda d: d.mean(correct(d.labels, d.predictions)),
+    "exact_match": lambda d: d.mean(correct(d.labels, d.predictions)),
+    "label_accuracy": lambda d: d.mean((d.labels == d.predictions).mean(axis=1)),
     "balanced_accuracy": lambda d: _mean(d.recall),
     "top_2_accuracy": lambda d: d.mean(in_top(d.labels, d.probabilities, 2)),
     "top_3_accuracy": lambda d: d.mean(in_top(d.labels, d.probabilities, 3)),
@@ -130,7 +132,7 @@ METRICS = {
     "micro_f1": Draws.micro_f1,
     "hamming_loss": lambda d: d.mean((d.labels != d.predictions).mean(axis=1)),
 }
-SHARES = ("accuracy", "top_2_accuracy", "top_3_accuracy", "top_5_accuracy")  # of images
+SHARES = ("accuracy", "exact_match", "top_2_accuracy", "top_3_accuracy", "top_5_accuracy")  # of images
 
 
 def resamples_for(images: int, classes: int) -> int:

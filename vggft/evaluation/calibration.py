@@ -130,22 +130,23 @@ def at_temperature(probabilities: np.ndarray, value: float, multi_label: bool) -
         return softmax(np.log(p) / value, axis=1).astype(np.float32)
 
 
-def best_thresholds(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+def best_thresholds(labels: np.ndarray, probabilities: np.ndarray, least: int = 1) -> np.ndarray:
     """Return the (C,) float64 threshold of each class that gives the highest F1.
 
     It lies halfway between the lowest probability that counts as the class and the next lower one. It is 0.5 for a
-    class without images.
+    class with fewer than `least` images.
 
     Args:
         labels: (N, C) 0/1, or (N,) class indices.
         probabilities: (N, C) in 0..1.
+        least: number of images of a class, >= 1, from which its threshold is fitted.
 
     >>> best_thresholds(np.array([[1], [1], [0]]), np.array([[0.75], [0.5], [0.25]])).tolist()
     [0.375]
     """
     present = labels if labels.ndim == 2 else np.eye(probabilities.shape[1], dtype=np.int8)[labels]
     thresholds = np.full(probabilities.shape[1], 0.5)
-    for c in np.flatnonzero(present.any(axis=0)):
+    for c in np.flatnonzero(present.sum(axis=0) >= least):
         precision, recall, cuts = precision_recall_curve(present[:, c], probabilities[:, c])
         f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
         best = int(len(cuts) - 1 - f1[:-1][::-1].argmax())  # the highest of equally good thresholds

@@ -145,12 +145,16 @@ class Evaluation:
         """Return the images with the highest losses, highest first. Look at them: some may be mislabelled."""
         return mistakes.top_losses(*self._arrays, self.class_names, self.names, limit)
 
-    def best_thresholds(self) -> np.ndarray:
+    def best_thresholds(self, least: int = 1) -> np.ndarray:
         """Return the (C,) float64 threshold of each class that gives the highest F1.
 
-        They are fitted to these images and must be evaluated on others. `Classifier.tune_thresholds` applies them.
+        They are fitted to these images and must be evaluated on others. `Classifier.tune_thresholds` applies them, from
+        ten images of a class on.
+
+        Args:
+            least: number of images of a class from which its threshold is fitted; it is 0.5 for others.
         """
-        return calibration.best_thresholds(self.labels, self.probabilities)
+        return calibration.best_thresholds(self.labels, self.probabilities, least)
 
     def subset(self, rows: Sequence[int] | np.ndarray) -> Evaluation:
         """Return the evaluation of some of the images, given by their row numbers."""

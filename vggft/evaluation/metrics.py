@@ -115,7 +115,9 @@ class Metric:
 # fmt: off
 # y, p, z are labels, probabilities, predictions.
 METRICS: dict[str, Metric] = {
-    "accuracy": Metric("max", None, "images that are entirely correct", lambda y, p, z: sk.accuracy_score(y, z)),
+    "accuracy": Metric("max", False, "images that are right", lambda y, p, z: sk.accuracy_score(y, z)),
+    "exact_match": Metric("max", True, "images whose labels are all right", lambda y, p, z: sk.accuracy_score(y, z)),
+    "label_accuracy": Metric("max", True, "right (image, label) decisions", lambda y, p, z: (y == z).mean()),
     "balanced_accuracy": Metric("max", False, "mean recall", lambda y, p, z: (
         precision_recall_f1(y, z, p.shape[1])[1])),
     "top_2_accuracy": Metric("max", False, "images whose class is among the 2 most probable", lambda y, p, z: (
@@ -138,6 +140,11 @@ METRICS: dict[str, Metric] = {
     "hamming_loss": Metric("min", True, "wrong (image, label) decisions", lambda y, p, z: (y != z).mean()),
 }
 # fmt: on
+
+
+def accuracy_of(multi_label: bool) -> str:
+    """Return the name of the share of images that are entirely right."""
+    return "exact_match" if multi_label else "accuracy"
 
 
 def defined(scores: float | np.ndarray) -> float | None:

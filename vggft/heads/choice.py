@@ -11,6 +11,7 @@ import numpy as np
 from ..config import Head, Training
 from ..data.pool import Pool
 from ..evaluation.checks import score
+from ..evaluation.metrics import accuracy_of
 from ..evaluation.mistakes import losses as image_losses
 from ..features.cuts import cut_of
 from ..network.blocks import BLOCKS
@@ -86,12 +87,13 @@ def choose(
     gains = {n: losses[0] - each for n, each in enumerate(losses)}
     sure = [n for n, gain in gains.items() if gain.mean() > _error(gain)]
     best = max(sure, key=lambda n: float(gains[n].mean()), default=0)
+    name = accuracy_of(pool.multi_label)
     told = tuple(
         {
             "blocks": list(head.blocks or ()),
             "normalize": head.normalize,
             "log_loss": float(losses[n].mean()),
-            "accuracy": score("accuracy", labels, probabilities[n], pool.multi_label),
+            name: score(name, labels, probabilities[n], pool.multi_label),
             "worse": float((losses[n] - losses[best]).mean()),
             "error": _error(losses[n] - losses[best]),
         }

@@ -31,6 +31,11 @@ class Objective:
         """Return what a training minimises."""
         return cls(multi_label, training.label_smoothing, training.focal_gamma, training.loss)
 
+    @property
+    def accuracy(self) -> str:
+        """The name of the share of right decisions in a history."""
+        return "label_accuracy" if self.multi_label else "accuracy"
+
     def losses(self, targets: Any, logits: Any) -> Any:
         """Return the (..., B) loss of each image, from (B, C) targets and (..., B, C) logits; cross-entropy is in nats.
 
@@ -65,7 +70,7 @@ class Objective:
         self, model: keras.Model, optimizer: Any, steps_per_execution: int = 1, metrics: Iterable[Any] = ()
     ) -> None:
         """Compile a model that ends in logits; further metrics are shown probabilities, each phase a fresh copy."""
-        accuracy = keras.metrics.MeanMetricWrapper(self.right, name="accuracy")
+        accuracy = keras.metrics.MeanMetricWrapper(self.right, name=self.accuracy)
         more = [_OfProbabilities(metric, self.probabilities) for metric in metrics]
         # XLA on the CPU does not use oneDNN's convolutions and is slower.
         options = {"jit_compile": False, "steps_per_execution": steps_per_execution}
@@ -76,9 +81,13 @@ class Objective:
         """Return the score of an epoch: validation accuracy and, for equal accuracies, the lower validation loss.
 
         The loss alone would end fine-tuning too early, since it rises with confidence while accuracy still improves.
+        With several labels per image it is the loss: most labels are absent, so that the share of right decisions is
+        highest for who says nothing.
         """
-        accuracy, loss = logs["val_accuracy"], logs["val_loss"]
-        return accuracy - 1e-4 * loss if math.isfinite(loss) else -math.inf
+        loss = logs["val_loss"]
+        if not math.isfinite(loss):
+            return -math.inf
+        return logs["val_accuracy"] - 1e-4 * loss if "val_accuracy" in logs else -loss
 
 
 class _OfProbabilities(keras.metrics.Metric):

@@ -170,11 +170,13 @@ def train_population(
     if validation is not None:
         rows = validation.rows
         judged = tf.constant(scaled(validation.inputs[rows])), tf.constant(validation.targets[rows])
+    accuracy = Objective(multi_label).accuracy
     courses = [_Course(training.patience or epochs, names) for _ in members]
     if keep_start and judged is not None:
         begun, losses, accuracies = program.judge(*judged)
         for place, course in enumerate(courses):
-            course.best = Objective.score({"val_loss": float(losses[place]), "val_accuracy": float(accuracies[place])})
+            told = {"val_loss": float(losses[place]), f"val_{accuracy}": float(accuracies[place])}
+            course.best = Objective.score(told)
             course.keep(program.weights_of(place), begun[place])
     weigh, labels = class_weights(train, training, class_names), sampled_labels(train, training)
     image_weights = np.ones(count, "float32") if weigh is None else train.targets[train.rows] @ weigh
@@ -183,10 +185,10 @@ def train_population(
         started = time.monotonic()
         losses, right = program.epoch(*batches, inputs, targets)
         sizes = np.count_nonzero(batches[2], axis=1)
-        logs = {"accuracy": right.sum(axis=0) / count, "loss": sizes @ losses / count}
+        logs = {accuracy: right.sum(axis=0) / count, "loss": sizes @ losses / count}
         probabilities = None
         if judged is not None:
-            probabilities, logs["val_loss"], logs["val_accuracy"] = program.judge(*judged)
+            probabilities, logs["val_loss"], logs[f"val_{accuracy}"] = program.judge(*judged)
         seconds = (time.monotonic() - started) / len(members)
         for place, course in enumerate(courses):
             told = {name: float(values[place]) for name, values in logs.items()}

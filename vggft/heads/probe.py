@@ -231,4 +231,7 @@ def _losses(targets: np.ndarray, logits: np.ndarray, multi_label: bool) -> np.nd
 
 def _judge(targets: np.ndarray, logits: np.ndarray, multi_label: bool) -> dict[str, float]:
     right = (logits > 0) == (targets > 0.5) if multi_label else logits.argmax(axis=1) == targets.argmax(axis=1)
-    return {"accuracy": float(right.mean()), "loss": float(_losses(targets, logits, multi_label).mean())}
+    return {
+        Objective(multi_label).accuracy: float(right.mean()),
+        "loss": float(_losses(targets, logits, multi_label).mean()),
+    }

@@ -72,7 +72,8 @@ def learning_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
     starts = [i for i, row in enumerate(history) if i == 0 or row["phase"] != history[i - 1]["phase"]]
     kept = [i for i, row in enumerate(history) if row.get("kept")]
     panels: Any = figure.subplots(2, 1, sharex=True)
-    for axes, metric in zip(panels, ("accuracy", "loss"), strict=True):
+    accuracy = "label_accuracy" if any("label_accuracy" in row for row in history) else "accuracy"
+    for axes, metric in zip(panels, (accuracy, "loss"), strict=True):
         for key, label, colour in ((metric, "train", "tab:blue"), (f"val_{metric}", "validation", "tab:orange")):
             values = [row.get(key) for row in history]
             if any(value is not None for value in values):
@@ -81,7 +82,7 @@ def learning_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
                 axes.scatter(epochs[kept], known[kept], color=colour, s=28, zorder=3)
         for start in starts[1:]:
             axes.axvline(start + 0.5, color=INK, linestyle=":", linewidth=1)
-        axes.set_ylabel(metric)
+        axes.set_ylabel(metric.replace("_", " "))
         axes.grid()
     for i, start in enumerate(starts):
         close = i and start - starts[i - 1] < 0.3 * len(history)  # stack the labels

@@ -92,12 +92,13 @@ def sentences(record: Record, evaluation: Evaluation | None) -> list[str]:
     told = []
     if evaluation is not None and evaluation.split == "validation":
         told.append("There was no test split: all results are on images that the weights were selected on.")
-    gap = record.summary.get("gap", {}).get("accuracy")
+    name = "accuracy" if evaluation is None else evaluation.headline
+    gap = record.summary.get("gap", {}).get(name)
     if gap is not None:
         hopeful = "too optimistic by that much" if gap > 0 else "not too optimistic"
         told.append(
-            f"Accuracy on the validation images, which the weights were selected on, differs by {gap:+.3f} from that "
-            f"on the test images: it was {hopeful}."
+            f"{name.capitalize().replace('_', ' ')} on the validation images, which the weights were selected on, "
+            f"differs by {gap:+.3f} from that on the test images: it was {hopeful}."
         )
     return told
 

@@ -138,7 +138,7 @@ def write_curves(path: Path, history: Iterable[Mapping[str, Any]]) -> None:
     for folder, prefix in (("train", ""), ("validation", "val_")):
         with tf.summary.create_file_writer(str(path / folder)).as_default():
             for row in history:
-                for name in ("loss", "accuracy"):
+                for name in ("loss", "accuracy", "label_accuracy"):
                     if prefix + name in row:
                         tf.summary.scalar(f"epoch_{name}", row[prefix + name], step=row["epoch"] - 1)
 
@@ -171,6 +171,8 @@ class Bar(keras.callbacks.Callback):
         self.seen = seen
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        accuracy = (logs or {}).get("val_accuracy")
-        told = "" if accuracy is None else f": validation accuracy {accuracy:.3f}"
+        told = ""
+        for name in ("accuracy", "label_accuracy"):
+            if (value := (logs or {}).get(f"val_{name}")) is not None:
+                told = f": validation {name.replace('_', ' ')} {value:.3f}"
         self.advance(0, f"{self.phase}, epoch {epoch + 1}{told}")

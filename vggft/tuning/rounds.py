@@ -15,6 +15,7 @@ import tensorflow as tf
 from scipy import stats
 
 from ..evaluation.checks import score
+from ..evaluation.metrics import accuracy_of
 from ..features.cuts import cut_of
 from ..heads.batches import FeatureBank
 from ..heads.population import (
@@ -152,7 +153,8 @@ class Rounds:
     def _scored(self, job: Job, fitted: Sequence[Fitted], seconds: float, way: str) -> Done:
         """Score a trial by the mean of the objective over its folds; it fails if they do not define it."""
         pool = self.experiment.pool
-        names = {"score": self.objective, "val_accuracy": "accuracy", "val_log_loss": "log_loss"}
+        right = accuracy_of(pool.multi_label)
+        names = {"score": self.objective, f"val_{right}": right, "val_log_loss": "log_loss"}
         values: dict[str, list[float]] = {name: [] for name in names}
         try:
             for fold, each in zip(self.folds, fitted, strict=True):
