@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from dataclasses import dataclass, replace
@@ -35,6 +36,8 @@ def seconds_of(time_limit: Any) -> float | None:
     """
     if time_limit is None:
         return None
+    if isinstance(time_limit, float) and time_limit > 0 and time_limit != math.inf:  # also in scientific notation
+        return time_limit
     found = re.fullmatch(r"(\d+\.?\d*) ?([smh]?)", str(time_limit).strip())
     if isinstance(time_limit, bool) or not found or not float(found[1]):
         raise ConfigError(

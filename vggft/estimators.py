@@ -30,6 +30,7 @@ from .data.streams import Keep
 from .errors import ConfigError, DataError
 from .features.cuts import cut_of, shape_of
 from .features.extract import Prefix, frozen_features, passes
+from .fields import is_word, shown, unwrapped
 from .finetuning import fine_tune
 from .heads.batches import FeatureBank
 from .network.blocks import BLOCKS, check_architecture, pooled_blocks, sizes_of
@@ -107,12 +108,13 @@ class VGGClassifier(ClassifierMixin, _OfPictures):
         tags.classifier_tags.multi_label = True
         return tags
 
-    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
+    def fit(self, X: Any, y: Any = None, groups: Any = None) -> Self:  # noqa: N803
         """Train on pictures and their labels.
 
         Args:
             X: N pictures; or, without y, any kind of dataset that `finetune` takes, such as a folder of class folders.
             y: (N,) labels of any dtype; (N, num_classes) of 0 and 1 if images have several labels each.
+            groups: (N,) which pictures no split may divide, or anything that `finetune` takes as `group`.
 
         Raises:
             DataError, ConfigError, WeightsError, CacheError: as `finetune` would; the first two are ValueErrors.
@@ -125,7 +127,7 @@ class VGGClassifier(ClassifierMixin, _OfPictures):
         seed = given.pop("random_state")
         if seed is None or isinstance(seed, np.random.RandomState):
             seed = int(check_random_state(seed).randint(2**31))
-        request = Request(dataset, len(self.classes_), seed=seed, **given)
+        request = Request(dataset, len(self.classes_), group=groups, seed=seed, **given)
         self.classifier_ = fine_tune(request, Classifier)
         return self
 
@@ -204,15 +206,13 @@ class VGGFeatures(TransformerMixin, _OfPictures):
             ConfigError, WeightsError: an argument has an impossible value; the message says which.
         """
         pretrained = load_pretrained(self.backbone)
-        size = pretrained.image_size if self.image_size is None else self.image_size
+        size = pretrained.image_size if self.image_size is None else unwrapped(self.image_size)
         check_architecture(pretrained.column, size, pretrained.width)
         check_precision(self.precision)
         cut = self._cut()
-        if self.normalize not in NORMALIZE:
-            raise ConfigError(
-                f"normalize must be None, 'l2' or 'sqrt_l2', which need no training images; got {self.normalize!r}."
-                " Put scikit-learn's StandardScaler behind VGGFeatures to standardise."
-            )
+        if not is_word(self.normalize, NORMALIZE):
+            told = "None, 'l2' or 'sqrt_l2' (scikit-learn's StandardScaler behind VGGFeatures standardises)"
+            raise ConfigError(f"normalize must be {told}; got {shown(self.normalize)}.")
         self.image_size_, self.precision_ = size, self.precision
         if self.precision == "auto":
             memory = Cache().root / "precision.json"
@@ -252,9 +252,8 @@ class VGGFeatures(TransformerMixin, _OfPictures):
 
     def _cut(self) -> str:
         """Return the cut at which the features are taken; raise `ConfigError` if there is none."""
-        blocks: Any = self.blocks if isinstance(self.blocks, str) else tuple(self.blocks)
         try:
-            head = Head(blocks=blocks, pooling=self.pooling)  # type: ignore[arg-type]
+            head = Head(blocks=self.blocks, pooling=self.pooling)  # type: ignore[arg-type]
         except ConfigError as error:
             raise ConfigError(str(error).replace("Head.", f"{type(self).__name__}.")) from None
         return str(cut_of(BLOCKS, head))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -9,12 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import keras
+import numpy as np
 
 from .artifact.artifact import Artifact
 from .augment import named
 from .config import Head, Training
 from .costs import estimate_run
-from .data.pool import Pool
 from .depth import USUAL_LIMIT, deepen, seconds_of
 from .errors import ConfigError
 from .heads.resampling import Fold, resample
@@ -22,6 +23,8 @@ from .network.blocks import BLOCKS
 from .network.start import Start
 from .pipeline import Run, open_run
 from .run import RunDirectory
+from .splits.pool import Pool
+from .splits.splitting import owners_of
 from .training.experiment import Experiment, begins_anew
 from .training.phases import Setting
 from .training.request import AUTO, Request
@@ -91,10 +94,10 @@ def plan_of(request: Request, run: Run) -> Plan:
     folds, refits = list[Fold](), request.refit
     if probes and setting.frozen == BLOCKS and afresh and not adjusts and refits is not False:
         smallest, images = smallest_class(pool), len(pool.rows["train"]) + len(pool.rows["validation"])
-        few = smallest < FEW
-        shared = "validation" in pool.drawn and smallest >= 2 and images <= MOST_FOR_FOLDS
+        few, most = smallest < FEW, min(MOST_FOLDS, smallest, fewest_groups(pool))
+        shared = "validation" in pool.drawn and most >= 2 and images <= MOST_FOR_FOLDS
         if shared and (few or has_test):
-            folds = resample(pool, min(MOST_FOLDS, smallest), 1, experiment.seed)
+            folds = resample(pool, int(most), 1, experiment.seed)
         refits = bool(folds) or has_test if refits is None else refits
     (fold,) = resample(pool, None, 1, experiment.seed)
     return Plan(setting, probes, fold, tuple(folds), bool(refits))
@@ -110,6 +113,13 @@ def smallest_class(pool: Pool) -> int:
     """Return the number of distinct images of the smallest class, test images left out."""
     rows = {pool.digests[row]: row for split in ("train", "validation") for row in pool.rows[split]}
     return int(pool.targets[list(rows.values())].sum(axis=0).min())
+
+
+def fewest_groups(pool: Pool) -> float:
+    """Return the number of groups of the class that is in the fewest, test images left out; no limit without groups."""
+    rows = np.concatenate([pool.rows["train"], pool.rows["validation"]])
+    units = pool.units_of(rows)
+    return math.inf if units is None else int(owners_of(pool.targets[rows] > 0, units).min())
 
 
 def fine_tune(

@@ -129,7 +129,7 @@ def check_plot(path: str | os.PathLike[str]) -> Path:
 
 def find_learning_rate(
     dataset: Any,
-    num_classes: int,
+    num_classes: int | None = None,
     *,
     lowest: float = 1e-7,
     highest: float = 10.0,

@@ -27,6 +27,7 @@ from ..heads.resampling import Fitted, Fold, resample
 from ..network.blocks import BLOCKS
 from ..pipeline import Run, open_run
 from ..run import RunDirectory
+from ..splits.groups import Group
 from ..training.phases import Setting
 from ..training.request import Request
 from ..training.selection import refit
@@ -42,7 +43,7 @@ from .workers import await_chief, is_chief, is_worker
 
 def search(
     dataset: Any,
-    num_classes: int,
+    num_classes: int | None = None,
     *,
     space: SearchSpace | Callable[[Any], tuple[Head, Training]] | None = None,
     trials: int = 30,
@@ -55,6 +56,7 @@ def search(
     parallel_trials: int | Literal["auto"] = "auto",
     validation: Any = 0.2,
     test: Any = None,
+    group: Group | None = None,
     backbone: str | os.PathLike[str] = "vgg16_imagenet",
     freeze: str | Iterable[str] = "all",
     head: Head | None = None,
@@ -77,7 +79,8 @@ def search(
     normalisation, another optimizer or weight decay, is trained alone.
 
     Args:
-        dataset, num_classes, validation, backbone, augment, image_size, precision, on_bad_image: as for `finetune`.
+        dataset, num_classes, validation, group, backbone, augment, image_size, precision, on_bad_image: as for
+            `finetune`.
         test: as for `finetune`; no trial uses it, and the winner is evaluated on it once.
         space: a `SearchSpace`, or a function of `keras_tuner.HyperParameters` that returns a `Head` and a `Training`.
         trials: maximum number of trials.
@@ -124,7 +127,7 @@ def search(
         objective=objective,
         folds=folds,
         repeats=repeats,
-        winner=winner or ("scored" if folds is None else "refit"),
+        winner=("scored" if folds is None else "refit") if winner is None else winner,
         keep_top=keep_top,
         parallel_trials=parallel_trials,
     )
@@ -133,6 +136,7 @@ def search(
         num_classes,
         validation=validation,
         test=test,
+        group=group,
         backbone=backbone,
         freeze=freeze,
         head=head,

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from ..config import Head, Training
 from ..errors import ConfigError
-from ..fields import Config
+from ..fields import Config, is_integer, is_number, is_word, unwrapped
 from ..network.blocks import frozen_blocks
 from ..training.phases import Setting
 
@@ -29,10 +29,12 @@ class Range:
     sampling: Literal["linear", "log"] = "linear"
 
     def __post_init__(self) -> None:
-        numbers = all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in (self.low, self.high))
+        for name in ("low", "high", "sampling"):
+            object.__setattr__(self, name, unwrapped(getattr(self, name)))
+        numbers = is_number(self.low) and is_number(self.high)
         if not numbers or not self.low < self.high:
             raise ConfigError(f"A range needs a number and a larger number; got {self.low!r} to {self.high!r}.")
-        if self.sampling not in ("linear", "log"):
+        if not is_word(self.sampling, ("linear", "log")):
             raise ConfigError(f"The sampling of a range must be 'linear' or 'log'; got {self.sampling!r}.")
         if self.sampling == "log" and self.low <= 0:
             raise ConfigError(f"A 'log' range must begin above 0; got {self.low!r}.")
@@ -77,6 +79,12 @@ class SearchSpace(Config):
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if getattr(value, "ndim", None) == 1:  # an array of values is a list of them
+                value = value.tolist()
+            if isinstance(value, (list, tuple)):
+                value = type(value)(map(unwrapped, value))
+            object.__setattr__(self, field.name, unwrapped(value))
             try:
                 self._check(field.name, self.choices(field.name))
             except ConfigError as error:
@@ -106,8 +114,7 @@ class SearchSpace(Config):
                 if isinstance(choices, Range):
                     raise ConfigError(f"expected blocks, or a list of what may be frozen; got {self.freeze!r}.")
             elif field == "layers":
-                whole = isinstance(value, int) and not isinstance(value, bool)
-                if not whole or value < 0:
+                if not is_integer(value) or value < 0:
                     raise ConfigError(f"expected integers >= 0; got {value!r}.")
             elif field == "units":
                 Head(units=(value,))
