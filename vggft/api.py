@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
+from .arguments import answers, refuse_arguments
 from .augment import Augment
 from .classifier import Classifier
 from .config import Head, Training
@@ -21,6 +23,7 @@ from .training.request import Request
 NOT_ESTIMATED = ("run_dir", "resume", "calibrate", "tune_thresholds", "tensorboard", "callbacks", "metrics")
 
 
+@answers
 def finetune(
     dataset: Any,
     num_classes: int | None = None,
@@ -154,6 +157,7 @@ def finetune(
     return fine_tune(request, Classifier, tensorboard=tensorboard, callbacks=callbacks, metrics=metrics)
 
 
+@answers
 def estimate(dataset: Any, num_classes: int | None = None, *, verbose: int = 1, **arguments: Any) -> Estimate:
     """Estimate what a run would cost: read and check the images, and measure the machine for a moment.
 
@@ -172,6 +176,7 @@ def estimate(dataset: Any, num_classes: int | None = None, *, verbose: int = 1, 
     >>> vggft.estimate((images, labels), 2, backbone="vgg16_mini", image_size=32, verbose=0).images
     {'train': 32, 'validation': 8}
     """
+    refuse_arguments("estimate", arguments, inspect.signature(finetune).parameters)
     asked = {name: value for name, value in arguments.items() if name not in NOT_ESTIMATED}
     start = open_start(asked.pop("start", None))
     request = Request(dataset, num_classes, verbose=verbose, start=start, **asked)

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 import keras
 import numpy as np
 
+from .arguments import answers
 from .artifact.judge import AGREE_ON, evaluate_split, predict_splits
 from .augment import Augment
 from .config import Head, Training
@@ -37,6 +38,7 @@ from .training.selection import probes_of, train_chosen
 Exact: TypeAlias = "Callable[[str, np.ndarray], np.ndarray]"  # cut, rows -> float32 features
 
 
+@answers
 def cross_validate(
     dataset: Any,
     num_classes: int | None = None,

@@ -1,8 +1,7 @@
 """scikit-learn's view of the library: `VGGClassifier`, a classifier, and `VGGFeatures`, a transformer.
 
-Both take pictures as X: an array (N, H, W, 3), or a list, Series or column of files, arrays or PIL images. They compute
-what `finetune` computes, by the same code and from the same cache: fits on known images cost no pass through the
-blocks, so that `cross_val_score`, `GridSearchCV` and pipelines need about one pass in all.
+Both take pictures as X: an array (N, H, W, 3), or a list, Series or column of files, arrays or PIL images. They share
+code and cache with `finetune`: `cross_val_score`, `GridSearchCV` and pipelines need about one pass in all.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
+from .arguments import answers
 from .augment import Augment
 from .cache import Cache
 from .classifier import Classifier
@@ -48,8 +48,8 @@ class _OfPictures(BaseEstimator):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False  # but for one column of files
-        tags.input_tags.one_d_array = tags.input_tags.string = True
+        one = tags.input_tags
+        one.two_d_array, one.one_d_array, one.string = False, True, True  # two dimensions only as one column of files
         return tags
 
 
@@ -78,6 +78,7 @@ class VGGClassifier(ClassifierMixin, _OfPictures):
     np.float64(1.0)
     """
 
+    @answers
     def __init__(
         self,
         backbone: str | os.PathLike[str] = "vgg16_imagenet",
@@ -127,8 +128,7 @@ class VGGClassifier(ClassifierMixin, _OfPictures):
         seed = given.pop("random_state")
         if seed is None or isinstance(seed, np.random.RandomState):
             seed = int(check_random_state(seed).randint(2**31))
-        request = Request(dataset, len(self.classes_), group=groups, seed=seed, **given)
-        self.classifier_ = fine_tune(request, Classifier)
+        self.classifier_ = fine_tune(Request(dataset, len(self.classes_), group=groups, seed=seed, **given), Classifier)
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
@@ -175,6 +175,7 @@ class VGGFeatures(TransformerMixin, _OfPictures):
     ((40, 128), 1.0)
     """
 
+    @answers
     def __init__(
         self,
         backbone: str | os.PathLike[str] = "vgg16_imagenet",

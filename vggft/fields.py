@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import math
 import operator
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
+from .arguments import CONFIGURATIONS, refusal
 from .errors import ConfigError
 
 PARTS = ("block1", "block2", "block3", "block4", "block5", "head")  # what may have a learning rate of its own
@@ -164,6 +166,19 @@ class Config:
 
     An annotation is a type in `PLAIN`, a `Literal`, an `Annotated` like `Count`, or a union of these.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        CONFIGURATIONS[cls.__name__] = cls
+
+    def __new__(cls, *args: Any, **fields: Any) -> Self:
+        if args or fields:  # not when a copy is made
+            signature = inspect.signature(cls)
+            try:
+                signature.bind(*args, **fields)
+            except TypeError as error:
+                raise refusal(cls.__name__, signature, args, fields, error) from None
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         for name, (expected, holds) in _rules(type(self)).items():  # type: ignore[arg-type]

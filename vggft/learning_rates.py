@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 from dataclasses import dataclass
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from .api import NOT_ESTIMATED
+from .api import NOT_ESTIMATED, finetune
+from .arguments import answers, refuse_arguments
 from .display import render
 from .errors import ConfigError
-from .fields import is_integer, is_number
+from .fields import is_integer, is_number, shown, unwrapped
 from .finetuning import open_start
 from .heads.probe import is_exact
 from .network.blocks import BLOCKS
@@ -127,6 +129,7 @@ def check_plot(path: str | os.PathLike[str]) -> Path:
     return Path(path)
 
 
+@answers
 def find_learning_rate(
     dataset: Any,
     num_classes: int | None = None,
@@ -165,12 +168,13 @@ def find_learning_rate(
     >>> found.field, 1e-5 < found.suggestion < 1
     ('learning_rate', True)
     """
+    refuse_arguments("find_learning_rate", arguments, inspect.signature(finetune).parameters)
+    lowest, highest, steps = map(unwrapped, (lowest, highest, steps))
     if not (is_number(lowest) and is_number(highest) and 0 < lowest < highest):
-        raise ConfigError(
-            f"lowest and highest must be learning rates with 0 < lowest < highest; got {lowest!r}, {highest!r}."
-        )
+        got = f"{shown(lowest)}, {shown(highest)}"
+        raise ConfigError(f"lowest and highest must be learning rates with 0 < lowest < highest; got {got}.")
     if not (is_integer(steps) and steps >= FEWEST):
-        raise ConfigError(f"steps must be an integer >= {FEWEST}; got {steps!r}.")
+        raise ConfigError(f"steps must be an integer >= {FEWEST}; got {shown(steps)}.")
     asked = {name: value for name, value in arguments.items() if name not in NOT_ESTIMATED}
     start = open_start(asked.pop("start", None))
     request = Request(dataset, num_classes, verbose=verbose, start=start, **asked)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..arguments import answers
 from ..augment import Augment
 from ..classifier import Classifier, load
 from ..config import Head, Training
@@ -41,6 +42,7 @@ from .tuner import PROJECT, HeadTuner, clear_project
 from .workers import await_chief, is_chief, is_worker
 
 
+@answers
 def search(
     dataset: Any,
     num_classes: int | None = None,
@@ -248,7 +250,7 @@ def _result(run: Run, terms: Terms, bank: FeatureBank, tuner: HeadTuner, place: 
         result.plot(path / "trials.png")
     run.narrator.say(repr(result))
     if stopped:
-        warnings.warn(stopped, stacklevel=3)
+        warnings.warn(stopped, stacklevel=4)
     run.save(classifier)
     return result
 
