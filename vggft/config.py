@@ -29,9 +29,11 @@ from .fields import (
     with_plain_numbers,
 )
 
+WIDEST = 1_000_000  # units of a layer, a hundred times what fits
+
 
 def _are_widths(value: Any) -> bool:
-    return isinstance(value, tuple) and all(is_integer(width) and width >= 1 for width in value)
+    return isinstance(value, tuple) and all(is_integer(width) and 1 <= width <= WIDEST for width in value)
 
 
 def _are_blocks(value: Any) -> bool:

@@ -20,7 +20,7 @@ from .display import score
 from .errors import ConfigError, some
 from .evaluation.evaluation import Evaluation
 from .evaluation.folds import SPLIT, CrossValidation, FoldScore
-from .fields import is_integer, shown, unwrapped
+from .fields import check_count, shown, unwrapped
 from .finetuning import Plan, about, config_of
 from .heads.batches import FeatureBank
 from .heads.resampling import Fold, nested
@@ -34,6 +34,8 @@ from .training.experiment import Experiment, make_experiment
 from .training.phases import Setting
 from .training.request import Request
 from .training.selection import probes_of, train_chosen
+
+MOST = 1000  # folds and repeats
 
 Exact: TypeAlias = "Callable[[str, np.ndarray], np.ndarray]"  # cut, rows -> float32 features
 
@@ -147,8 +149,7 @@ def cross_validate(
 
 def _check(folds: Any, repeats: Any, validation: Any) -> None:
     for name, value, least in (("folds", folds, 2), ("repeats", repeats, 1)):
-        if not is_integer(value) or value < least:
-            raise ConfigError(f"{name} must be an integer >= {least}; got {shown(value)}.")
+        check_count(name, value, least, MOST)
     if validation is not None and not (isinstance(validation, float) and 0 < validation < 1):
         raise ConfigError(
             "validation must be the share of the images outside a fold that selects, in (0, 1), or None; got"

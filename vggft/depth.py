@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from .config import Head
 from .costs import epoch_seconds, finish_seconds
 from .errors import ConfigError
 from .evaluation.mistakes import losses
+from .fields import is_number, shown
 from .heads.batches import FeatureBank
 from .heads.choice import Choice, choose
 from .heads.resampling import Fitted, Fold
@@ -36,12 +36,13 @@ def seconds_of(time_limit: Any) -> float | None:
     """
     if time_limit is None:
         return None
-    if isinstance(time_limit, float) and time_limit > 0 and time_limit != math.inf:  # also in scientific notation
-        return time_limit
-    found = re.fullmatch(r"(\d+\.?\d*) ?([smh]?)", str(time_limit).strip())
-    if isinstance(time_limit, bool) or not found or not float(found[1]):
+    if is_number(time_limit) and time_limit > 0:
+        return float(time_limit)
+    found = re.fullmatch(r"(\d+\.?\d*) ?([smh]?)", time_limit.strip()) if isinstance(time_limit, str) else None
+    if not found or not float(found[1]):
         raise ConfigError(
-            f"time_limit must be a number of seconds, or a time such as '90s', '10m' or '1.5h'; got {time_limit!r}."
+            "time_limit must be a number of seconds, or a time such as '90s', '10m' or '1.5h'; got "
+            f"{shown(time_limit)}."
         )
     return float(found[1]) * UNITS[found[2] or "s"]
 

@@ -46,6 +46,14 @@ def is_integer(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
+def check_count(name: str, value: Any, least: int, most: int) -> None:
+    """Raise `ConfigError` unless an argument is an integer within bounds."""
+    if not is_integer(value) or value < least:
+        raise ConfigError(f"{name} must be an integer >= {least}; got {shown(value)}.")
+    if value > most:
+        raise ConfigError(f"{name} must be at most {most}; got {value}.")
+
+
 def _is_freeze(value: Any) -> bool:
     if isinstance(value, str):
         return value in ("all", "none", *PARTS[:-1])

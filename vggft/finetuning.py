@@ -18,6 +18,7 @@ from .config import Head, Training
 from .costs import estimate_run
 from .depth import USUAL_LIMIT, deepen, seconds_of
 from .errors import ConfigError
+from .fields import is_word, shown
 from .heads.resampling import Fold, resample
 from .network.blocks import BLOCKS
 from .network.start import Start
@@ -27,7 +28,7 @@ from .splits.pool import Pool
 from .splits.splitting import owners_of
 from .training.experiment import Experiment, begins_anew
 from .training.phases import Setting
-from .training.request import AUTO, Request
+from .training.request import AUTO, Request, is_path
 from .training.selection import probes_of, train_chosen, with_refit
 
 A = TypeVar("A", bound=Artifact)
@@ -51,10 +52,10 @@ def open_start(start: Artifact | str | os.PathLike[str] | None) -> Start | None:
         return None
     if isinstance(start, Artifact):
         name, artifact = type(start).__name__, start
-    elif isinstance(start, (str, os.PathLike)):
+    elif is_path(start):
         name, artifact = os.fspath(start), Artifact.from_file(start)
     else:
-        raise ConfigError(f"start must be a Classifier, its file or its run directory; got {start!r}.")
+        raise ConfigError(f"start must be a Classifier, its file or its run directory; got {shown(start)}.")
     return Start.of(name, artifact.network, artifact.description, artifact.seen)
 
 
@@ -141,7 +142,8 @@ def fine_tune(
     if callbacks or metrics:  # which only see epochs
         request = replace(request, training=replace(request.training or Training(), probe="epochs"))
     begun, limit = time.monotonic(), seconds_of(request.time_limit)
-    limit = USUAL_LIMIT if limit is None and request.freeze == AUTO else limit
+    auto = is_word(request.freeze, (AUTO,))
+    limit = USUAL_LIMIT if limit is None and auto else limit
     deadline = None if limit is None else begun + limit
     directory = RunDirectory.open(request.run_dir, request.resume)
     if tensorboard and directory.path is None:
@@ -156,7 +158,7 @@ def fine_tune(
     told |= {} if request.refit is None else {"refit": request.refit}
     told |= {"callbacks": [named(each) for each in callbacks]} if callbacks else {}
     told |= {"metrics": [each.name for each in metrics]} if metrics else {}
-    told |= {"time_limit": limit, "deeper": request.freeze == AUTO} if limit else {}
+    told |= {"time_limit": limit, "deeper": auto} if limit else {}
     run.start(told)
     if directory.finished and directory.classifier_path is not None:
         run.narrator.say(f"The run in {directory.path} is finished; its classifier is {directory.classifier_path}.")
@@ -164,7 +166,6 @@ def fine_tune(
         return kind.from_file(directory.classifier_path)
     run.introduce(*about(experiment, plan), estimate_run(experiment, setting, planned))
     bank = experiment.bank(planned, run.narrator)
-    auto = request.freeze == AUTO
     how: dict[str, Any] = {"run": directory, "narrator": run.narrator}
     more: dict[str, Any] = {"tensorboard": tensorboard, "callbacks": callbacks, "metrics": metrics}
     more |= {"refits": plan.refits and not auto, "predicts": auto, "deadline": deadline}
@@ -185,17 +186,17 @@ def check_keras(callbacks: Any, metrics: Any) -> list[keras.metrics.Metric]:
         ConfigError: something is no callback or no metric of Keras.
     """
     if not isinstance(callbacks, (list, tuple)) or not all(isinstance(c, keras.callbacks.Callback) for c in callbacks):
-        raise ConfigError(f"callbacks must be a list of keras.callbacks.Callback; got {callbacks!r}.")
+        raise ConfigError(f"callbacks must be a list of keras.callbacks.Callback; got {shown(callbacks)}.")
     found = []
     for metric in metrics if isinstance(metrics, (list, tuple)) else [metrics]:
         try:
             made = keras.metrics.get(metric)
-        except (TypeError, ValueError):
+        except Exception:  # Keras raises nearly anything for what is none
             made = None
         if callable(made) and not isinstance(made, keras.metrics.Metric):  # of Keras's functions by name
             made = keras.metrics.MeanMetricWrapper(made, name=str(metric))
         if not isinstance(made, keras.metrics.Metric) or not isinstance(metric, (str, keras.metrics.Metric)):
-            raise ConfigError(f"metrics must be a list of keras.metrics.Metric or their names; got {metric!r}.")
+            raise ConfigError(f"metrics must be a list of keras.metrics.Metric or their names; got {shown(metric)}.")
         found.append(made)
     names = [metric.name for metric in found]
     if len({"accuracy", "loss", "learning_rate", *names}) < 3 + len(names):

@@ -16,7 +16,7 @@ from .api import NOT_ESTIMATED, finetune
 from .arguments import answers, refuse_arguments
 from .display import render
 from .errors import ConfigError
-from .fields import is_integer, is_number, shown, unwrapped
+from .fields import check_count, is_number, shown, unwrapped
 from .finetuning import open_start
 from .heads.probe import is_exact
 from .network.blocks import BLOCKS
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SMOOTHED = 0.25  # decades of the learning rate, the standard deviation of the Gaussian that smooths the losses
 LEAST_FALL = 0.02  # share of the first loss that makes a fall
-FEWEST = 20  # steps that a curve needs
+FEWEST, MOST = 20, 100_000  # steps: what a curve needs, and more than it needs
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,8 +173,7 @@ def find_learning_rate(
     if not (is_number(lowest) and is_number(highest) and 0 < lowest < highest):
         got = f"{shown(lowest)}, {shown(highest)}"
         raise ConfigError(f"lowest and highest must be learning rates with 0 < lowest < highest; got {got}.")
-    if not (is_integer(steps) and steps >= FEWEST):
-        raise ConfigError(f"steps must be an integer >= {FEWEST}; got {shown(steps)}.")
+    check_count("steps", steps, FEWEST, MOST)
     asked = {name: value for name, value in arguments.items() if name not in NOT_ESTIMATED}
     start = open_start(asked.pop("start", None))
     request = Request(dataset, num_classes, verbose=verbose, start=start, **asked)

@@ -16,6 +16,7 @@ from ..data.sources import SPLITS
 from ..data.streams import Keep
 from ..data.suspects import suspects
 from ..errors import ConfigError, DataError, some
+from ..fields import is_word, shown
 from ..progress import Narrator
 from ..rows import Rows
 from .apart import keep_copies_apart, keep_known_apart
@@ -138,8 +139,8 @@ def prepare(
         DataError: the data cannot be used; every problem is listed.
         CacheError: the disk has too little free space for the decoded images.
     """
-    if on_bad_image not in ("raise", "skip"):
-        raise ConfigError(f"on_bad_image must be 'raise' or 'skip'; got {on_bad_image!r}.")
+    if not is_word(on_bad_image, ("raise", "skip")):
+        raise ConfigError(f"on_bad_image must be 'raise' or 'skip'; got {shown(on_bad_image)}.")
     known, keep = known or Known(), Keep(image_size, cache, narrator)
     parts, fractions, own_splits = _open_parts(data, num_classes, {"validation": validation, "test": test}, known, keep)
     whole = concatenate(list(parts.values()))
@@ -221,11 +222,11 @@ def _open_parts(
                 )
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             if not 0 < value < 1:
-                raise ConfigError(f"{split} must be a fraction in (0, 1) or a dataset; got {value!r}.")
+                raise ConfigError(f"{split} must be a fraction in (0, 1) or a dataset; got {shown(value)}.")
             if split not in parts:
                 fractions[split] = float(value)
             elif split == "test" or value != 0.2:  # the default of validation
-                raise ConfigError(f"{split}={value!r} was requested, but the dataset already has a {split} split.")
+                raise ConfigError(f"{split}={shown(value)} was requested, but the dataset already has a {split} split.")
         elif split in parts:
             raise ConfigError(f"{split} was passed as an argument, but the dataset already has a {split} split.")
         else:

@@ -17,6 +17,7 @@ from ..errors import ConfigError
 from ..features.changes import changer, repeats
 from ..features.extract import Pass, Prefix, frozen_features, passes
 from ..features.views import keys_of
+from ..fields import shown
 from ..heads.batches import FeatureBank, Transform, weights_by_name
 from ..heads.probe import is_exact
 from ..network.assembly import Network
@@ -237,7 +238,7 @@ def _whole(name: str, value: Any, low: int) -> int:
     except TypeError:
         number = low - 1
     if number < low or isinstance(value, bool):
-        raise ConfigError(f"{name} must be an integer >= {low}; got {value!r}.")
+        raise ConfigError(f"{name} must be an integer >= {low}; got {shown(value)}.")
     return number
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from ..augment import Augment, named
 from ..config import Head, Training
 from ..errors import ConfigError
-from ..fields import is_integer, is_word, shown, unwrapped
+from ..fields import check_count, is_integer, is_word, shown, unwrapped
 from ..network.blocks import BLOCKS, frozen_blocks
 from ..network.precision import check_precision
 from ..network.start import Start
@@ -21,6 +21,7 @@ from ..splits.groups import Group, check_group
 from .phases import Setting
 
 AUTO = "auto"  # of `freeze`: whether blocks learn is found out
+MOST_CLASSES = 1_000_000
 SEEDS = 2**31  # what every generator takes, and room for the seeds of repeats
 
 Augmentation: TypeAlias = "Augment | Callable[[np.ndarray], np.ndarray] | None"
@@ -63,6 +64,8 @@ class Request:
         for name, holds, expected in RULES:
             if not holds(value := getattr(self, name)):
                 raise ConfigError(f"{name} must be {expected}; got {shown(value)}.")
+        if self.num_classes is not None:
+            check_count("num_classes", self.num_classes, 2, MOST_CLASSES)
         check_group(self.group)
         check_precision(self.precision)
         self.setting()
@@ -105,7 +108,6 @@ def _is_switch(value: Any) -> bool:
 
 # The name of an argument, a predicate, and in words what it has to be.
 RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("num_classes", lambda value: value is None or (is_integer(value) and value >= 2), "an integer >= 2, or None"),
     (
         "head",
         lambda value: value is None or isinstance(value, Head),

@@ -13,13 +13,14 @@ from ..augment import named
 from ..config import Head, Training
 from ..errors import ConfigError, VggftError
 from ..evaluation.metrics import METRICS
-from ..fields import is_integer, is_word, shown, unwrapped
+from ..fields import check_count, is_word, shown, unwrapped
 from ..splits.pool import Pool
 from ..training.phases import Setting
 from .oracles import ALGORITHMS, hyperband_first, hyperband_parts
 from .space import SearchSpace, declaration
 from .workers import is_chief, is_worker
 
+MOST = {"trials": 100_000, "repeats": 1000, "keep_top": 100_000, "folds": 1000, "parallel_trials": 100_000}
 MOST_AT_ONCE = 64  # trials of a round: enough for full populations, few enough for timely reports
 DISTRIBUTED_AT_ONCE = 4  # so that every worker gets some
 BAYESIAN_AT_ONCE = 8  # the Gaussian process learns only between rounds
@@ -52,8 +53,7 @@ class Terms:
             value = getattr(self, name)
             if (name == "folds" and value is None) or (name == "parallel_trials" and is_word(value, ("auto",))):
                 continue
-            if not is_integer(value) or value < low:
-                raise ConfigError(f"{name} must be an integer >= {low}; got {shown(value)}.")
+            check_count(name, value, low, MOST[name])
         if not is_word(self.algorithm, ALGORITHMS):
             raise ConfigError(f"algorithm must be one of {', '.join(ALGORITHMS)}; got {shown(self.algorithm)}.")
         if not (self.objective is None or isinstance(self.objective, str)):
