@@ -123,19 +123,79 @@ QUICK = {
     "cross_validate": {"folds": 2},
     "find_learning_rate": {"head": vggft.Head(units=(4,)), "steps": 20},
 }
-TRIED: dict[str, int] = {}
+MISSING = "no-such-folder"  # a dataset that is looked for only after all cheap checks
+
+
+def try_all(function: str, names: list[str], tiny: dict[str, Any], everything: bool) -> int:
+    """Try all values for some arguments, first without data; return the number of pairs.
+
+    What passes the cheap checks is tried on data: by an estimate, which is quick, or for `everything` in whole runs.
+    """
+    call, how, pairs = FUNCTIONS[function], {**tiny, **QUICK.get(function, {}), "verbose": 0}, 0
+    for name in names:
+        for label, value in ZOO.items():
+            pairs += 1
+            cheap = outcome(lambda name=name, value=value: call(**{**how, "dataset": MISSING, name: value}))
+            assert isinstance(cheap, VggftError), (name, label)
+            passed = name == "dataset" or MISSING in str(cheap)
+            usual = isinstance(value, (type(None), bool, int, np.generic))
+            if passed and name != "verbose" and (everything or (function == "estimate" and not usual)):
+                outcome(lambda name=name, value=value: call(**{**how, name: value}))
+    return pairs
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_arguments(function: str, tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of finetune by an estimate; of other functions those that finetune has not."""
     monkeypatch.chdir(tmp_path)
-    how = {**tiny, **QUICK.get(function, {}), "verbose": 0}
-    for name in arguments_of(FUNCTIONS[function]):
-        for label, value in ZOO.items():
-            cheap = {**how, "dataset": "no-such-folder", name: value}
-            found = outcome(lambda cheap=cheap: FUNCTIONS[function](**cheap))
-            assert isinstance(found, VggftError), (name, label)
-            if name == "dataset" or "'no-such-folder' is" not in str(found):
-                continue
-            TRIED[f"{function} {name} {label}"] = 1
-            outcome(lambda how=how, name=name, value=value: FUNCTIONS[function](**{**how, name: value}))
+    names = arguments_of(FUNCTIONS[function])
+    own = names if function == "estimate" else [name for name in names if name not in arguments_of(vggft.estimate)]
+    assert try_all(function, own, tiny, everything=False) == len(own) * len(ZOO)
+    assert len(own) > 20 or function != "estimate"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_all_pairs(function: str, tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert try_all(function, arguments_of(FUNCTIONS[function]), tiny, everything=True) > 19 * len(ZOO)
+
+
+NUMPY = {
+    "num_classes": np.int64(2), "validation": np.float32(0.25), "test": np.float64(0.25), "image_size": np.int32(32),
+    "seed": np.int64(3), "calibrate": np.bool_(False), "time_limit": np.float32(60), "verbose": np.int8(0),
+    "freeze": np.str_("all"), "group": np.arange(24) // 2,
+}  # fmt: skip
+
+
+def test_numbers_of_numpy_are_numbers(tiny: dict[str, Any], tmp_path: Path) -> None:
+    head = vggft.Head(units=np.array([4, 3]), dropout=np.float32(0.25), batch_norm=np.bool_(False))
+    weights = {np.int64(0): np.float32(1), np.int64(1): np.float64(2)}
+    training = vggft.Training(epochs=np.int64(2), learning_rate=np.float32(0.5), class_weight=weights)
+    assert (head.units, head.dropout, training.class_weight) == ((4, 3), 0.25, {"0": 1.0, "1": 2.0})
+    how = {**tiny, **NUMPY, "head": head, "training": training}
+    classifier = vggft.finetune(**how, run_dir=tmp_path / "numpy")
+    plain = {name: value.item() for name, value in NUMPY.items() if name != "group"}
+    again = vggft.finetune(
+        **{**how, **plain, "head": vggft.Head(units=(4, 3), dropout=0.25)},
+    )
+    images = tiny["dataset"][0]
+    np.testing.assert_array_equal(classifier.predict(images), again.predict(images))
+
+
+def test_class_weights_by_position_and_by_name_are_the_same(tiny: dict[str, Any]) -> None:
+    found = []
+    for weights in ({0: 1, 1: 5}, {"0": 1, "1": 5}, {1: 5.0, 0: 1.0}):
+        training = vggft.Training(class_weight=weights)
+        found.append(vggft.finetune(**tiny, training=training, verbose=0).predict(tiny["dataset"][0]))
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+    with pytest.raises(vggft.ConfigError, match="by name or by position from 0: there is no class 2"):
+        vggft.estimate(**tiny, training=vggft.Training(class_weight={0: 1, 1: 1, 2: 1}), verbose=0)
+
+
+def test_large_seeds_are_seeds(tiny: dict[str, Any]) -> None:
+    splits = [vggft.finetune(**tiny, seed=seed, verbose=0).seen for seed in (2**40, 2**40 + 1, 2**40, np.uint64(2**40))]
+    assert splits[0] == splits[2] == splits[3] != splits[1]
+    with pytest.raises(vggft.ConfigError, match="seed must be an integer >= 0; got -1"):
+        vggft.finetune(**tiny, seed=-1)

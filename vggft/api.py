@@ -14,13 +14,13 @@ from .augment import Augment
 from .classifier import Classifier
 from .config import Head, Training
 from .costs import Estimate, estimate_run
-from .finetuning import about, fine_tune, open_start, plan_of
+from .finetuning import about, check_keras, fine_tune, open_start, plan_of
 from .pipeline import introduce, open_run
 from .run import RunDirectory
 from .splits.groups import Group
 from .training.request import Request
 
-NOT_ESTIMATED = ("run_dir", "resume", "calibrate", "tune_thresholds", "tensorboard", "callbacks", "metrics")
+DURING = ("tensorboard", "callbacks", "metrics")  # arguments that are of a training alone
 
 
 @answers
@@ -165,7 +165,7 @@ def estimate(dataset: Any, num_classes: int | None = None, *, verbose: int = 1, 
         dataset: as for `finetune`.
         num_classes: as for `finetune`.
         verbose: 0 prints nothing.
-        arguments: any other `finetune` argument; those that do not affect cost are ignored.
+        arguments: any other `finetune` argument; those that do not affect cost are only checked.
 
     Raises:
         DataError, ConfigError, WeightsError, CacheError: as `finetune` would.
@@ -177,7 +177,8 @@ def estimate(dataset: Any, num_classes: int | None = None, *, verbose: int = 1, 
     {'train': 32, 'validation': 8}
     """
     refuse_arguments("estimate", arguments, inspect.signature(finetune).parameters)
-    asked = {name: value for name, value in arguments.items() if name not in NOT_ESTIMATED}
+    check_keras(**{name: arguments[name] for name in DURING if name in arguments})
+    asked = {name: value for name, value in arguments.items() if name not in DURING}
     start = open_start(asked.pop("start", None))
     request = Request(dataset, num_classes, verbose=verbose, start=start, **asked)
     run = open_run(request, [request.setting()], RunDirectory(None))

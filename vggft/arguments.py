@@ -150,5 +150,8 @@ def _fields(kind: str) -> list[str]:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # of a class of the user's own
+        text = "..."
     return text if len(text) <= 60 else "..."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,9 +10,7 @@ import numpy as np
 
 from .config import Head
 from .costs import epoch_seconds, finish_seconds
-from .errors import ConfigError
 from .evaluation.mistakes import losses
-from .fields import is_number, shown
 from .heads.batches import FeatureBank
 from .heads.choice import Choice, choose
 from .heads.resampling import Fitted, Fold
@@ -25,26 +22,6 @@ from .training.selection import Outcome, train_chosen
 FEWEST = 100  # training images from which blocks learn
 LEAST_EPOCHS = 2
 USUAL_LIMIT = 30 * 60.0  # seconds, of `freeze="auto"`
-UNITS = {"s": 1, "m": 60, "h": 3600}
-
-
-def seconds_of(time_limit: Any) -> float | None:
-    """Return a time limit in seconds: of a number of seconds, or of "90s", "10m", "1.5h".
-
-    >>> seconds_of("1.5h")
-    5400.0
-    """
-    if time_limit is None:
-        return None
-    if is_number(time_limit) and time_limit > 0:
-        return float(time_limit)
-    found = re.fullmatch(r"(\d+\.?\d*) ?([smh]?)", time_limit.strip()) if isinstance(time_limit, str) else None
-    if not found or not float(found[1]):
-        raise ConfigError(
-            "time_limit must be a number of seconds, or a time such as '90s', '10m' or '1.5h'; got "
-            f"{shown(time_limit)}."
-        )
-    return float(found[1]) * UNITS[found[2] or "s"]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from .artifact.artifact import Artifact
 from .augment import named
 from .config import Head, Training
 from .costs import estimate_run
-from .depth import USUAL_LIMIT, deepen, seconds_of
+from .depth import USUAL_LIMIT, deepen
 from .errors import ConfigError
 from .fields import is_word, shown
 from .heads.resampling import Fold, resample
@@ -28,7 +28,7 @@ from .splits.pool import Pool
 from .splits.splitting import owners_of
 from .training.experiment import Experiment, begins_anew
 from .training.phases import Setting
-from .training.request import AUTO, Request, is_path
+from .training.request import AUTO, Request, is_path, seconds_of
 from .training.selection import probes_of, train_chosen, with_refit
 
 A = TypeVar("A", bound=Artifact)
@@ -138,7 +138,7 @@ def fine_tune(
         tensorboard: write curves for TensorBoard into the run directory.
         callbacks, metrics: of Keras, as in `vggft.finetune`.
     """
-    metrics = check_keras(callbacks, metrics)
+    metrics = check_keras(callbacks, metrics, tensorboard)
     if callbacks or metrics:  # which only see epochs
         request = replace(request, training=replace(request.training or Training(), probe="epochs"))
     begun, limit = time.monotonic(), seconds_of(request.time_limit)
@@ -179,12 +179,14 @@ def fine_tune(
     return classifier
 
 
-def check_keras(callbacks: Any, metrics: Any) -> list[keras.metrics.Metric]:
+def check_keras(callbacks: Any = (), metrics: Any = (), tensorboard: Any = False) -> list[keras.metrics.Metric]:
     """Return the metrics, those that are given by name as objects.
 
     Raises:
-        ConfigError: something is no callback or no metric of Keras.
+        ConfigError: something is no callback or no metric of Keras, or `tensorboard` is not True or False.
     """
+    if not isinstance(tensorboard, bool):
+        raise ConfigError(f"tensorboard must be True or False; got {shown(tensorboard)}.")
     if not isinstance(callbacks, (list, tuple)) or not all(isinstance(c, keras.callbacks.Callback) for c in callbacks):
         raise ConfigError(f"callbacks must be a list of keras.callbacks.Callback; got {shown(callbacks)}.")
     found = []

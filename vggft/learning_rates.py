@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from .api import NOT_ESTIMATED, finetune
+from .api import DURING, finetune
 from .arguments import answers, refuse_arguments
 from .display import render
 from .errors import ConfigError
 from .fields import check_count, is_number, shown, unwrapped
-from .finetuning import open_start
+from .finetuning import check_keras, open_start
 from .heads.probe import is_exact
 from .network.blocks import BLOCKS
 from .pipeline import open_run
@@ -154,7 +154,7 @@ def find_learning_rate(
         highest: learning rate of the last step; the test ends earlier if training diverges.
         steps: number of steps, >= 20, each of one batch.
         verbose: 0 prints nothing.
-        arguments: any other `finetune` argument; those that do not affect training are ignored.
+        arguments: any other `finetune` argument; those that do not affect training are only checked.
 
     Raises:
         DataError, WeightsError, CacheError: as `finetune` would.
@@ -174,7 +174,8 @@ def find_learning_rate(
         got = f"{shown(lowest)}, {shown(highest)}"
         raise ConfigError(f"lowest and highest must be learning rates with 0 < lowest < highest; got {got}.")
     check_count("steps", steps, FEWEST, MOST)
-    asked = {name: value for name, value in arguments.items() if name not in NOT_ESTIMATED}
+    check_keras(**{name: arguments[name] for name in DURING if name in arguments})
+    asked = {name: value for name, value in arguments.items() if name not in DURING}
     start = open_start(asked.pop("start", None))
     request = Request(dataset, num_classes, verbose=verbose, start=start, **asked)
     run = open_run(request, [request.setting()], RunDirectory(None))

@@ -5,7 +5,7 @@ Simonyan & Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..errors import ConfigError
 from ..fields import shown
@@ -84,7 +84,9 @@ def frozen_blocks(freeze: str | Iterable[str]) -> tuple[str, ...]:
             raise ConfigError(f"freeze must be {expected}; got {shown(freeze)}.")
         return BLOCKS[: BLOCKS.index(freeze) + 1]
     try:
-        names = set(freeze)
+        names = set() if isinstance(freeze, (Mapping, bytes)) else set(freeze)
+        if not names and not isinstance(freeze, (list, tuple, set, frozenset)):
+            raise TypeError
     except Exception:  # it cannot be iterated, or what is in it is no name
         raise ConfigError(f"freeze must be {expected}; got {shown(freeze)}.") from None
     if not names <= set(BLOCKS):

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..errors import ConfigError, DataError, some
+from ..fields import shown
 
 Group: TypeAlias = "str | Sequence[Any] | Mapping[str, Any] | re.Pattern[str] | Callable[[str], Any]"
 
@@ -27,7 +28,7 @@ def check_group(group: Any) -> None:
     several = isinstance(group, (Mapping, list, tuple)) or getattr(group, "ndim", None) == 1
     named = isinstance(group, str) and group != ""
     if not (group is None or named or several or isinstance(group, re.Pattern) or callable(group)):
-        raise ConfigError(f"group must be {KINDS}; got {_short(group)}.")
+        raise ConfigError(f"group must be {KINDS}; got {shown(group)}.")
 
 
 def groups_of(
@@ -50,7 +51,7 @@ def groups_of(
     if isinstance(group, str):
         found = _from_text(group, names, metadata)
     elif nameless:
-        raise ConfigError(f"group must be the name of a column here, since {nameless}; got {_short(group)}.")
+        raise ConfigError(f"group must be the name of a column here, since {nameless}; got {shown(group)}.")
     elif isinstance(group, Mapping):
         found = _from_mapping(group, names)
     elif isinstance(group, re.Pattern):
@@ -65,7 +66,7 @@ def groups_of(
             raise ConfigError(f"group must have one entry for each image: got {len(found)} for {len(names)} images.")
     wrong = next((each for each in found if not (_is_missing(each) or _is_name(each))), None)
     if wrong is not None:
-        raise ConfigError(f"group must give a name or a number for each image; got {_short(wrong)}.")
+        raise ConfigError(f"group must give a name or a number for each image; got {shown(wrong)}.")
     texts = tuple(_text(each) for each in found)
     if alone := [name for name, text in zip(names, texts, strict=True) if not text]:
         raise DataError(
@@ -183,11 +184,6 @@ def _text(value: Any) -> str:
     if isinstance(value, (float, np.floating)) and float(value).is_integer():  # pandas turns 3 into 3.0
         return str(int(value))
     return str(value).strip()
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"a {type(value).__name__}"
 
 
 def counted(groups: Iterable[str]) -> str:

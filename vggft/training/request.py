@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias
@@ -13,7 +14,7 @@ import numpy as np
 from ..augment import Augment, named
 from ..config import Head, Training
 from ..errors import ConfigError
-from ..fields import check_count, is_integer, is_word, shown, unwrapped
+from ..fields import check_count, is_integer, is_number, is_word, shown, unwrapped
 from ..network.blocks import BLOCKS, frozen_blocks
 from ..network.precision import check_precision
 from ..network.start import Start
@@ -21,6 +22,7 @@ from ..splits.groups import Group, check_group
 from .phases import Setting
 
 AUTO = "auto"  # of `freeze`: whether blocks learn is found out
+UNITS = {"s": 1, "m": 60, "h": 3600}  # of a time limit, in seconds
 MOST_CLASSES = 1_000_000
 SEEDS = 2**31  # what every generator takes, and room for the seeds of repeats
 
@@ -68,6 +70,7 @@ class Request:
             check_count("num_classes", self.num_classes, 2, MOST_CLASSES)
         check_group(self.group)
         check_precision(self.precision)
+        seconds_of(self.time_limit)
         self.setting()
 
     @property
@@ -92,8 +95,23 @@ class Request:
         return found if self.start is None else found | {"start": self.start.name}
 
 
-def is_fraction(value: Any) -> bool:
-    return isinstance(value, float) and 0 < value < 1
+def seconds_of(time_limit: Any) -> float | None:
+    """Return a time limit in seconds: of a number of seconds, or of "90s", "10m", "1.5h".
+
+    >>> seconds_of("1.5h")
+    5400.0
+    """
+    if time_limit is None:
+        return None
+    if is_number(time_limit) and time_limit > 0:
+        return float(time_limit)
+    found = re.fullmatch(r"(\d+\.?\d*) ?([smh]?)", time_limit.strip()) if isinstance(time_limit, str) else None
+    if not found or not float(found[1]):
+        raise ConfigError(
+            "time_limit must be a number of seconds, or a time such as '90s', '10m' or '1.5h'; got "
+            f"{shown(time_limit)}."
+        )
+    return float(found[1]) * UNITS[found[2] or "s"]
 
 
 def is_path(value: Any) -> bool:

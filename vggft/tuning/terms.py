@@ -56,7 +56,7 @@ class Terms:
             check_count(name, value, low, MOST[name])
         if not is_word(self.algorithm, ALGORITHMS):
             raise ConfigError(f"algorithm must be one of {', '.join(ALGORITHMS)}; got {shown(self.algorithm)}.")
-        if not (self.objective is None or isinstance(self.objective, str)):
+        if not (self.objective is None or (isinstance(self.objective, str) and self.objective)):
             raise ConfigError(
                 f"objective must be a metric such as 'val_accuracy', or None; got {shown(self.objective)}."
             )
