@@ -11,8 +11,8 @@ import pytest
 
 import vggft
 from vggft import depth
-from vggft.depth import seconds_of
 from vggft.network.blocks import BLOCKS
+from vggft.training.request import seconds_of
 
 
 def finetune(data: Any, weights: Path, **arguments: Any) -> vggft.Classifier:

@@ -19,14 +19,15 @@ ROOT = Path(__file__).parents[1]
 
 # The path that the data takes, from top to bottom: packages in order, and the modules of each in order ("" is the top).
 ROOMS = (
-    ("", "errors fields config augment run claims store rows cache progress display"),
-    ("data", "reading arrays scan streams sources labels dataset audit splitting pool"),
+    ("", "errors arguments fields config augment run claims store rows cache progress display"),
+    ("data", "reading arrays scan streams sources labels dataset suspects audit"),
+    ("splits", "groups whole_groups splitting apart pool"),
     ("evaluation", "mistakes calibration bootstrap metrics text evaluation folds checks compare"),
     ("network", "blocks freezing weights vgg head description forward assembly start precision"),
     ("features", "cuts views changes extract"),
     ("heads", "objective schedules batches resampling discriminants probe choice stacked population"),
     ("training", "phases request optimizers experiment callbacks fit ranges selection"),
-    ("artifact", "record archive known artifact adjust judge explain"),
+    ("artifact", "record archive history known artifact adjust judge explain"),
     ("report", "plots sections report card"),
     ("deploy", "savedmodel_decoder runtimes export uploads server"),
     ("", "costs pipeline depth finetuning crossvalidation classifier"),

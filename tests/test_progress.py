@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import logging
+import sys
 import time
 
 from rich.console import Console
@@ -44,3 +46,26 @@ def test_a_silent_board_prints_nothing(capsys) -> None:  # type: ignore[no-untyp
         board.add("trial 0", 0.5)
         board.advance(10)
     assert capsys.readouterr() == ("", "")
+
+
+def test_what_is_said_is_also_logged(capsys, caplog) -> None:  # type: ignore[no-untyped-def]
+    with caplog.at_level(logging.INFO, logger="vggft"):
+        Narrator(1).say("Of [all] 100 % images")
+        Narrator(0).say("silent")
+    assert [(each.name, each.levelname, each.getMessage()) for each in caplog.records] == [
+        ("vggft", "INFO", "Of [all] 100 % images"),
+        ("vggft", "INFO", "silent"),
+    ]
+    assert capsys.readouterr() == ("", "Of [all] 100 % images\n")
+
+
+def test_a_program_that_logs_to_the_terminal_is_told_once(capsys, caplog) -> None:  # type: ignore[no-untyped-def]
+    handler = logging.StreamHandler(sys.stderr)
+    logging.getLogger().addHandler(handler)
+    try:
+        Narrator(1).say("first")  # the logger is at WARNING, as it is by default
+        with caplog.at_level(logging.INFO, logger="vggft"):
+            Narrator(1).say("second")
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert capsys.readouterr() == ("", "first\nsecond\n")

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
+from .arguments import answers, refuse_arguments
 from .augment import Augment
 from .classifier import Classifier
 from .config import Head, Training
 from .costs import Estimate
-from .finetuning import about, cost_of, fine_tune, open_start, plan_of
+from .finetuning import about, check_keras, cost_of, fine_tune, open_start, plan_of
 from .pipeline import introduce, open_run
 from .run import RunDirectory
+from .splits.groups import Group
 from .training.request import Request
 
-NOT_ESTIMATED = ("run_dir", "resume", "calibrate", "tune_thresholds", "tensorboard", "callbacks", "metrics")
+DURING = ("tensorboard", "callbacks", "metrics")  # arguments that are of a training alone
 
 
+@answers
 def finetune(
     dataset: Any,
-    num_classes: int,
+    num_classes: int | None = None,
     *,
     validation: Any = 0.2,
     test: Any = None,
+    group: Group | None = None,
     backbone: str | os.PathLike[str] = "vgg16_imagenet",
     freeze: str | Iterable[str] = "all",
     head: Head | None = None,
@@ -57,9 +62,14 @@ def finetune(
     Args:
         dataset: a folder of class folders (or with train/, validation/, test/ inside), a CSV file or DataFrame of
             paths and labels, `(images, labels)` arrays, a finite `tf.data.Dataset`, or a `keras.utils.PyDataset`.
-        num_classes: number of classes; checked against the data.
+        num_classes: number of classes; checked against the data. None reads it off the data, which a note says.
         validation: a stratified fraction of the images that are not test images, or a dataset.
         test: a stratified fraction of all images, a dataset, or None. Only the final evaluation uses it, once.
+        group: which images belong together, for example because they show one patient: none of them are ever on two
+            sides of a split, or of folds. The name of a column of the CSV file or DataFrame; one entry for each image,
+            in the order of the data; a mapping of file names to groups; a regular expression such as `"(patient\\d+)"`
+            or a function such as `lambda name: name.split("_")[0]`, which are given the file name, or the path where
+            that alone makes no groups. In given splits, images whose group is also in a later split are left out.
         backbone: a preset, `"vgg16_imagenet"` or `"vgg16_mini"`, or a weights file.
         freeze: `"all"`, `"none"`, `"block3"` (through block 3), or a collection of blocks; `"auto"` finds out from
             probes on each block from which one on blocks should learn, starts them from the best linear probe (LP-FT,
@@ -92,8 +102,8 @@ def finetune(
         tensorboard: write curves for TensorBoard into the run directory during training.
         run_dir: a new directory for configuration, history, evaluation and classifier; None writes none of them.
         resume: continue the run in `run_dir`, or return its classifier if it is finished.
-        seed: seed of splits, initial weights, order and dropout.
-        verbose: 0 prints nothing.
+        seed: seed of splits, initial weights, order and dropout, >= 0.
+        verbose: 0 prints nothing. What is printed also goes to the logger `vggft` of Python's `logging`, at INFO.
         start: a classifier to train further, its file or its run directory; see `Classifier.update`. `dataset` holds
             all images that there are now, and `num_classes` counts old and new classes. Blocks, image size, and the
             head if it is left out are those of `start`; another backbone or image size raises. Images that it knows
@@ -126,6 +136,7 @@ def finetune(
         num_classes,
         validation=validation,
         test=test,
+        group=group,
         backbone=backbone,
         freeze=freeze,
         head=head,
@@ -147,14 +158,15 @@ def finetune(
     return fine_tune(request, Classifier, tensorboard=tensorboard, callbacks=callbacks, metrics=metrics)
 
 
-def estimate(dataset: Any, num_classes: int, *, verbose: int = 1, **arguments: Any) -> Estimate:
+@answers
+def estimate(dataset: Any, num_classes: int | None = None, *, verbose: int = 1, **arguments: Any) -> Estimate:
     """Estimate what a run would cost: read and check the images, and measure the machine for a moment.
 
     Args:
         dataset: as for `finetune`.
         num_classes: as for `finetune`.
         verbose: 0 prints nothing.
-        arguments: any other `finetune` argument; those that do not affect cost are ignored.
+        arguments: any other `finetune` argument; those that do not affect cost are only checked.
 
     Raises:
         DataError, ConfigError, WeightsError, CacheError: as `finetune` would.
@@ -165,7 +177,9 @@ def estimate(dataset: Any, num_classes: int, *, verbose: int = 1, **arguments: A
     >>> vggft.estimate((images, labels), 2, backbone="vgg16_mini", image_size=32, verbose=0).images
     {'train': 32, 'validation': 8}
     """
-    asked = {name: value for name, value in arguments.items() if name not in NOT_ESTIMATED}
+    refuse_arguments("estimate", arguments, inspect.signature(finetune).parameters)
+    check_keras(**{name: arguments[name] for name in DURING if name in arguments})
+    asked = {name: value for name, value in arguments.items() if name not in DURING}
     start = open_start(asked.pop("start", None))
     request = Request(dataset, num_classes, verbose=verbose, start=start, **asked)
     run = open_run(request, [request.setting()], RunDirectory(None))

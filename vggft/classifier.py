@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .arguments import refuse_arguments
 from .artifact.artifact import Artifact
 from .data.arrays import is_single_image
 
@@ -23,7 +25,8 @@ class Classifier(Artifact):
         keras_model: plain `keras.Model`, (B, S, S, 3) RGB 0..255 -> (B, num_classes) float32 probabilities.
         description: class names, image size and architecture.
         evaluation: results on images that the network was not fitted on.
-        history: one row per epoch.
+        history: one row per epoch; `history["val_loss"]` and `history.history` are columns, `history.to_frame()` is a
+            table.
         seen: digest of every image of its run -> `"train"`, `"validation"` or `"test"`, so that `evaluate` recognises
             what it was trained or selected on, and `update` keeps images in their splits. A file of an earlier version
             does not tell train and validation images apart: all of them are `"train"`, and test images are not listed.
@@ -105,6 +108,8 @@ class Classifier(Artifact):
         from .finetuning import fine_tune, open_start
         from .training.request import Request
 
+        known = [field.name for field in dataclasses.fields(Request) if field.name != "start"]
+        refuse_arguments("update", arguments, [*known, "tensorboard", "callbacks", "metrics"])
         during = {name: arguments.pop(name) for name in ("tensorboard", "callbacks", "metrics") if name in arguments}
         count = len(self.class_names) if num_classes is None else num_classes
         request = Request(dataset, count, start=open_start(self), **arguments)

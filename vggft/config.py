@@ -6,11 +6,11 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Annotated, Any, Literal
 
 from .errors import ConfigError
 from .fields import (
+    PARTS,
     ClassWeights,
     Config,
     Count,
@@ -24,15 +24,27 @@ from .fields import (
     Weight,
     from_keras_config,
     is_integer,
+    is_word,
+    unwrapped,
+    with_plain_numbers,
 )
+
+WIDEST = 1_000_000  # units of a layer, a hundred times what fits
 
 
 def _are_widths(value: Any) -> bool:
-    return isinstance(value, tuple) and all(is_integer(width) and width >= 1 for width in value)
+    return isinstance(value, tuple) and all(is_integer(width) and 1 <= width <= WIDEST for width in value)
 
 
 def _are_blocks(value: Any) -> bool:
-    return isinstance(value, tuple) and bool(value) and set(value) <= {f"block{n}" for n in range(1, 6)}
+    return isinstance(value, tuple) and bool(value) and all(is_word(each, PARTS[:-1]) for each in value)
+
+
+def _listed(value: Any) -> Any:
+    """Return a list or an array of values as a tuple, with NumPy's scalars as values of Python; others as they are."""
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable) or getattr(value, "ndim", None) == 0:
+        return unwrapped(value)
+    return tuple(map(unwrapped, value))
 
 
 ActivationName = Annotated[str, "the name of a Keras activation", lambda value: isinstance(value, str) and value != ""]
@@ -74,12 +86,10 @@ class Head(Config):
     blocks: Blocks | None = None
 
     def __post_init__(self) -> None:
-        units = (self.units,) if isinstance(self.units, Integral) else self.units
-        if isinstance(units, Iterable):  # for example a list from JSON
-            object.__setattr__(self, "units", tuple(int(u) if isinstance(u, Integral) else u for u in units))
-        blocks = (self.blocks,) if isinstance(self.blocks, str) else self.blocks
-        if isinstance(blocks, Iterable):
-            object.__setattr__(self, "blocks", tuple(sorted(set(blocks), key=str)))
+        units, blocks = _listed(self.units), _listed(self.blocks)
+        object.__setattr__(self, "units", (units,) if is_integer(units) else units)
+        blocks = (blocks,) if isinstance(blocks, str) else blocks
+        object.__setattr__(self, "blocks", tuple(sorted(set(blocks))) if _are_blocks(blocks) else blocks)
         super().__post_init__()
         if self.pooling == "flatten" and self.blocks not in (None, ("block5",)):
             raise ConfigError(
@@ -118,8 +128,8 @@ class Phase(Config):
     patience: Count | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.freeze, list):  # from JSON
-            object.__setattr__(self, "freeze", tuple(self.freeze))
+        object.__setattr__(self, "freeze", _listed(self.freeze))
+        object.__setattr__(self, "block_rates", with_plain_numbers(self.block_rates))
         super().__post_init__()
 
 
@@ -167,7 +177,7 @@ class Training(Config):
         loss: A `keras.losses.Loss` instead of cross-entropy. It is given one-hot or multi-hot targets, and logits if
             it has `from_logits=True`, else probabilities.
         class_weight: Weights of the classes in the loss: `"balanced"`, inverse to their frequency, or a number for each
-            class by its name. Both need a single label for each image.
+            class by its name or, as in Keras, by its position. Both need a single label for each image.
         sampling: Which images an epoch has: `"all"`, each once, or `"balanced"`, as many, but every class equally
             often, which needs a single label for each image.
         patience: Number of epochs without improvement after which a phase stops. An epoch is better
@@ -209,6 +219,11 @@ class Training(Config):
         if isinstance(self.phases, (list, tuple)):  # those from JSON and TOML are mappings
             made = (Phase.from_dict(each) if isinstance(each, Mapping) else each for each in self.phases)
             object.__setattr__(self, "phases", tuple(made))
+        for name in ("block_rates", "class_weight"):
+            object.__setattr__(self, name, with_plain_numbers(getattr(self, name)))
+        if isinstance(self.class_weight, Mapping):  # positions are numbers, but in JSON they are text
+            named = {str(key) if is_integer(key) else key: weight for key, weight in self.class_weight.items()}
+            object.__setattr__(self, "class_weight", named)
         for name in ("optimizer", "loss"):
             object.__setattr__(self, name, from_keras_config(getattr(self, name)))
         super().__post_init__()

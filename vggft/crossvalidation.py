@@ -11,16 +11,16 @@ from typing import Any, Literal, TypeAlias
 import keras
 import numpy as np
 
+from .arguments import answers
 from .artifact.judge import AGREE_ON, evaluate_split, predict_splits
 from .augment import Augment
 from .config import Head, Training
 from .costs import Estimate, estimate_run
-from .data.pool import Pool
 from .display import score
 from .errors import ConfigError, some
 from .evaluation.evaluation import Evaluation
 from .evaluation.folds import SPLIT, CrossValidation, FoldScore
-from .fields import is_integer
+from .fields import check_count, shown, unwrapped
 from .finetuning import Plan, about, config_of
 from .heads.batches import FeatureBank
 from .heads.resampling import Fold, nested
@@ -28,22 +28,28 @@ from .network.blocks import BLOCKS
 from .pipeline import Run, introduce
 from .progress import Narrator
 from .run import RunDirectory
+from .splits.groups import Group
+from .splits.pool import Pool
 from .training.experiment import Experiment, make_experiment
 from .training.phases import Setting
 from .training.request import Request
 from .training.selection import probes_of, train_chosen
 
+MOST = 1000  # folds and repeats
+
 Exact: TypeAlias = "Callable[[str, np.ndarray], np.ndarray]"  # cut, rows -> float32 features
 
 
+@answers
 def cross_validate(
     dataset: Any,
-    num_classes: int,
+    num_classes: int | None = None,
     *,
     folds: int = 5,
     repeats: int = 1,
     validation: float | None = 0.2,
     test: Any = None,
+    group: Group | None = None,
     backbone: str | os.PathLike[str] = "vgg16_imagenet",
     freeze: str | Iterable[str] = "all",
     head: Head | None = None,
@@ -73,6 +79,7 @@ def cross_validate(
             or the strength of a linear probe, so that the images of the fold only judge; None trains on all of them and
             keeps the last epoch, or a strength that suits most data.
         test: a fraction or a dataset that is left out, as for `finetune` with the same seed.
+        group: as for `finetune`; images of one group are in one fold, and select none of their own.
         backbone, freeze, head, training, augment, image_size, precision, on_bad_image: as for `finetune`.
         run_dir: a new directory for configuration, scores (`folds.csv`), predictions (`predictions.csv`), `splits.csv`,
             histories and evaluation; None writes none of them.
@@ -96,11 +103,13 @@ def cross_validate(
     >>> len(result.scores), result.evaluation.split, result["accuracy"] > 0.9
     (4, 'out-of-fold', True)
     """
+    folds, repeats, validation = map(unwrapped, (folds, repeats, validation))
     _check(folds, repeats, validation)
     request = Request(
         dataset,
         num_classes,
         test=test,
+        group=group,
         backbone=backbone,
         freeze=freeze,
         head=head,
@@ -140,12 +149,11 @@ def cross_validate(
 
 def _check(folds: Any, repeats: Any, validation: Any) -> None:
     for name, value, least in (("folds", folds, 2), ("repeats", repeats, 1)):
-        if not is_integer(value) or value < least:
-            raise ConfigError(f"{name} must be an integer >= {least}; got {value!r}.")
+        check_count(name, value, least, MOST)
     if validation is not None and not (isinstance(validation, float) and 0 < validation < 1):
         raise ConfigError(
             "validation must be the share of the images outside a fold that selects, in (0, 1), or None; got"
-            f" {validation!r}. Validation images of the dataset's own are put into folds with the others."
+            f" {shown(validation)}. Validation images of the dataset's own are put into folds with the others."
         )
 
 
@@ -156,7 +164,7 @@ def _splits(pool: Pool, trainings: Sequence[tuple[Fold, np.ndarray]]) -> list[di
         split_of = dict.fromkeys(fold.train.tolist(), "train") | dict.fromkeys(inside.tolist(), "test")
         if fold.validation is not None:
             split_of |= dict.fromkeys(fold.validation.tolist(), "validation")
-        rows += [{"training": fold.name, "image": pool.names[row], "split": split_of[row]} for row in sorted(split_of)]
+        rows += [{"training": fold.name} | pool.cells(row, split_of[row]) for row in sorted(split_of)]
     return rows
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +10,6 @@ import numpy as np
 
 from .config import Head
 from .costs import epoch_seconds, finish_seconds
-from .errors import ConfigError
 from .evaluation.mistakes import losses
 from .heads.batches import FeatureBank
 from .heads.choice import Choice, choose
@@ -25,23 +23,6 @@ FEWEST = 100  # training images from which blocks learn
 LEAST_EPOCHS = 2
 USUAL_LIMIT = 30 * 60.0  # seconds, of `freeze="auto"`
 PART = "resume/deeper"  # of the run directory, with resume points of its own
-UNITS = {"s": 1, "m": 60, "h": 3600}
-
-
-def seconds_of(time_limit: Any) -> float | None:
-    """Return a time limit in seconds: of a number of seconds, or of "90s", "10m", "1.5h".
-
-    >>> seconds_of("1.5h")
-    5400.0
-    """
-    if time_limit is None:
-        return None
-    found = re.fullmatch(r"(\d+\.?\d*) ?([smh]?)", str(time_limit).strip())
-    if isinstance(time_limit, bool) or not found or not float(found[1]):
-        raise ConfigError(
-            f"time_limit must be a number of seconds, or a time such as '90s', '10m' or '1.5h'; got {time_limit!r}."
-        )
-    return float(found[1]) * UNITS[found[2] or "s"]
 
 
 @dataclass(frozen=True)

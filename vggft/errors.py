@@ -24,6 +24,10 @@ class ConfigError(VggftError, ValueError):
     """An argument or a configuration field has an impossible value."""
 
 
+class ArgumentError(ConfigError, TypeError):
+    """A call has an argument that does not exist, or lacks one; the message says which one may have been meant."""
+
+
 class DataError(VggftError, ValueError):
     """Images or labels cannot be used; the message lists every problem."""
 

@@ -1,8 +1,7 @@
 """scikit-learn's view of the library: `VGGClassifier`, a classifier, and `VGGFeatures`, a transformer.
 
-Both take pictures as X: an array (N, H, W, 3), or a list, Series or column of files, arrays or PIL images. They compute
-what `finetune` computes, by the same code and from the same cache: fits on known images cost no pass through the
-blocks, so that `cross_val_score`, `GridSearchCV` and pipelines need about one pass in all.
+Both take pictures as X: an array (N, H, W, 3), or a list, Series or column of files, arrays or PIL images. They share
+code and cache with `finetune`: `cross_val_score`, `GridSearchCV` and pipelines need about one pass in all.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
+from .arguments import answers
 from .augment import Augment
 from .cache import Cache
 from .classifier import Classifier
@@ -30,6 +30,7 @@ from .data.streams import Keep
 from .errors import ConfigError, DataError
 from .features.cuts import cut_of, shape_of
 from .features.extract import Prefix, frozen_features, passes
+from .fields import is_word, shown, unwrapped
 from .finetuning import fine_tune
 from .heads.batches import FeatureBank
 from .network.blocks import BLOCKS, check_architecture, pooled_blocks, sizes_of
@@ -47,8 +48,8 @@ class _OfPictures(BaseEstimator):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False  # but for one column of files
-        tags.input_tags.one_d_array = tags.input_tags.string = True
+        one = tags.input_tags
+        one.two_d_array, one.one_d_array, one.string = False, True, True  # two dimensions only as one column of files
         return tags
 
 
@@ -77,6 +78,7 @@ class VGGClassifier(ClassifierMixin, _OfPictures):
     np.float64(1.0)
     """
 
+    @answers
     def __init__(
         self,
         backbone: str | os.PathLike[str] = "vgg16_imagenet",
@@ -107,12 +109,13 @@ class VGGClassifier(ClassifierMixin, _OfPictures):
         tags.classifier_tags.multi_label = True
         return tags
 
-    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
+    def fit(self, X: Any, y: Any = None, groups: Any = None) -> Self:  # noqa: N803
         """Train on pictures and their labels.
 
         Args:
             X: N pictures; or, without y, any kind of dataset that `finetune` takes, such as a folder of class folders.
             y: (N,) labels of any dtype; (N, num_classes) of 0 and 1 if images have several labels each.
+            groups: (N,) which pictures no split may divide, or anything that `finetune` takes as `group`.
 
         Raises:
             DataError, ConfigError, WeightsError, CacheError: as `finetune` would; the first two are ValueErrors.
@@ -125,8 +128,7 @@ class VGGClassifier(ClassifierMixin, _OfPictures):
         seed = given.pop("random_state")
         if seed is None or isinstance(seed, np.random.RandomState):
             seed = int(check_random_state(seed).randint(2**31))
-        request = Request(dataset, len(self.classes_), seed=seed, **given)
-        self.classifier_ = fine_tune(request, Classifier)
+        self.classifier_ = fine_tune(Request(dataset, len(self.classes_), group=groups, seed=seed, **given), Classifier)
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
@@ -173,6 +175,7 @@ class VGGFeatures(TransformerMixin, _OfPictures):
     ((40, 128), 1.0)
     """
 
+    @answers
     def __init__(
         self,
         backbone: str | os.PathLike[str] = "vgg16_imagenet",
@@ -204,15 +207,13 @@ class VGGFeatures(TransformerMixin, _OfPictures):
             ConfigError, WeightsError: an argument has an impossible value; the message says which.
         """
         pretrained = load_pretrained(self.backbone)
-        size = pretrained.image_size if self.image_size is None else self.image_size
+        size = pretrained.image_size if self.image_size is None else unwrapped(self.image_size)
         check_architecture(pretrained.column, size, pretrained.width)
         check_precision(self.precision)
         cut = self._cut()
-        if self.normalize not in NORMALIZE:
-            raise ConfigError(
-                f"normalize must be None, 'l2' or 'sqrt_l2', which need no training images; got {self.normalize!r}."
-                " Put scikit-learn's StandardScaler behind VGGFeatures to standardise."
-            )
+        if not is_word(self.normalize, NORMALIZE):
+            told = "None, 'l2' or 'sqrt_l2' (scikit-learn's StandardScaler behind VGGFeatures standardises)"
+            raise ConfigError(f"normalize must be {told}; got {shown(self.normalize)}.")
         self.image_size_, self.precision_ = size, self.precision
         if self.precision == "auto":
             memory = Cache().root / "precision.json"
@@ -252,9 +253,8 @@ class VGGFeatures(TransformerMixin, _OfPictures):
 
     def _cut(self) -> str:
         """Return the cut at which the features are taken; raise `ConfigError` if there is none."""
-        blocks: Any = self.blocks if isinstance(self.blocks, str) else tuple(self.blocks)
         try:
-            head = Head(blocks=blocks, pooling=self.pooling)  # type: ignore[arg-type]
+            head = Head(blocks=self.blocks, pooling=self.pooling)  # type: ignore[arg-type]
         except ConfigError as error:
             raise ConfigError(str(error).replace("Head.", f"{type(self).__name__}.")) from None
         return str(cut_of(BLOCKS, head))

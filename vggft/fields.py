@@ -4,39 +4,73 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import math
 import operator
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import cache
 from numbers import Integral
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
+from .arguments import CONFIGURATIONS, refusal
 from .errors import ConfigError
 
 PARTS = ("block1", "block2", "block3", "block4", "block5", "head")  # what may have a learning rate of its own
 
 
+def unwrapped(value: Any) -> Any:
+    """Return a scalar of NumPy, or an array of no dimensions, as the value of Python that it is; others as they are."""
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+
+
 def is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and _is_finite(value)
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer that is too large for a float
+        return False
+
+
+def is_word(value: Any, words: Iterable[Any]) -> bool:
+    """Whether a value is one of some words; an array, which compares element by element, is none."""
+    return isinstance(value, Hashable) and any(type(value) is type(word) and value == word for word in words)
 
 
 def is_integer(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
+def check_count(name: str, value: Any, least: int, most: int) -> None:
+    """Raise `ConfigError` unless an argument is an integer within bounds."""
+    if not is_integer(value) or value < least:
+        raise ConfigError(f"{name} must be an integer >= {least}; got {shown(value)}.")
+    if value > most:
+        raise ConfigError(f"{name} must be at most {most}; got {value}.")
+
+
 def _is_freeze(value: Any) -> bool:
     if isinstance(value, str):
         return value in ("all", "none", *PARTS[:-1])
-    return isinstance(value, tuple) and all(block in PARTS[:-1] for block in value)
+    return isinstance(value, tuple) and all(is_word(block, PARTS[:-1]) for block in value)
 
 
 def _are_positive(value: Any) -> bool:
     """Whether a value is a mapping of names to positive numbers that has at least one."""
     is_named = isinstance(value, Mapping) and bool(value) and all(isinstance(name, str) for name in value)
     return is_named and all(is_number(number) and number > 0 for number in value.values())
+
+
+def with_plain_numbers(value: Any) -> Any:
+    """Return a mapping whose NumPy scalars, keys and values alike, are values of Python; anything else as it is."""
+    if not isinstance(value, Mapping):
+        return value
+    return {unwrapped(name): unwrapped(number) for name, number in value.items()}
 
 
 def _is_keras(value: Any, kind: str) -> bool:
@@ -126,19 +160,40 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def shown(value: Any, longest: int = 200) -> str:
+    """Return a value as errors show it; what is long, or cannot say what it is, by its type."""
+    try:
+        text = repr(value)
+    except Exception:  # of a class of the user's own
+        return f"a {type(value).__name__}"
+    return text if len(text) <= longest else f"{text[:longest]}..."
+
+
 class Config:
     """Base class of configurations: frozen dataclasses that check their values against the fields' annotations.
 
     An annotation is a type in `PLAIN`, a `Literal`, an `Annotated` like `Count`, or a union of these.
     """
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        CONFIGURATIONS[cls.__name__] = cls
+
+    def __new__(cls, *args: Any, **fields: Any) -> Self:
+        if args or fields:  # not when a copy is made
+            signature = inspect.signature(cls)
+            try:
+                signature.bind(*args, **fields)
+            except TypeError as error:
+                raise refusal(cls.__name__, signature, args, fields, error) from None
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
         for name, (expected, holds) in _rules(type(self)).items():  # type: ignore[arg-type]
-            value = getattr(self, name)
+            value = unwrapped(getattr(self, name))
+            object.__setattr__(self, name, value)  # NumPy's scalars cannot be written to JSON
             if not holds(value):
-                raise ConfigError(f"{type(self).__name__}.{name} must be {expected}; got {value!r}.")
-            if is_integer(value):  # NumPy's integers cannot be written to JSON
-                object.__setattr__(self, name, int(value))
+                raise ConfigError(f"{type(self).__name__}.{name} must be {expected}; got {shown(value)}.")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values."""
@@ -164,7 +219,8 @@ def _rule(hint: Any) -> Rule:
         return expected, holds
     if get_origin(hint) is Literal:
         *first, last = map(repr, get_args(hint))
-        return f"{', '.join(first)} or {last}" if first else last, lambda value: value in get_args(hint)
+        allowed = get_args(hint)
+        return f"{', '.join(first)} or {last}" if first else last, lambda value: is_word(value, allowed)
     if get_origin(hint) in (Union, UnionType):
         rules = [_rule(part) for part in get_args(hint)]
         return " or ".join(expected for expected, _ in rules), lambda value: any(holds(value) for _, holds in rules)

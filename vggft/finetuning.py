@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -9,23 +10,26 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import keras
+import numpy as np
 
 from .artifact.artifact import Artifact
 from .augment import named
 from .config import Head, Training
 from .costs import Estimate, estimate_run
-from .data.pool import Pool
-from .depth import USUAL_LIMIT, deepen, seconds_of
+from .depth import USUAL_LIMIT, deepen
 from .errors import ConfigError
 from .features.extract import Pass
+from .fields import is_word, shown
 from .heads.resampling import Fold, resample
 from .network.blocks import BLOCKS
 from .network.start import Start
 from .pipeline import Run, open_run
 from .run import RunDirectory
+from .splits.pool import Pool
+from .splits.splitting import owners_of
 from .training.experiment import Experiment, begins_anew
 from .training.phases import Setting
-from .training.request import AUTO, Request
+from .training.request import AUTO, Request, is_path, seconds_of
 from .training.selection import probes_of, train_chosen, with_refit
 
 A = TypeVar("A", bound=Artifact)
@@ -49,10 +53,10 @@ def open_start(start: Artifact | str | os.PathLike[str] | None) -> Start | None:
         return None
     if isinstance(start, Artifact):
         name, artifact = type(start).__name__, start
-    elif isinstance(start, (str, os.PathLike)):
+    elif is_path(start):
         name, artifact = os.fspath(start), Artifact.from_file(start)
     else:
-        raise ConfigError(f"start must be a Classifier, its file or its run directory; got {start!r}.")
+        raise ConfigError(f"start must be a Classifier, its file or its run directory; got {shown(start)}.")
     return Start.of(name, artifact.network, artifact.description, artifact.seen)
 
 
@@ -92,10 +96,10 @@ def plan_of(request: Request, run: Run) -> Plan:
     folds, refits = list[Fold](), request.refit
     if probes and afresh and not adjusts and refits is not False:
         smallest, images = smallest_class(pool), len(pool.rows["train"]) + len(pool.rows["validation"])
-        few, frozen = smallest < FEW, setting.frozen == BLOCKS
-        shared = "validation" in pool.drawn and smallest >= 2 and images <= MOST_FOR_FOLDS
+        few, most, frozen = smallest < FEW, min(MOST_FOLDS, smallest, fewest_groups(pool)), setting.frozen == BLOCKS
+        shared = "validation" in pool.drawn and most >= 2 and images <= MOST_FOR_FOLDS
         if frozen and shared and (few or has_test):
-            folds = resample(pool, min(MOST_FOLDS, smallest), 1, experiment.seed)
+            folds = resample(pool, int(most), 1, experiment.seed)
         refits = bool(folds) or has_test if refits is None else refits
     (fold,) = resample(pool, None, 1, experiment.seed)
     return Plan(setting, probes, fold, tuple(folds), bool(refits))
@@ -113,6 +117,13 @@ def smallest_class(pool: Pool) -> int:
     return int(pool.targets[list(rows.values())].sum(axis=0).min())
 
 
+def fewest_groups(pool: Pool) -> float:
+    """Return the number of groups of the class that is in the fewest, test images left out; no limit without groups."""
+    rows = np.concatenate([pool.rows["train"], pool.rows["validation"]])
+    units = pool.units_of(rows)
+    return math.inf if units is None else int(owners_of(pool.targets[rows] > 0, units).min())
+
+
 def fine_tune(
     request: Request,
     kind: type[A],
@@ -128,10 +139,10 @@ def fine_tune(
         tensorboard: write curves for TensorBoard into the run directory.
         callbacks, metrics: of Keras, as in `vggft.finetune`.
     """
-    metrics = check_keras(callbacks, metrics)
+    metrics = check_keras(callbacks, metrics, tensorboard)
     if callbacks or metrics:  # which only see epochs
         request = replace(request, training=replace(request.training or Training(), probe="epochs"))
-    begun, limit = time.monotonic(), limit_of(request)
+    begun, limit, auto = time.monotonic(), limit_of(request), is_word(request.freeze, (AUTO,))
     deadline = None if limit is None else begun + limit
     directory = RunDirectory.open(request.run_dir, request.resume)
     if tensorboard and directory.path is None:
@@ -146,7 +157,7 @@ def fine_tune(
     told |= {} if request.refit is None else {"refit": request.refit}
     told |= {"callbacks": [named(each) for each in callbacks]} if callbacks else {}
     told |= {"metrics": [each.name for each in metrics]} if metrics else {}
-    told |= {"time_limit": limit, "deeper": request.freeze == AUTO} if limit else {}
+    told |= {"time_limit": limit, "deeper": auto} if limit else {}
     run.start(told)
     if directory.finished and directory.classifier_path is not None:
         run.narrator.say(f"The run in {directory.path} is finished; its classifier is {directory.classifier_path}.")
@@ -154,7 +165,6 @@ def fine_tune(
         return kind.from_file(directory.classifier_path)
     run.introduce(*about(experiment, plan), cost_of(request, experiment, setting, planned))
     bank = experiment.bank(planned, run.narrator)
-    auto = request.freeze == AUTO
     how: dict[str, Any] = {"run": directory, "narrator": run.narrator}
     more: dict[str, Any] = {"tensorboard": tensorboard, "callbacks": callbacks, "metrics": metrics}
     more |= {"refits": plan.refits and not auto, "predicts": auto, "deadline": deadline}
@@ -171,7 +181,7 @@ def fine_tune(
 def limit_of(request: Request) -> float | None:
     """Return the time limit of a run in seconds, if it has one."""
     limit = seconds_of(request.time_limit)
-    return USUAL_LIMIT if limit is None and request.freeze == AUTO else limit
+    return USUAL_LIMIT if limit is None and is_word(request.freeze, (AUTO,)) else limit
 
 
 def cost_of(request: Request, experiment: Experiment, setting: Setting, planned: Sequence[Pass]) -> Estimate:
@@ -179,27 +189,30 @@ def cost_of(request: Request, experiment: Experiment, setting: Setting, planned:
     cost, limit = estimate_run(experiment, setting, planned), limit_of(request)
     if limit is None:
         return cost
-    return replace(cost, training_seconds=limit if request.freeze == AUTO else min(limit, cost.training_seconds))
+    auto = is_word(request.freeze, (AUTO,))
+    return replace(cost, training_seconds=limit if auto else min(limit, cost.training_seconds))
 
 
-def check_keras(callbacks: Any, metrics: Any) -> list[keras.metrics.Metric]:
+def check_keras(callbacks: Any = (), metrics: Any = (), tensorboard: Any = False) -> list[keras.metrics.Metric]:
     """Return the metrics, those that are given by name as objects.
 
     Raises:
-        ConfigError: something is no callback or no metric of Keras.
+        ConfigError: something is no callback or no metric of Keras, or `tensorboard` is not True or False.
     """
+    if not isinstance(tensorboard, bool):
+        raise ConfigError(f"tensorboard must be True or False; got {shown(tensorboard)}.")
     if not isinstance(callbacks, (list, tuple)) or not all(isinstance(c, keras.callbacks.Callback) for c in callbacks):
-        raise ConfigError(f"callbacks must be a list of keras.callbacks.Callback; got {callbacks!r}.")
+        raise ConfigError(f"callbacks must be a list of keras.callbacks.Callback; got {shown(callbacks)}.")
     found = []
     for metric in metrics if isinstance(metrics, (list, tuple)) else [metrics]:
         try:
             made = keras.metrics.get(metric)
-        except (TypeError, ValueError):
+        except Exception:  # Keras raises nearly anything for what is none
             made = None
         if callable(made) and not isinstance(made, keras.metrics.Metric):  # of Keras's functions by name
             made = keras.metrics.MeanMetricWrapper(made, name=str(metric))
         if not isinstance(made, keras.metrics.Metric) or not isinstance(metric, (str, keras.metrics.Metric)):
-            raise ConfigError(f"metrics must be a list of keras.metrics.Metric or their names; got {metric!r}.")
+            raise ConfigError(f"metrics must be a list of keras.metrics.Metric or their names; got {shown(metric)}.")
         found.append(made)
     names = [metric.name for metric in found]
     if len({"accuracy", "label_accuracy", "loss", "learning_rate", *names}) < 4 + len(names):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 from dataclasses import dataclass
@@ -11,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from .api import NOT_ESTIMATED
+from .api import DURING, finetune
+from .arguments import answers, refuse_arguments
 from .display import render
 from .errors import ConfigError
-from .fields import is_integer, is_number
-from .finetuning import open_start
+from .fields import check_count, is_number, shown, unwrapped
+from .finetuning import check_keras, open_start
 from .heads.probe import is_exact
 from .network.blocks import BLOCKS
 from .pipeline import open_run
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 SMOOTHED = 0.25  # decades of the learning rate, the standard deviation of the Gaussian that smooths the losses
 LEAST_FALL = 0.02  # share of the first loss that makes a fall
-FEWEST = 20  # steps that a curve needs
+FEWEST, MOST = 20, 100_000  # steps: what a curve needs, and more than it needs
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,9 +129,10 @@ def check_plot(path: str | os.PathLike[str]) -> Path:
     return Path(path)
 
 
+@answers
 def find_learning_rate(
     dataset: Any,
-    num_classes: int,
+    num_classes: int | None = None,
     *,
     lowest: float = 1e-7,
     highest: float = 10.0,
@@ -151,7 +154,7 @@ def find_learning_rate(
         highest: learning rate of the last step; the test ends earlier if training diverges.
         steps: number of steps, >= 20, each of one batch.
         verbose: 0 prints nothing.
-        arguments: any other `finetune` argument; those that do not affect training are ignored.
+        arguments: any other `finetune` argument; those that do not affect training are only checked.
 
     Raises:
         DataError, WeightsError, CacheError: as `finetune` would.
@@ -165,13 +168,14 @@ def find_learning_rate(
     >>> found.field, 1e-5 < found.suggestion < 1
     ('learning_rate', True)
     """
+    refuse_arguments("find_learning_rate", arguments, inspect.signature(finetune).parameters)
+    lowest, highest, steps = map(unwrapped, (lowest, highest, steps))
     if not (is_number(lowest) and is_number(highest) and 0 < lowest < highest):
-        raise ConfigError(
-            f"lowest and highest must be learning rates with 0 < lowest < highest; got {lowest!r}, {highest!r}."
-        )
-    if not (is_integer(steps) and steps >= FEWEST):
-        raise ConfigError(f"steps must be an integer >= {FEWEST}; got {steps!r}.")
-    asked = {name: value for name, value in arguments.items() if name not in NOT_ESTIMATED}
+        got = f"{shown(lowest)}, {shown(highest)}"
+        raise ConfigError(f"lowest and highest must be learning rates with 0 < lowest < highest; got {got}.")
+    check_count("steps", steps, FEWEST, MOST)
+    check_keras(**{name: arguments[name] for name in DURING if name in arguments})
+    asked = {name: value for name, value in arguments.items() if name not in DURING}
     start = open_start(asked.pop("start", None))
     request = Request(dataset, num_classes, verbose=verbose, start=start, **asked)
     run = open_run(request, [request.setting()], RunDirectory(None))

@@ -1,7 +1,12 @@
-"""Progress on standard error: sentences, progress bars, and the table of a running search; nothing at `verbose=0`."""
+"""Progress on standard error: sentences, progress bars, and the table of a running search; nothing at `verbose=0`.
+
+Sentences also go to the logger `vggft`, at any `verbose`.
+"""
 
 from __future__ import annotations
 
+import logging
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +20,9 @@ from rich.table import Table
 from rich.text import Text
 
 SHOWN_TRIALS = 8
+
+LOGGER = logging.getLogger("vggft")
+LOGGER.addHandler(logging.NullHandler())  # what is done with them is decided by the program
 
 
 class RateColumn(ProgressColumn):
@@ -33,8 +41,10 @@ class Narrator:
         self.console = Console(stderr=True, quiet=not verbose, highlight=False)
 
     def say(self, sentence: str) -> None:
-        """Print one sentence; square brackets in it are not markup, as file names may contain them."""
-        self.console.print(sentence, markup=False, soft_wrap=True)
+        """Print and log one sentence; square brackets in it are not markup, as file names may contain them."""
+        LOGGER.info("%s", sentence)
+        if not _is_shown():
+            self.console.print(sentence, markup=False, soft_wrap=True)
 
     def waiting(self, path: Path) -> None:
         """Say that another process is writing an entry of the cache."""
@@ -72,6 +82,19 @@ class Narrator:
             yield board
         if not self.console.is_terminal:  # there rich leaves the last line without an end
             self.console.line()
+
+
+def _is_shown() -> bool:
+    """Whether a handler of the program writes sentences to the terminal, so that they are not to be printed as well."""
+    logger: logging.Logger | None = LOGGER if LOGGER.isEnabledFor(logging.INFO) else None
+    while logger is not None:
+        for handler in logger.handlers:
+            of_rich = getattr(getattr(handler, "console", None), "file", None)
+            stream = getattr(handler, "stream", of_rich)
+            if handler.level <= logging.INFO and stream in (sys.stderr, sys.stdout, sys.__stderr__, sys.__stdout__):
+                return True
+        logger = logger.parent if logger.propagate else None
+    return False
 
 
 class Board:

@@ -16,11 +16,11 @@ from vggft.cache import Cache
 from vggft.data import streams
 from vggft.data.audit import audit
 from vggft.data.dataset import Dataset
-from vggft.data.pool import Pool, prepare
 from vggft.data.scan import decode
 from vggft.data.streams import Keep, Stream, read_stream
 from vggft.errors import CacheError, DataError
 from vggft.progress import Narrator
+from vggft.splits.pool import Pool, prepare
 
 QUIET = Narrator(0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tempfile
 import zipfile
 from collections.abc import Mapping
@@ -14,9 +15,10 @@ import keras
 import numpy as np
 
 from ..data.reading import RESIZE_RULE
-from ..errors import ClassifierFileError
+from ..errors import ClassifierFileError, some
 from ..evaluation.checks import evaluate
 from ..evaluation.evaluation import Evaluation
+from ..fields import shown
 from ..network.description import Description, build
 from ..run import whole_file
 
@@ -56,6 +58,33 @@ def write_archive(
             raise ClassifierFileError(
                 f"{path} was not written: after reloading, probabilities differ by {np.abs(before - after).max():.2g}."
             )
+
+
+def classifier_file(path: Any) -> Path:
+    """Return the file of a classifier: itself, or the one in its run directory.
+
+    Raises:
+        ClassifierFileError: it is no path, or a folder without one; the message says what there is instead.
+    """
+    if not isinstance(path, (str, os.PathLike)) or not str(path):
+        told = "A classifier is loaded from its .keras file or its run directory"
+        raise ClassifierFileError(f"{told}; got {shown(path)}.")
+    path = Path(os.fsdecode(path))
+    if not path.is_dir() or (path / "classifier.keras").is_file():
+        return path / "classifier.keras" if path.is_dir() else path
+    names = {each.name for each in path.iterdir()}
+    runs = sorted(str(each.parent) for each in path.glob("*/classifier.keras"))
+    files = sorted(str(each) for each in path.glob("*.keras"))
+    told = "it is not a run directory"
+    if "saved_model.pb" in names:
+        told = "it is a SavedModel, an export; load the .keras file that it was made from"
+    elif "folds.csv" in names or "folds" in names:
+        told = "it holds a cross-validation, which keeps no classifier: make one by finetune"
+    elif "config.json" in names:
+        told = "its run has not finished: continue it by resume=True (--resume)"
+    elif runs or files:
+        told = f"it holds {'run directories' if runs else 'files'} to choose from: {some(runs or files, limit=10)}"
+    raise ClassifierFileError(f"There is no classifier file in the folder {path}: {told}.")
 
 
 def read_archive(path: Path) -> tuple[keras.Model, Description, Evaluation | None, dict[str, Any]]:

@@ -27,7 +27,8 @@ from ..network.blocks import pooling_layer
 from ..network.description import Classification, Description
 from ..network.forward import between
 from ..progress import Narrator
-from .archive import read_archive, write_archive
+from .archive import classifier_file, read_archive, write_archive
+from .history import History
 from .known import KeptFeatures, kind_for, predict_images, views_of
 from .record import Record, read_record
 
@@ -55,7 +56,7 @@ class Artifact:
         self.network = keras_model if isinstance(keras_model, Network) else Network.of(keras_model, description)
         self.description = description
         self.evaluation = evaluation
-        self.history = history
+        self.history = History(history)
         self.seen = seen or {}
         self._record = record
         self._halves: dict[tuple[str, str | None], tuple[keras.Model, keras.Model]] = {}
@@ -63,8 +64,7 @@ class Artifact:
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
         """Open a file that `save` wrote, or the one in a run directory; see `vggft.load`."""
-        path = Path(path)
-        path = path / "classifier.keras" if path.is_dir() else path
+        path = classifier_file(path)
         model, description, evaluation, more = read_archive(path)
         in_run = path.name == "classifier.keras" and (path.parent / "config.json").exists()
         seen, history = _read_seen(more.get("seen", ())), more.get("history", ())

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from ..data.pool import Pool
 from ..errors import ConfigError
 from ..evaluation.calibration import Calibration
 from ..evaluation.checks import evaluate
@@ -18,6 +17,7 @@ from ..network.assembly import Network
 from ..network.description import Description
 from ..network.forward import forward
 from ..rows import Rows
+from ..splits.pool import Pool
 from .adjust import fit_temperature, fit_thresholds
 
 AGREE_ON = 4  # images per split whose probabilities from frozen features are compared with those from exact ones

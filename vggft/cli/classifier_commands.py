@@ -196,11 +196,21 @@ def serve(
 
 
 def draw(
-    output: Annotated[Path, typer.Argument(help="Image file to write, such as vgg16.png.")],
-    model: Annotated[Path | None, typer.Option(help="Classifier to draw; by default the paper's network.")] = None,
+    output: Annotated[
+        Path,
+        typer.Argument(help="Image file to write, such as vgg16.png; or a classifier, drawn as network.png beside it."),
+    ],
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Classifier to draw, or its run directory; by default the paper's network."),
+    ] = None,
     column: Annotated[str, typer.Option(help="Column of the paper's Table 1: A, A-LRN, B, C, D or E.")] = "D",
+    force: Force = False,
 ) -> None:
     """Draw a network with the shapes of its layers (needs graphviz)."""
+    if model is None and (output.is_dir() or output.suffix == ".keras"):
+        model, output = output, (output if output.is_dir() else output.parent) / "network.png"
+        refuse(output, force)
     import_quietly()
     from ..network import vgg
 

@@ -19,7 +19,16 @@ from ..tuning.space import Range, SearchSpace
 from .words import choice
 
 # In a run's config.json, but not arguments.
-RESULTS = {"backbone_digest", "data_fingerprint", "stored_as", "splits", "start", "candidates", "deeper"}
+RESULTS = {
+    "backbone_digest",
+    "data_fingerprint",
+    "stored_as",
+    "splits",
+    "start",
+    "candidates",
+    "deeper",
+    "groups_digest",
+}
 ADJUSTMENTS = ("calibrate", "tune_thresholds")  # which not every command can do; False is the default of all
 OF_FINETUNE = ("refit", "time_limit")  # which other commands leave out, and say so
 ARGUMENTS = {"frozen": "freeze", "search": "space"}  # names in a run's config.json -> arguments

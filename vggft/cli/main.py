@@ -17,7 +17,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Fine-tune VGG16 on your own images. Start with `vggft demo`, then `vggft audit FOLDER`, "
-    "then `vggft finetune FOLDER --num-classes N`.",
+    "then `vggft finetune FOLDER`.",
 )
 for command in (*training_commands.COMMANDS, *search_commands.COMMANDS, *classifier_commands.COMMANDS):
     app.command()(command)

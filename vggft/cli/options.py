@@ -70,12 +70,14 @@ class Options(Config):
 
 @dataclass(frozen=True)
 class DataOptions(Options):
-    """How the data is read and split.
+    r"""How the data is read and split.
 
     Args:
-        num_classes: Number of classes; checked against the data.
+        num_classes: Number of classes; checked against the data. Without it, it is read off the data.
         validation: Validation images: a fraction of the images that are not test images, or another dataset.
         test: Test images: a fraction of all images, or another dataset; only the final evaluation uses them.
+        group: Images that no split may divide, such as those of one patient: the name of a column, or a regular
+            expression that finds the group in the file name, such as `(patient\d+)`.
         image_size: Width and height of the network's input in pixels; by default the backbone's own.
         on_bad_image: Whether unusable images stop the run, with a list of them, or are left out.
     """
@@ -83,6 +85,7 @@ class DataOptions(Options):
     num_classes: Count | None = None
     validation: float | str = 0.2
     test: float | str | None = None
+    group: str | None = None
     image_size: Count | None = None
     on_bad_image: Literal["raise", "skip"] = "raise"
 

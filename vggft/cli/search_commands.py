@@ -28,7 +28,7 @@ from .options import (
     Verify,
     with_options,
 )
-from .training_commands import check_classes, chosen_head, prepared
+from .training_commands import chosen_head, prepared
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def cross_validate(
     Every image is judged by a training that has not seen it. Frozen blocks are computed once for all folds. Of the
     images outside a fold, --validation is the share that selects the best epoch; those of a test split are in no fold.
     """
-    run, run_dir = prepared(run, data, "cross-validation", f"{Path(dataset).stem}-folds", quiet or as_json)
+    run, run_dir = prepared(run, "cross-validation", f"{Path(dataset).stem}-folds", quiet or as_json)
     import_quietly()
     from ..crossvalidation import cross_validate as run_folds
 
@@ -140,7 +140,7 @@ def search(
     An option of the search space takes one value, which is fixed, a list (64,128,256), a range (0.1:0.6), or a
     logarithmic range (1e-4:1e-2:log). All other options are as in `vggft finetune`.
     """
-    run, run_dir = prepared(run, data, "search", f"{Path(dataset).stem}-search", quiet or as_json)
+    run, run_dir = prepared(run, "search", f"{Path(dataset).stem}-search", quiet or as_json)
     if space.freeze is not None:  # one value is not a choice
         fixed = isinstance(space.freeze, str)
         backbone = replace(backbone, freeze=space.freeze if fixed else "all")
@@ -178,7 +178,6 @@ def find_learning_rate(
 
     With all blocks frozen it is the --learning-rate, else the --fine-tune-learning-rate. Nothing is trained for good.
     """
-    check_classes(data)
     import_quietly()
     from .. import learning_rates
 

@@ -86,7 +86,7 @@ def finetune(
     Frozen blocks are computed once, and the head is trained on their features. Unfrozen blocks (--freeze block3) are
     then trained together with the head.
     """
-    run, run_dir = prepared(run, data, "run", Path(dataset).stem, quiet or as_json)
+    run, run_dir = prepared(run, "run", Path(dataset).stem, quiet or as_json)
     import_quietly()
     from .. import api
 
@@ -107,14 +107,8 @@ def chosen_head(head: Head) -> Head | None:
     return None if head == Head() else head
 
 
-def check_classes(data: DataOptions) -> None:
-    if data.num_classes is None:
-        raise ConfigError("The number of classes is missing: give --num-classes, or num_classes in the --config file.")
-
-
-def prepared(run: RunOptions, data: DataOptions, what: str, name: str, quiet: bool) -> tuple[RunOptions, Path]:
+def prepared(run: RunOptions, what: str, name: str, quiet: bool) -> tuple[RunOptions, Path]:
     """Complete the options of a run and choose its directory; raise `ConfigError` if something is missing."""
-    check_classes(data)
     if run.resume and run.run_dir is None:
         raise ConfigError(f"--resume continues the {what} in --run-dir, so --run-dir must be given too.")
     run_dir = Path(run.run_dir or next_run(name))

@@ -18,6 +18,7 @@ from .dataset import Dataset, collect, concatenate
 from .reading import MIN_SIDE, suffix_fits
 from .scan import Scan, scan
 from .streams import Keep
+from .suspects import suspects
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -144,13 +145,16 @@ def audit(dataset: Any, num_classes: int | None = None, *, image_size: int = 224
         return make_audit(splits, scan(whole, image_size, on_image=advance), problems)
 
 
-def make_audit(splits: Mapping[str, Dataset], found: Scan, problems: Sequence[str] = ()) -> Audit:
+def make_audit(
+    splits: Mapping[str, Dataset], found: Scan, problems: Sequence[str] = (), grouped: bool = False
+) -> Audit:
     """Audit datasets that have been scanned already.
 
     Args:
         splits: name -> dataset; all with the same classes.
         found: the scan of all of them, one after another.
         problems: what is already known to be wrong with the data, as sentences.
+        grouped: whether it is known already which images belong together.
     """
     whole, facts = concatenate(list(splits.values())), found.facts
     split_of = np.repeat(list(splits), [len(part) for part in splits.values()])
@@ -181,6 +185,9 @@ def make_audit(splits: Mapping[str, Dataset], found: Scan, problems: Sequence[st
     if wrong_suffix:
         warnings.append(f"{_count(wrong_suffix, 'file')} with the suffix of another format: {some(wrong_suffix)}")
     warnings += [f"{note}." for note in whole.notes if "left out" in note]
+    if not grouped:
+        labels = [label.tobytes() for label in whole.labels]
+        warnings += [f"{each}." for each in suspects(whole.names, whole.metadata, split_of.tolist(), labels)]
     readable = facts[facts["digest"] != ""]
     return Audit(
         images=len(whole),

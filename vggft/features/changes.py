@@ -67,10 +67,16 @@ def repeats(change: Change, pixels: np.ndarray | Rows, targets: np.ndarray) -> b
     """Try a change on the first few of all images; return whether it gives the same pixels each time.
 
     Raises:
-        ConfigError: it does not return finite pixels of the same shape.
+        ConfigError: it raises an error, or does not return finite pixels of the same shape.
     """
     few, targets = np.asarray(pixels[:PROBED]), targets[:PROBED]
-    tried = [change(few, targets, np.arange(len(few)), 0)[0] for _ in range(TIMES)]
+    try:
+        tried = [change(few, targets, np.arange(len(few)), 0)[0] for _ in range(TIMES)]
+    except Exception as error:  # of the user's own function, or of Keras
+        raise ConfigError(
+            f"augment must take and return float32 pixels (B, S, S, 3) in 0..255; given {few.shape}, it raised "
+            f"{type(error).__name__}: {error}"
+        ) from error
     for found in tried:
         if found.shape != few.shape or not np.isfinite(found).all():
             raise ConfigError(

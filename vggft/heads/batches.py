@@ -193,8 +193,20 @@ def class_weights(train: Examples, training: Training, class_names: Sequence[str
     if training.class_weight is None:
         return None
     if isinstance(training.class_weight, Mapping):
-        return np.array([training.class_weight[name] for name in class_names], "float32")
+        return np.array(weights_by_name(training.class_weight, class_names), "float32")
     return balancing_weights(train)
+
+
+def weights_by_name(weights: Mapping[str, float], class_names: Sequence[str]) -> list[float] | None:
+    """Return the weight of each class, given by name, or all by position from 0; None unless each class has one.
+
+    >>> weights_by_name({"0": 1.0, "1": 2.0}, ["cat", "dog"])
+    [1.0, 2.0]
+    """
+    for keys in (class_names, list(map(str, range(len(class_names))))):
+        if set(weights) == set(keys):
+            return [weights[key] for key in keys]
+    return None
 
 
 def balancing_weights(train: Examples) -> np.ndarray:

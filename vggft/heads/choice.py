@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from ..config import Head, Training
-from ..data.pool import Pool
 from ..evaluation.checks import score
 from ..evaluation.metrics import accuracy_of
 from ..evaluation.mistakes import losses as image_losses
 from ..features.cuts import cut_of
 from ..network.blocks import BLOCKS
+from ..splits.pool import Pool
 from .batches import FeatureBank
 from .probe import train_probe
 from .resampling import Fitted, Fold

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..data.pool import Pool
-from ..data.splitting import folds_of, split_rows
 from ..errors import DataError
+from ..splits.pool import Pool
+from ..splits.splitting import folds_of, split_rows
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def resample(pool: Pool, folds: int | None, repeats: int, seed: int) -> list[Fol
     if folds is not None:
         both = np.concatenate(pairs[0])
         digests = [pool.digests[row] for row in both]
-        split = folds_of(pool.targets[both], digests, folds, seed, pool.class_names)
+        split = folds_of(pool.targets[both], digests, folds, seed, pool.class_names, pool.units_of(both))
         pairs = [(both[train], both[held]) for train, held in split]
     return [
         Fold(train, held, seed + repeat, f"repeat{repeat}-fold{fold}")
@@ -112,7 +112,7 @@ def nested(pool: Pool, folds: int, repeats: int, share: float | None, seed: int)
     both = np.sort(np.concatenate([pool.rows["train"], pool.rows["validation"]]))
     for repeat in range(repeats):
         digests = [pool.digests[row] for row in both]
-        pairs = folds_of(pool.targets[both], digests, folds, seed + repeat, pool.class_names)
+        pairs = folds_of(pool.targets[both], digests, folds, seed + repeat, pool.class_names, pool.units_of(both))
         for number, (outside, inside) in enumerate(pairs):
             train, chosen = both[outside], None
             if share is not None:
@@ -120,7 +120,8 @@ def nested(pool: Pool, folds: int, repeats: int, share: float | None, seed: int)
                 labels = labels if pool.multi_label else labels.argmax(axis=1)
                 try:
                     copies = [digests[row] for row in outside]
-                    kept, left = split_rows(labels, copies, share, seed + repeat, pool.class_names)
+                    how = pool.class_names, None, pool.units_of(train)
+                    kept, left = split_rows(labels, copies, share, seed + repeat, *how)
                 except DataError as error:
                     more = "More folds leave more images, and validation=None selects nothing."
                     raise DataError(

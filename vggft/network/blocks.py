@@ -5,9 +5,10 @@ Simonyan & Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..errors import ConfigError
+from ..fields import shown
 
 BLOCKS = ("block1", "block2", "block3", "block4", "block5")
 FILTERS = (64, 128, 256, 512, 512)
@@ -80,14 +81,16 @@ def frozen_blocks(freeze: str | Iterable[str]) -> tuple[str, ...]:
         if freeze in ("all", "none"):
             return BLOCKS if freeze == "all" else ()
         if freeze not in BLOCKS:
-            raise ConfigError(f"freeze must be {expected}; got {freeze!r}.")
+            raise ConfigError(f"freeze must be {expected}; got {shown(freeze)}.")
         return BLOCKS[: BLOCKS.index(freeze) + 1]
     try:
-        names = set(freeze)
-    except TypeError:
-        raise ConfigError(f"freeze must be {expected}; got {freeze!r}.") from None
+        names = set() if isinstance(freeze, (Mapping, bytes)) else set(freeze)
+        if not names and not isinstance(freeze, (list, tuple, set, frozenset)):
+            raise TypeError
+    except Exception:  # it cannot be iterated, or what is in it is no name
+        raise ConfigError(f"freeze must be {expected}; got {shown(freeze)}.") from None
     if not names <= set(BLOCKS):
-        raise ConfigError(f"freeze must be {expected}; got {sorted(map(str, names - set(BLOCKS)))} in the collection.")
+        raise ConfigError(f"freeze must be {expected}; got {shown(freeze)}.")
     return tuple(block for block in BLOCKS if block in names)
 
 

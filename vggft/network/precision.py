@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from ..errors import ConfigError
+from ..fields import is_word, shown
 from ..run import whole_file
 from .blocks import BLOCKS
 from .vgg import add_blocks, preprocess
@@ -31,8 +32,8 @@ def policy(precision: str) -> str:
 
 def check_precision(precision: str) -> None:
     """Raise `ConfigError` unless it is one of `PRECISIONS`."""
-    if precision not in PRECISIONS:
-        raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}.")
+    if not is_word(precision, PRECISIONS):
+        raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}; got {shown(precision)}.")
 
 
 def measure(column: str, width: float, image_size: int, learns: bool, memory: Path) -> dict[str, float]:

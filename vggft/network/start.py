@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from ..config import Head
-from ..data.splitting import Known
 from ..errors import ConfigError
+from ..splits.splitting import Known
 from .assembly import Network
 from .blocks import BLOCKS
 from .description import Description

@@ -19,6 +19,7 @@ import keras
 import numpy as np
 
 from ..errors import ConfigError, WeightsError
+from ..fields import shown
 from .blocks import BLOCKS, COLUMNS, FILTERS, scaled
 from .freezing import digest_of
 
@@ -136,7 +137,7 @@ def load_pretrained(backbone: str | os.PathLike[str]) -> Pretrained:
         WeightsError: the file cannot be found or downloaded, is damaged, or belongs to another network.
     """
     if not isinstance(backbone, (str, os.PathLike)):
-        raise ConfigError(f"backbone must be one of {', '.join(PRESETS)}, or a weights file; got {backbone!r}.")
+        raise ConfigError(f"backbone must be one of {', '.join(PRESETS)}, or a weights file; got {shown(backbone)}.")
     preset = PRESETS.get(str(backbone))
     if preset is None:
         path = Path(backbone)

@@ -13,21 +13,22 @@ import numpy as np
 from ..augment import Augment, named
 from ..cache import Cache
 from ..config import Head, Training
-from ..data.pool import Pool, prepare
 from ..errors import ConfigError
 from ..features.changes import changer, repeats
 from ..features.extract import Pass, Prefix, frozen_features, passes
 from ..features.views import keys_of
-from ..heads.batches import FeatureBank, Transform
+from ..fields import shown
+from ..heads.batches import FeatureBank, Transform, weights_by_name
 from ..heads.probe import is_exact
 from ..network.assembly import Network
 from ..network.blocks import BLOCKS, MIN_IMAGE_SIZE
 from ..network.description import Description, build
 from ..network.freezing import set_frozen
-from ..network.precision import check_precision, choose, measure, policy
+from ..network.precision import choose, measure, policy
 from ..network.start import Start
 from ..network.weights import Pretrained, load_pretrained
 from ..progress import Narrator
+from ..splits.pool import Pool, prepare
 from .phases import ResolvedPhase, Setting, phases_of
 from .request import Augmentation, Request
 
@@ -153,6 +154,7 @@ class Experiment:
             "data_fingerprint": self.pool.fingerprint,
             "seed": self.seed,
             **({} if self.start is None else {"start": self.start.digest}),
+            **self.pool.grouping,
         }
 
 
@@ -168,12 +170,11 @@ def make_experiment(
     Raises:
         DataError, ConfigError, WeightsError, CacheError: before any training; all problems of the data are listed.
     """
-    num_classes, seed = _whole("num_classes", request.num_classes, 2), _whole("seed", request.seed, 0)
+    num_classes, seed = request.num_classes, request.small_seed
     augment, precision = request.augment, request.precision
     for setting in settings:
-        check_kinds(setting.head, setting.training, augment)
+        check_activation(setting.head)
         phases_of(setting)
-    check_precision(precision)
     if (start := request.start) is None:
         pretrained, known = load_pretrained(request.backbone), None
     else:
@@ -187,6 +188,7 @@ def make_experiment(
         num_classes,
         validation=request.validation,
         test=request.test,
+        group=request.group,
         image_size=image_size,
         seed=seed,
         on_bad_image=request.on_bad_image,
@@ -236,7 +238,7 @@ def _whole(name: str, value: Any, low: int) -> int:
     except TypeError:
         number = low - 1
     if number < low or isinstance(value, bool):
-        raise ConfigError(f"{name} must be an integer >= {low}; got {value!r}.")
+        raise ConfigError(f"{name} must be an integer >= {low}; got {shown(value)}.")
     return number
 
 
@@ -246,26 +248,19 @@ def check_classes(training: Training, pool: Pool) -> None:
     for field, given in (("class_weight", weights), ("sampling", training.sampling == "balanced")):
         if pool.multi_label and given:
             raise ConfigError(f"Training.{field} needs one label per image; these images have several.")
-    if isinstance(weights, Mapping) and set(weights) != set(names):
+    if isinstance(weights, Mapping) and weights_by_name(weights, names) is None:
         unknown, missing = ([name for name in a if name not in set(b)] for a, b in ((weights, names), (names, weights)))
         told = [f"there is no class {', '.join(unknown)}"] if unknown else []
         told += [f"a weight is missing for {', '.join(missing)}"] if missing else []
         raise ConfigError(
-            f"Training.class_weight must have a weight for every class: {'; '.join(told)}. "
+            "Training.class_weight must have a weight for every class, by name or by position from 0: "
+            f"{'; '.join(told)}. "
             f"The classes are {', '.join(names)}."
         )
 
 
-def check_kinds(head: Any, training: Any, augment: Any) -> None:
-    """Raise `ConfigError` unless the three are a `Head`, a `Training`, and an augmentation or None."""
-    if not isinstance(head, Head):
-        raise ConfigError(f"head must be a vggft.Head, such as Head(units=(256,)); got {head!r}.")
-    if not isinstance(training, Training):
-        raise ConfigError(f"training must be a vggft.Training, such as Training(epochs=20); got {training!r}.")
-    if not (augment is None or isinstance(augment, Augment) or callable(augment)):
-        raise ConfigError(
-            f"augment must be a vggft.Augment, a Keras layer, a function of pixels, or None; got {augment!r}."
-        )
+def check_activation(head: Head) -> None:
+    """Raise `ConfigError` unless Keras has the activation of a head."""
     try:
         keras.activations.get(head.activation)
     except ValueError:

@@ -1,33 +1,47 @@
-"""The arguments of a run, as given."""
+"""The arguments of a run, as given, and what can be checked of each before any image is read."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from ..augment import Augment, named
 from ..config import Head, Training
+from ..errors import ConfigError
+from ..fields import check_count, is_integer, is_number, is_word, shown, unwrapped
 from ..network.blocks import BLOCKS, frozen_blocks
+from ..network.precision import check_precision
 from ..network.start import Start
+from ..splits.groups import Group, check_group
 from .phases import Setting
 
 AUTO = "auto"  # of `freeze`: whether blocks learn is found out
+UNITS = {"s": 1, "m": 60, "h": 3600}  # of a time limit, in seconds
+MOST_CLASSES = 1_000_000
+SEEDS = 2**31  # what every generator takes, and room for the seeds of repeats
 
 Augmentation: TypeAlias = "Augment | Callable[[np.ndarray], np.ndarray] | None"
 
 
 @dataclass(frozen=True)
 class Request:
-    """The arguments that `finetune` and `search` share, as given, but `start` is read; `finetune` documents them."""
+    """The arguments that `finetune` and `search` share, as given, but `start` is read; `finetune` documents them.
+
+    Raises:
+        ConfigError: one of them is of an impossible kind. What depends on the data is checked with these.
+    """
 
     dataset: Any
-    num_classes: int
+    num_classes: int | None = None
     validation: Any = 0.2
     test: Any = None
+    group: Group | None = None
     backbone: str | os.PathLike[str] = "vgg16_imagenet"
     freeze: str | Iterable[str] = "all"
     head: Head | None = None
@@ -46,13 +60,93 @@ class Request:
     verbose: int = 1
     start: Start | None = None
 
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            object.__setattr__(self, field.name, unwrapped(getattr(self, field.name)))
+        for name, holds, expected in RULES:
+            if not holds(value := getattr(self, name)):
+                raise ConfigError(f"{name} must be {expected}; got {shown(value)}.")
+        if self.num_classes is not None:
+            check_count("num_classes", self.num_classes, 2, MOST_CLASSES)
+        check_group(self.group)
+        check_precision(self.precision)
+        seconds_of(self.time_limit)
+        self.setting()
+
+    @property
+    def small_seed(self) -> int:
+        """The seed, where it is larger than what all generators take as a number that follows from it."""
+        if self.seed < SEEDS:
+            return int(self.seed)
+        return int.from_bytes(hashlib.sha256(str(self.seed).encode()).digest()[:8], "big") % SEEDS
+
     def setting(self) -> Setting:
         """Return what is trained, with defaults for everything that was left out."""
-        head = self.head or (Head() if self.start is None else self.start.description.head)
-        return Setting(BLOCKS if self.freeze == AUTO else frozen_blocks(self.freeze), head, self.training or Training())
+        head = self.head
+        if head is None:
+            head = Head() if self.start is None else self.start.description.head
+        frozen = BLOCKS if is_word(self.freeze, (AUTO,)) else frozen_blocks(self.freeze)
+        return Setting(frozen, head, Training() if self.training is None else self.training)
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments that `config.json` does not hold, for `environment.json`."""
         names = ("dataset", "validation", "test", "backbone", "on_bad_image")
         found = {name: named(getattr(self, name)) for name in names}
         return found if self.start is None else found | {"start": self.start.name}
+
+
+def seconds_of(time_limit: Any) -> float | None:
+    """Return a time limit in seconds: of a number of seconds, or of "90s", "10m", "1.5h".
+
+    >>> seconds_of("1.5h")
+    5400.0
+    """
+    if time_limit is None:
+        return None
+    if is_number(time_limit) and time_limit > 0:
+        return float(time_limit)
+    found = re.fullmatch(r"(\d+\.?\d*) ?([smh]?)", time_limit.strip()) if isinstance(time_limit, str) else None
+    if not found or not float(found[1]):
+        raise ConfigError(
+            "time_limit must be a number of seconds, or a time such as '90s', '10m' or '1.5h'; got "
+            f"{shown(time_limit)}."
+        )
+    return float(found[1]) * UNITS[found[2] or "s"]
+
+
+def is_path(value: Any) -> bool:
+    """Whether a value can be the path of a file."""
+    text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else ""
+    return isinstance(text, str) and text != "" and "\0" not in text
+
+
+def _is_switch(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+# The name of an argument, a predicate, and in words what it has to be.
+RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    (
+        "head",
+        lambda value: value is None or isinstance(value, Head),
+        "a vggft.Head, such as Head(units=(256,)), or None",
+    ),
+    (
+        "training",
+        lambda value: value is None or isinstance(value, Training),
+        "a vggft.Training, such as Training(epochs=20), or None",
+    ),
+    (
+        "augment",
+        lambda value: value is None or isinstance(value, Augment) or (callable(value) and not isinstance(value, type)),
+        "a vggft.Augment, a Keras layer, a function of pixels, or None",
+    ),
+    ("on_bad_image", lambda value: is_word(value, ("raise", "skip")), "'raise' or 'skip'"),
+    ("calibrate", _is_switch, "True or False"),
+    ("tune_thresholds", _is_switch, "True or False"),
+    ("resume", _is_switch, "True or False"),
+    ("refit", lambda value: value is None or _is_switch(value), "True, False or None"),
+    ("run_dir", lambda value: value is None or is_path(value), "the path of a directory, or None"),
+    ("seed", lambda value: is_integer(value) and value >= 0, "an integer >= 0"),
+    ("verbose", lambda value: isinstance(value, bool) or (is_integer(value) and value >= 0), "0 or 1"),
+)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..arguments import answers
 from ..augment import Augment
 from ..classifier import Classifier, load
 from ..config import Head, Training
@@ -27,6 +28,7 @@ from ..heads.resampling import Fitted, Fold, resample
 from ..network.blocks import BLOCKS
 from ..pipeline import Run, open_run
 from ..run import RunDirectory
+from ..splits.groups import Group
 from ..training.phases import Setting
 from ..training.request import Request
 from ..training.selection import refit
@@ -40,9 +42,10 @@ from .tuner import PROJECT, HeadTuner, clear_project
 from .workers import await_chief, is_chief, is_worker
 
 
+@answers
 def search(
     dataset: Any,
-    num_classes: int,
+    num_classes: int | None = None,
     *,
     space: SearchSpace | Callable[[Any], tuple[Head, Training]] | None = None,
     trials: int = 30,
@@ -55,6 +58,7 @@ def search(
     parallel_trials: int | Literal["auto"] = "auto",
     validation: Any = 0.2,
     test: Any = None,
+    group: Group | None = None,
     backbone: str | os.PathLike[str] = "vgg16_imagenet",
     freeze: str | Iterable[str] = "all",
     head: Head | None = None,
@@ -77,7 +81,8 @@ def search(
     normalisation, another optimizer or weight decay, is trained alone.
 
     Args:
-        dataset, num_classes, validation, backbone, augment, image_size, precision, on_bad_image: as for `finetune`.
+        dataset, num_classes, validation, group, backbone, augment, image_size, precision, on_bad_image: as for
+            `finetune`.
         test: as for `finetune`; no trial uses it, and the winner is evaluated on it once.
         space: a `SearchSpace`, or a function of `keras_tuner.HyperParameters` that returns a `Head` and a `Training`.
         trials: maximum number of trials.
@@ -134,6 +139,7 @@ def search(
         num_classes,
         validation=validation,
         test=test,
+        group=group,
         backbone=backbone,
         freeze=freeze,
         head=head,
@@ -246,7 +252,7 @@ def _result(run: Run, terms: Terms, bank: FeatureBank, tuner: HeadTuner, place: 
         result.plot(path / "trials.png")
     run.narrator.say(repr(result))
     if stopped:
-        warnings.warn(stopped, stacklevel=3)
+        warnings.warn(stopped, stacklevel=4)
     run.save(classifier)
     return result
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from ..config import Head, Training
 from ..errors import ConfigError
-from ..fields import Config
+from ..fields import Config, is_integer, is_number, is_word, shown, unwrapped
 from ..network.blocks import frozen_blocks
 from ..training.phases import Setting
 
@@ -29,13 +29,17 @@ class Range:
     sampling: Literal["linear", "log"] = "linear"
 
     def __post_init__(self) -> None:
-        numbers = all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in (self.low, self.high))
+        for name in ("low", "high", "sampling"):
+            object.__setattr__(self, name, unwrapped(getattr(self, name)))
+        numbers = is_number(self.low) and is_number(self.high)
         if not numbers or not self.low < self.high:
-            raise ConfigError(f"A range needs a number and a larger number; got {self.low!r} to {self.high!r}.")
-        if self.sampling not in ("linear", "log"):
-            raise ConfigError(f"The sampling of a range must be 'linear' or 'log'; got {self.sampling!r}.")
+            raise ConfigError(
+                f"A range needs a number and a larger number; got {shown(self.low)} to {shown(self.high)}."
+            )
+        if not is_word(self.sampling, ("linear", "log")):
+            raise ConfigError(f"The sampling of a range must be 'linear' or 'log'; got {shown(self.sampling)}.")
         if self.sampling == "log" and self.low <= 0:
-            raise ConfigError(f"A 'log' range must begin above 0; got {self.low!r}.")
+            raise ConfigError(f"A 'log' range must begin above 0; got {shown(self.low)}.")
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,12 @@ class SearchSpace(Config):
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if getattr(value, "ndim", None) == 1:  # an array of values is a list of them
+                value = value.tolist()
+            if isinstance(value, (list, tuple)):
+                value = type(value)(map(unwrapped, value))
+            object.__setattr__(self, field.name, unwrapped(value))
             try:
                 self._check(field.name, self.choices(field.name))
             except ConfigError as error:
@@ -90,7 +100,7 @@ class SearchSpace(Config):
         if isinstance(value, tuple) and not isinstance(value[0] if value else None, str):
             if len(value) not in (2, 3):
                 raise ConfigError(
-                    f"a range is (low, high) or (low, high, 'log'), and a choice is a list; got {value!r}."
+                    f"a range is (low, high) or (low, high, 'log'), and a choice is a list; got {shown(value)}."
                 )
             return Range(*value)
         values = tuple(value) if isinstance(value, (list, tuple)) else (value,)
@@ -104,11 +114,11 @@ class SearchSpace(Config):
         for value in values:
             if field == "freeze":
                 if isinstance(choices, Range):
-                    raise ConfigError(f"expected blocks, or a list of what may be frozen; got {self.freeze!r}.")
+                    raise ConfigError(f"expected blocks, or a list of what may be frozen; got {shown(self.freeze)}.")
+                frozen_blocks(value)
             elif field == "layers":
-                whole = isinstance(value, int) and not isinstance(value, bool)
-                if not whole or value < 0:
-                    raise ConfigError(f"expected integers >= 0; got {value!r}.")
+                if not is_integer(value) or value < 0:
+                    raise ConfigError(f"expected integers >= 0; got {shown(value)}.")
             elif field == "units":
                 Head(units=(value,))
             elif field == "blocks":
@@ -211,10 +221,10 @@ def of_blocks(value: Any) -> Any:
 def _by_function(function: Callable[[Any], tuple[Head, Training]], hp: Any, fixed: Setting) -> Setting:
     given = function(hp)
     if not (isinstance(given, tuple) and len(given) == 2):
-        raise ConfigError(f"A search space that is a function must return (Head, Training); got {given!r}.")
+        raise ConfigError(f"A search space that is a function must return (Head, Training); got {shown(given)}.")
     head, training = given
     if not (isinstance(head, Head) and isinstance(training, Training)):
-        raise ConfigError(f"A search space that is a function must return (Head, Training); got {given!r}.")
+        raise ConfigError(f"A search space that is a function must return (Head, Training); got {shown(given)}.")
     return Setting(fixed.frozen, head, training).with_blocks()
 
 

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, Self
 
 import keras_tuner
 
 from ..augment import named
 from ..config import Head, Training
-from ..data.pool import Pool
 from ..errors import ConfigError, VggftError
 from ..evaluation.metrics import METRICS
+from ..fields import check_count, is_word, shown, unwrapped
+from ..splits.pool import Pool
 from ..training.phases import Setting
 from .oracles import ALGORITHMS, hyperband_first, hyperband_parts
 from .space import SearchSpace, declaration
 from .workers import is_chief, is_worker
 
+MOST = {"trials": 100_000, "repeats": 1000, "keep_top": 100_000, "folds": 1000, "parallel_trials": 100_000}
 MOST_AT_ONCE = 64  # trials of a round: enough for full populations, few enough for timely reports
 DISTRIBUTED_AT_ONCE = 4  # so that every worker gets some
 BAYESIAN_AT_ONCE = 8  # the Gaussian process learns only between rounds
@@ -39,24 +41,29 @@ class Terms:
     parallel_trials: int | Literal["auto"]
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            object.__setattr__(self, field.name, unwrapped(getattr(self, field.name)))
         if not (isinstance(self.space, SearchSpace) or callable(self.space)):
             raise ConfigError(
                 "space must be a vggft.SearchSpace, or a function of keras_tuner.HyperParameters that returns "
-                f"(Head, Training); got {self.space!r}."
+                f"(Head, Training); got {shown(self.space)}."
             )
         lowest = {"trials": 1, "repeats": 1, "keep_top": 1, "folds": 2, "parallel_trials": 1}
         for name, low in lowest.items():
             value = getattr(self, name)
-            if (name, value) in (("folds", None), ("parallel_trials", "auto")):
+            if (name == "folds" and value is None) or (name == "parallel_trials" and is_word(value, ("auto",))):
                 continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < low:
-                raise ConfigError(f"{name} must be an integer >= {low}; got {value!r}.")
-        if self.algorithm not in ALGORITHMS:
-            raise ConfigError(f"algorithm must be one of {', '.join(ALGORITHMS)}; got {self.algorithm!r}.")
+            check_count(name, value, low, MOST[name])
+        if not is_word(self.algorithm, ALGORITHMS):
+            raise ConfigError(f"algorithm must be one of {', '.join(ALGORITHMS)}; got {shown(self.algorithm)}.")
+        if not (self.objective is None or (isinstance(self.objective, str) and self.objective)):
+            raise ConfigError(
+                f"objective must be a metric such as 'val_accuracy', or None; got {shown(self.objective)}."
+            )
         if self.algorithm == "grid" and not isinstance(self.space, SearchSpace):
             raise ConfigError("A grid needs a SearchSpace, since a function may add hyperparameters during the search.")
-        if self.winner not in (None, "scored", "refit"):
-            raise ConfigError(f"winner must be 'scored' or 'refit'; got {self.winner!r}.")
+        if not (self.winner is None or is_word(self.winner, ("scored", "refit"))):
+            raise ConfigError(f"winner must be 'scored' or 'refit'; got {shown(self.winner)}.")
         if self.winner == "scored" and self.folds is not None:
             raise ConfigError("With folds, no weights are scored on all validation images: winner must be 'refit'.")
 

@@ -1,4 +1,4 @@
-"""Seeded, stratified splits and folds that keep copies of an image together."""
+"""Seeded, stratified splits and folds that keep copies of an image, and images of a group, together."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
+from ..data.sources import SPLITS
 from ..errors import ConfigError, DataError, some
-from .sources import SPLITS
+from .groups import key_of
+from .whole_groups import FREE, HELD, split_groups
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,6 +37,18 @@ class Known:
         """Whether it fixes which images are in a split."""
         return bool(self.splits) and not (self.anew and split == "validation")
 
+    def fixed(self, digests: Sequence[str], groups: Sequence[str], units: np.ndarray | None) -> list[str]:
+        """Return the split that it fixes for each of N images, by the image or by others of its unit; "" for none."""
+        found = [self.splits.get(digest, "") for digest in digests]
+        if units is None or not self.splits:
+            return found
+        of_unit: dict[int, str] = {}
+        for split, group, unit in zip(found, groups, units.tolist(), strict=True):
+            several = [each for each in (split, self.splits.get(key_of(group)), of_unit.get(unit)) if each]
+            if several:
+                of_unit[unit] = earlier(*several)
+        return [of_unit.get(unit, "") for unit in units.tolist()]
+
     def with_splits(self, splits: Mapping[str, str]) -> dict[str, str]:
         """Add the splits of a run. An image that a classifier has once learned from remains a training image."""
         return {**splits, **{digest: earlier(each, splits.get(digest, each)) for digest, each in self.splits.items()}}
@@ -45,9 +59,6 @@ def earlier(*splits: str) -> str:
     return min(splits, key=SPLITS.index)
 
 
-KEPT, HELD, FREE = 0, 1, -1  # the side of an image that is decided already, or that it is not
-
-
 def split_rows(
     labels: np.ndarray,
     digests: Sequence[str],
@@ -55,8 +66,9 @@ def split_rows(
     seed: int,
     class_names: Sequence[str],
     decided: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Hold out a stratified fraction of the images; copies of an image stay on one side.
+    """Hold out a stratified fraction of the images; copies of an image, and images of a group, stay on one side.
 
     Args:
         labels: (N,) int64, or (N, num_classes) of 0 and 1.
@@ -67,6 +79,8 @@ def split_rows(
         decided: (N,) of `KEPT`, `HELD` and `FREE`: images whose side an earlier split has decided stay there, and only
             the free ones are split, so that the whole comes as near to the fraction as they allow. At most half of
             them are held out, or `fraction` of them if that is more: a single one is kept. None: all are free.
+        groups: (N,) int64 that are equal for images that stay together, copies among them, and are decided alike. The
+            fraction is then of images, met as nearly as whole groups allow. None: only copies stay together.
 
     Returns:
         Two sorted int64 arrays: the rows that are kept and those that are held out. Every class that has images is on
@@ -74,12 +88,14 @@ def split_rows(
 
     Raises:
         ConfigError: `fraction` is not in (0, 1).
-        DataError: classes have fewer than two distinct images, or cannot all be on both sides; they are named.
+        DataError: classes have fewer than two distinct images or groups, or cannot be on both sides; they are named.
     """
     if not 0 < fraction < 1:
         raise ConfigError(f"A split must be a fraction in (0, 1); got {fraction!r}.")
-    copies, first = _copies(digests)
     marks = labels.astype(bool) if labels.ndim == 2 else np.arange(len(class_names)) == labels[:, None]
+    if groups is not None:
+        return split_groups(marks, groups, fraction, seed, class_names, decided)
+    copies, first = _copies(digests)
     present, marks = np.flatnonzero(marks.any(axis=0)).tolist(), marks[first]  # if copies disagree, the audit says so
     sides = np.full(len(marks), FREE) if decided is None else decided[first]
     held, free = sides == HELD, np.flatnonzero(sides == FREE)
@@ -106,9 +122,14 @@ def split_rows(
 
 
 def folds_of(
-    targets: np.ndarray, digests: Sequence[str], folds: int, seed: int, class_names: Sequence[str]
+    targets: np.ndarray,
+    digests: Sequence[str],
+    folds: int,
+    seed: int,
+    class_names: Sequence[str],
+    groups: np.ndarray | None = None,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Make stratified folds; copies of one image are in one fold.
+    """Make stratified folds; copies of one image, and images of one group, are in one fold.
 
     Args:
         targets: (N, num_classes) one-hot or multi-hot.
@@ -116,22 +137,34 @@ def folds_of(
         folds: number of folds.
         seed: the same seed gives the same folds.
         class_names: for error messages.
+        groups: as in `split_rows`.
 
     Returns:
         For each fold, the rows outside it and the rows inside it.
 
     Raises:
-        DataError: classes have fewer distinct images than there are folds; they are named.
+        DataError: classes have fewer distinct images, or groups, than there are folds; they are named.
     """
     copies, first = _copies(digests)
     counts = targets[first].sum(axis=0)
-    small = [f"{class_names[int(c)]!r} ({counts[c]:.0f})" for c in np.flatnonzero(counts < folds)]
+    whole, what = (counts, "distinct images") if groups is None else (owners_of(targets > 0, groups), "groups")
+    small = [f"{class_names[int(c)]!r} ({whole[c]:.0f})" for c in np.flatnonzero(whole < folds)]
     if small:
-        raise DataError(f"{folds} folds need as many distinct images of every class; too few in: {some(small)}.")
+        raise DataError(f"{folds} folds need as many {what} of every class; too few in: {some(small)}.")
     # An image with several labels is stratified by its rarest label.
     rarest = np.where(targets > 0, counts, np.inf).argmin(axis=1)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    return list(splitter.split(targets, rarest, copies))
+    found = list(splitter.split(targets, rarest, copies if groups is None else groups))
+    without = [c for outside, _ in found for c in np.flatnonzero(~(targets[outside] > 0).any(axis=0)).tolist()]
+    if without or not all(len(inside) for _, inside in found):
+        bare = some(dict.fromkeys(repr(class_names[c]) for c in without)) or "some folds would be empty"
+        raise DataError(f"{folds} folds of whole groups leave nothing to learn from of: {bare}. Use fewer folds.")
+    return found
+
+
+def owners_of(marks: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Count the groups that have images of each class, (num_classes,)."""
+    return np.array([len(np.unique(groups[column])) for column in marks.T])
 
 
 def _copies(digests: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from vggft.data.splitting import FREE, HELD, KEPT, Known, folds_of, split_rows
 from vggft.errors import ConfigError, DataError
+from vggft.splits.splitting import Known, folds_of, split_rows
+from vggft.splits.whole_groups import FREE, HELD, KEPT
 
 
 def distinct(count: int) -> list[str]:

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from vggft.cache import Cache
-from vggft.data import pool as pools
 from vggft.data import scan
-from vggft.data.pool import Pool
-from vggft.data.splitting import Known
 from vggft.errors import DataError
 from vggft.progress import Narrator
+from vggft.splits import pool as pools
+from vggft.splits.pool import Pool
+from vggft.splits.splitting import Known
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (80, 32, 32, 3), dtype=np.uint8)

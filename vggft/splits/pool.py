@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from ..cache import Cache
+from ..data.audit import Audit, make_audit
+from ..data.dataset import Dataset, concatenate, fingerprint, open_dataset
+from ..data.scan import StreamImage, decode
+from ..data.sources import SPLITS
+from ..data.streams import Keep
+from ..data.suspects import suspects
 from ..errors import ConfigError, DataError, some
+from ..fields import is_word, shown
 from ..progress import Narrator
 from ..rows import Rows
-from .audit import Audit, make_audit
-from .dataset import Dataset, concatenate, fingerprint, open_dataset
-from .scan import decode
-from .sources import SPLITS
-from .splitting import FREE, HELD, KEPT, Known, earlier, split_rows
-from .streams import Keep
+from .apart import keep_copies_apart, keep_known_apart
+from .groups import counted, described, groups_of, key_of, together
+from .splitting import Known, split_rows
+from .whole_groups import FREE, HELD, KEPT
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,9 @@ class Pool:
         left_out: images that are in no split, each with the reason.
         metadata: the other columns of a CSV or DataFrame, as text, if every split has them; one cell per image.
         drawn: the splits that were drawn as a fraction of the images; the others are the data's own.
+        groups: the group of each image, such as its patient; empty if there are none.
+        units: (N,) int64, equal for images that no split may divide, of one group or copies; None without groups.
+        grouping: what made the groups, and their digest, ready for JSON; empty without groups.
     """
 
     pixels: np.ndarray | Rows
@@ -51,6 +59,9 @@ class Pool:
     left_out: tuple[str, ...] = ()
     metadata: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     drawn: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    units: np.ndarray | None = None
+    grouping: Mapping[str, Any] = field(default_factory=dict)
 
     def digests_of(self, *splits: str) -> frozenset[str]:
         """Collect the digests of the images in some splits."""
@@ -58,12 +69,23 @@ class Pool:
 
     @property
     def splits(self) -> dict[str, str]:
-        """The split of every image in use, by its digest."""
-        return {self.digests[row]: split for split, rows in self.rows.items() for row in rows}
+        """The split of every image in use, by its digest, and of every group, by its key."""
+        images = {self.digests[row]: split for split, rows in self.rows.items() for row in rows}
+        if not self.groups:
+            return images
+        return images | {key_of(self.groups[row]): split for split, rows in self.rows.items() for row in rows}
 
     def table(self) -> list[dict[str, str]]:
-        """List the image and split of every row in use."""
-        return [{"image": self.names[row], "split": split} for split, rows in self.rows.items() for row in rows]
+        """List the image and split of every row in use, and its group if there are any."""
+        return [self.cells(row, split) for split, rows in self.rows.items() for row in rows]
+
+    def cells(self, row: int, split: str) -> dict[str, str]:
+        """Return what a table says about an image in a split."""
+        return {"image": self.names[row], "split": split} | ({"group": self.groups[row]} if self.groups else {})
+
+    def units_of(self, rows: np.ndarray) -> np.ndarray | None:
+        """Return what has to stay together among some rows, as splits and folds take it; None without groups."""
+        return None if self.units is None else self.units[rows]
 
     @property
     def fingerprint(self) -> str:
@@ -80,10 +102,11 @@ class Pool:
 
 def prepare(
     data: Any,
-    num_classes: int,
+    num_classes: int | None,
     *,
     validation: Any = 0.2,
     test: Any = None,
+    group: Any = None,
     image_size: int,
     seed: int = 0,
     on_bad_image: Literal["raise", "skip"] = "raise",
@@ -95,9 +118,11 @@ def prepare(
 
     Args:
         data: any kind of dataset; its own splits (train/, validation/, test/) are used as they are.
-        num_classes: checked against the data.
+        num_classes: checked against the data; None reads it off the data, which a note says.
         validation: a fraction of the images that are not test images, or a dataset.
         test: a fraction of all images, a dataset, or None.
+        group: which images belong together, as `groups.groups_of` has it; no split divides them. An array is in the
+            order of the data, followed by that of `validation` and of `test` if these are datasets.
         image_size: side in px that images are squashed to.
         seed: seed of the splits.
         on_bad_image: `"raise"` raises if images cannot be used, `"skip"` leaves them out; both list them.
@@ -114,10 +139,10 @@ def prepare(
         DataError: the data cannot be used; every problem is listed.
         CacheError: the disk has too little free space for the decoded images.
     """
-    if on_bad_image not in ("raise", "skip"):
-        raise ConfigError(f"on_bad_image must be 'raise' or 'skip'; got {on_bad_image!r}.")
+    if not is_word(on_bad_image, ("raise", "skip")):
+        raise ConfigError(f"on_bad_image must be 'raise' or 'skip'; got {shown(on_bad_image)}.")
     known, keep = known or Known(), Keep(image_size, cache, narrator)
-    parts, fractions = _open_parts(data, num_classes, {"validation": validation, "test": test}, known, keep)
+    parts, fractions, own_splits = _open_parts(data, num_classes, {"validation": validation, "test": test}, known, keep)
     whole = concatenate(list(parts.values()))
     pixels, found = decode(whole, image_size, cache, narrator)
     problems = list(found.problems.values())
@@ -127,12 +152,18 @@ def prepare(
         )
     part_of = np.repeat(list(parts), [len(part) for part in parts.values()])
     given = {name: np.flatnonzero((part_of == name) & (found.facts["digest"] != "")) for name in parts}
-    rows = _split(given, whole, found.digests, fractions, seed, known)
+    groups: tuple[str, ...] = ()
+    if group is not None:
+        groups = groups_of(group, whole.names, whole.metadata, *_no_order(parts, own_splits))
+    units = together(found.digests, groups) if groups else None
+    before = known.fixed(found.digests, groups, units)
+    rows = _split(given, whole, found.digests, fractions, seed, known, before, units)
     left_out = [problem.rstrip(".") for problem in problems]
-    left_out += _keep_known_apart(rows, found.digests, whole.names, known)
-    left_out += _keep_copies_apart(rows, found.digests, whole.names)
+    left_out += keep_known_apart(rows, found.digests, whole.names, known, before)
+    left_out += keep_copies_apart(rows, found.digests, whole.names, groups, units)
     if empty := [split for split, chosen in rows.items() if not len(chosen)]:
         new = " The classifier in start knows all others: add new images." if known.splits else ""
+        new += " Those of its groups are in a later split." if groups else ""
         raise DataError(f"No images are left in {', '.join(empty)} after leaving out what cannot be used.{new}")
     targets = (whole.labels if whole.multi_label else np.eye(whole.num_classes)[whole.labels]).astype("float32")
     absent = ~targets[rows["train"]].any(axis=0)
@@ -146,21 +177,42 @@ def prepare(
         digests=found.digests,
         class_names=whole.class_names,
         multi_label=whole.multi_label,
-        audit=make_audit(parts, found),
+        audit=make_audit(parts, found, grouped=group is not None),
         notes=whole.notes,
         left_out=tuple(left_out),
         metadata=whole.metadata,
         drawn=tuple(fractions),
+        groups=groups,
+        units=units,
+        grouping={"group": described(group), "groups_digest": key_of("\n".join(groups))} if groups else {},
     )
-    return replace(pool, notes=(*pool.notes, *_about(known, pool)))
+    notes = [] if num_classes is not None else [_read_off(pool.class_names)]
+    if groups:
+        notes.append(counted([groups[row] for rows in pool.rows.values() for row in rows]))
+    else:
+        labels = [label.tobytes() for label in whole.labels]
+        notes += suspects(whole.names, whole.metadata, part_of.tolist(), labels)
+    return replace(pool, notes=(*pool.notes, *notes, *_about(known, pool)))
+
+
+def _read_off(class_names: tuple[str, ...]) -> str:
+    """Say what number of classes was read off the data."""
+    return f"num_classes={len(class_names)} was read off the data: {some(class_names, limit=10)}"
+
+
+def _no_order(parts: Mapping[str, Dataset], own_splits: bool) -> tuple[str, str]:
+    """Say why a user cannot know the names of the images, and why not their order; empty where they can."""
+    if any(isinstance(part.images[0], StreamImage) for part in parts.values() if len(part)):
+        return ("images of a tf.data.Dataset or PyDataset have no names, and may be shuffled",) * 2
+    return "", "the dataset has splits of its own, in whose order its images are read" if own_splits else ""
 
 
 def _open_parts(
-    data: Any, num_classes: int, wanted: dict[str, Any], known: Known, keep: Keep
-) -> tuple[dict[str, Dataset], dict[str, float]]:
-    """Open all datasets, by split; also return the fractions that are still to be split off."""
+    data: Any, num_classes: int | None, wanted: dict[str, Any], known: Known, keep: Keep
+) -> tuple[dict[str, Dataset], dict[str, float], bool]:
+    """Open all datasets, by split; also return the fractions still to be split off, and whether `data` was split."""
     parts = dict(open_dataset(data, num_classes, multi_label=known.multi_label, first=known.class_names, keep=keep))
-    whole = "all" if "all" in parts else "train"
+    whole, own_splits = "all" if "all" in parts else "train", len(parts) > 1
     fractions: dict[str, float] = {}
     for split, value in wanted.items():
         if value is None:
@@ -170,11 +222,11 @@ def _open_parts(
                 )
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             if not 0 < value < 1:
-                raise ConfigError(f"{split} must be a fraction in (0, 1) or a dataset; got {value!r}.")
+                raise ConfigError(f"{split} must be a fraction in (0, 1) or a dataset; got {shown(value)}.")
             if split not in parts:
                 fractions[split] = float(value)
             elif split == "test" or value != 0.2:  # the default of validation
-                raise ConfigError(f"{split}={value!r} was requested, but the dataset already has a {split} split.")
+                raise ConfigError(f"{split}={shown(value)} was requested, but the dataset already has a {split} split.")
         elif split in parts:
             raise ConfigError(f"{split} was passed as an argument, but the dataset already has a {split} split.")
         else:
@@ -189,7 +241,7 @@ def _open_parts(
                 )
     if whole == "all" and ({"validation", "test"} & set(parts)):
         parts = {"train": parts.pop("all"), **parts}
-    return parts, fractions
+    return parts, fractions, own_splits
 
 
 def _split(
@@ -199,11 +251,13 @@ def _split(
     fractions: dict[str, float],
     seed: int,
     known: Known,
+    before: Sequence[str],
+    units: np.ndarray | None,
 ) -> dict[str, np.ndarray]:
     """Split fractions off what is not yet split: test first, so that it does not depend on validation."""
     rows = dict(rows)
     rest = rows.pop("all" if "all" in rows else "train")
-    there = [known.splits[digest] for digest in {digests[row] for row in rest} if digest in known.splits]
+    there = [split for split in {digests[row]: before[row] for row in rest}.values() if split]
     if "test" not in rows and "test" in there:
         fractions = {"test": there.count("test") / len(there)} | fractions
     for split in ("test", "validation"):
@@ -212,36 +266,23 @@ def _split(
             side = dict.fromkeys(SPLITS[: SPLITS.index(split)], KEPT) | {split: HELD}
             decided = None
             if there and known.decides(split):
-                decided = np.array([side.get(known.splits.get(digest, ""), FREE) for digest in copies])
+                decided = np.array([side.get(before[row], FREE) for row in rest])
             try:
-                kept, held = split_rows(whole.labels[rest], copies, fractions[split], seed, whole.class_names, decided)
+                kept, held = split_rows(
+                    whole.labels[rest],
+                    copies,
+                    fractions[split],
+                    seed,
+                    whole.class_names,
+                    decided,
+                    None if units is None else units[rest],
+                )
             except DataError as error:
                 asked = ", ".join(f"{name}={fraction:g}" for name, fraction in fractions.items())
                 raise DataError(f"There are too few images for {asked}, at {split}: {error}") from None
             rest, rows[split] = rest[kept], rest[held]
     rows["train"] = rest
     return {split: rows[split] for split in SPLITS if split in rows}
-
-
-def _keep_known_apart(
-    rows: dict[str, np.ndarray], digests: tuple[str, ...], names: tuple[str, ...], known: Known
-) -> list[str]:
-    """Leave out of a split what an earlier classifier knows from an earlier split, as it would not be judged honestly.
-
-    Changes `rows`; returns a sentence for each image that is left out.
-    """
-    left_out: list[str] = []
-    for split, chosen in rows.items():
-        if not known.decides(split):
-            continue
-        used = [row for row in chosen if earlier(known.splits.get(digests[row], split), split) != split]
-        left_out += [
-            f"{names[row]} was left out of {split}: it is a {known.splits[digests[row]]} image of the classifier in "
-            "start"
-            for row in used
-        ]
-        rows[split] = np.setdiff1d(chosen, used) if used else chosen
-    return left_out
 
 
 def _about(known: Known, pool: Pool) -> tuple[str, ...]:
@@ -257,21 +298,3 @@ def _about(known: Known, pool: Pool) -> tuple[str, ...]:
         if absent := [pool.class_names[c] for c in np.flatnonzero(~pool.targets[rows].any(axis=0))]:
             told.append(f"{split} has no images of {some(absent)}")
     return tuple(told)
-
-
-def _keep_copies_apart(rows: dict[str, np.ndarray], digests: tuple[str, ...], names: tuple[str, ...]) -> list[str]:
-    """Leave out of train what is also in validation or test, and out of validation what is also in test.
-
-    Changes `rows`; returns a sentence for each image that is left out.
-    """
-    left_out: list[str] = []
-    later: dict[str, int] = {}  # digest -> a row of a later split
-    for split in reversed(list(rows)):
-        left_out += [
-            f"{names[row]} was left out of {split}: it is the same image as {names[later[digests[row]]]}"
-            for row in rows[split]
-            if digests[row] in later
-        ]
-        rows[split] = np.array([row for row in rows[split] if digests[row] not in later], dtype=np.int64)
-        later |= {digests[row]: row for row in rows[split]}
-    return left_out
