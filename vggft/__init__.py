@@ -97,6 +97,7 @@ _HOMES = {
     "tuning.trial": ("Trial",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+_WITHOUT_KERAS = ("augment", "config", "data.audit", "errors")
 
 __all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604
 
@@ -104,6 +105,8 @@ __all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604
 def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'vggft' has no attribute {name!r}")
+    if _HOME_OF[name] not in _WITHOUT_KERAS:
+        import_module(".engine", __name__).check_backend()
     value = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
     globals()[name] = value
     return value

@@ -12,6 +12,7 @@ from .augment import Augment
 from .classifier import Classifier
 from .config import Head, Training
 from .costs import Estimate, estimate_run
+from .engine import own_settings
 from .finetuning import about, fine_tune, open_start, plan_of
 from .pipeline import introduce, open_run
 from .run import RunDirectory
@@ -146,6 +147,7 @@ def finetune(
     return fine_tune(request, Classifier, tensorboard=tensorboard, callbacks=callbacks, metrics=metrics)
 
 
+@own_settings()
 def estimate(dataset: Any, num_classes: int, *, verbose: int = 1, **arguments: Any) -> Estimate:
     """Estimate what a run would cost: read and check the images, and measure the machine for a moment.
 

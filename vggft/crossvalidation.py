@@ -17,6 +17,7 @@ from .config import Head, Training
 from .costs import Estimate, estimate_run
 from .data.pool import Pool
 from .display import score
+from .engine import own_settings
 from .errors import ConfigError, some
 from .evaluation.evaluation import Evaluation
 from .evaluation.folds import SPLIT, CrossValidation, FoldScore
@@ -36,6 +37,7 @@ from .training.selection import probes_of, train_chosen
 Exact: TypeAlias = "Callable[[str, np.ndarray], np.ndarray]"  # cut, rows -> float32 features
 
 
+@own_settings()
 def cross_validate(
     dataset: Any,
     num_classes: int,

@@ -16,6 +16,7 @@ from .config import Head, Training
 from .costs import estimate_run
 from .data.pool import Pool
 from .depth import USUAL_LIMIT, deepen, seconds_of
+from .engine import own_settings
 from .errors import ConfigError
 from .heads.resampling import Fold, resample
 from .network.blocks import BLOCKS
@@ -112,6 +113,7 @@ def smallest_class(pool: Pool) -> int:
     return int(pool.targets[list(rows.values())].sum(axis=0).min())
 
 
+@own_settings()
 def fine_tune(
     request: Request,
     kind: type[A],

@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from .api import NOT_ESTIMATED
 from .display import render
+from .engine import own_settings
 from .errors import ConfigError
 from .fields import is_integer, is_number
 from .finetuning import open_start
@@ -127,6 +128,7 @@ def check_plot(path: str | os.PathLike[str]) -> Path:
     return Path(path)
 
 
+@own_settings()
 def find_learning_rate(
     dataset: Any,
     num_classes: int,

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from ..data.reading import RESIZE_RULE
+from ..engine import own_settings
 from ..errors import ClassifierFileError
 from ..evaluation.checks import evaluate
 from ..evaluation.evaluation import Evaluation
@@ -58,6 +59,7 @@ def write_archive(
             )
 
 
+@own_settings()
 def read_archive(path: Path) -> tuple[keras.Model, Description, Evaluation | None, dict[str, Any]]:
     """Read a file that `write_archive` wrote. The network is rebuilt from its JSON; only weights are read, never code.
 

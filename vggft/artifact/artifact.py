@@ -18,6 +18,7 @@ from ..data.arrays import as_sequence, is_single_image, read_images
 from ..data.dataset import open_dataset
 from ..data.scan import decode
 from ..data.streams import Keep
+from ..engine import own_settings
 from ..errors import ClassifierFileError, DataError
 from ..evaluation.checks import evaluate
 from ..evaluation.evaluation import Evaluation
@@ -116,6 +117,7 @@ class Artifact:
             self._halves[block, cut] = between(model, cut, [layer, *seen]), between(model, [layer, *seen], "logits")
         return self._halves[block, cut]
 
+    @own_settings()
     def predict(self, pictures: Any, batch_size: int = 32, verbose: int = 0, *, views: int | Augment = 1) -> np.ndarray:
         """Predict class probabilities for images.
 
@@ -168,6 +170,7 @@ class Artifact:
         """Turn one row of `predict`, (num_classes,), into labels with probabilities."""
         return self.description.describe(probabilities)
 
+    @own_settings()
     def evaluate(
         self,
         dataset: Any,
@@ -204,7 +207,7 @@ class Artifact:
         if found.problems:
             raise DataError.listing("Some images cannot be evaluated", found.problems.values())
         if known := sum(self.seen.get(digest) in ("train", "validation") for digest in found.digests):
-            warnings.warn(f"{LEARNED_FROM} {known} of these {len(data)} images, so this is not a test.", stacklevel=2)
+            warnings.warn(f"{LEARNED_FROM} {known} of these {len(data)} images, so this is not a test.", stacklevel=3)
         with narrator.bar("predict", len(data) * (1 + len(further))) as advance:
             kept = self.kept_features()
             probabilities = predict_images(self.network, kept, pixels, found.digests, batch_size, advance, further)
@@ -219,6 +222,7 @@ class Artifact:
             metadata=data.metadata,
         )
 
+    @own_settings()
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Save as one `.keras` file, which plain `keras.models.load_model` opens too.
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from ..data.arrays import as_sequence, to_pixels
 from ..data.reading import read_image
+from ..engine import own_settings
 from ..errors import ConfigError
 from ..features.cuts import is_pooled, last_block
 from ..network.blocks import BLOCKS
@@ -71,6 +72,7 @@ class Explanation:
         return f"<Explanation of {self.label} ({self.probability:.1%}) by {self.block}>"
 
 
+@own_settings()
 def grad_cam(
     artifact: Artifact, pixels: np.ndarray, classes: Sequence[int] | np.ndarray, block: str | None = None
 ) -> np.ndarray:

@@ -14,6 +14,7 @@ from typing import Any
 
 import typer
 
+from ..engine import check_backend
 from ..errors import ConfigError
 
 
@@ -54,6 +55,7 @@ def print_result(result: Any, as_json: bool, more: Mapping[str, Any] | None = No
 
 def import_quietly() -> None:
     """Import TensorFlow without the lines that its C++ code prints before any log level takes effect."""
+    check_backend()
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = os.environ.get("VGGFT_TF_LOG_LEVEL", "3")
     with quiet_stderr():
         import tensorflow as tf

@@ -22,6 +22,7 @@ from ..data.arrays import ArrayImage, as_sequence
 from ..data.dataset import open_dataset
 from ..data.scan import StreamImage
 from ..data.streams import Keep
+from ..engine import own_settings
 from ..errors import ConfigError, DataError, ExportError
 from ..evaluation.checks import score
 from ..network.forward import forward
@@ -81,6 +82,7 @@ class Export:
         return told
 
 
+@own_settings()
 def export(
     artifact: Artifact,
     path: str | os.PathLike[str],

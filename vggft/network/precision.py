@@ -15,6 +15,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from ..engine import own_settings
 from ..errors import ConfigError
 from ..run import whole_file
 from .blocks import BLOCKS
@@ -35,6 +36,7 @@ def check_precision(precision: str) -> None:
         raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}.")
 
 
+@own_settings()
 def measure(column: str, width: float, image_size: int, learns: bool, memory: Path) -> dict[str, float]:
     """Measure the seconds per image through blocks 1 to 3, in float32 and in the 16-bit format of this machine.
 

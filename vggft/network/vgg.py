@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from ..engine import own_settings
 from ..errors import VggftError
 from .blocks import BLOCKS, COLUMNS, FILTERS, check_architecture, scaled
 from .weights import load_pretrained
@@ -61,6 +62,7 @@ def add_blocks(
     return outputs
 
 
+@own_settings()
 def vgg(
     column: str = "D",
     *,

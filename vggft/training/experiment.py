@@ -14,6 +14,7 @@ from ..augment import Augment, named
 from ..cache import Cache
 from ..config import Head, Training
 from ..data.pool import Pool, prepare
+from ..engine import check_undistributed
 from ..errors import ConfigError
 from ..features.changes import changer, repeats
 from ..features.extract import Pass, Prefix, frozen_features, passes
@@ -168,6 +169,7 @@ def make_experiment(
     Raises:
         DataError, ConfigError, WeightsError, CacheError: before any training; all problems of the data are listed.
     """
+    check_undistributed()
     num_classes, seed = _whole("num_classes", request.num_classes, 2), _whole("seed", request.seed, 0)
     augment, precision = request.augment, request.precision
     for setting in settings:

@@ -18,6 +18,7 @@ from ..augment import Augment
 from ..classifier import Classifier, load
 from ..config import Head, Training
 from ..costs import estimate_search
+from ..engine import own_settings
 from ..errors import ConfigError, SearchError
 from ..evaluation.metrics import METRICS
 from ..heads.batches import FeatureBank
@@ -40,6 +41,7 @@ from .tuner import PROJECT, HeadTuner, clear_project
 from .workers import await_chief, is_chief, is_worker
 
 
+@own_settings()
 def search(
     dataset: Any,
     num_classes: int,
