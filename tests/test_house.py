@@ -22,6 +22,7 @@ ROOMS = (
     ("", "errors engine fields config augment run claims store rows cache progress display"),
     ("data", "reading arrays scan streams sources labels dataset audit splitting pool"),
     ("evaluation", "mistakes calibration bootstrap metrics text evaluation folds checks compare"),
+    ("weightfiles", "layers chain hdf5 files"),
     ("network", "blocks freezing weights vgg head description forward assembly start precision"),
     ("features", "cuts views changes extract"),
     ("heads", "objective schedules batches resampling discriminants probe choice stacked population"),

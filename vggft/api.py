@@ -27,7 +27,7 @@ def finetune(
     *,
     validation: Any = 0.2,
     test: Any = None,
-    backbone: str | os.PathLike[str] = "vgg16_imagenet",
+    backbone: Any = "vgg16_imagenet",
     freeze: str | Iterable[str] = "all",
     head: Head | None = None,
     training: Training | None = None,
@@ -61,7 +61,9 @@ def finetune(
         num_classes: number of classes; checked against the data.
         validation: a stratified fraction of the images that are not test images, or a dataset.
         test: a stratified fraction of all images, a dataset, or None. Only the final evaluation uses it, once.
-        backbone: a preset, `"vgg16_imagenet"` or `"vgg16_mini"`, or a weights file.
+        backbone: a preset, `"vgg16_imagenet"` or `"vgg16_mini"`; a file of weights or of a model (`.keras`,
+            `.weights.h5`, `.h5`, `.npz`), a `keras.Model` or a `Classifier` that is or contains a VGG, which is found
+            by the shapes of its convolutions; or None for random weights, which need `freeze="none"` to learn.
         freeze: `"all"`, `"none"`, `"block3"` (through block 3), or a collection of blocks; `"auto"` finds out from
             probes on each block from which one on blocks should learn, starts them from the best linear probe (LP-FT,
             arXiv:2202.10054), and keeps the frozen ones if validation images are not told better by the others.

@@ -46,7 +46,7 @@ def cross_validate(
     repeats: int = 1,
     validation: float | None = 0.2,
     test: Any = None,
-    backbone: str | os.PathLike[str] = "vgg16_imagenet",
+    backbone: Any = "vgg16_imagenet",
     freeze: str | Iterable[str] = "all",
     head: Head | None = None,
     training: Training | None = None,

@@ -7,7 +7,6 @@ blocks, so that `cross_val_score`, `GridSearchCV` and pipelines need about one p
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, Self
@@ -79,7 +78,7 @@ class VGGClassifier(ClassifierMixin, _OfPictures):
 
     def __init__(
         self,
-        backbone: str | os.PathLike[str] = "vgg16_imagenet",
+        backbone: Any = "vgg16_imagenet",
         *,
         freeze: str | Iterable[str] = "all",
         head: Head | None = None,
@@ -175,7 +174,7 @@ class VGGFeatures(TransformerMixin, _OfPictures):
 
     def __init__(
         self,
-        backbone: str | os.PathLike[str] = "vgg16_imagenet",
+        backbone: Any = "vgg16_imagenet",
         *,
         blocks: str | Iterable[str] = ("block5",),
         pooling: str = "avg",

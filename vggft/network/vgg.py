@@ -96,6 +96,7 @@ def vgg(
     138357544
     """
     check_architecture(column, image_size, width)
+    pretrained = None if weights is None else load_pretrained(weights)
     if dropout is None:
         dropout = 0.5 if weights is None else 0.0
     inputs = keras.Input((image_size, image_size, 3), name="image")
@@ -109,8 +110,8 @@ def vgg(
                 x = keras.layers.Dropout(dropout, name=f"dropout{n}")(x)
         x = keras.layers.Dense(num_classes, activation="softmax", name="predictions")(x)
     model = keras.Model(inputs, x, name=f"vgg_{column.lower().replace('-', '_')}")
-    if weights is not None:
-        load_pretrained(weights).assign(model)
+    if pretrained is not None:
+        pretrained.assign(model)
     return model
 
 

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import hashlib
+import math
 import os
-import re
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
 import numpy as np
 
 from ..errors import ConfigError, WeightsError
-from .blocks import BLOCKS, COLUMNS, FILTERS, scaled
+from ..weightfiles.chain import CONVOLUTION, POOLING, what_is_odd
+from ..weightfiles.files import open_layers
+from ..weightfiles.layers import Layer, layers_of_model
+from .blocks import BLOCKS, COLUMNS, column_of, kernel_shapes
 from .freezing import digest_of
 
 
@@ -61,6 +65,10 @@ PRESETS: dict[str, Preset] = {
         about="VGG16 at a quarter of its width, trained on CIFAR-10 by recipes/pretrain_backbone.py",
     ),
 }
+
+
+ALIASES = {"imagenet": "vgg16_imagenet", "vgg16": "vgg16_imagenet"}  # as Keras and people say
+RANDOM = "random"  # the name of fresh weights
 
 
 @dataclass(frozen=True)
@@ -124,38 +132,100 @@ def convolutions(model: keras.Model) -> dict[str, np.ndarray]:
     return {f"{layer.name}/{kind}": getattr(layer, kind).numpy() for layer in layers for kind in ("kernel", "bias")}
 
 
-def load_pretrained(backbone: str | os.PathLike[str]) -> Pretrained:
-    """Load the weights of a preset or of a file.
+def load_pretrained(backbone: Any, seed: int = 0) -> Pretrained:
+    """Load the weights of a preset, of a file, or of a model.
 
     Args:
-        backbone: a name from `PRESETS`, or a file: `.npz` of `layer/weight` arrays, or `.h5` as Keras Applications
-            distributes it. Column and width are inferred from the shapes.
+        backbone: a name from `PRESETS`; a file of weights or of a model, as Keras of any version writes it (`.keras`,
+            `.weights.h5`, `.h5`), or `.npz`; a run directory; a `keras.Model` or `Classifier`; None for a VGG16 with
+            random weights. A VGG is found in it by the shapes of its convolutions, whatever the names and whatever
+            comes before or after; column and width are inferred.
+        seed: seed of random weights.
 
     Raises:
-        ConfigError: `backbone` is neither a preset nor a file.
-        WeightsError: the file cannot be found or downloaded, is damaged, or belongs to another network.
+        ConfigError: `backbone` is none of these.
+        WeightsError: the file cannot be found or downloaded, or holds no VGG; the message says what it holds.
     """
-    if not isinstance(backbone, (str, os.PathLike)):
-        raise ConfigError(f"backbone must be one of {', '.join(PRESETS)}, or a weights file; got {backbone!r}.")
-    preset = PRESETS.get(str(backbone))
+    expected = f"one of {', '.join(PRESETS)}, a file of weights, a keras.Model, or None for random weights"
+    if backbone is None or (isinstance(backbone, str) and backbone.lower() == "none"):
+        return random_weights(seed)
+    model = getattr(backbone, "keras_model", backbone)  # of a classifier
+    if hasattr(model, "layers") and hasattr(model, "get_weights"):
+        return _pretrained(model.name, f"The model {model.name!r}", list(layers_of_model(model)))
+    if not isinstance(backbone, (str, os.PathLike)) or not str(backbone).strip():
+        raise ConfigError(f"backbone must be {expected}; got {backbone!r:.200}.")
+    preset = PRESETS.get(ALIASES.get(str(backbone).lower(), str(backbone)))
     if preset is None:
-        path = Path(backbone)
-        if not path.is_file():
-            raise ConfigError(
-                f"backbone must be one of {', '.join(PRESETS)}, or a weights file; got {str(backbone)!r}."
-            )
-        arrays = read_weights(path)
-        column, width = infer_architecture(path.name, arrays)
-        return Pretrained(path.name, arrays, column, width, image_size=224)
+        path = Path(backbone).expanduser()
+        if not os.path.exists(path):  # noqa: PTH110 - pathlib raises for names that are too long
+            close = difflib.get_close_matches(str(backbone), PRESETS, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            if "vgg19" in str(backbone).lower():
+                hint = " For VGG19, pass its file, or keras.applications.VGG19(include_top=False)."
+            raise ConfigError(f"backbone must be {expected}; there is no file {str(backbone)!r}.{hint}")
+        with open_layers(path) as layers:
+            return _pretrained(path.name, str(path), layers)
     path = find_preset(preset)
-    arrays = read_weights(path)
-    found = infer_architecture(str(path), arrays)
-    if found != (preset.column, preset.width):
+    with open_layers(path) as layers:
+        found = _pretrained(str(backbone), str(path), layers)
+    if (found.column, found.width) != (preset.column, preset.width):
         raise WeightsError(
             f"{path} should hold {backbone} (column {preset.column}, width {preset.width:g}), "
-            f"but its shapes belong to column {found[0]}, width {found[1]:g}."
+            f"but its shapes belong to column {found.column}, width {found.width:g}."
         )
-    return Pretrained(str(backbone), arrays, preset.column, preset.width, preset.image_size)
+    name = next(name for name, each in PRESETS.items() if each is preset)
+    return replace(found, name=name, image_size=preset.image_size)
+
+
+def random_weights(seed: int, column: str = "D", width: float = 1.0) -> Pretrained:
+    """Return fresh weights: He normal kernels (arXiv:1502.01852), and biases of 0."""
+    rng, arrays = np.random.default_rng(seed), {}
+    for name, shape in kernel_shapes(column, width).items():
+        deviation = np.sqrt(2 / math.prod(shape[:-1]))
+        arrays[f"{name}/kernel"] = (rng.standard_normal(shape, "float32") * np.float32(deviation)).astype("float32")
+        arrays[f"{name}/bias"] = np.zeros(shape[-1], "float32")
+    return Pretrained(RANDOM, arrays, column, width, image_size=224)
+
+
+def _pretrained(name: str, source: str, layers: Sequence[Layer]) -> Pretrained:
+    """Find a VGG among the layers of a network, and read its weights.
+
+    Raises:
+        WeightsError: there is none, or its layers do something else than VGG's; the message says what.
+    """
+    convolutions = [layer for layer in layers if layer.kernel is not None]
+    found = column_of([tuple(layer.kernel.shape) for layer in convolutions])
+    if isinstance(found, str):
+        raise WeightsError(f"{source} cannot be the backbone: {found}. Expected a VGG, such as VGG16 or VGG19.")
+    column, width, place = found
+    shapes = kernel_shapes(column, width)
+    mine = convolutions[place : place + len(shapes)]
+    begin, end = (next(n for n, layer in enumerate(layers) if layer is each) for each in (mine[0], mine[-1]))
+    kernels = COLUMNS[column]
+    steps = [step for block in kernels for step in (*[CONVOLUTION] * len(block), POOLING)][:-1]
+    told = what_is_odd(layers[begin : end + 1], steps)
+    normalizing = [layer.name for layer in layers if layer.normalizes]
+    if told is None and not layers[begin].kind and len(normalizing) >= len(mine):
+        told = f"there is batch normalisation for each of them ({normalizing[0]}, ...)"
+    if told:
+        raise WeightsError(f"{source} has the convolutions of a VGG, but not its function: {told}.")
+    for layer in layers[:begin]:
+        if layer.kind in ("Rescaling", "Normalization") and layer.name != "subtract_mean":
+            warnings.warn(
+                f"{source} begins with {layer.name} ({layer.kind}): its blocks learned from other values than they get "
+                "here, BGR minus the mean of ImageNet. Blocks that learn can adapt to that, frozen ones cannot.",
+                stacklevel=3,
+            )
+    arrays: dict[str, np.ndarray] = {}
+    for name_here, layer in zip(shapes, mine, strict=True):
+        for kind, array in (("kernel", layer.kernel), ("bias", layer.bias)):
+            values = np.asarray(array.numpy() if hasattr(array, "numpy") else array)
+            if values.dtype.kind in "iub":
+                raise WeightsError(f"{source} is quantised: the {kind} of {layer.name} is {values.dtype}, not floats.")
+            arrays[f"{name_here}/{kind}"] = values.astype("float32")
+            if not np.isfinite(arrays[f"{name_here}/{kind}"]).all():
+                raise WeightsError(f"{source} has NaN or infinity in the {kind} of {layer.name}.")
+    return Pretrained(name, arrays, column, width, image_size=224)
 
 
 def find_preset(preset: Preset) -> Path:
@@ -172,8 +242,8 @@ def find_preset(preset: Preset) -> Path:
             digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
             if preset.md5 and digest != preset.md5:
                 raise WeightsError(
-                    f"{path} is not the expected file: its MD5 is {digest}, expected {preset.md5}. "
-                    f"The download was probably incomplete; fetch it again from {preset.url}"
+                    f"{path} is not the file of {preset.url}: its MD5 is {digest}, that of the file is {preset.md5}. "
+                    "To use your own file, pass its path as backbone."
                 )
             return path
     try:
@@ -187,76 +257,3 @@ def find_preset(preset: Preset) -> Path:
             f"or into a directory that the environment variable VGGFT_WEIGHTS_DIR names, or pass its path as backbone. "
             "With no network at all, backbone='vgg16_mini' ships with vggft."
         ) from error
-
-
-def read_weights(path: Path) -> dict[str, np.ndarray]:
-    """Read the convolutions of a weights file as float32 `{"block1_conv1/kernel": ...}`.
-
-    Raises:
-        WeightsError: the file is unreadable, truncated, or contains no layers of VGG.
-    """
-    arrays: dict[str, np.ndarray] = {}
-    try:
-        if path.suffix == ".npz":
-            with (
-                path.open("rb") as file,
-                np.load(file, allow_pickle=False) as stored,
-            ):  # given a path, NumPy would leave a damaged file open
-                arrays = {name: stored[name].astype("float32") for name in stored.files}
-        else:
-            with h5py.File(path) as tree:
-                tree.visititems(lambda name, item: _take(arrays, name, item))
-    except Exception as error:  # h5py, zipfile and NumPy raise different errors for the same causes
-        raise WeightsError(
-            f"{path} cannot be read as a weights file ({error}). Expected .npz or .h5; "
-            "the file is probably incomplete or of another kind."
-        ) from error
-    if not arrays:
-        raise WeightsError(f"{path} has no layers named block1_conv1, ..., so these are not the weights of a VGG.")
-    return arrays
-
-
-def _take(arrays: dict[str, np.ndarray], name: str, item: Any) -> None:
-    """Keep an HDF5 dataset if it belongs to a convolution: old files name them W and b, newer ones kernel and bias."""
-    match = re.search(r"(block\d_conv\d).*?(kernel|bias|_W_|_b_)", name)
-    if match and isinstance(item, h5py.Dataset):
-        kind = {"_W_": "kernel", "_b_": "bias"}.get(match[2], match[2])
-        arrays[f"{match[1]}/{kind}"] = np.asarray(item[()], "float32")
-
-
-def infer_architecture(name: str, arrays: Mapping[str, np.ndarray]) -> tuple[str, float]:
-    """Infer the column of Table 1 and the width from the shapes.
-
-    Raises:
-        WeightsError: the shapes fit no column; the message names the first one that differs.
-    """
-    first = arrays.get("block1_conv1/kernel")
-    if first is None or first.ndim != 4:
-        raise WeightsError(f"{name} has no kernel of block1_conv1, so these are not the weights of a VGG.")
-    width = first.shape[-1] / FILTERS[0]
-    reason = f"its arrays are {', '.join(sorted(arrays))}"
-    for column, table in COLUMNS.items():
-        expected = _shapes(table, width)
-        if set(arrays) != set(expected):
-            continue
-        wrong = [
-            f"{key} is {arrays[key].shape}, expected {expected[key]}"
-            for key in expected
-            if arrays[key].shape != expected[key]
-        ]
-        if not wrong:
-            return column, width
-        reason = wrong[0]
-    raise WeightsError(f"{name} fits no column of VGG at width {width:g}: {reason}.")
-
-
-def _shapes(table: tuple[tuple[int, ...], ...], width: float) -> dict[str, tuple[int, ...]]:
-    """Return the name and shape of every weight of a column."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    channels = 3
-    for block, kernels, filters in zip(BLOCKS, table, FILTERS, strict=True):
-        for k, kernel in enumerate(kernels, start=1):
-            shapes[f"{block}_conv{k}/kernel"] = (kernel, kernel, channels, scaled(filters, width))
-            shapes[f"{block}_conv{k}/bias"] = (scaled(filters, width),)
-            channels = scaled(filters, width)
-    return shapes

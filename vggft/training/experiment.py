@@ -27,7 +27,7 @@ from ..network.description import Description, build
 from ..network.freezing import set_frozen
 from ..network.precision import check_precision, choose, measure, policy
 from ..network.start import Start
-from ..network.weights import Pretrained, load_pretrained
+from ..network.weights import RANDOM, Pretrained, load_pretrained
 from ..progress import Narrator
 from .phases import ResolvedPhase, Setting, phases_of
 from .request import Augmentation, Request
@@ -35,6 +35,10 @@ from .request import Augmentation, Request
 UNREPEATABLE = (
     "augment changes the same images differently each time, by a randomness of its own; a run with it cannot be "
     "repeated, nor resumed to the same weights"
+)
+
+FROZEN_AT_RANDOM = (
+    "the blocks have random weights, and those that are frozen keep them; freeze='none' trains all of them"
 )
 
 
@@ -177,7 +181,7 @@ def make_experiment(
         phases_of(setting)
     check_precision(precision)
     if (start := request.start) is None:
-        pretrained, known = load_pretrained(request.backbone), None
+        pretrained, known = load_pretrained(request.backbone, seed), None
     else:
         start.check(None if request.backbone == Request.backbone else request.backbone, request.image_size)
         pretrained, known = start.pretrained, replace(start.known, anew=begins_anew(start, settings, augment))
@@ -198,6 +202,8 @@ def make_experiment(
     )
     for setting in settings:
         check_classes(setting.training, pool)
+    if pretrained.name == RANDOM and any(setting.frozen for setting in settings):
+        pool = replace(pool, notes=(*pool.notes, FROZEN_AT_RANDOM))
     transform: Transform | None = None
     learning = {block for setting in settings for block in BLOCKS if block not in setting.frozen}
     if augment is not None and ("block1" in learning or getattr(augment, "views", None) is None):

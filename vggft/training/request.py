@@ -28,7 +28,7 @@ class Request:
     num_classes: int
     validation: Any = 0.2
     test: Any = None
-    backbone: str | os.PathLike[str] = "vgg16_imagenet"
+    backbone: Any = "vgg16_imagenet"
     freeze: str | Iterable[str] = "all"
     head: Head | None = None
     training: Training | None = None

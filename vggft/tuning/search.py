@@ -57,7 +57,7 @@ def search(
     parallel_trials: int | Literal["auto"] = "auto",
     validation: Any = 0.2,
     test: Any = None,
-    backbone: str | os.PathLike[str] = "vgg16_imagenet",
+    backbone: Any = "vgg16_imagenet",
     freeze: str | Iterable[str] = "all",
     head: Head | None = None,
     training: Training | None = None,
