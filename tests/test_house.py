@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 
 # The path that the data takes, from top to bottom: packages in order, and the modules of each in order ("" is the top).
 ROOMS = (
-    ("", "errors engine fields config augment run claims store rows cache progress display"),
+    ("", "errors engine fields config augment run claims store rows cache display progress"),
     ("data", "reading arrays scan streams sources labels dataset audit splitting pool"),
     ("evaluation", "mistakes calibration bootstrap metrics text evaluation folds checks compare"),
     ("weightfiles", "layers chain hdf5 files"),

@@ -51,7 +51,7 @@ def measure(column: str, width: float, image_size: int, learns: bool, memory: Pa
     here = [platform.node(), str(os.cpu_count()), other, keras.__version__, keras.backend.backend()]
     key = " ".join([*here, column, f"{width:g}", str(image_size), "training" if learns else "forward"])
     try:
-        known = json.loads(memory.read_text())
+        known = json.loads(memory.read_text(encoding="utf-8"))
         return {precision: float(known[key][precision]) for precision in ("float32", other)}
     except (OSError, ValueError, KeyError, TypeError):
         pass
@@ -97,12 +97,12 @@ def _step(precision: str, column: str, width: float, image_size: int, learns: bo
 
 def _remember(memory: Path, key: str, found: dict[str, float]) -> None:
     try:
-        known = json.loads(memory.read_text())
+        known = json.loads(memory.read_text(encoding="utf-8"))
         known[key] = found
     except (OSError, ValueError, TypeError):
         known = {key: found}
     try:
         with whole_file(memory) as aside:
-            aside.write_text(json.dumps(known, indent=2))
+            aside.write_text(json.dumps(known, indent=2), encoding="utf-8")
     except OSError:  # measured again next time
         return
