@@ -112,7 +112,9 @@ def test_a_file_is_read_for_column_and_width(tmp_path: Path, tiny_weights: Path)
 
 
 def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, tiny_weights: Path) -> None:
-    with pytest.raises(vggft.ConfigError, match=r"no file 'vgg16_imagnet'. Did you mean 'vgg16_imagenet'?"):
+    with pytest.raises(
+        vggft.ConfigError, match=r"got 'vgg16_imagnet', and there is no such file. Did you mean 'vgg16_imagenet'?"
+    ):
         weights.load_pretrained("vgg16_imagnet")
 
     cut = tmp_path / "cut.npz"

@@ -162,7 +162,7 @@ def load_pretrained(backbone: Any, seed: int = 0) -> Pretrained:
             hint = f" Did you mean {close[0]!r}?" if close else ""
             if "vgg19" in str(backbone).lower():
                 hint = " For VGG19, pass its file, or keras.applications.VGG19(include_top=False)."
-            raise ConfigError(f"backbone must be {expected}; there is no file {str(backbone)!r}.{hint}")
+            raise ConfigError(f"backbone must be {expected}; got {str(backbone)!r}, and there is no such file.{hint}")
         with open_layers(path) as layers:
             return _pretrained(path.name, str(path), layers)
     path = find_preset(preset)
@@ -251,6 +251,11 @@ def find_preset(preset: Preset) -> Path:
             return Path(keras.utils.get_file(preset.file, preset.url, cache_subdir="models", file_hash=preset.md5))
     except Exception as error:  # Keras raises a bare Exception for a failed download
         place = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models" / preset.file
+        if place.is_file():
+            raise WeightsError(
+                f"{place} is not the file of {preset.url},\nand this cannot be downloaded now ({error}): "
+                "remove the former, and try again with a network."
+            ) from error
         raise WeightsError(
             f"The weights {preset.file} are not on this machine and could not be downloaded ({error}).\n"
             f"Fetch {preset.url}\n(MD5 {preset.md5}) on a machine with a network, and put it at {place},\n"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -50,10 +50,12 @@ def open_layers(path: Path) -> Iterator[list[Layer]]:
             raise WeightsError(f"{path} is {told}. Expected {EXPECTED}.")
         path = inside
     try:
-        with path.open("rb") as file, _reader(path, file)(file) as layers:
+        with path.open("rb") as file, READERS[kind_of(file)](file) as layers:
             yield layers
     except WeightsError as error:
         told = str(error)
+        if told.startswith("is "):
+            told += f". Expected {EXPECTED}"
         raise WeightsError(told if str(path) in told else f"{path} {told}.") from error.__cause__
     except OSError as error:
         if error.errno is not None:  # of the operating system, such as no permission; those of h5py have none
@@ -63,18 +65,23 @@ def open_layers(path: Path) -> Iterator[list[Layer]]:
         raise WeightsError(f"{path} cannot be read: {str(error) or type(error).__name__}.") from error
 
 
-def _reader(path: Path, file: BinaryIO) -> Callable[[BinaryIO], AbstractContextManager[list[Layer]]]:
-    """Return what reads a file of this kind."""
+def kind_of(file: BinaryIO) -> str:
+    """Tell by its content what an open file is: `"hdf5"`, `"keras"` or `"npz"`.
+
+    Raises:
+        WeightsError: it is something else; the message says what.
+    """
+    file.seek(0)
     start = file.read(64)
     file.seek(0)
     if start.startswith(HDF5):
-        return _from_hdf5
+        return "hdf5"
     if start.startswith(b"PK"):
         names = _names(file)
         if "model.weights.h5" in names:
-            return _from_keras
+            return "keras"
         if any(name.endswith(".npy") for name in names):
-            return _from_npz
+            return "npz"
         told = "a zip archive without weights of Keras"
         if any(name.endswith("data.pkl") for name in names):
             told = "a file of PyTorch, which vggft does not read: convert it to .npz or .weights.h5"
@@ -84,8 +91,8 @@ def _reader(path: Path, file: BinaryIO) -> Callable[[BinaryIO], AbstractContextM
         told = "empty"
     else:
         found = [told for first, told in OTHERS if start.startswith(first)]
-        told = found[0] if found else "of an unknown kind"
-    raise WeightsError(f"is {told}. Expected {EXPECTED}")
+        told = found[0] if found else f"of an unknown kind: it begins with {start[:16]!r}"
+    raise WeightsError(f"is {told}")
 
 
 def _names(file: BinaryIO) -> list[str]:
@@ -127,3 +134,6 @@ def _from_npz(file: BinaryIO) -> Iterator[list[Layer]]:
         before = found[current].arrays if current in found else ()
         found[current] = Layer(current, arrays=(*before, array))
     yield in_order(found, ())
+
+
+READERS = {"hdf5": _from_hdf5, "keras": _from_keras, "npz": _from_npz}
