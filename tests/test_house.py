@@ -22,7 +22,7 @@ ROOMS = (
     ("", "errors engine fields config augment run claims store rows cache display progress"),
     ("data", "reading arrays scan streams sources labels dataset audit splitting pool"),
     ("evaluation", "mistakes calibration bootstrap metrics text evaluation folds checks compare"),
-    ("weightfiles", "layers chain hdf5 files"),
+    ("weightfiles", "layers chain hdf5 files presets"),
     ("network", "blocks freezing weights vgg head description forward assembly start precision"),
     ("features", "cuts views changes extract"),
     ("heads", "objective schedules batches resampling discriminants probe choice stacked population"),

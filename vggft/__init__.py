@@ -54,11 +54,12 @@ if TYPE_CHECKING:
     from .network.description import Classification as Classification
     from .network.vgg import vgg as vgg
     from .network.vgg import vgg16 as vgg16
-    from .network.weights import PRESETS as PRESETS
+    from .network.vgg import vgg19 as vgg19
     from .tuning.result import SearchResult as SearchResult
     from .tuning.search import search as search
     from .tuning.space import SearchSpace as SearchSpace
     from .tuning.trial import Trial as Trial
+    from .weightfiles.presets import PRESETS as PRESETS
 
 _HOMES = {
     "api": ("estimate", "finetune"),
@@ -89,12 +90,12 @@ _HOMES = {
     "evaluation.folds": ("CrossValidation",),
     "learning_rates": ("LearningRates", "find_learning_rate"),
     "network.description": ("Classification",),
-    "network.vgg": ("vgg", "vgg16"),
-    "network.weights": ("PRESETS",),
+    "network.vgg": ("vgg", "vgg16", "vgg19"),
     "tuning.result": ("SearchResult",),
     "tuning.search": ("search",),
     "tuning.space": ("SearchSpace",),
     "tuning.trial": ("Trial",),
+    "weightfiles.presets": ("PRESETS",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 _WITHOUT_KERAS = ("augment", "config", "data.audit", "errors")

@@ -15,7 +15,7 @@ from .api import NOT_ESTIMATED
 from .display import render
 from .engine import own_settings
 from .errors import ConfigError
-from .fields import is_integer, is_number
+from .fields import as_path, is_integer, is_number
 from .finetuning import open_start
 from .heads.probe import is_exact
 from .network.blocks import BLOCKS
@@ -123,9 +123,10 @@ class LearningRates:
 
 def check_plot(path: str | os.PathLike[str]) -> Path:
     """Return the path of a plot; raise `ConfigError` if it has another ending than .png, .svg or .pdf."""
-    if Path(path).suffix not in (".png", ".svg", ".pdf"):
-        raise ConfigError(f"A plot is a .png, .svg or .pdf file; got {Path(path).name!r}.")
-    return Path(path)
+    path = as_path(path, "plot")
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise ConfigError(f"A plot is a .png, .svg or .pdf file; got {path.name!r}.")
+    return path
 
 
 @own_settings()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import http.server
+import importlib
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -93,10 +94,10 @@ def test_offline_the_error_says_what_to_fetch_and_where_to_put_it(
         assert part in str(caught.value)
 
 
-def test_imagenet_is_the_file_of_keras_applications() -> None:
-    from keras.src.applications import vgg16 as theirs  # the address is nowhere public
-
-    row = weights.PRESETS["vgg16_imagenet"]
+@pytest.mark.parametrize("name", ["vgg16", "vgg19"])
+def test_imagenet_is_the_file_of_keras_applications(name: str) -> None:
+    theirs = importlib.import_module(f"keras.src.applications.{name}")  # the address is nowhere public
+    row = weights.PRESETS[f"{name}_imagenet"]
     assert row.url == theirs.WEIGHTS_PATH_NO_TOP
     assert row.md5 and row.md5 in Path(theirs.__file__).read_text()
 

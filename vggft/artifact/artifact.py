@@ -22,6 +22,7 @@ from ..engine import own_settings
 from ..errors import ClassifierFileError, DataError
 from ..evaluation.checks import evaluate
 from ..evaluation.evaluation import Evaluation
+from ..fields import as_path
 from ..network.assembly import Network
 from ..network.blocks import pooling_layer
 from ..network.description import Classification, Description
@@ -63,7 +64,7 @@ class Artifact:
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
         """Open a file that `save` wrote, or the one in a run directory; see `vggft.load`."""
-        path = Path(path)
+        path = as_path(path)
         path = path / "classifier.keras" if path.is_dir() else path
         model, description, evaluation, more = read_archive(path)
         in_run = path.name == "classifier.keras" and (path.parent / "config.json").exists()
@@ -231,7 +232,7 @@ class Artifact:
         Raises:
             ClassifierFileError: the name does not end in `.keras`, or the saved file predicts something else.
         """
-        path = Path(path)
+        path = as_path(path)
         if path.suffix != ".keras":
             raise ClassifierFileError(f"A classifier is saved as a .keras file; got {path.name!r}.")
         splits = sorted(set(self.seen.values()))

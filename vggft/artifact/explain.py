@@ -17,6 +17,7 @@ from ..data.reading import read_image
 from ..engine import own_settings
 from ..errors import ConfigError
 from ..features.cuts import is_pooled, last_block
+from ..fields import as_path
 from ..network.blocks import BLOCKS
 from ..network.forward import batch_size_for
 from ..run import whole_file
@@ -63,7 +64,7 @@ class Explanation:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the overlay to an image file."""
-        path = Path(path)
+        path = as_path(path)
         with whole_file(path) as aside:
             Image.fromarray(self.overlay()).save(aside)
         return path

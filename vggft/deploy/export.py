@@ -25,6 +25,7 @@ from ..data.streams import Keep
 from ..engine import own_settings
 from ..errors import ConfigError, DataError, ExportError
 from ..evaluation.checks import score
+from ..fields import as_path
 from ..network.forward import forward
 from ..run import whole_file
 from . import runtimes
@@ -108,7 +109,7 @@ def export(
         DataError: there are no images, or some cannot be read.
         ExportError: the export does not predict the same; nothing is left behind.
     """
-    path, model, description = Path(path), artifact.network.model, artifact.description
+    path, model, description = as_path(path), artifact.network.model, artifact.description
     format = _format(path, precision, overwrite)
     given, labels = _subset(pictures, labels)
     _, pixels = next(read_parts(given, description.image_size, len(given)))

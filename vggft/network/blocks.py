@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ..errors import ConfigError
+from ..fields import is_integer, is_number
 
 BLOCKS = ("block1", "block2", "block3", "block4", "block5")
 FILTERS = (64, 128, 256, 512, 512)
@@ -31,14 +32,14 @@ MIN_IMAGE_SIZE = 32  # five halvings leave one pixel
 
 def check_architecture(column: str, image_size: int, width: float) -> None:
     """Raise `ConfigError` unless a network with this column, image size and width can be built."""
-    if column not in COLUMNS:
-        raise ConfigError(f"column must be one of {', '.join(COLUMNS)}; got {column!r}.")
-    if not isinstance(image_size, int) or image_size < MIN_IMAGE_SIZE:
+    if not isinstance(column, str) or column not in COLUMNS:
+        raise ConfigError(f"column must be one of {', '.join(COLUMNS)}; got {column!r:.200}.")
+    if not is_integer(image_size) or image_size < MIN_IMAGE_SIZE:
         raise ConfigError(
             f"image_size must be an integer >= {MIN_IMAGE_SIZE}, as the blocks halve it five times; got {image_size!r}."
         )
-    if not 0 < width <= 4:
-        raise ConfigError(f"width multiplies the numbers of filters and must be in (0, 4]; got {width!r}.")
+    if not (is_number(width) and 0 < width <= 4):
+        raise ConfigError(f"width multiplies the numbers of filters and must be in (0, 4]; got {width!r:.200}.")
 
 
 def pooling_layer(pooling: str, blocks: Sequence[str] = BLOCKS[-1:]) -> str:

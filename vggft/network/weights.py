@@ -1,18 +1,15 @@
-"""Pretrained backbones: the table of presets, and how weights are found, downloaded, verified and read."""
+"""Pretrained backbones: a VGG is found among the layers of a file or a model, and its weights are assigned."""
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import hashlib
 import math
 import os
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -23,51 +20,12 @@ from ..errors import ConfigError, WeightsError
 from ..weightfiles.chain import CONVOLUTION, POOLING, what_is_odd
 from ..weightfiles.files import open_layers
 from ..weightfiles.layers import Layer, layers_of_model
+from ..weightfiles.presets import PRESETS, find_preset
 from .blocks import BLOCKS, COLUMNS, column_of, kernel_shapes
 from .freezing import digest_of
 
-
-@dataclass(frozen=True)
-class Preset:
-    """A row of `PRESETS`: where the weights are, and which network they belong to."""
-
-    file: str
-    column: str
-    width: float
-    image_size: int
-    licence: str
-    spdx: str  # identifier of the licence at https://spdx.org/licenses
-    about: str
-    url: str | None = None  # None: shipped inside the package
-    md5: str | None = None
-
-
-PRESETS: dict[str, Preset] = {
-    "vgg16_imagenet": Preset(
-        file="vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
-        column="D",
-        width=1.0,
-        image_size=224,
-        licence="CC BY 4.0 (Visual Geometry Group, University of Oxford)",
-        spdx="CC-BY-4.0",
-        about="VGG16 trained on ImageNet, as Keras Applications distributes it without its top",
-        url="https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
-        "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
-        md5="6d6bbae143d832006294945121d1f1fc",
-    ),
-    "vgg16_mini": Preset(
-        file="vgg16_mini.npz",
-        column="D",
-        width=0.25,
-        image_size=64,
-        licence="Apache-2.0",
-        spdx="Apache-2.0",
-        about="VGG16 at a quarter of its width, trained on CIFAR-10 by recipes/pretrain_backbone.py",
-    ),
-}
-
-
-ALIASES = {"imagenet": "vgg16_imagenet", "vgg16": "vgg16_imagenet"}  # as Keras and people say
+ALIASES = {"imagenet": "vgg16_imagenet", "vgg16": "vgg16_imagenet", "vgg19": "vgg19_imagenet"}  # as people say
+TOP = ("fc1", "fc2", "predictions")
 RANDOM = "random"  # the name of fresh weights
 
 
@@ -80,6 +38,12 @@ class Pretrained:
     column: str
     width: float
     image_size: int  # the size at which the backbone works best
+    top: Mapping[str, np.ndarray] = field(default_factory=dict)  # of the paper's top, if it was asked for and is there
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes of the top; None without one."""
+        return len(self.top["predictions/bias"]) if self.top else None
 
     @property
     def digest(self) -> str:
@@ -124,6 +88,20 @@ class Pretrained:
                     f"Build the network with width={self.width:g}."
                 )
             variable.assign(array)
+        if any(layer.name == TOP[0] for layer in model.layers):
+            self._assign_top(model)
+
+    def _assign_top(self, model: keras.Model) -> None:
+        for name, array in self.top.items():
+            layer, weight = name.split("/")
+            variable = getattr(model.get_layer(layer), weight)
+            if tuple(variable.shape) != array.shape:
+                raise WeightsError(
+                    f"{self.name} has a top whose {name} has shape {array.shape}; the network's has "
+                    f"{tuple(variable.shape)}. Its image size and number of classes are others: {self.num_classes} "
+                    "classes are in the file. To take only its blocks, use include_top=False."
+                )
+            variable.assign(array)
 
 
 def convolutions(model: keras.Model) -> dict[str, np.ndarray]:
@@ -132,7 +110,7 @@ def convolutions(model: keras.Model) -> dict[str, np.ndarray]:
     return {f"{layer.name}/{kind}": getattr(layer, kind).numpy() for layer in layers for kind in ("kernel", "bias")}
 
 
-def load_pretrained(backbone: Any, seed: int = 0) -> Pretrained:
+def load_pretrained(backbone: Any, seed: int = 0, with_top: bool = False) -> Pretrained:
     """Load the weights of a preset, of a file, or of a model.
 
     Args:
@@ -141,6 +119,7 @@ def load_pretrained(backbone: Any, seed: int = 0) -> Pretrained:
             random weights. A VGG is found in it by the shapes of its convolutions, whatever the names and whatever
             comes before or after; column and width are inferred.
         seed: seed of random weights.
+        with_top: also read the weights of the paper's top, if there are any.
 
     Raises:
         ConfigError: `backbone` is none of these.
@@ -151,7 +130,7 @@ def load_pretrained(backbone: Any, seed: int = 0) -> Pretrained:
         return random_weights(seed)
     model = getattr(backbone, "keras_model", backbone)  # of a classifier
     if hasattr(model, "layers") and hasattr(model, "get_weights"):
-        return _pretrained(model.name, f"The model {model.name!r}", list(layers_of_model(model)))
+        return _pretrained(model.name, f"The model {model.name!r}", list(layers_of_model(model)), with_top)
     if not isinstance(backbone, (str, os.PathLike)) or not str(backbone).strip():
         raise ConfigError(f"backbone must be {expected}; got {backbone!r:.200}.")
     preset = PRESETS.get(ALIASES.get(str(backbone).lower(), str(backbone)))
@@ -160,11 +139,9 @@ def load_pretrained(backbone: Any, seed: int = 0) -> Pretrained:
         if not os.path.exists(path):  # noqa: PTH110 - pathlib raises for names that are too long
             close = difflib.get_close_matches(str(backbone), PRESETS, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
-            if "vgg19" in str(backbone).lower():
-                hint = " For VGG19, pass its file, or keras.applications.VGG19(include_top=False)."
             raise ConfigError(f"backbone must be {expected}; got {str(backbone)!r}, and there is no such file.{hint}")
         with open_layers(path) as layers:
-            return _pretrained(path.name, str(path), layers)
+            return _pretrained(path.name, str(path), layers, with_top)
     path = find_preset(preset)
     with open_layers(path) as layers:
         found = _pretrained(str(backbone), str(path), layers)
@@ -187,13 +164,13 @@ def random_weights(seed: int, column: str = "D", width: float = 1.0) -> Pretrain
     return Pretrained(RANDOM, arrays, column, width, image_size=224)
 
 
-def _pretrained(name: str, source: str, layers: Sequence[Layer]) -> Pretrained:
+def _pretrained(name: str, source: str, layers: Sequence[Layer], with_top: bool = False) -> Pretrained:
     """Find a VGG among the layers of a network, and read its weights.
 
     Raises:
         WeightsError: there is none, or its layers do something else than VGG's; the message says what.
     """
-    convolutions = [layer for layer in layers if layer.kernel is not None]
+    convolutions = [layer for layer in layers if layer.is_convolution]
     found = column_of([tuple(layer.kernel.shape) for layer in convolutions])
     if isinstance(found, str):
         raise WeightsError(f"{source} cannot be the backbone: {found}. Expected a VGG, such as VGG16 or VGG19.")
@@ -216,49 +193,21 @@ def _pretrained(name: str, source: str, layers: Sequence[Layer]) -> Pretrained:
                 "here, BGR minus the mean of ImageNet. Blocks that learn can adapt to that, frozen ones cannot.",
                 stacklevel=3,
             )
+    arrays = _values(source, dict(zip(shapes, mine, strict=True)))
+    dense = [layer for layer in layers[end + 1 :] if layer.is_dense]
+    top = _values(source, dict(zip(TOP, dense, strict=True))) if with_top and len(dense) == len(TOP) else {}
+    return Pretrained(name, arrays, column, width, 224, top)
+
+
+def _values(source: str, layers: Mapping[str, Layer]) -> dict[str, np.ndarray]:
+    """Return float32 kernels and biases, `{"block1_conv1/kernel": ...}`, of layers by their names in the network."""
     arrays: dict[str, np.ndarray] = {}
-    for name_here, layer in zip(shapes, mine, strict=True):
+    for name, layer in layers.items():
         for kind, array in (("kernel", layer.kernel), ("bias", layer.bias)):
             values = np.asarray(array.numpy() if hasattr(array, "numpy") else array)
             if values.dtype.kind in "iub":
                 raise WeightsError(f"{source} is quantised: the {kind} of {layer.name} is {values.dtype}, not floats.")
-            arrays[f"{name_here}/{kind}"] = values.astype("float32")
-            if not np.isfinite(arrays[f"{name_here}/{kind}"]).all():
+            arrays[f"{name}/{kind}"] = values.astype("float32")
+            if not np.isfinite(arrays[f"{name}/{kind}"]).all():
                 raise WeightsError(f"{source} has NaN or infinity in the {kind} of {layer.name}.")
-    return Pretrained(name, arrays, column, width, image_size=224)
-
-
-def find_preset(preset: Preset) -> Path:
-    """Find the file of a preset: in the package, in `VGGFT_WEIGHTS_DIR`, or downloaded once by Keras and verified.
-
-    Raises:
-        WeightsError: the file is not there and cannot be downloaded; the message says where to get and put it.
-    """
-    if preset.url is None:
-        return Path(str(files("vggft.network") / "presets" / preset.file))
-    if directory := os.environ.get("VGGFT_WEIGHTS_DIR"):
-        path = Path(directory) / preset.file
-        if path.is_file():
-            digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-            if preset.md5 and digest != preset.md5:
-                raise WeightsError(
-                    f"{path} is not the file of {preset.url}: its MD5 is {digest}, that of the file is {preset.md5}. "
-                    "To use your own file, pass its path as backbone."
-                )
-            return path
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # Keras draws its progress bar there; standard output stays clean
-            return Path(keras.utils.get_file(preset.file, preset.url, cache_subdir="models", file_hash=preset.md5))
-    except Exception as error:  # Keras raises a bare Exception for a failed download
-        place = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models" / preset.file
-        if place.is_file():
-            raise WeightsError(
-                f"{place} is not the file of {preset.url},\nand this cannot be downloaded now ({error}): "
-                "remove the former, and try again with a network."
-            ) from error
-        raise WeightsError(
-            f"The weights {preset.file} are not on this machine and could not be downloaded ({error}).\n"
-            f"Fetch {preset.url}\n(MD5 {preset.md5}) on a machine with a network, and put it at {place},\n"
-            f"or into a directory that the environment variable VGGFT_WEIGHTS_DIR names, or pass its path as backbone. "
-            "With no network at all, backbone='vgg16_mini' ships with vggft."
-        ) from error
+    return arrays

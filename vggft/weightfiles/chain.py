@@ -29,7 +29,7 @@ def what_is_odd(layers: Sequence[Layer], steps: Sequence[str]) -> str | None:
     for layer in layers:
         if layer.normalizes:
             return f"between them is batch normalisation ({layer.name})"
-        if layer.kernel is not None and (layer.bias is None or layer.bias.shape[0] != layer.kernel.shape[-1]):
+        if layer.is_convolution and layer.bias is None:
             return f"{layer.name} has no bias"
     if not all(layer.kind for layer in layers):  # only weights are known
         return None
@@ -48,9 +48,7 @@ def what_is_odd(layers: Sequence[Layer], steps: Sequence[str]) -> str | None:
 def _excused(layer: Layer, before: Sequence[Layer], after: Sequence[Layer]) -> set[str]:
     """Return settings of a convolution that layers next to it make good."""
     excused = set()
-    if layer.kernel is not None and (
-        layer.kernel.shape[0] == 1 or any(each.kind == "ZeroPadding2D" for each in before)
-    ):
+    if layer.is_convolution and (layer.kernel.shape[0] == 1 or any(each.kind == "ZeroPadding2D" for each in before)):
         excused.add("padding")
     if layer.settings.get("activation") == "linear" and any(each.kind in ("Activation", "ReLU") for each in after):
         excused.add("activation")

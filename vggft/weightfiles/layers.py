@@ -26,15 +26,27 @@ class Layer:
 
     @property
     def kernel(self) -> Any:
-        """The (height, width, channels, filters) kernel of a convolution; None for any other layer."""
-        found = [array for array in self.arrays if len(array.shape) == 4]
+        """The only array with more than one dimension; None if there is none, or several."""
+        found = [array for array in self.arrays if len(array.shape) > 1]
         return found[0] if len(found) == 1 else None
 
     @property
     def bias(self) -> Any:
-        """The (filters,) bias of a convolution; None if it has none."""
+        """The vector beside a kernel, one value for each of its filters or units; None if there is none."""
         found = [array for array in self.arrays if len(array.shape) == 1]
-        return found[0] if len(found) == 1 and self.kernel is not None else None
+        kernel = self.kernel
+        fits = kernel is not None and len(found) == 1 and found[0].shape[0] == kernel.shape[-1]
+        return found[0] if fits else None
+
+    @property
+    def is_convolution(self) -> bool:
+        """Whether the kernel is that of a convolution of images, (height, width, channels, filters)."""
+        return self.kernel is not None and len(self.kernel.shape) == 4
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether this is a dense layer: a kernel (features, units) and a bias."""
+        return self.kernel is not None and len(self.kernel.shape) == 2 and self.bias is not None
 
     @property
     def normalizes(self) -> bool:
