@@ -19,10 +19,11 @@ ROOT = Path(__file__).parents[1]
 
 # The path that the data takes, from top to bottom: packages in order, and the modules of each in order ("" is the top).
 ROOMS = (
-    ("", "errors arguments fields config augment run claims store rows cache progress display"),
+    ("", "errors arguments engine fields config augment run claims store rows cache display progress"),
     ("data", "reading arrays scan streams sources labels dataset suspects audit"),
     ("splits", "groups whole_groups splitting apart pool"),
     ("evaluation", "mistakes calibration bootstrap metrics text evaluation folds checks compare"),
+    ("weightfiles", "layers chain hdf5 files presets"),
     ("network", "blocks freezing weights vgg head description forward assembly start precision"),
     ("features", "cuts views changes extract"),
     ("heads", "objective schedules batches resampling discriminants probe choice stacked population"),

@@ -227,10 +227,10 @@ def test_pretraining_stops_goes_on_and_writes_a_plain_backbone(tmp_path: Path, m
         assert {file.name for file in path.parent.iterdir()} == {"mini.npz", "mini.log.jsonl"}
     with np.load(out) as stored:
         assert {stored[name].dtype for name in stored.files} == {np.dtype("float16")}
-    arrays, expected = weights.read_weights(out), weights.read_weights(alone)
-    assert weights.infer_architecture(out.name, arrays) == ("D", 1 / 16)
-    for name, array in arrays.items():
-        np.testing.assert_allclose(array, expected[name], atol=2e-3)
+    found, expected = weights.load_pretrained(out), weights.load_pretrained(alone)
+    assert (found.column, found.width) == ("D", 1 / 16)
+    for name, array in found.arrays.items():
+        np.testing.assert_allclose(array, expected.arrays[name], atol=2e-3)
 
 
 def test_folding_batch_normalisation_keeps_the_outputs() -> None:

@@ -54,11 +54,12 @@ if TYPE_CHECKING:
     from .network.description import Classification as Classification
     from .network.vgg import vgg as vgg
     from .network.vgg import vgg16 as vgg16
-    from .network.weights import PRESETS as PRESETS
+    from .network.vgg import vgg19 as vgg19
     from .tuning.result import SearchResult as SearchResult
     from .tuning.search import search as search
     from .tuning.space import SearchSpace as SearchSpace
     from .tuning.trial import Trial as Trial
+    from .weightfiles.presets import PRESETS as PRESETS
 
 _HOMES = {
     "api": ("estimate", "finetune"),
@@ -89,14 +90,15 @@ _HOMES = {
     "evaluation.folds": ("CrossValidation",),
     "learning_rates": ("LearningRates", "find_learning_rate"),
     "network.description": ("Classification",),
-    "network.vgg": ("vgg", "vgg16"),
-    "network.weights": ("PRESETS",),
+    "network.vgg": ("vgg", "vgg16", "vgg19"),
     "tuning.result": ("SearchResult",),
     "tuning.search": ("search",),
     "tuning.space": ("SearchSpace",),
     "tuning.trial": ("Trial",),
+    "weightfiles.presets": ("PRESETS",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+_WITHOUT_KERAS = ("augment", "config", "data.audit", "errors")
 
 __all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604
 
@@ -104,6 +106,8 @@ __all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604
 def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'vggft' has no attribute {name!r}")
+    if _HOME_OF[name] not in _WITHOUT_KERAS:
+        import_module(".engine", __name__).check_backend()
     value = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
     globals()[name] = value
     return value

@@ -14,6 +14,7 @@ from .augment import Augment
 from .classifier import Classifier
 from .config import Head, Training
 from .costs import Estimate
+from .engine import own_settings
 from .finetuning import about, check_keras, cost_of, fine_tune, open_start, plan_of
 from .pipeline import introduce, open_run
 from .run import RunDirectory
@@ -31,7 +32,7 @@ def finetune(
     validation: Any = 0.2,
     test: Any = None,
     group: Group | None = None,
-    backbone: str | os.PathLike[str] = "vgg16_imagenet",
+    backbone: Any = "vgg16_imagenet",
     freeze: str | Iterable[str] = "all",
     head: Head | None = None,
     training: Training | None = None,
@@ -70,7 +71,9 @@ def finetune(
             in the order of the data; a mapping of file names to groups; a regular expression such as `"(patient\\d+)"`
             or a function such as `lambda name: name.split("_")[0]`, which are given the file name, or the path where
             that alone makes no groups. In given splits, images whose group is also in a later split are left out.
-        backbone: a preset, `"vgg16_imagenet"` or `"vgg16_mini"`, or a weights file.
+        backbone: a preset, `"vgg16_imagenet"` or `"vgg16_mini"`; a file of weights or of a model (`.keras`,
+            `.weights.h5`, `.h5`, `.npz`), a `keras.Model` or a `Classifier` that is or contains a VGG, which is found
+            by the shapes of its convolutions; or None for random weights, which need `freeze="none"` to learn.
         freeze: `"all"`, `"none"`, `"block3"` (through block 3), or a collection of blocks; `"auto"` finds out from
             probes on each block from which one on blocks should learn, starts them from the best linear probe (LP-FT,
             arXiv:2202.10054), and keeps the frozen ones if validation images are not told better by the others.
@@ -159,6 +162,7 @@ def finetune(
 
 
 @answers
+@own_settings()
 def estimate(dataset: Any, num_classes: int | None = None, *, verbose: int = 1, **arguments: Any) -> Estimate:
     """Estimate what a run would cost: read and check the images, and measure the machine for a moment.
 

@@ -129,8 +129,8 @@ class Cache:
             raise
         except OSError as error:
             raise CacheError(
-                f"The feature cache cannot be written: {error}. The disk is probably full, or the directory belongs to"
-                " another user: set VGGFT_CACHE_DIR to a directory that you may write to."
+                f"The feature cache in {self.root} cannot be written: {error}. Set VGGFT_CACHE_DIR to a directory"
+                " that you may write to, on a disk that has room."
             ) from error
 
     # What the cache holds --------------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ class Claims:
     def _claim(self, file: Path) -> bool:
         for _ in range(2):
             try:
-                with file.open("x") as claim:
+                with file.open("x", encoding="utf-8") as claim:
                     json.dump({"host": platform.node(), "pid": os.getpid()}, claim)
                 self.mine.add(file)
                 return True
@@ -92,7 +92,7 @@ class Claims:
         if file in self.mine:
             return False
         try:
-            owner = json.loads(file.read_text())
+            owner = json.loads(file.read_text(encoding="utf-8"))
             if owner["host"] == platform.node() and not _is_alive(int(owner["pid"])):
                 return True
         except FileNotFoundError:

@@ -17,6 +17,7 @@ from .augment import Augment
 from .config import Head, Training
 from .costs import Estimate, estimate_run
 from .display import score
+from .engine import own_settings
 from .errors import ConfigError, some
 from .evaluation.evaluation import Evaluation
 from .evaluation.folds import SPLIT, CrossValidation, FoldScore
@@ -41,6 +42,7 @@ Exact: TypeAlias = "Callable[[str, np.ndarray], np.ndarray]"  # cut, rows -> flo
 
 
 @answers
+@own_settings()
 def cross_validate(
     dataset: Any,
     num_classes: int | None = None,
@@ -50,7 +52,7 @@ def cross_validate(
     validation: float | None = 0.2,
     test: Any = None,
     group: Group | None = None,
-    backbone: str | os.PathLike[str] = "vgg16_imagenet",
+    backbone: Any = "vgg16_imagenet",
     freeze: str | Iterable[str] = "all",
     head: Head | None = None,
     training: Training | None = None,

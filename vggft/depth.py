@@ -108,7 +108,9 @@ def deepen(
     error = gain.std() / np.sqrt(len(gain))
     told = f"Log loss of the validation images: {before.mean():.3f} with frozen blocks, {after.mean():.3f} with learned"
     better = gain.mean() > 0 and deeper.fitted.epochs.get("blocks and head", 0) > 0
-    say(f"{told} (difference {gain.mean():+.3f} ± {error:.3f}): the {'learned' if better else 'frozen'} ones are kept.")
+    say(
+        f"{told} (difference {gain.mean():+.3f} +- {error:.3f}): the {'learned' if better else 'frozen'} ones are kept."
+    )
     return (replace(deeper, choice=frozen.choice) if better else frozen), bank
 
 

@@ -35,6 +35,15 @@ def ends(interval: tuple[float, float] | None) -> str:
     return UNDEFINED if interval is None else f"{score(interval[0])} to {score(interval[1])}"
 
 
+def printable(text: str, encoding: str) -> str:
+    """Return text in which everything that an encoding lacks is written as an escape.
+
+    >>> printable("Käse 漢", "cp1252")
+    'Käse \\\\u6f22'
+    """
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
 def tail(path: str) -> str:
     """Return the name of a file and of the folder that it is in.
 

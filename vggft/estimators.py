@@ -6,7 +6,6 @@ code and cache with `finetune`: `cross_val_score`, `GridSearchCV` and pipelines 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, Self
@@ -81,7 +80,7 @@ class VGGClassifier(ClassifierMixin, _OfPictures):
     @answers
     def __init__(
         self,
-        backbone: str | os.PathLike[str] = "vgg16_imagenet",
+        backbone: Any = "vgg16_imagenet",
         *,
         freeze: str | Iterable[str] = "all",
         head: Head | None = None,
@@ -178,7 +177,7 @@ class VGGFeatures(TransformerMixin, _OfPictures):
     @answers
     def __init__(
         self,
-        backbone: str | os.PathLike[str] = "vgg16_imagenet",
+        backbone: Any = "vgg16_imagenet",
         *,
         blocks: str | Iterable[str] = ("block5",),
         pooling: str = "avg",

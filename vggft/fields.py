@@ -7,6 +7,7 @@ import difflib
 import inspect
 import math
 import operator
+import os
 import sys
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import cache
@@ -52,6 +53,20 @@ def check_count(name: str, value: Any, least: int, most: int) -> None:
         raise ConfigError(f"{name} must be an integer >= {least}; got {shown(value)}.")
     if value > most:
         raise ConfigError(f"{name} must be at most {most}; got {value}.")
+
+
+def as_path(value: Any, name: str = "path") -> Path:
+    """Return an argument as a path, with `~` expanded.
+
+    Raises:
+        ConfigError: it is not a string or a path, or no file can have this name.
+    """
+    if not isinstance(value, (str, os.PathLike)) or isinstance(os.fspath(value), bytes):
+        raise ConfigError(f"{name} must be a path; got {value!r:.200}.")
+    path = Path(value)
+    if "\0" in str(path) or any(len(os.fsencode(part)) > 255 for part in path.parts):
+        raise ConfigError(f"{name} must be a path, and no file can have this name: {str(path)!r:.200}.")
+    return path.expanduser() if path.parts[:1] == ("~",) else path
 
 
 def _is_freeze(value: Any) -> bool:

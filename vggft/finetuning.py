@@ -17,6 +17,7 @@ from .augment import named
 from .config import Head, Training
 from .costs import Estimate, estimate_run
 from .depth import USUAL_LIMIT, deepen
+from .engine import own_settings
 from .errors import ConfigError
 from .features.extract import Pass
 from .fields import is_word, shown
@@ -124,6 +125,7 @@ def fewest_groups(pool: Pool) -> float:
     return math.inf if units is None else int(owners_of(pool.targets[rows] > 0, units).min())
 
 
+@own_settings()
 def fine_tune(
     request: Request,
     kind: type[A],

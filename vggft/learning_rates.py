@@ -15,8 +15,9 @@ from scipy.ndimage import gaussian_filter1d
 from .api import DURING, finetune
 from .arguments import answers, refuse_arguments
 from .display import render
+from .engine import own_settings
 from .errors import ConfigError
-from .fields import check_count, is_number, shown, unwrapped
+from .fields import as_path, check_count, is_number, shown, unwrapped
 from .finetuning import check_keras, open_start
 from .heads.probe import is_exact
 from .network.blocks import BLOCKS
@@ -124,12 +125,14 @@ class LearningRates:
 
 def check_plot(path: str | os.PathLike[str]) -> Path:
     """Return the path of a plot; raise `ConfigError` if it has another ending than .png, .svg or .pdf."""
-    if Path(path).suffix not in (".png", ".svg", ".pdf"):
-        raise ConfigError(f"A plot is a .png, .svg or .pdf file; got {Path(path).name!r}.")
-    return Path(path)
+    path = as_path(path, "plot")
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise ConfigError(f"A plot is a .png, .svg or .pdf file; got {path.name!r}.")
+    return path
 
 
 @answers
+@own_settings()
 def find_learning_rate(
     dataset: Any,
     num_classes: int | None = None,

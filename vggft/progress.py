@@ -12,12 +12,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import IO, Any, cast
 
 from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+from .display import printable
 
 SHOWN_TRIALS = 8
 
@@ -33,12 +36,41 @@ class RateColumn(ProgressColumn):
         return Text(f"{speed:.{0 if speed >= 10 else 1}f} images/s" if speed else "")
 
 
+class Stderr:
+    """Standard error as it is at the moment; what its encoding lacks is written as an escape, such as \\xe9."""
+
+    @property
+    def stream(self) -> Any:
+        """What `sys.stderr` is, also while rich has put a stream of its own in its place."""
+        return getattr(sys.stderr, "rich_proxied_file", sys.stderr)
+
+    @property
+    def encoding(self) -> str:
+        """The encoding, by which rich chooses the characters of its bars."""
+        return getattr(self.stream, "encoding", None) or "utf-8"
+
+    def write(self, text: str) -> int:
+        """Write text; without a standard error, as under pythonw, nothing."""
+        if self.stream is not None:
+            self.stream.write(printable(text, self.encoding))
+        return len(text)
+
+    def flush(self) -> None:
+        """Pass on what is buffered."""
+        if self.stream is not None:
+            self.stream.flush()
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return self.stream is not None and bool(self.stream.isatty())
+
+
 class Narrator:
     """Reports progress on standard error, so that standard output holds only what a command prints."""
 
     def __init__(self, verbose: int = 1):
         self.verbose = verbose
-        self.console = Console(stderr=True, quiet=not verbose, highlight=False)
+        self.console = Console(file=cast("IO[str]", Stderr()), quiet=not verbose, highlight=False)
 
     def say(self, sentence: str) -> None:
         """Print and log one sentence; square brackets in it are not markup, as file names may contain them."""

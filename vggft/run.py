@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from .errors import RunError
+from .fields import as_path
 
 _UNFINISHED = re.compile(r"\.\d+-")  # beginning of the names of files that `whole_file` has not finished
 
@@ -101,7 +102,7 @@ class RunDirectory:
             if resume:
                 raise RunError("resume=True needs the run_dir of the run to resume; got run_dir=None.")
             return cls(None)
-        path = Path(path)
+        path = as_path(path, "run_dir")
         if path.is_file():
             raise RunError(f"run_dir must be a directory; {path} is a file.")
         if not path.exists():

@@ -152,5 +152,5 @@ def test_the_record_is_the_same_in_memory_and_from_the_run_directory(
     (run_dir / "audit.json").write_text("{}")
     images = (run_dir / "top_losses.npz").read_bytes()
     (run_dir / "top_losses.npz").write_bytes(images[: len(images) // 2])
-    with pytest.raises(vggft.RunError, match=r"top_losses\.npz cannot be read .* only partly copied"):
+    with pytest.raises(vggft.RunError, match=r"top_losses\.npz cannot be read: "):
         read_record(run_dir)

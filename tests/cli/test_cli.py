@@ -135,7 +135,9 @@ def test_audit_reports_and_exits_with_one_where_there_are_errors(folder: Path, t
 def test_errors_are_sentences_on_standard_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["vggft", "finetune", "no such folder", "--num-classes", "3", "--backbone", "none"])
+    monkeypatch.setattr(
+        "sys.argv", ["vggft", "finetune", "no such folder", "--num-classes", "3", "--backbone", "vgg17"]
+    )
     with pytest.raises(SystemExit) as caught:
         cli.main()
     printed = capsys.readouterr()

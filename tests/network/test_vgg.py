@@ -111,12 +111,57 @@ def test_any_size_and_width_builds() -> None:
     [
         ({"column": "F"}, "column must be one of A, A-LRN"),
         ({"image_size": 31}, "image_size must be an integer >= 32"),
+        ({"image_size": (64, 20)}, r"image_size must be an integer >= 32.*got \(64, 20\)"),
+        ({"image_size": None}, "image_size=None needs include_top=False"),
         ({"width": 0}, "width multiplies"),
+        ({"width": "1"}, "width multiplies"),
+        ({"pooling": "avg"}, "pooling='avg' needs include_top=False"),
+        ({"pooling": "mean", "include_top": False}, "pooling must be None, 'avg' or 'max'; got 'mean'"),
+        ({"channels": 0}, "channels must be an integer from 1 to 4096"),
+        ({"channels": 4, "weights": "vgg16_mini", "width": 0.25}, "channels=4 needs weights=None"),
+        ({"num_classes": 2.5}, "num_classes must be an integer >= 1"),
+        ({"dropout": 1}, r"dropout must be in \[0, 1\)"),
+        ({"classifier_activation": "softmux"}, "classifier_activation must be the name of a Keras activation"),
+        ({"dtype": "float31"}, "dtype must be a dtype policy of Keras"),
+        ({"input_tensor": np.zeros((1, 32, 32, 3))}, "input_tensor must be a Keras tensor"),
+        ({"name": 3}, "name must be a string"),
+        ({"include_top": "no"}, "include_top must be True or False"),
     ],
 )
 def test_impossible_networks_are_refused(arguments: dict, match: str) -> None:
     with pytest.raises(vggft.ConfigError, match=match):
-        vggft.vgg(**arguments)
+        vggft.vgg(**{"width": 1 / 16, **arguments})
+
+
+def test_vgg16_has_the_options_of_keras_applications() -> None:
+    how = {"width": 1 / 16, "include_top": False}
+    assert vggft.vgg16(image_size=(64, 96), **how).output.shape == (None, 2, 3, 32)
+    open_ended = vggft.vgg16(image_size=None, pooling="max", channels=1, **how)
+    assert open_ended(np.zeros((2, 40, 70, 1), "float32")).shape == (2, 32)
+    assert vggft.vgg("A-LRN", image_size=(None, 64), channels=4, **how)(np.zeros((1, 96, 64, 4))).shape == (1, 3, 2, 32)
+
+    image = keras.Input((48, 48, 3))
+    wrapped = vggft.vgg16(input_tensor=vgg.preprocess(image), name="mine", dtype="mixed_bfloat16", pooling="avg", **how)
+    assert wrapped.input is image and wrapped.name == "mine"
+    assert wrapped.output.dtype == "bfloat16" and wrapped.get_layer("block1_conv1").kernel.dtype == "float32"
+    logits = vggft.vgg16(image_size=32, width=1 / 16, num_classes=5, classifier_activation=None)
+    assert logits.get_layer("predictions").activation is keras.activations.linear
+    with pytest.raises(vggft.ConfigError, match=r"vgg has no argument poling \(did you mean pooling"):
+        vggft.vgg16(poling="avg")
+
+
+def test_a_file_with_the_top_gives_the_whole_network(tmp_path: Path) -> None:
+    whole = vggft.vgg19(image_size=(32, 64), width=1 / 16, num_classes=7, dropout=0)
+    whole.save_weights(tmp_path / "whole.weights.h5")
+    whole.save(tmp_path / "whole.h5")
+    pixels = np.random.default_rng(0).normal(0, 60, (2, 32, 64, 3)).astype("float32")
+    for file in ("whole.weights.h5", "whole.h5"):
+        again = vggft.vgg19(weights=tmp_path / file, image_size=(32, 64), width=1 / 16)
+        np.testing.assert_allclose(again(pixels), whole(pixels), atol=1e-6)
+    blocks = vggft.vgg19(weights=tmp_path / "whole.h5", image_size=64, width=1 / 16, include_top=False)
+    assert blocks.output.shape == (None, 2, 2, 32)
+    with pytest.raises(vggft.WeightsError, match=r"has a top whose predictions/kernel has shape .*, 7.*, 3"):
+        vggft.vgg19(weights=tmp_path / "whole.h5", image_size=(32, 64), width=1 / 16, num_classes=3)
 
 
 @pytest.mark.parametrize(

@@ -11,19 +11,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 
 from ..data.reading import RESIZE_RULE
-from ..errors import ClassifierFileError, some
+from ..engine import own_settings
+from ..errors import ClassifierFileError, WeightsError, some
 from ..evaluation.checks import evaluate
 from ..evaluation.evaluation import Evaluation
 from ..fields import shown
 from ..network.description import Description, build
 from ..run import whole_file
+from ..weightfiles.files import kind_of
+from ..weightfiles.hdf5 import refuse_outside
 
 MEMBER = "vggft.json"
 EVALUATION_MEMBER = "vggft_evaluation.npz"
+WEIGHTS = "model.weights.h5"  # as Keras names it
 
 
 def write_archive(
@@ -87,6 +92,7 @@ def classifier_file(path: Any) -> Path:
     raise ClassifierFileError(f"There is no classifier file in the folder {path}: {told}.")
 
 
+@own_settings()
 def read_archive(path: Path) -> tuple[keras.Model, Description, Evaluation | None, dict[str, Any]]:
     """Read a file that `write_archive` wrote. The network is rebuilt from its JSON; only weights are read, never code.
 
@@ -95,16 +101,26 @@ def read_archive(path: Path) -> tuple[keras.Model, Description, Evaluation | Non
     """
     if not path.is_file():
         raise ClassifierFileError(f"There is no classifier file {path}.")
+    part = "zip archive"  # what is being read
     try:
-        with zipfile.ZipFile(path) as archive:
-            if MEMBER not in archive.namelist():
+        with path.open("rb") as file:
+            if (kind := kind_of(file)) != "keras":
                 raise ClassifierFileError(
-                    f"{path} is a .keras file, but vggft did not write it (it contains no {MEMBER}). "
-                    "keras.models.load_model may open it."
+                    f"{path} holds weights ({kind}) and no classifier; a weights file may be the backbone of one."
                 )
-            content = json.loads(archive.read(MEMBER))
-            weights = archive.read("model.weights.h5")
-            judged = archive.read(EVALUATION_MEMBER) if EVALUATION_MEMBER in archive.namelist() else None
+            with zipfile.ZipFile(file) as archive:
+                if MEMBER not in archive.namelist():
+                    raise ClassifierFileError(
+                        f"{path} is a .keras file, but vggft did not write it (it contains no {MEMBER}). "
+                        "keras.models.load_model may open it, and it may be a backbone if it contains a VGG."
+                    )
+                part = MEMBER
+                content = json.loads(archive.read(MEMBER))
+                part = WEIGHTS
+                weights = archive.read(WEIGHTS)
+                part = EVALUATION_MEMBER
+                judged = archive.read(EVALUATION_MEMBER) if EVALUATION_MEMBER in archive.namelist() else None
+        part = MEMBER
         if content.get("format", 1) > Description.format or content.get("resize") != RESIZE_RULE:
             raise ClassifierFileError(
                 f"{path} was saved by vggft {content.get('versions', {}).get('vggft')}, which resizes images by "
@@ -113,15 +129,20 @@ def read_archive(path: Path) -> tuple[keras.Model, Description, Evaluation | Non
             )
         description = Description.from_dict(content)
         model = build(description)
+        part = WEIGHTS
+        with h5py.File(io.BytesIO(weights), "r") as tree:
+            refuse_outside(tree)
         with tempfile.TemporaryDirectory() as directory:
-            (Path(directory) / "model.weights.h5").write_bytes(weights)
-            model.load_weights(Path(directory) / "model.weights.h5")
+            (Path(directory) / WEIGHTS).write_bytes(weights)
+            model.load_weights(Path(directory) / WEIGHTS)
     except ClassifierFileError:
         raise
+    except WeightsError as error:
+        told = str(error)
+        raise ClassifierFileError(f"{path} {told}. Expected a .keras file that vggft wrote.") from error
     except Exception as error:  # a damaged zip, JSON or HDF5 may raise anything
-        raise ClassifierFileError(
-            f"{path} cannot be read as a classifier ({error}). The file was probably only partly copied."
-        ) from error
+        told = str(error).rstrip(".") or type(error).__name__
+        raise ClassifierFileError(f"{path} cannot be read as a classifier, its {part}: {told}.") from error
     evaluation = None if judged is None else _unpack_evaluation(judged, description)
     return model, description, evaluation, content
 

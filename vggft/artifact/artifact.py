@@ -19,9 +19,11 @@ from ..data.dataset import open_dataset
 from ..data.scan import decode
 from ..data.streams import Keep
 from ..display import score
+from ..engine import own_settings
 from ..errors import ClassifierFileError, DataError
 from ..evaluation.checks import evaluate
 from ..evaluation.evaluation import Evaluation
+from ..fields import as_path
 from ..network.assembly import Network
 from ..network.blocks import pooling_layer
 from ..network.description import Classification, Description
@@ -117,6 +119,7 @@ class Artifact:
             self._halves[block, cut] = between(model, cut, [layer, *seen]), between(model, [layer, *seen], "logits")
         return self._halves[block, cut]
 
+    @own_settings()
     def predict(self, pictures: Any, batch_size: int = 32, verbose: int = 0, *, views: int | Augment = 1) -> np.ndarray:
         """Predict class probabilities for images.
 
@@ -169,6 +172,7 @@ class Artifact:
         """Turn one row of `predict`, (num_classes,), into labels with probabilities."""
         return self.description.describe(probabilities)
 
+    @own_settings()
     def evaluate(
         self,
         dataset: Any,
@@ -205,7 +209,7 @@ class Artifact:
         if found.problems:
             raise DataError.listing("Some images cannot be evaluated", found.problems.values())
         if known := sum(self.seen.get(digest) in ("train", "validation") for digest in found.digests):
-            warnings.warn(f"{LEARNED_FROM} {known} of these {len(data)} images, so this is not a test.", stacklevel=2)
+            warnings.warn(f"{LEARNED_FROM} {known} of these {len(data)} images, so this is not a test.", stacklevel=3)
         with narrator.bar("predict", len(data) * (1 + len(further))) as advance:
             kept = self.kept_features()
             probabilities = predict_images(self.network, kept, pixels, found.digests, batch_size, advance, further)
@@ -220,6 +224,7 @@ class Artifact:
             metadata=data.metadata,
         )
 
+    @own_settings()
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Save as one `.keras` file, which plain `keras.models.load_model` opens too.
 
@@ -228,7 +233,7 @@ class Artifact:
         Raises:
             ClassifierFileError: the name does not end in `.keras`, or the saved file predicts something else.
         """
-        path = Path(path)
+        path = as_path(path)
         if path.suffix != ".keras":
             raise ClassifierFileError(f"A classifier is saved as a .keras file; got {path.name!r}.")
         splits = sorted(set(self.seen.values()))

@@ -14,8 +14,10 @@ from PIL import Image
 
 from ..data.arrays import as_sequence, to_pixels
 from ..data.reading import read_image
+from ..engine import own_settings
 from ..errors import ConfigError
 from ..features.cuts import is_pooled, last_block
+from ..fields import as_path
 from ..network.blocks import BLOCKS
 from ..network.forward import batch_size_for
 from ..run import whole_file
@@ -62,7 +64,7 @@ class Explanation:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the overlay to an image file."""
-        path = Path(path)
+        path = as_path(path)
         with whole_file(path) as aside:
             Image.fromarray(self.overlay()).save(aside)
         return path
@@ -71,6 +73,7 @@ class Explanation:
         return f"<Explanation of {self.label} ({self.probability:.1%}) by {self.block}>"
 
 
+@own_settings()
 def grad_cam(
     artifact: Artifact, pixels: np.ndarray, classes: Sequence[int] | np.ndarray, block: str | None = None
 ) -> np.ndarray:

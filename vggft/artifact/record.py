@@ -114,7 +114,7 @@ def read_record(run_dir: Path) -> Record:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 return dict(zip(stored["rows"].tolist(), stored["pixels"], strict=True))
         except Exception as error:  # damaged JSON, zip or NumPy data may raise anything
-            raise RunError(f"{path} cannot be read ({error}). The file was probably only partly copied.") from error
+            raise RunError(f"{path} cannot be read: {error}.") from error
 
     return Record(
         config=read(run_dir / "config.json"),

@@ -14,6 +14,8 @@ from typing import Any
 
 import typer
 
+from ..display import printable
+from ..engine import check_backend
 from ..errors import ConfigError
 
 
@@ -41,11 +43,25 @@ def picture_files(given: list[Path]) -> list[Path]:
     return files
 
 
+def print_anything() -> None:
+    """Let standard output and error print every character: what their encoding lacks is written as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def print_json(value: Any, indent: int | None = 2) -> None:
+    """Print JSON, with its own escapes for what the encoding of standard output lacks, so that it can be read back."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    typer.echo(text if printable(text, encoding) == text else json.dumps(value, indent=indent))
+
+
 def print_result(result: Any, as_json: bool, more: Mapping[str, Any] | None = None) -> None:
     """Print a result as text or as one line of JSON, with further values by name, such as its file."""
     more = more or {}
     if as_json:
-        typer.echo(json.dumps({**(result.to_dict() if result else {}), **more}, ensure_ascii=False))
+        print_json({**(result.to_dict() if result else {}), **more}, indent=None)
         return
     typer.echo(str(result))
     for name, value in more.items():
@@ -54,6 +70,7 @@ def print_result(result: Any, as_json: bool, more: Mapping[str, Any] | None = No
 
 def import_quietly() -> None:
     """Import TensorFlow without the lines that its C++ code prints before any log level takes effect."""
+    check_backend()
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = os.environ.get("VGGFT_TF_LOG_LEVEL", "3")
     with quiet_stderr():
         import tensorflow as tf

@@ -10,6 +10,7 @@ import typer
 from .. import __version__
 from ..errors import VggftError
 from . import cache_commands, classifier_commands, search_commands, training_commands
+from .console import print_anything
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,6 +34,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 def main() -> None:
     """Run the command line; errors of vggft are printed as messages, without a traceback."""
+    print_anything()
     try:
         app()
     except VggftError as error:

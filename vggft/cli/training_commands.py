@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from ..augment import Augment
 from ..config import Head, Training
 from ..errors import ConfigError
 from ..tuning.space import SearchSpace
-from .console import import_quietly, next_run, print_result
+from .console import import_quietly, next_run, print_json, print_result
 from .options import (
     AdjustOptions,
     AsJson,
@@ -60,7 +59,10 @@ def audit(
     from ..data.audit import audit as run_audit
 
     found = run_audit(dataset, num_classes, verbose=0 if quiet or as_json else 1)
-    typer.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False) if as_json else str(found))
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        typer.echo(str(found))
     if not found.ok:
         raise typer.Exit(1)
 
@@ -94,7 +96,7 @@ def finetune(
     arguments |= {"head": chosen_head(head), "training": training, "augment": augment}
     if dry_run:
         cost = api.estimate(dataset, **arguments)
-        typer.echo(json.dumps(cost.to_dict(), indent=2) if as_json else str(cost))
+        print_result(cost, as_json)
         return
     classifier = api.finetune(dataset, **arguments)
     print_result(classifier.evaluation, as_json, {"classifier": str(run_dir / "classifier.keras")})

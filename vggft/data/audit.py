@@ -107,9 +107,9 @@ class Audit:
         if len(self.splits) > 1:
             lines.append(f"  {'class':{width}}" + "".join(f" {split:>10}" for split in self.splits))
         for name in shown:
-            label = name if len(name) <= width else f"{name[: width - 1]}…"
+            label = name if len(name) <= width else f"{name[: width - 3]}..."
             counts = "".join(f" {self.class_counts[split][name]:>10}" for split in self.splits)
-            bar = "█" * max(round(24 * totals[name] / max(1, *totals.values())), totals[name] > 0)
+            bar = "#" * max(round(24 * totals[name] / max(1, *totals.values())), totals[name] > 0)
             lines.append(f"  {label:{width}}{counts}  {bar}")
         if rest := self.class_names[SHOWN_CLASSES:]:
             lines.append(f"  ... and {len(rest)} more classes with {sum(totals[name] for name in rest)} images")

@@ -52,7 +52,7 @@ IMAGE_SUFFIXES = frozenset(suffix for suffixes in FORMAT_SUFFIXES.values() for s
 _IMPOSTORS = (
     (b"version https://git-lfs", "a Git LFS pointer: run `git lfs pull`"),
     (b"<svg", "an SVG drawing: export it as PNG"),
-    (b"<", "a web page or XML: the download probably failed"),
+    (b"<", "a web page or XML"),
     (b"%PDF", "a PDF document"),
     (b"PK\x03\x04", "a zip archive: unpack it"),
 )
@@ -171,7 +171,7 @@ def open_header(file: IO[bytes]) -> Image.Image:
     try:
         return Image.OPEN[format][0](file, "")
     except (SyntaxError, IndexError, TypeError, ValueError, OSError, EOFError, struct.error) as error:
-        raise _UnusableError(f"has a damaged {format} header ({error}): copy or download it again") from error
+        raise _UnusableError(f"cannot be decoded: its {format} header is damaged ({error})") from error
 
 
 def _decode(image: Image.Image, image_size: int | None, max_pixels: int, format: str | None = None) -> DecodedImage:
@@ -189,8 +189,8 @@ def _decode(image: Image.Image, image_size: int | None, max_pixels: int, format:
     try:
         image.load()
     except OSError as error:
-        if any(word in str(error).lower() for word in ("truncated", "broken", "incomplete")):
-            raise _UnusableError(f"is truncated (the {format} data ends early): copy or download it again") from error
+        if "truncated" in str(error).lower():
+            raise _UnusableError(f"is truncated (the {format} data ends early)") from error
         raise
     if _is_turned(image):
         width, height = height, width

@@ -22,9 +22,11 @@ from ..data.arrays import ArrayImage, as_sequence
 from ..data.dataset import open_dataset
 from ..data.scan import StreamImage
 from ..data.streams import Keep
+from ..engine import own_settings
 from ..errors import ConfigError, DataError, ExportError
 from ..evaluation.checks import score
 from ..evaluation.metrics import accuracy_of
+from ..fields import as_path
 from ..network.forward import forward
 from ..run import whole_file
 from . import runtimes
@@ -82,6 +84,7 @@ class Export:
         return told
 
 
+@own_settings()
 def export(
     artifact: Artifact,
     path: str | os.PathLike[str],
@@ -107,7 +110,7 @@ def export(
         DataError: there are no images, or some cannot be read.
         ExportError: the export does not predict the same; nothing is left behind.
     """
-    path, model, description = Path(path), artifact.network.model, artifact.description
+    path, model, description = as_path(path), artifact.network.model, artifact.description
     format = _format(path, precision, overwrite)
     given, labels = _subset(pictures, labels)
     _, pixels = next(read_parts(given, description.image_size, len(given)))

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ..fields import as_path
 from ..network.description import Description
 from .savedmodel_decoder import decode
 
@@ -34,7 +35,7 @@ def metadata(description: Description, precision: str) -> dict[str, Any]:
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read the metadata of an export of any format."""
-    path = Path(path)
+    path = as_path(path)
     if path.is_dir():
         text = (path / "assets.extra" / MEMBER).read_text(encoding="utf-8")
     elif path.suffix.lower() == ".onnx":

@@ -7,6 +7,7 @@ Images are held in memory only, and dropped after the answer. Memory is bounded 
 from __future__ import annotations
 
 import asyncio
+import errno
 import importlib.util
 import ipaddress
 import os
@@ -266,8 +267,9 @@ def serve(
         listening = socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
         raise ConfigError(
-            f"Port {port} of {host} cannot be used ({error}). Usually another program, such as an earlier"
-            " server, listens there: stop it or choose another port."
+            f"Port {port} of {host} cannot be used ({error})"
+            + (": another program listens there; stop it or choose" if error.errno == errno.EADDRINUSE else ": choose")
+            + " another port."
         ) from error
     config = uvicorn.Config(
         app,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..display import render, score
+from ..fields import as_path
 from ..run import write_table
 from . import bootstrap, text
 from .bootstrap import Interval
@@ -155,7 +156,7 @@ class CrossValidation:
 
     def to_csv(self, path: str | os.PathLike[str]) -> Path:
         """Write `table` as CSV, one row for each training."""
-        path = Path(path)
+        path = as_path(path)
         write_table(path, self.table())
         return path
 

@@ -47,6 +47,13 @@ def changer(augment: Any, seed: int, keys: np.ndarray) -> Change:
                 "Augment(views=None, mixup=0.2) or Augment(views=None, cutmix=1.0), which mix the targets too."
             )
 
+        for each in _layers(augment):
+            if getattr(each, "data_format", None) == "channels_first":
+                raise ConfigError(
+                    f"augment: {each.name} is for images whose channels come first; those here have them last: make it "
+                    "with data_format='channels_last'."
+                )
+
         def change(pixels: np.ndarray, targets: np.ndarray, rows: np.ndarray, epoch: int) -> Any:
             seeds = [variable for variable in augment.variables if variable.path.endswith("seed_generator_state")]
             drawn = _rng(seed, rows, epoch).integers(2**31, size=(len(seeds), 2))

@@ -17,6 +17,7 @@ import tensorflow as tf
 from ..augment import Augment
 from ..cache import Cache
 from ..data.reading import RESIZE_RULE
+from ..engine import own_settings
 from ..network.blocks import BLOCKS, FILTERS, scaled
 from ..network.forward import forward_all, rows_at_once
 from ..network.head import pool
@@ -57,6 +58,7 @@ class Prefix:
         """Number of images in a batch, and in what one process computes before another may take its share."""
         return rows_at_once(self.image_size**2 * scaled(FILTERS[0], self.pretrained.width))
 
+    @own_settings()
     def network(self, cuts: Sequence[str]) -> keras.Model:
         """The blocks up to the last of the cuts, with pretrained weights and an output for each cut."""
         depth = max(BLOCKS.index(last_block(cut)) for cut in cuts) + 1

@@ -54,10 +54,12 @@ class Choice:
         if mine is first:
             near = min(others, key=lambda row: float(row["worse"]))
             if near["worse"] < 0:
-                told = f"{-near['worse']:.3f} ± {near['error']:.3f}"
+                told = f"{-near['worse']:.3f} +- {near['error']:.3f}"
                 return f"{seen}; the best of {len(others)} others is better by {told}, too little to prefer it."
-            return f"{seen}; the nearest of {len(others)} others is worse by {near['worse']:.3f} ± {near['error']:.3f}."
-        return f"{seen}, better by {first['worse']:.3f} ± {first['error']:.3f} than what is best on most data."
+            return (
+                f"{seen}; the nearest of {len(others)} others is worse by {near['worse']:.3f} +- {near['error']:.3f}."
+            )
+        return f"{seen}, better by {first['worse']:.3f} +- {first['error']:.3f} than what is best on most data."
 
 
 def choose(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..errors import ConfigError
-from ..fields import shown
+from ..fields import is_integer, is_number, shown
 
 BLOCKS = ("block1", "block2", "block3", "block4", "block5")
 FILTERS = (64, 128, 256, 512, 512)
@@ -25,19 +25,21 @@ COLUMNS: dict[str, tuple[tuple[int, ...], ...]] = {
     "E": ((3, 3), (3, 3), (3, 3, 3, 3), (3, 3, 3, 3), (3, 3, 3, 3)),
 }
 
+Shape = tuple[int, ...]
+
 MIN_IMAGE_SIZE = 32  # five halvings leave one pixel
 
 
 def check_architecture(column: str, image_size: int, width: float) -> None:
     """Raise `ConfigError` unless a network with this column, image size and width can be built."""
-    if column not in COLUMNS:
-        raise ConfigError(f"column must be one of {', '.join(COLUMNS)}; got {column!r}.")
-    if not isinstance(image_size, int) or image_size < MIN_IMAGE_SIZE:
+    if not isinstance(column, str) or column not in COLUMNS:
+        raise ConfigError(f"column must be one of {', '.join(COLUMNS)}; got {column!r:.200}.")
+    if not is_integer(image_size) or image_size < MIN_IMAGE_SIZE:
         raise ConfigError(
             f"image_size must be an integer >= {MIN_IMAGE_SIZE}, as the blocks halve it five times; got {image_size!r}."
         )
-    if not 0 < width <= 4:
-        raise ConfigError(f"width multiplies the numbers of filters and must be in (0, 4]; got {width!r}.")
+    if not (is_number(width) and 0 < width <= 4):
+        raise ConfigError(f"width multiplies the numbers of filters and must be in (0, 4]; got {width!r:.200}.")
 
 
 def pooling_layer(pooling: str, blocks: Sequence[str] = BLOCKS[-1:]) -> str:
@@ -102,3 +104,52 @@ def frozen_prefix(frozen: Iterable[str]) -> tuple[str, ...]:
             break
         prefix.append(block)
     return tuple(prefix)
+
+
+def kernel_shapes(column: str, width: float, channels: int = 3) -> dict[str, Shape]:
+    """Return the (height, width, channels, filters) shape of every kernel of a column, `{"block1_conv1": ...}`."""
+    shapes: dict[str, Shape] = {}
+    for block, kernels, filters in zip(BLOCKS, COLUMNS[column], FILTERS, strict=True):
+        for k, kernel in enumerate(kernels, start=1):
+            shapes[f"{block}_conv{k}"] = (kernel, kernel, channels, channels := scaled(filters, width))
+    return shapes
+
+
+def column_of(shapes: Sequence[Shape]) -> tuple[str, float, int] | str:
+    """Find a column of Table 1 in the shapes of the kernels of a network, in order.
+
+    Other convolutions may come after it, or before it.
+
+    Returns:
+        The column, its width, and the place of its first kernel; or else, in words, where the best column differs.
+    """
+    found = []
+    differs, longest = "it has no convolutions", -1
+    for place, first in enumerate(shapes):
+        width = first[-1] / FILTERS[0]
+        for column in COLUMNS:
+            expected = list(kernel_shapes(column, width).values())
+            given = shapes[place : place + len(expected)]
+            if list(given) == expected:
+                found.append((column, width, place))
+                break
+            same = next((n for n, (a, b) in enumerate(zip(given, expected, strict=False)) if a != b), len(given))
+            if place == 0 and same >= longest:
+                longest = same
+                if same < len(given):
+                    wanted = (3, 3, 3, "N") if same == 0 else expected[same]
+                    differs = f"its {_ordinal(same)} convolution is {_by(given[same])}, in VGG it is {_by(wanted)}"
+                else:
+                    differs = f"it has {same} convolutions; column {column} of VGG has {len(expected)}"
+    if len(found) > 1:
+        return f"it holds {len(found)} networks like that, and it is not clear which is meant"
+    return found[0] if found else differs
+
+
+def _ordinal(n: int) -> str:
+    names = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+    return names[n] if n < len(names) else f"{n + 1}th"
+
+
+def _by(shape: Sequence[object]) -> str:
+    return "x".join(map(str, shape))

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..config import Head
 from ..data.reading import RESIZE_RULE
+from ..engine import own_settings
 from ..run import versions
 from .blocks import BLOCKS, check_architecture, pooling_layer, sizes_of
 from .freezing import set_frozen
@@ -100,6 +101,7 @@ class Description:
         return cls(**values | {"head": Head.from_dict(earlier | dict(fields["head"]))})
 
 
+@own_settings()
 def build(description: Description, seed: int = 0, dtype: str | None = None) -> keras.Model:
     """Build the classifier's network, one flat graph: (B, S, S, 3) RGB 0..255 -> (B, num_classes) probabilities.
 

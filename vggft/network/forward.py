@@ -13,9 +13,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ..engine import own_settings
 from ..rows import Rows
 
 
+@own_settings()
 def between(model: keras.Model, first: str | Sequence[str] | None, last: str | Sequence[str]) -> keras.Model:
     """Return the part of a flat model from after the layer `first` (None: the input) up to and including `last`.
 

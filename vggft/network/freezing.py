@@ -61,7 +61,7 @@ def check_movement(
     if stuck and learned:
         raise FreezeError(
             f"{', '.join(stuck)} is not frozen, but training did not change its weights. "
-            "The learning rate is probably 0, or so high that the units of the head died."
+            "Its learning rate is 0, or no gradient reached it, as when all units of the head are 0 for every image."
         )
 
 

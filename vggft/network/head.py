@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.preprocessing import StandardScaler
 
 from ..config import Head
+from ..engine import own_settings
 from .blocks import BLOCKS, pooling_layer
 
 STANDARDIZE = "standardize"
@@ -35,6 +36,7 @@ def _pooled(x: Any, pooling: str, name: str) -> Any:
     return keras.layers.Flatten(name=name)(x)
 
 
+@own_settings()
 def normalize_images(x: Any, how: str, sizes: Sequence[int] = ()) -> Any:
     """Normalise (B, C) pooled features image by image, by stock operations, on tensors of Keras or on arrays.
 
@@ -116,6 +118,7 @@ def initial_weights(num_features: int, head: Head, num_classes: int, seed: int) 
     return found
 
 
+@own_settings()
 def head_model(
     sizes: Sequence[int], head: Head, num_classes: int, *, multi_label: bool = False, seed: int = 0
 ) -> keras.Model:

@@ -15,6 +15,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from ..engine import own_settings
 from ..errors import ConfigError
 from ..fields import is_word, shown
 from ..run import whole_file
@@ -36,6 +37,7 @@ def check_precision(precision: str) -> None:
         raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}; got {shown(precision)}.")
 
 
+@own_settings()
 def measure(column: str, width: float, image_size: int, learns: bool, memory: Path) -> dict[str, float]:
     """Measure the seconds per image through blocks 1 to 3, in float32 and in the 16-bit format of this machine.
 
@@ -50,7 +52,7 @@ def measure(column: str, width: float, image_size: int, learns: bool, memory: Pa
     here = [platform.node(), str(os.cpu_count()), other, keras.__version__, keras.backend.backend()]
     key = " ".join([*here, column, f"{width:g}", str(image_size), "training" if learns else "forward"])
     try:
-        known = json.loads(memory.read_text())
+        known = json.loads(memory.read_text(encoding="utf-8"))
         return {precision: float(known[key][precision]) for precision in ("float32", other)}
     except (OSError, ValueError, KeyError, TypeError):
         pass
@@ -96,12 +98,12 @@ def _step(precision: str, column: str, width: float, image_size: int, learns: bo
 
 def _remember(memory: Path, key: str, found: dict[str, float]) -> None:
     try:
-        known = json.loads(memory.read_text())
+        known = json.loads(memory.read_text(encoding="utf-8"))
         known[key] = found
     except (OSError, ValueError, TypeError):
         known = {key: found}
     try:
         with whole_file(memory) as aside:
-            aside.write_text(json.dumps(known, indent=2))
+            aside.write_text(json.dumps(known, indent=2), encoding="utf-8")
     except OSError:  # measured again next time
         return

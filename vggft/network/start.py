@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +65,7 @@ class Start:
             digest.update(np.ascontiguousarray(self.head[name], "float32").tobytes())
         return digest.hexdigest()
 
-    def check(self, backbone: str | os.PathLike[str] | None, image_size: int | None) -> None:
+    def check(self, backbone: Any, image_size: int | None) -> None:
         """Raise `ConfigError` if a run asks for another backbone or image size; None asks for nothing."""
         mine = self.description
         if backbone is not None and Path(str(backbone)).name != mine.backbone:

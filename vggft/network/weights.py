@@ -1,67 +1,32 @@
-"""Pretrained backbones: the table of presets, and how weights are found, downloaded, verified and read."""
+"""Pretrained backbones: a VGG is found among the layers of a file or a model, and its weights are assigned."""
 
 from __future__ import annotations
 
-import contextlib
+import difflib
 import hashlib
+import math
 import os
-import re
-import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
 import numpy as np
 
 from ..errors import ConfigError, WeightsError
-from ..fields import shown
-from .blocks import BLOCKS, COLUMNS, FILTERS, scaled
+from ..weightfiles.chain import CONVOLUTION, POOLING, what_is_odd
+from ..weightfiles.files import open_layers
+from ..weightfiles.layers import Layer, layers_of_model
+from ..weightfiles.presets import PRESETS, find_preset
+from .blocks import BLOCKS, COLUMNS, column_of, kernel_shapes
 from .freezing import digest_of
 
-
-@dataclass(frozen=True)
-class Preset:
-    """A row of `PRESETS`: where the weights are, and which network they belong to."""
-
-    file: str
-    column: str
-    width: float
-    image_size: int
-    licence: str
-    spdx: str  # identifier of the licence at https://spdx.org/licenses
-    about: str
-    url: str | None = None  # None: shipped inside the package
-    md5: str | None = None
-
-
-PRESETS: dict[str, Preset] = {
-    "vgg16_imagenet": Preset(
-        file="vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
-        column="D",
-        width=1.0,
-        image_size=224,
-        licence="CC BY 4.0 (Visual Geometry Group, University of Oxford)",
-        spdx="CC-BY-4.0",
-        about="VGG16 trained on ImageNet, as Keras Applications distributes it without its top",
-        url="https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
-        "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
-        md5="6d6bbae143d832006294945121d1f1fc",
-    ),
-    "vgg16_mini": Preset(
-        file="vgg16_mini.npz",
-        column="D",
-        width=0.25,
-        image_size=64,
-        licence="Apache-2.0",
-        spdx="Apache-2.0",
-        about="VGG16 at a quarter of its width, trained on CIFAR-10 by recipes/pretrain_backbone.py",
-    ),
-}
+ALIASES = {"imagenet": "vgg16_imagenet", "vgg16": "vgg16_imagenet", "vgg19": "vgg19_imagenet"}  # as people say
+TOP = ("fc1", "fc2", "predictions")
+RANDOM = "random"  # the name of fresh weights
 
 
 @dataclass(frozen=True)
@@ -73,6 +38,12 @@ class Pretrained:
     column: str
     width: float
     image_size: int  # the size at which the backbone works best
+    top: Mapping[str, np.ndarray] = field(default_factory=dict)  # of the paper's top, if it was asked for and is there
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes of the top; None without one."""
+        return len(self.top["predictions/bias"]) if self.top else None
 
     @property
     def digest(self) -> str:
@@ -117,6 +88,20 @@ class Pretrained:
                     f"Build the network with width={self.width:g}."
                 )
             variable.assign(array)
+        if any(layer.name == TOP[0] for layer in model.layers):
+            self._assign_top(model)
+
+    def _assign_top(self, model: keras.Model) -> None:
+        for name, array in self.top.items():
+            layer, weight = name.split("/")
+            variable = getattr(model.get_layer(layer), weight)
+            if tuple(variable.shape) != array.shape:
+                raise WeightsError(
+                    f"{self.name} has a top whose {name} has shape {array.shape}; the network's has "
+                    f"{tuple(variable.shape)}. Its image size and number of classes are others: {self.num_classes} "
+                    "classes are in the file. To take only its blocks, use include_top=False."
+                )
+            variable.assign(array)
 
 
 def convolutions(model: keras.Model) -> dict[str, np.ndarray]:
@@ -125,139 +110,104 @@ def convolutions(model: keras.Model) -> dict[str, np.ndarray]:
     return {f"{layer.name}/{kind}": getattr(layer, kind).numpy() for layer in layers for kind in ("kernel", "bias")}
 
 
-def load_pretrained(backbone: str | os.PathLike[str]) -> Pretrained:
-    """Load the weights of a preset or of a file.
+def load_pretrained(backbone: Any, seed: int = 0, with_top: bool = False) -> Pretrained:
+    """Load the weights of a preset, of a file, or of a model.
 
     Args:
-        backbone: a name from `PRESETS`, or a file: `.npz` of `layer/weight` arrays, or `.h5` as Keras Applications
-            distributes it. Column and width are inferred from the shapes.
+        backbone: a name from `PRESETS`; a file of weights or of a model, as Keras of any version writes it (`.keras`,
+            `.weights.h5`, `.h5`), or `.npz`; a run directory; a `keras.Model` or `Classifier`; None for a VGG16 with
+            random weights. A VGG is found in it by the shapes of its convolutions, whatever the names and whatever
+            comes before or after; column and width are inferred.
+        seed: seed of random weights.
+        with_top: also read the weights of the paper's top, if there are any.
 
     Raises:
-        ConfigError: `backbone` is neither a preset nor a file.
-        WeightsError: the file cannot be found or downloaded, is damaged, or belongs to another network.
+        ConfigError: `backbone` is none of these.
+        WeightsError: the file cannot be found or downloaded, or holds no VGG; the message says what it holds.
     """
-    if not isinstance(backbone, (str, os.PathLike)):
-        raise ConfigError(f"backbone must be one of {', '.join(PRESETS)}, or a weights file; got {shown(backbone)}.")
-    preset = PRESETS.get(str(backbone))
+    expected = f"one of {', '.join(PRESETS)}, a file of weights, a keras.Model, or None for random weights"
+    if backbone is None or (isinstance(backbone, str) and backbone.lower() == "none"):
+        return random_weights(seed)
+    model = getattr(backbone, "keras_model", backbone)  # of a classifier
+    if hasattr(model, "layers") and hasattr(model, "get_weights"):
+        return _pretrained(model.name, f"The model {model.name!r}", list(layers_of_model(model)), with_top)
+    if not isinstance(backbone, (str, os.PathLike)) or not str(backbone).strip():
+        raise ConfigError(f"backbone must be {expected}; got {backbone!r:.200}.")
+    preset = PRESETS.get(ALIASES.get(str(backbone).lower(), str(backbone)))
     if preset is None:
-        path = Path(backbone)
-        if not path.is_file():
-            raise ConfigError(
-                f"backbone must be one of {', '.join(PRESETS)}, or a weights file; got {str(backbone)!r}."
-            )
-        arrays = read_weights(path)
-        column, width = infer_architecture(path.name, arrays)
-        return Pretrained(path.name, arrays, column, width, image_size=224)
+        path = Path(backbone).expanduser()
+        if not os.path.exists(path):  # noqa: PTH110 - pathlib raises for names that are too long
+            close = difflib.get_close_matches(str(backbone), PRESETS, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ConfigError(f"backbone must be {expected}; got {str(backbone)!r}, and there is no such file.{hint}")
+        with open_layers(path) as layers:
+            return _pretrained(path.name, str(path), layers, with_top)
     path = find_preset(preset)
-    arrays = read_weights(path)
-    found = infer_architecture(str(path), arrays)
-    if found != (preset.column, preset.width):
+    with open_layers(path) as layers:
+        found = _pretrained(str(backbone), str(path), layers)
+    if (found.column, found.width) != (preset.column, preset.width):
         raise WeightsError(
             f"{path} should hold {backbone} (column {preset.column}, width {preset.width:g}), "
-            f"but its shapes belong to column {found[0]}, width {found[1]:g}."
+            f"but its shapes belong to column {found.column}, width {found.width:g}."
         )
-    return Pretrained(str(backbone), arrays, preset.column, preset.width, preset.image_size)
+    name = next(name for name, each in PRESETS.items() if each is preset)
+    return replace(found, name=name, image_size=preset.image_size)
 
 
-def find_preset(preset: Preset) -> Path:
-    """Find the file of a preset: in the package, in `VGGFT_WEIGHTS_DIR`, or downloaded once by Keras and verified.
-
-    Raises:
-        WeightsError: the file is not there and cannot be downloaded; the message says where to get and put it.
-    """
-    if preset.url is None:
-        return Path(str(files("vggft.network") / "presets" / preset.file))
-    if directory := os.environ.get("VGGFT_WEIGHTS_DIR"):
-        path = Path(directory) / preset.file
-        if path.is_file():
-            digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-            if preset.md5 and digest != preset.md5:
-                raise WeightsError(
-                    f"{path} is not the expected file: its MD5 is {digest}, expected {preset.md5}. "
-                    f"The download was probably incomplete; fetch it again from {preset.url}"
-                )
-            return path
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # Keras draws its progress bar there; standard output stays clean
-            return Path(keras.utils.get_file(preset.file, preset.url, cache_subdir="models", file_hash=preset.md5))
-    except Exception as error:  # Keras raises a bare Exception for a failed download
-        place = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models" / preset.file
-        raise WeightsError(
-            f"The weights {preset.file} are not on this machine and could not be downloaded ({error}).\n"
-            f"Fetch {preset.url}\n(MD5 {preset.md5}) on a machine with a network, and put it at {place},\n"
-            f"or into a directory that the environment variable VGGFT_WEIGHTS_DIR names, or pass its path as backbone. "
-            "With no network at all, backbone='vgg16_mini' ships with vggft."
-        ) from error
+def random_weights(seed: int, column: str = "D", width: float = 1.0) -> Pretrained:
+    """Return fresh weights: He normal kernels (arXiv:1502.01852), and biases of 0."""
+    rng, arrays = np.random.default_rng(seed), {}
+    for name, shape in kernel_shapes(column, width).items():
+        deviation = np.sqrt(2 / math.prod(shape[:-1]))
+        arrays[f"{name}/kernel"] = (rng.standard_normal(shape, "float32") * np.float32(deviation)).astype("float32")
+        arrays[f"{name}/bias"] = np.zeros(shape[-1], "float32")
+    return Pretrained(RANDOM, arrays, column, width, image_size=224)
 
 
-def read_weights(path: Path) -> dict[str, np.ndarray]:
-    """Read the convolutions of a weights file as float32 `{"block1_conv1/kernel": ...}`.
+def _pretrained(name: str, source: str, layers: Sequence[Layer], with_top: bool = False) -> Pretrained:
+    """Find a VGG among the layers of a network, and read its weights.
 
     Raises:
-        WeightsError: the file is unreadable, truncated, or contains no layers of VGG.
+        WeightsError: there is none, or its layers do something else than VGG's; the message says what.
     """
+    convolutions = [layer for layer in layers if layer.is_convolution]
+    found = column_of([tuple(layer.kernel.shape) for layer in convolutions])
+    if isinstance(found, str):
+        raise WeightsError(f"{source} cannot be the backbone: {found}. Expected a VGG, such as VGG16 or VGG19.")
+    column, width, place = found
+    shapes = kernel_shapes(column, width)
+    mine = convolutions[place : place + len(shapes)]
+    begin, end = (next(n for n, layer in enumerate(layers) if layer is each) for each in (mine[0], mine[-1]))
+    kernels = COLUMNS[column]
+    steps = [step for block in kernels for step in (*[CONVOLUTION] * len(block), POOLING)][:-1]
+    told = what_is_odd(layers[begin : end + 1], steps)
+    normalizing = [layer.name for layer in layers if layer.normalizes]
+    if told is None and not layers[begin].kind and len(normalizing) >= len(mine):
+        told = f"there is batch normalisation for each of them ({normalizing[0]}, ...)"
+    if told:
+        raise WeightsError(f"{source} has the convolutions of a VGG, but not its function: {told}.")
+    for layer in layers[:begin]:
+        if layer.kind in ("Rescaling", "Normalization") and layer.name != "subtract_mean":
+            warnings.warn(
+                f"{source} begins with {layer.name} ({layer.kind}): its blocks learned from other values than they get "
+                "here, BGR minus the mean of ImageNet. Blocks that learn can adapt to that, frozen ones cannot.",
+                stacklevel=3,
+            )
+    arrays = _values(source, dict(zip(shapes, mine, strict=True)))
+    dense = [layer for layer in layers[end + 1 :] if layer.is_dense]
+    top = _values(source, dict(zip(TOP, dense, strict=True))) if with_top and len(dense) == len(TOP) else {}
+    return Pretrained(name, arrays, column, width, 224, top)
+
+
+def _values(source: str, layers: Mapping[str, Layer]) -> dict[str, np.ndarray]:
+    """Return float32 kernels and biases, `{"block1_conv1/kernel": ...}`, of layers by their names in the network."""
     arrays: dict[str, np.ndarray] = {}
-    try:
-        if path.suffix == ".npz":
-            with (
-                path.open("rb") as file,
-                np.load(file, allow_pickle=False) as stored,
-            ):  # given a path, NumPy would leave a damaged file open
-                arrays = {name: stored[name].astype("float32") for name in stored.files}
-        else:
-            with h5py.File(path) as tree:
-                tree.visititems(lambda name, item: _take(arrays, name, item))
-    except Exception as error:  # h5py, zipfile and NumPy raise different errors for the same causes
-        raise WeightsError(
-            f"{path} cannot be read as a weights file ({error}). Expected .npz or .h5; "
-            "the file is probably incomplete or of another kind."
-        ) from error
-    if not arrays:
-        raise WeightsError(f"{path} has no layers named block1_conv1, ..., so these are not the weights of a VGG.")
+    for name, layer in layers.items():
+        for kind, array in (("kernel", layer.kernel), ("bias", layer.bias)):
+            values = np.asarray(array.numpy() if hasattr(array, "numpy") else array)
+            if values.dtype.kind in "iub":
+                raise WeightsError(f"{source} is quantised: the {kind} of {layer.name} is {values.dtype}, not floats.")
+            arrays[f"{name}/{kind}"] = values.astype("float32")
+            if not np.isfinite(arrays[f"{name}/{kind}"]).all():
+                raise WeightsError(f"{source} has NaN or infinity in the {kind} of {layer.name}.")
     return arrays
-
-
-def _take(arrays: dict[str, np.ndarray], name: str, item: Any) -> None:
-    """Keep an HDF5 dataset if it belongs to a convolution: old files name them W and b, newer ones kernel and bias."""
-    match = re.search(r"(block\d_conv\d).*?(kernel|bias|_W_|_b_)", name)
-    if match and isinstance(item, h5py.Dataset):
-        kind = {"_W_": "kernel", "_b_": "bias"}.get(match[2], match[2])
-        arrays[f"{match[1]}/{kind}"] = np.asarray(item[()], "float32")
-
-
-def infer_architecture(name: str, arrays: Mapping[str, np.ndarray]) -> tuple[str, float]:
-    """Infer the column of Table 1 and the width from the shapes.
-
-    Raises:
-        WeightsError: the shapes fit no column; the message names the first one that differs.
-    """
-    first = arrays.get("block1_conv1/kernel")
-    if first is None or first.ndim != 4:
-        raise WeightsError(f"{name} has no kernel of block1_conv1, so these are not the weights of a VGG.")
-    width = first.shape[-1] / FILTERS[0]
-    reason = f"its arrays are {', '.join(sorted(arrays))}"
-    for column, table in COLUMNS.items():
-        expected = _shapes(table, width)
-        if set(arrays) != set(expected):
-            continue
-        wrong = [
-            f"{key} is {arrays[key].shape}, expected {expected[key]}"
-            for key in expected
-            if arrays[key].shape != expected[key]
-        ]
-        if not wrong:
-            return column, width
-        reason = wrong[0]
-    raise WeightsError(f"{name} fits no column of VGG at width {width:g}: {reason}.")
-
-
-def _shapes(table: tuple[tuple[int, ...], ...], width: float) -> dict[str, tuple[int, ...]]:
-    """Return the name and shape of every weight of a column."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    channels = 3
-    for block, kernels, filters in zip(BLOCKS, table, FILTERS, strict=True):
-        for k, kernel in enumerate(kernels, start=1):
-            shapes[f"{block}_conv{k}/kernel"] = (kernel, kernel, channels, scaled(filters, width))
-            shapes[f"{block}_conv{k}/bias"] = (scaled(filters, width),)
-            channels = scaled(filters, width)
-    return shapes

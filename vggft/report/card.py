@@ -11,8 +11,9 @@ from typing import Any
 from ..artifact.artifact import Artifact
 from ..display import render
 from ..evaluation.calibration import calibration_text
-from ..network.weights import PRESETS
+from ..fields import as_path
 from ..run import write_whole
+from ..weightfiles.presets import PRESETS
 
 # Our name of a metric -> its name on model hubs.
 HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "roc_auc": "roc_auc", "mcc": "matthews_correlation"}
@@ -20,7 +21,7 @@ HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "roc_auc": "roc_auc", "
 
 def write_card(artifact: Artifact, path: str | os.PathLike[str]) -> Path:
     """Write the model card of a classifier."""
-    path = Path(path)
+    path = as_path(path)
     write_whole(path, card(artifact))
     return path
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..artifact.artifact import Artifact
 from ..display import render
+from ..fields import as_path
 from ..run import versions, write_whole
 from . import plots
 from .sections import class_counts, facts, image_of, network_table, results, search_section, sentences
@@ -15,7 +16,7 @@ from .sections import class_counts, facts, image_of, network_table, results, sea
 
 def write_report(artifact: Artifact, path: str | os.PathLike[str]) -> Path:
     """Write everything that is known about a classifier as one self-contained HTML file."""
-    path = Path(path)
+    path = as_path(path)
     write_whole(path, render("report.html", **contents(artifact)))
     return path
 

@@ -13,6 +13,7 @@ import numpy as np
 from ..augment import Augment, named
 from ..cache import Cache
 from ..config import Head, Training
+from ..engine import check_undistributed
 from ..errors import ConfigError
 from ..features.changes import changer, repeats
 from ..features.extract import Pass, Prefix, frozen_features, passes
@@ -26,7 +27,7 @@ from ..network.description import Description, build
 from ..network.freezing import set_frozen
 from ..network.precision import choose, measure, policy
 from ..network.start import Start
-from ..network.weights import Pretrained, load_pretrained
+from ..network.weights import RANDOM, Pretrained, load_pretrained
 from ..progress import Narrator
 from ..splits.pool import Pool, prepare
 from .phases import ResolvedPhase, Setting, phases_of
@@ -35,6 +36,10 @@ from .request import Augmentation, Request
 UNREPEATABLE = (
     "augment changes the same images differently each time, by a randomness of its own; a run with it cannot be "
     "repeated, nor resumed to the same weights"
+)
+
+FROZEN_AT_RANDOM = (
+    "the blocks have random weights, and those that are frozen keep them; freeze='none' trains all of them"
 )
 
 
@@ -170,13 +175,14 @@ def make_experiment(
     Raises:
         DataError, ConfigError, WeightsError, CacheError: before any training; all problems of the data are listed.
     """
+    check_undistributed()
     num_classes, seed = request.num_classes, request.small_seed
     augment, precision = request.augment, request.precision
     for setting in settings:
         check_activation(setting.head)
         phases_of(setting)
     if (start := request.start) is None:
-        pretrained, known = load_pretrained(request.backbone), None
+        pretrained, known = load_pretrained(request.backbone, seed), None
     else:
         start.check(None if request.backbone == Request.backbone else request.backbone, request.image_size)
         pretrained, known = start.pretrained, replace(start.known, anew=begins_anew(start, settings, augment))
@@ -198,6 +204,8 @@ def make_experiment(
     )
     for setting in settings:
         check_classes(setting.training, pool)
+    if pretrained.name == RANDOM and any(setting.frozen for setting in settings):
+        pool = replace(pool, notes=(*pool.notes, FROZEN_AT_RANDOM))
     transform: Transform | None = None
     learning = {block for setting in settings for block in BLOCKS if block not in setting.frozen}
     if augment is not None and ("block1" in learning or getattr(augment, "views", None) is None):

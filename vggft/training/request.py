@@ -42,7 +42,7 @@ class Request:
     validation: Any = 0.2
     test: Any = None
     group: Group | None = None
-    backbone: str | os.PathLike[str] = "vgg16_imagenet"
+    backbone: Any = "vgg16_imagenet"
     freeze: str | Iterable[str] = "all"
     head: Head | None = None
     training: Training | None = None

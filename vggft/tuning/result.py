@@ -13,6 +13,7 @@ from ..classifier import Classifier
 from ..display import render
 from ..evaluation.evaluation import Evaluation
 from ..evaluation.metrics import METRICS
+from ..fields import as_path
 from ..report import plots
 from ..run import whole_file, write_table
 from .trial import Trial, ranked
@@ -89,13 +90,13 @@ class SearchResult:
 
     def to_csv(self, path: str | os.PathLike[str]) -> Path:
         """Write all trials as CSV, one row each."""
-        path = Path(path)
+        path = as_path(path)
         write_table(path, [trial.to_row() for trial in self.trials])
         return path
 
     def plot(self, path: str | os.PathLike[str]) -> Path:
         """Plot the score against each hyperparameter into an image file."""
-        path = Path(path)
+        path = as_path(path)
         with plots.style(), whole_file(path) as aside:
             given = [trial.to_dict() for trial in self.trials]
             figure = plots.trials(given, self.best.trial_id, f"validation {self.objective}")

@@ -19,6 +19,7 @@ from ..augment import Augment
 from ..classifier import Classifier, load
 from ..config import Head, Training
 from ..costs import estimate_search
+from ..engine import own_settings
 from ..errors import ConfigError, SearchError
 from ..evaluation.metrics import METRICS
 from ..heads.batches import FeatureBank
@@ -43,6 +44,7 @@ from .workers import await_chief, is_chief, is_worker
 
 
 @answers
+@own_settings()
 def search(
     dataset: Any,
     num_classes: int | None = None,
@@ -59,7 +61,7 @@ def search(
     validation: Any = 0.2,
     test: Any = None,
     group: Group | None = None,
-    backbone: str | os.PathLike[str] = "vgg16_imagenet",
+    backbone: Any = "vgg16_imagenet",
     freeze: str | Iterable[str] = "all",
     head: Head | None = None,
     training: Training | None = None,

@@ -1,0 +1,115 @@
+"""Keras as vggft uses it: on TensorFlow, and with settings of its own whatever those of the program around it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError
+
+BACKEND = "tensorflow"
+OWN = {
+    "floatx": "float32",
+    "image_data_format": "channels_last",
+    "epsilon": 1e-7,
+    "max_epochs": None,
+    "max_steps_per_epoch": None,
+}
+
+_lock = threading.Lock()
+_found: list[dict[str, Any]] = []  # for each call inside `own_settings`, in all threads: the settings when it came
+
+
+def check_backend() -> None:
+    """Raise `ConfigError` unless Keras runs, or will run, on TensorFlow; it is not imported for that."""
+    if "keras" in sys.modules:
+        backend = sys.modules["keras"].backend.backend()
+    else:
+        backend = os.environ.get("KERAS_BACKEND") or _configured()
+    if backend != BACKEND:
+        raise ConfigError(
+            f"vggft needs Keras on TensorFlow, but Keras is set to {backend!r}, by KERAS_BACKEND or keras.json: start "
+            "Python with KERAS_BACKEND=tensorflow."
+        )
+
+
+def _configured() -> str:
+    """Return the backend that keras.json names, as Keras reads it."""
+    try:
+        home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+        return str(json.loads((home / "keras.json").read_text(encoding="utf-8")).get("backend", BACKEND))
+    except (OSError, RuntimeError, ValueError, AttributeError):  # no such file, no home, or no JSON object
+        return BACKEND
+
+
+@contextmanager
+def own_settings() -> Iterator[None]:
+    """Give Keras vggft's settings inside: float32, channels last, no cap on epochs; also as a decorator.
+
+    What is built inside depends on nothing that the program around set (`keras.config.set_dtype_policy`, `set_floatx`,
+    `set_image_data_format`, `set_epsilon`, keras.json ...), and its settings are back afterwards. Calls may be nested,
+    and may run in several threads.
+
+    Raises:
+        ConfigError: TensorFlow does not execute eagerly, without which Keras cannot train.
+    """
+    import keras
+    from keras import config
+
+    check_backend()
+    _check_eager()
+    policy = config.dtype_policy()  # of this thread
+    with _lock:
+        _found.append(_settings())
+        _apply(OWN)
+    config.set_dtype_policy(keras.dtype_policies.DTypePolicy("float32"))
+    try:
+        yield
+    finally:
+        config.set_dtype_policy(policy)
+        with _lock:
+            first = _found.pop()
+            if not _found:  # the last to leave gives back what the first one found
+                _apply(first)
+
+
+def check_undistributed() -> None:
+    """Raise `ConfigError` inside the scope of a `tf.distribute` strategy, where heads cannot be trained."""
+    import tensorflow as tf
+
+    if tf.distribute.has_strategy():
+        name = type(tf.distribute.get_strategy()).__name__
+        raise ConfigError(
+            f"vggft trains on one device and cannot do so inside the scope of a {name}: call it outside of `with "
+            "strategy.scope()`. `vggft search --workers` uses several devices."
+        )
+
+
+def _settings() -> dict[str, Any]:
+    from keras import config
+
+    return {name: getattr(config, name)() for name in OWN if hasattr(config, name)}
+
+
+def _apply(settings: dict[str, Any]) -> None:
+    from keras import config
+
+    for name, value in settings.items():
+        if hasattr(config, f"set_{name}"):  # the caps on epochs came with Keras 3.11
+            getattr(config, f"set_{name}")(value)
+
+
+def _check_eager() -> None:
+    import tensorflow as tf
+
+    if not tf.executing_eagerly():
+        raise ConfigError(
+            "vggft needs TensorFlow's eager execution, which is off here: call it outside of tf.function, and without "
+            "tf.compat.v1.disable_eager_execution() or disable_v2_behavior()."
+        )

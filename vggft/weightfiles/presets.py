@@ -1,0 +1,103 @@
+"""The table of presets, and how their files are found, downloaded and verified."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sys
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import keras
+
+from ..errors import WeightsError
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A row of `PRESETS`: where the weights are, and which network they belong to."""
+
+    file: str
+    column: str
+    width: float
+    image_size: int
+    licence: str
+    spdx: str  # identifier of the licence at https://spdx.org/licenses
+    about: str
+    url: str | None = None  # None: shipped inside the package
+    md5: str | None = None
+
+
+PRESETS: dict[str, Preset] = {
+    "vgg16_imagenet": Preset(
+        file="vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        column="D",
+        width=1.0,
+        image_size=224,
+        licence="CC BY 4.0 (Visual Geometry Group, University of Oxford)",
+        spdx="CC-BY-4.0",
+        about="VGG16 trained on ImageNet, as Keras Applications distributes it without its top",
+        url="https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
+        "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        md5="6d6bbae143d832006294945121d1f1fc",
+    ),
+    "vgg19_imagenet": Preset(
+        file="vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        column="E",
+        width=1.0,
+        image_size=224,
+        licence="CC BY 4.0 (Visual Geometry Group, University of Oxford)",
+        spdx="CC-BY-4.0",
+        about="VGG19 trained on ImageNet, as Keras Applications distributes it without its top",
+        url="https://storage.googleapis.com/tensorflow/keras-applications/vgg19/"
+        "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        md5="253f8cb515780f3b799900260a226db6",
+    ),
+    "vgg16_mini": Preset(
+        file="vgg16_mini.npz",
+        column="D",
+        width=0.25,
+        image_size=64,
+        licence="Apache-2.0",
+        spdx="Apache-2.0",
+        about="VGG16 at a quarter of its width, trained on CIFAR-10 by recipes/pretrain_backbone.py",
+    ),
+}
+
+
+def find_preset(preset: Preset) -> Path:
+    """Find the file of a preset: in the package, in `VGGFT_WEIGHTS_DIR`, or downloaded once by Keras and verified.
+
+    Raises:
+        WeightsError: the file is not there and cannot be downloaded; the message says where to get and put it.
+    """
+    if preset.url is None:
+        return Path(str(files("vggft.network") / "presets" / preset.file))
+    if directory := os.environ.get("VGGFT_WEIGHTS_DIR"):
+        path = Path(directory) / preset.file
+        if path.is_file():
+            digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+            if preset.md5 and digest != preset.md5:
+                raise WeightsError(
+                    f"{path} is not the file of {preset.url}: its MD5 is {digest}, that of the file is {preset.md5}. "
+                    "To use your own file, pass its path as backbone."
+                )
+            return path
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # Keras draws its progress bar there; standard output stays clean
+            return Path(keras.utils.get_file(preset.file, preset.url, cache_subdir="models", file_hash=preset.md5))
+    except Exception as error:  # Keras raises a bare Exception for a failed download
+        place = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models" / preset.file
+        if place.is_file():
+            raise WeightsError(
+                f"{place} is not the file of {preset.url},\nand this cannot be downloaded now ({error}): "
+                "remove the former, and try again with a network."
+            ) from error
+        raise WeightsError(
+            f"The weights {preset.file} are not on this machine and could not be downloaded ({error}).\n"
+            f"Fetch {preset.url}\n(MD5 {preset.md5}) on a machine with a network, and put it at {place},\n"
+            f"or into a directory that the environment variable VGGFT_WEIGHTS_DIR names, or pass its path as backbone. "
+            "With no network at all, backbone='vgg16_mini' ships with vggft."
+        ) from error
