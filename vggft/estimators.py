@@ -1,8 +1,7 @@
 """scikit-learn's view of the library: `VGGClassifier`, a classifier, and `VGGFeatures`, a transformer.
 
 Both take pictures as X: an array (N, H, W, 3), or a list, Series or column of files, arrays or PIL images. They compute
-what `finetune` computes, by the same code and from the same cache: fits on known images cost no pass through the
-blocks, so that `cross_val_score`, `GridSearchCV` and pipelines need about one pass in all.
+what `finetune` computes, by the same code and cache, so that `cross_val_score` and pipelines need one pass in all.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from .augment import Augment
 from .cache import Cache
 from .classifier import Classifier
 from .config import Head, Training
-from .data.arrays import is_single_image
 from .data.dataset import Dataset, open_dataset
 from .data.scan import decode
 from .data.sources import loader
@@ -36,6 +34,8 @@ from .network.blocks import BLOCKS, check_architecture, pooled_blocks, sizes_of
 from .network.head import normalize_images
 from .network.precision import check_precision, choose, measure
 from .network.weights import load_pretrained
+from .pictures.arrays import is_single_image
+from .pictures.reading import reading_of
 from .progress import Narrator
 from .training.request import Request
 
@@ -56,8 +56,9 @@ class VGGClassifier(ClassifierMixin, _OfPictures):
     """`vggft.finetune` as a scikit-learn classifier.
 
     Args:
-        backbone, freeze, head, training, augment, image_size, precision: as for `finetune`. `head` and `training` are
-            objects, so a grid lists them: `{"head": [vggft.Head(units=()), vggft.Head(units=(64,))]}`.
+        backbone, freeze, head, training, augment, image_size, resize, value_range, bands, precision: as for `finetune`.
+            `head` and `training` are objects, so a grid lists them:
+            `{"head": [vggft.Head(units=()), vggft.Head(units=(64,))]}`.
         validation: the stratified share of the images given to `fit` that selects the best epoch, or the strength of a
             linear probe. The others are trained on.
         random_state: seed of this split, initial weights, order and dropout; an integer makes every fit the same.
@@ -85,22 +86,20 @@ class VGGClassifier(ClassifierMixin, _OfPictures):
         head: Head | None = None,
         training: Training | None = None,
         augment: Augment | Callable[[np.ndarray], np.ndarray] | None = None,
-        image_size: int | None = None,
+        image_size: int | tuple[int, int] | None = None,
+        resize: str = "squash",
+        value_range: tuple[float, float] | None = None,
+        bands: tuple[int, int, int] | None = None,
         precision: str = "auto",
         validation: float = 0.2,
         random_state: int | np.random.RandomState | None = 0,
         verbose: int = 0,
     ):
-        self.backbone = backbone
-        self.freeze = freeze
-        self.head = head
-        self.training = training
-        self.augment = augment
-        self.image_size = image_size
-        self.precision = precision
-        self.validation = validation
-        self.random_state = random_state
-        self.verbose = verbose
+        self.backbone, self.freeze, self.head = backbone, freeze, head
+        self.training, self.augment = training, augment
+        self.image_size, self.resize, self.value_range, self.bands = image_size, resize, value_range, bands
+        self.precision, self.validation = precision, validation
+        self.random_state, self.verbose = random_state, verbose
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -155,7 +154,7 @@ class VGGFeatures(TransformerMixin, _OfPictures):
     Nothing is learned from the images: `fit` checks the arguments, and chooses the precision of this machine.
 
     Args:
-        backbone, image_size, precision: as for `finetune`.
+        backbone, image_size, resize, value_range, bands, precision: as for `finetune`.
         blocks: the blocks whose outputs are pooled, side by side; one pass keeps those of all five.
         pooling: `"avg"`, `"max"` or `"flatten"`, as in `Head`.
         normalize: image by image: `"l2"` gives an image's features length 1, `"sqrt_l2"` takes their square roots
@@ -180,17 +179,17 @@ class VGGFeatures(TransformerMixin, _OfPictures):
         blocks: str | Iterable[str] = ("block5",),
         pooling: str = "avg",
         normalize: str | None = None,
-        image_size: int | None = None,
+        image_size: int | tuple[int, int] | None = None,
+        resize: str = "squash",
+        value_range: tuple[float, float] | None = None,
+        bands: tuple[int, int, int] | None = None,
         precision: str = "auto",
         verbose: int = 0,
     ):
-        self.backbone = backbone
-        self.blocks = blocks
-        self.pooling = pooling
-        self.normalize = normalize
-        self.image_size = image_size
-        self.precision = precision
-        self.verbose = verbose
+        self.backbone, self.blocks = backbone, blocks
+        self.pooling, self.normalize = pooling, normalize
+        self.image_size, self.resize, self.value_range, self.bands = image_size, resize, value_range, bands
+        self.precision, self.verbose = precision, verbose
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -206,6 +205,7 @@ class VGGFeatures(TransformerMixin, _OfPictures):
         pretrained = load_pretrained(self.backbone)
         size = pretrained.image_size if self.image_size is None else self.image_size
         check_architecture(pretrained.column, size, pretrained.width)
+        self.reading_ = reading_of(size, self.resize, self.value_range, self.bands)
         check_precision(self.precision)
         cut = self._cut()
         if self.normalize not in NORMALIZE:
@@ -230,8 +230,8 @@ class VGGFeatures(TransformerMixin, _OfPictures):
         check_is_fitted(self)
         cache, narrator, found = Cache(), Narrator(self.verbose), pictures(X)
         unlabelled = found, np.zeros(len(found), np.int64)
-        table = loader(unlabelled, Keep())(unlabelled)
-        pixels, scan = decode(table, self.image_size_, cache, narrator)
+        table = loader(unlabelled, Keep(self.reading_))(unlabelled)
+        pixels, scan = decode(table, self.reading_, cache, narrator)
         if scan.problems:
             told = f"{len(scan.problems)} of {len(found)} images cannot be used"
             raise DataError.listing(told, list(scan.problems.values()))

@@ -20,13 +20,13 @@ from PIL import Image
 import vggft
 from vggft.classifier import Classifier
 from vggft.config import Head
-from vggft.data.arrays import read_images
-from vggft.data.reading import read_image
 from vggft.deploy import export as module
 from vggft.deploy import runtimes
 from vggft.deploy.savedmodel_decoder import decode
 from vggft.network import forward, head
 from vggft.network.description import Description, build
+from vggft.pictures.arrays import read_images
+from vggft.pictures.files import read_image
 
 SIZE = 32
 FORMATS = [("model", "float32"), ("model.onnx", "float32"), ("model.tflite", "float32"), ("half.tflite", "float16")]

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..cache import Cache
 from ..errors import ConfigError, DataError, some
+from ..pictures.reading import AS_IT_IS, ImageSize, Reading
 from ..progress import Narrator
 from ..rows import Rows
 from .audit import Audit, make_audit
@@ -37,6 +38,7 @@ class Pool:
         left_out: images that are in no split, each with the reason.
         metadata: the other columns of a CSV or DataFrame, as text, if every split has them; one cell per image.
         drawn: the splits that were drawn as a fraction of the images; the others are the data's own.
+        reading: how the pictures were read, with the value ranges that were decided over all of them.
     """
 
     pixels: np.ndarray | Rows
@@ -51,6 +53,7 @@ class Pool:
     left_out: tuple[str, ...] = ()
     metadata: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     drawn: tuple[str, ...] = ()
+    reading: Reading = AS_IT_IS
 
     def digests_of(self, *splits: str) -> frozenset[str]:
         """Collect the digests of the images in some splits."""
@@ -84,7 +87,7 @@ def prepare(
     *,
     validation: Any = 0.2,
     test: Any = None,
-    image_size: int,
+    reading: Reading | ImageSize,
     seed: int = 0,
     on_bad_image: Literal["raise", "skip"] = "raise",
     known: Known | None = None,
@@ -98,7 +101,7 @@ def prepare(
         num_classes: checked against the data.
         validation: a fraction of the images that are not test images, or a dataset.
         test: a fraction of all images, a dataset, or None.
-        image_size: side in px that images are squashed to.
+        reading: how pictures become pixels; the ranges that it leaves open are decided by all of them.
         seed: seed of the splits.
         on_bad_image: `"raise"` raises if images cannot be used, `"skip"` leaves them out; both list them.
         known: what an earlier classifier fixes. Images that it knows stay in their splits, and only new ones are split,
@@ -116,10 +119,10 @@ def prepare(
     """
     if on_bad_image not in ("raise", "skip"):
         raise ConfigError(f"on_bad_image must be 'raise' or 'skip'; got {on_bad_image!r}.")
-    known, keep = known or Known(), Keep(image_size, cache, narrator)
+    known, keep = known or Known(), Keep(reading, cache, narrator)
     parts, fractions = _open_parts(data, num_classes, {"validation": validation, "test": test}, known, keep)
     whole = concatenate(list(parts.values()))
-    pixels, found = decode(whole, image_size, cache, narrator)
+    pixels, found = decode(whole, reading, cache, narrator)
     problems = list(found.problems.values())
     if problems and on_bad_image == "raise":
         raise DataError.listing(
@@ -147,10 +150,11 @@ def prepare(
         class_names=whole.class_names,
         multi_label=whole.multi_label,
         audit=make_audit(parts, found),
-        notes=whole.notes,
+        notes=(*whole.notes, *found.notes, *found.warnings),
         left_out=tuple(left_out),
         metadata=whole.metadata,
         drawn=tuple(fractions),
+        reading=found.reading,
     )
     return replace(pool, notes=(*pool.notes, *_about(known, pool)))
 

@@ -18,13 +18,12 @@ from rich.filesize import decimal
 
 from ..artifact.artifact import Artifact, read_parts
 from ..cache import Cache
-from ..data.arrays import ArrayImage, as_sequence
 from ..data.dataset import open_dataset
-from ..data.scan import StreamImage
 from ..data.streams import Keep
 from ..errors import ConfigError, DataError, ExportError
 from ..evaluation.checks import score
 from ..network.forward import forward
+from ..pictures.arrays import ArrayImage, StreamImage, as_sequence
 from ..run import whole_file
 from . import runtimes
 
@@ -109,7 +108,7 @@ def export(
     path, model, description = Path(path), artifact.network.model, artifact.description
     format = _format(path, precision, overwrite)
     given, labels = _subset(pictures, labels)
-    _, pixels = next(read_parts(given, description.image_size, len(given)))
+    _, pixels = next(read_parts(given, description.reading, len(given)))
     before = forward(model, pixels)
     inside = runtimes.metadata(description, precision)
     calibrating = np.zeros(len(pixels), bool)
@@ -154,7 +153,7 @@ def to_compare_on(artifact: Artifact, dataset: Any = None) -> tuple[Any, np.ndar
     """
     description, evaluation, kept = artifact.description, artifact.evaluation, artifact.record.pictures
     if dataset is not None:
-        keep = Keep(description.image_size, Cache())
+        keep = Keep(description.reading, Cache())
         parts = open_dataset(dataset, None, description.class_names, description.multi_label, keep=keep)
         data = parts.get("test") or next(iter(parts.values()))
         images, labels = _subset(data.images, data.labels)
@@ -201,7 +200,7 @@ def _spread(rows: Any, most: int) -> Any:
 
 def _subset(pictures: Any, labels: np.ndarray | None) -> tuple[Any, np.ndarray | None]:
     """Select the images that are used, and their labels."""
-    pictures, _ = as_sequence(pictures)
+    pictures = as_sequence(pictures)
     if labels is not None and len(labels) != len(pictures):
         raise ConfigError(f"labels: expected one for each of {len(pictures)} images; got {len(labels)}.")
     rows = _spread(np.arange(len(pictures)), CALIBRATE_ON + CHECK_ON)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ..errors import ConfigError
+from ..pictures.reading import ImageSize, check_size
 
 BLOCKS = ("block1", "block2", "block3", "block4", "block5")
 FILTERS = (64, 128, 256, 512, 512)
@@ -24,19 +25,15 @@ COLUMNS: dict[str, tuple[tuple[int, ...], ...]] = {
     "E": ((3, 3), (3, 3), (3, 3, 3, 3), (3, 3, 3, 3), (3, 3, 3, 3)),
 }
 
-MIN_IMAGE_SIZE = 32  # five halvings leave one pixel
 
-
-def check_architecture(column: str, image_size: int, width: float) -> None:
-    """Raise `ConfigError` unless a network with this column, image size and width can be built."""
+def check_architecture(column: str, image_size: ImageSize, width: float) -> tuple[int, int]:
+    """Return height and width of the images; raise `ConfigError` unless a network with these arguments can be built."""
     if column not in COLUMNS:
         raise ConfigError(f"column must be one of {', '.join(COLUMNS)}; got {column!r}.")
-    if not isinstance(image_size, int) or image_size < MIN_IMAGE_SIZE:
-        raise ConfigError(
-            f"image_size must be an integer >= {MIN_IMAGE_SIZE}, as the blocks halve it five times; got {image_size!r}."
-        )
+    size = check_size(image_size)
     if not 0 < width <= 4:
         raise ConfigError(f"width multiplies the numbers of filters and must be in (0, 4]; got {width!r}.")
+    return size
 
 
 def pooling_layer(pooling: str, blocks: Sequence[str] = BLOCKS[-1:]) -> str:

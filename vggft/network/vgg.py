@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from ..errors import VggftError
+from ..pictures.reading import ImageSize
 from .blocks import BLOCKS, COLUMNS, FILTERS, check_architecture, scaled
 from .weights import load_pretrained
 
@@ -66,7 +67,7 @@ def vgg(
     *,
     include_top: bool = True,
     weights: str | os.PathLike[str] | None = None,
-    image_size: int = 224,
+    image_size: ImageSize = 224,
     width: float = 1.0,
     num_classes: int = 1000,
     dropout: float | None = None,
@@ -77,14 +78,14 @@ def vgg(
         column: `"A"`, `"A-LRN"`, `"B"`, `"C"`, `"D"` (VGG16) or `"E"` (VGG19).
         include_top: whether `flatten`, `fc1`, `fc2` and `predictions` follow the five blocks.
         weights: None for fresh weights; a preset's name or a weights file for the blocks (the top stays fresh).
-        image_size: height and width of the input in pixels, >= 32.
+        image_size: height and width of the input in pixels, >= 32, one number or (height, width).
         width: multiplies the number of filters and units, in (0, 4].
         num_classes: number of outputs of the softmax.
         dropout: probability after `fc1` and `fc2`; None is the paper's 0.5 with fresh weights, else 0.
 
     Returns:
-        A model that takes (B, image_size, image_size, 3) BGR minus the mean, the output of `preprocess`, and returns
-        (B, num_classes) probabilities, or (B, image_size / 32, image_size / 32, 512 * width) without the top.
+        A model that takes (B, height, width, 3) BGR minus the mean, the output of `preprocess`, and returns
+        (B, num_classes) probabilities, or (B, height / 32, width / 32, 512 * width) without the top.
 
     Raises:
         ConfigError: an argument is out of its range.
@@ -93,10 +94,10 @@ def vgg(
     >>> vgg("D").count_params()
     138357544
     """
-    check_architecture(column, image_size, width)
+    size = check_architecture(column, image_size, width)
     if dropout is None:
         dropout = 0.5 if weights is None else 0.0
-    inputs = keras.Input((image_size, image_size, 3), name="image")
+    inputs = keras.Input((*size, 3), name="image")
     x = add_blocks(inputs, column, width)[BLOCKS[-1]]
     if include_top:
         x = keras.layers.Flatten(name="flatten")(x)
@@ -115,7 +116,7 @@ def vgg(
 def vgg16(
     include_top: bool = True,
     weights: str | os.PathLike[str] | None = None,
-    image_size: int = 224,
+    image_size: ImageSize = 224,
     width: float = 1.0,
     num_classes: int = 1000,
     dropout: float | None = None,

@@ -19,6 +19,7 @@ import keras
 import numpy as np
 
 from ..errors import ConfigError, WeightsError
+from ..pictures.reading import ImageSize
 from .blocks import BLOCKS, COLUMNS, FILTERS, scaled
 from .freezing import digest_of
 
@@ -71,7 +72,7 @@ class Pretrained:
     arrays: Mapping[str, np.ndarray]
     column: str
     width: float
-    image_size: int  # the size at which the backbone works best
+    image_size: ImageSize  # the size at which the backbone works best
 
     @property
     def digest(self) -> str:
