@@ -133,7 +133,7 @@ def test_a_fourth_band_is_not_taken_for_transparency() -> None:
     image = np.concatenate([noise(), noise(seed=1)[..., :1]], axis=-1)
     flat = np.concatenate([noise(), np.full((48, 64, 1), 40, np.uint8)], axis=-1)
     for each in (image, flat, image.astype(np.uint16) * 257, image / 255):
-        with pytest.raises(DataError, match=r"has 4 bands, and nothing says .*bands=\(0, 1, 2\)"):
+        with pytest.raises(DataError, match=r"has 4 bands, and the last does not look like .*bands=\(0, 1, 2\)"):
             to_pixels(each[None])
     chosen = to_pixels(image[None], Reading(bands=(3, 0, 1)))
     np.testing.assert_array_equal(chosen[0], image[..., [3, 0, 1]])

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from ..pictures.npys import BOMB_PIXELS
 from ..pictures.ranges import INTEGERS
-from ..pictures.reading import DRAFT_FACTOR, Reading
+from ..pictures.reading import Reading, draft_size
 
 PRECISION = 22  # bits of Pillow's fixed-point weights
 # From version 13 on, Pillow resizes the height first if that saves more work; as it rounds in between, order matters.
@@ -120,12 +120,7 @@ def _jpeg(data: Any, reading: Reading) -> tuple[Any, Any]:
     with tf.control_dependencies([*_checked(height, width), colours]):
         orientation = _orientation(raw, _segment(raw))
         high, wide = tf.where(orientation >= 5, width, height), tf.where(orientation >= 5, height, width)
-        (left, top, right, bottom), (_, _, across, down) = _places(high, wide, reading)
-        # As `pictures.reading.draft_size`: how often the least size, rounded up, goes into the picture's.
-        least = [
-            -(-DRAFT_FACTOR * a * b // (d - c))
-            for a, b, c, d in ((across, wide, left, right), (down, high, top, bottom))
-        ]
+        least = draft_size(reading) or (BOMB_PIXELS, BOMB_PIXELS)
         larger = tf.minimum(wide // least[0], high // least[1])
     ratios = (1, 2, 4, 8)
 

@@ -8,6 +8,10 @@ from .formats import UnusableError
 from .ranges import problem, range_for, scaled, values_of
 from .reading import Range, Reading
 
+NOT_ALPHA = (
+    "has {} bands, and the last does not look like transparency: choose those that are red, green and blue, for example"
+    " bands=(0, 1, 2) (--bands 0,1,2)"
+)
 PLAIN = 0.5  # share of the pixels of a band that have to be clear or opaque, for it to look like transparency
 
 
@@ -39,13 +43,10 @@ def to_rgb(array: np.ndarray, reading: Reading, alpha: bool | None = None) -> np
     clear = None
     if array.shape[2] in (2, 4) and alpha is not False and bands is None:
         top = np.iinfo(array.dtype).max if array.dtype.kind == "u" and alpha else black_and_white[1]
-        if alpha or looks_like_alpha(array[..., -1], top):
+        if looks_like_alpha(array[..., -1], top) or alpha:
             clear, array = array[..., -1:].astype(np.float32) / np.float32(top), array[..., :-1]
     if array.shape[2] not in (1, 3):
-        raise UnusableError(
-            f"has {count} bands, and nothing says that the last is transparency: choose those that are red, green and"
-            f" blue, for example bands=(0, 1, 2) (--bands 0,1,2)"
-        )
+        raise UnusableError(NOT_ALPHA.format(count))
     colour = scaled(array, black_and_white)
     colour = np.repeat(colour, 3, axis=2) if colour.shape[2] == 1 else colour
     return colour if clear is None else _on_white(colour, np.clip(clear, 0, 1))

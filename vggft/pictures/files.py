@@ -25,7 +25,7 @@ from PIL import ExifTags, Image, ImageOps
 from ..errors import DataError
 from ..store import Kind
 from . import tiffs
-from .colours import to_rgb
+from .colours import NOT_ALPHA, looks_like_alpha, to_rgb
 from .dicoms import read_dicom
 from .formats import UnusableError, kind_of_file, open_header
 from .npys import BOMB_PIXELS, check_size, read_npy, upright
@@ -107,7 +107,7 @@ def read_image(
     with _reasons(source, name):
         raw = open_raw(source, reading, max_pixels)
         if isinstance(raw.picture, Image.Image) and reading.bands is None:
-            pixels = np.array(fit(_on_white(raw.picture), reading))
+            pixels = np.array(fit(_on_white(raw), reading))
         else:
             pixels = resize_pixels(to_rgb(_bands(raw, reading), reading, raw.alpha), reading)
         if reading.size is None and pixels.dtype != np.uint8:
@@ -183,7 +183,7 @@ def _from_file(file: IO[bytes], reading: Reading, max_pixels: int, decode: bool)
         if pages and tiffs.is_beyond_pillow(pages[0]):
             check_size(int(pages[0].get(256, 0)), int(pages[0].get(257, 0)), max_pixels)
             array = upright(tiffs.read_bands(file), int(pages[0].get(tiffs.ORIENTATION, 1)))
-            return _of_array(array, format, tiffs.has_alpha(pages[0]))
+            return _of_array(array, format, None if tiffs.has_alpha(pages[0]) else False)
     if format == "PNG" and _is_deep(head := file.read(26)):
         file.seek(0)
         image = open_header(file, format)
@@ -205,7 +205,7 @@ def _from_pillow(image: Image.Image, reading: Reading, max_pixels: int, format: 
     is_wide = mode.startswith("I") or mode == "F"
     if not decode and not is_wide:
         return Raw(image, size, mode, format)
-    if (draft := draft_size(size, reading)) is not None:
+    if (draft := draft_size(reading)) is not None:
         image.draft("RGB", draft[::-1] if turned else draft)
     try:
         image.load()
@@ -224,9 +224,14 @@ def _orientation(image: Image.Image) -> int:
     return 1
 
 
-def _on_white(image: Image.Image) -> Image.Image:
+def _on_white(raw: Raw) -> Image.Image:
+    image = raw.picture
+    assert isinstance(image, Image.Image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
+        # Formats other than these have no fourth band but transparency.
+        if raw.format in ("", "TIFF") and not looks_like_alpha(np.asarray(image.getchannel("A")), 255):
+            raise UnusableError(NOT_ALPHA.format(4))
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
 

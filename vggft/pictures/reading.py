@@ -6,7 +6,6 @@ A `Reading` is decided once, over the data that a classifier learns from, and ke
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
@@ -209,15 +208,14 @@ def _divided(number: int, by: int) -> int:
     return (2 * number + by) // (2 * by)
 
 
-def draft_size(size: tuple[int, int], reading: Reading) -> tuple[int, int] | None:
-    """Return the least width and height at which a JPEG of this size may be decoded; None for the full size."""
-    if reading.size is None:
+def draft_size(reading: Reading) -> tuple[int, int] | None:
+    """Return the least width and height at which a JPEG may be decoded; None for its full size.
+
+    A smaller picture may have slightly other proportions, which only squashing evens out.
+    """
+    if reading.size is None or reading.resize != "squash":
         return None
-    (left, top, right, bottom), (_, _, width, height) = places(size, reading)
-    return (
-        math.ceil(DRAFT_FACTOR * width * size[0] / (right - left)),
-        math.ceil(DRAFT_FACTOR * height * size[1] / (bottom - top)),
-    )
+    return DRAFT_FACTOR * reading.size[1], DRAFT_FACTOR * reading.size[0]
 
 
 def resize_pixels(pixels: np.ndarray, reading: Reading | ImageSize | None) -> np.ndarray:

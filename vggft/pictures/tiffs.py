@@ -10,7 +10,8 @@ from PIL import TiffImagePlugin
 
 from .formats import UnusableError, needs
 
-SAMPLES, EXTRA, PHOTOMETRIC, BITS, ORIENTATION, SUBFILE = 277, 338, 262, 258, 274, 254  # tags
+SAMPLES, EXTRA, PHOTOMETRIC, BITS, ORIENTATION, SUBFILE, FORMAT = 277, 338, 262, 258, 274, 254, 339  # tags
+SIGNED, FLOAT = 2, 3  # the values of SampleFormat besides unsigned integers
 COLOURS = {2: 3, 5: 4, 6: 3, 8: 3}  # bands that are colours, by photometric interpretation; others have one
 ALPHA = (1, 2)  # the values of ExtraSamples that say that a band is transparency
 SMALLER = 1 | 4  # bits of the kind of a page: a smaller copy or a mask of another one
@@ -59,11 +60,12 @@ def _beside(tags: Mapping[int, Any]) -> int:
 
 
 def is_beyond_pillow(tags: Mapping[int, Any]) -> bool:
-    """Whether Pillow would lose bands, or bits of several bands."""
-    bits = tags.get(BITS, (8,))
-    deep = max(bits if isinstance(bits, tuple) else (bits,)) > 8
+    """Whether Pillow would lose bands, bits of several bands, or signs; or does not read such values at all."""
+    bits, kind = (max(value if isinstance(value := tags.get(tag, 1), tuple) else (value,)) for tag in (BITS, FORMAT))
     several = int(tags.get(SAMPLES, 1)) > 1
-    return (several and deep) or (_beside(tags) > 0 and not has_alpha(tags))
+    if bits > 32 or (kind == FLOAT and bits != 32) or (kind == SIGNED and bits == 8):
+        return True
+    return (several and bits > 8) or (_beside(tags) > 0 and not has_alpha(tags))
 
 
 def read_bands(file: IO[bytes]) -> np.ndarray:
