@@ -34,7 +34,7 @@ from .network.blocks import BLOCKS, check_architecture, pooled_blocks, sizes_of
 from .network.head import normalize_images
 from .network.precision import check_precision, choose, measure
 from .network.weights import load_pretrained
-from .pictures.arrays import is_single_image
+from .pictures.arrays import is_single_image, settled
 from .pictures.reading import reading_of
 from .progress import Narrator
 from .training.request import Request
@@ -95,8 +95,7 @@ class VGGClassifier(ClassifierMixin, _OfPictures):
         random_state: int | np.random.RandomState | None = 0,
         verbose: int = 0,
     ):
-        self.backbone, self.freeze, self.head = backbone, freeze, head
-        self.training, self.augment = training, augment
+        self.backbone, self.freeze, self.head, self.training, self.augment = backbone, freeze, head, training, augment
         self.image_size, self.resize, self.value_range, self.bands = image_size, resize, value_range, bands
         self.precision, self.validation = precision, validation
         self.random_state, self.verbose = random_state, verbose
@@ -151,7 +150,7 @@ class VGGClassifier(ClassifierMixin, _OfPictures):
 class VGGFeatures(TransformerMixin, _OfPictures):
     """Pooled frozen features of VGG16, from the cache, as a scikit-learn transformer.
 
-    Nothing is learned from the images: `fit` checks the arguments, and chooses the precision of this machine.
+    Nothing but the range of values is learned from the images: `fit` checks the arguments, and chooses the precision.
 
     Args:
         backbone, image_size, resize, value_range, bands, precision: as for `finetune`.
@@ -186,10 +185,9 @@ class VGGFeatures(TransformerMixin, _OfPictures):
         precision: str = "auto",
         verbose: int = 0,
     ):
-        self.backbone, self.blocks = backbone, blocks
-        self.pooling, self.normalize = pooling, normalize
-        self.image_size, self.resize, self.value_range, self.bands = image_size, resize, value_range, bands
+        self.backbone, self.blocks, self.pooling, self.normalize = backbone, blocks, pooling, normalize
         self.precision, self.verbose = precision, verbose
+        self.image_size, self.resize, self.value_range, self.bands = image_size, resize, value_range, bands
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -197,7 +195,7 @@ class VGGFeatures(TransformerMixin, _OfPictures):
         return tags
 
     def fit(self, X: Any = None, y: Any = None) -> Self:  # noqa: N803
-        """Check the arguments; X and y are not used.
+        """Check the arguments, and decide by X which values are black and white; y is not used.
 
         Raises:
             ConfigError, WeightsError: an argument has an impossible value; the message says which.
@@ -206,6 +204,8 @@ class VGGFeatures(TransformerMixin, _OfPictures):
         size = pretrained.image_size if self.image_size is None else self.image_size
         check_architecture(pretrained.column, size, pretrained.width)
         self.reading_ = reading_of(size, self.resize, self.value_range, self.bands)
+        if X is not None and len(found := pictures(X)):
+            self.reading_ = settled(found, self.reading_)
         check_precision(self.precision)
         cut = self._cut()
         if self.normalize not in NORMALIZE:

@@ -76,10 +76,10 @@ def test_a_range_that_was_decided_refuses_what_is_beyond() -> None:
     decided = Reading((32, 32), integers=(0, 4095), floats=(0, 1))
     assert to_pixels(np.full((1, 32, 32), 250, np.uint16), decided).max() == 16
     with pytest.raises(
-        DataError, match=r"holds the value 5000, but the others are taken to be integer 0\.\.4095: .*value_range"
+        DataError, match=r"holds the value 5000, but the others, .* are taken to be integer 0\.\.4095: .*value_range"
     ):
         to_pixels(np.full((1, 32, 32), 5000, np.uint16), decided)
-    with pytest.raises(DataError, match=r"holds the value 200, but the others are taken to be float 0\.\.1"):
+    with pytest.raises(DataError, match=r"holds the value 200, but the others, .* are taken to be float 0\.\.1"):
         to_pixels(np.full((1, 32, 32), 200.0), decided)
 
 
@@ -186,11 +186,18 @@ def test_one_image_or_several_become_a_sequence() -> None:
     image = noise()
     for either in (image, image[None]):
         assert as_sequence(either).shape == (1, *image.shape)
-    assert as_sequence(image[..., 0]).shape == (1, 48, 64)
     assert as_sequence("cat.jpg") == ["cat.jpg"]
     assert as_sequence(iter(["a.jpg", "b.jpg"])) == ["a.jpg", "b.jpg"]
     with pytest.raises(DataError, match="There are no images to predict"):
         as_sequence([])
+
+
+def test_images_that_hardly_use_the_range_are_told() -> None:
+    decided = Reading((32, 32), integers=(0, 4095), floats=(0, 255))
+    for dark, light in ((np.full((32, 32, 3), 0.9), 200.0), (np.full((32, 32, 3), 250, np.uint16), 4000)):
+        with pytest.warns(UserWarning, match="nearly black to it"):
+            settled([dark], decided)
+        settled([dark, np.full_like(dark, light)], decided)
 
 
 def test_floats_share_one_scale() -> None:

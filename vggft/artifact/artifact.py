@@ -257,13 +257,16 @@ def _read_seen(stored: Mapping[str, Sequence[str]] | Sequence[str]) -> dict[str,
     return {digest: split for split, digests in by_split.items() for digest in digests}
 
 
-def read_parts(pictures: Any, reading: Reading, at_once: int = 256) -> Iterator[tuple[int, np.ndarray]]:
+def read_parts(
+    pictures: Any, reading: Reading, at_once: int = 256, is_settled: bool = False
+) -> Iterator[tuple[int, np.ndarray]]:
     """Read images in parts, so that memory does not limit their number.
 
     Args:
         pictures: as for `Artifact.predict`.
         reading: how; the ranges that it leaves open are decided by all of the images.
         at_once: maximum number of images per part, n.
+        is_settled: whether these ranges have been decided already.
 
     Yields:
         The index of the first image of the part, and its pixels, (n, height, width, 3) in 0..255.
@@ -272,7 +275,7 @@ def read_parts(pictures: Any, reading: Reading, at_once: int = 256) -> Iterator[
         DataError: after the last part, naming every image that cannot be read.
     """
     pictures = as_sequence(pictures)
-    reading = settled(pictures, reading)
+    reading = reading if is_settled else settled(pictures, reading)
     problems: list[str] = []
     for start in range(0, len(pictures), at_once):
         pixels, found = read_images(pictures[start : start + at_once], reading, start)

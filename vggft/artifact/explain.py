@@ -141,7 +141,7 @@ def explain(
     if len(wanted) != len(pictures):
         raise ConfigError(f"label: expected one class, or one for each of {len(pictures)} images; got {len(wanted)}.")
     found: list[Explanation] = []
-    for start, pixels in read_parts(pictures, reading, AT_ONCE):
+    for start, pixels in read_parts(pictures, reading, AT_ONCE, is_settled=True):
         probabilities = predict_images(artifact.network, artifact.kept_features(), pixels)
         asked = wanted[start : start + len(pixels)]
         classes = [

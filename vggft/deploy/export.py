@@ -23,7 +23,7 @@ from ..data.streams import Keep
 from ..errors import ConfigError, DataError, ExportError
 from ..evaluation.checks import score
 from ..network.forward import forward
-from ..pictures.arrays import ArrayImage, StreamImage, as_sequence
+from ..pictures.arrays import ArrayImage, PixelImage, as_sequence
 from ..run import whole_file
 from . import runtimes
 
@@ -157,12 +157,12 @@ def to_compare_on(artifact: Artifact, dataset: Any = None) -> tuple[Any, np.ndar
         parts = open_dataset(dataset, None, description.class_names, description.multi_label, keep=keep)
         data = parts.get("test") or next(iter(parts.values()))
         images, labels = _subset(data.images, data.labels)
-        return [np.asarray(each) if isinstance(each, (ArrayImage, StreamImage)) else each for each in images], labels
+        return [np.asarray(each) if isinstance(each, ArrayImage) else each for each in images], labels
     if evaluation is not None:
         if there := [row for row, name in enumerate(evaluation.names) if Path(name).is_file()]:
             return [Path(evaluation.names[row]) for row in there], evaluation.labels[there]
         if kept:
-            return np.stack(list(kept.values())), evaluation.labels[list(kept)]
+            return [PixelImage(pixels) for pixels in kept.values()], evaluation.labels[list(kept)]
     raise ConfigError(
         "An export is compared with the original on real images, but those of its evaluation no longer exist: pass "
         "labelled images as dataset."

@@ -24,6 +24,7 @@ from ..artifact.artifact import Artifact
 from ..artifact.explain import Explanation, grad_cam, last_seen, over_shown
 from ..display import jpeg_url, render
 from ..errors import ConfigError
+from ..pictures.arrays import PixelImage
 from ..progress import Narrator
 from .uploads import MAX_UPLOAD_PIXELS, MEGABYTE, Decoded, RefusedError, decode, pixels_of, read_picture
 
@@ -85,7 +86,8 @@ class Service:
             if not answer.done():
                 batch = self.waiting[:BATCH]
                 try:
-                    rows = await in_thread(self.network, self.artifact.predict, np.stack([each for each, _ in batch]))
+                    read = [PixelImage(each) for each, _ in batch]
+                    rows = await in_thread(self.network, self.artifact.predict, read)
                     for (_, future), row in zip(batch, rows, strict=True):
                         future.set_result(row)
                 except Exception as error:  # reported to all whose images were in this pass

@@ -16,7 +16,7 @@ from ..errors import DataError
 from .colours import to_rgb
 from .files import look, read_image
 from .formats import UnusableError
-from .ranges import Values, settle, values_of
+from .ranges import Values, dim, settle, values_of
 from .reading import AS_IT_IS, ImageSize, Reading, resize_pixels
 
 
@@ -132,6 +132,16 @@ class ArrayImage:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class PixelImage:
+    """An image that has been read already: (height, width, 3) in 0..255 as the network sees it."""
+
+    pixels: np.ndarray
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.pixels, dtype)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class StreamImage:
     """An image that came in a stream, which cannot be read again; `np.asarray` of it is (S, S, 3) in 0..255.
 
@@ -166,6 +176,8 @@ def values_in(image: Any, reading: Reading, name: str | None = None) -> Values |
     """Find which values an image has, of any kind; None if it cannot be read, which decoding reports better."""
     if isinstance(image, StreamImage):
         return image.values
+    if isinstance(image, PixelImage):
+        return Values("uint8")
     try:
         if isinstance(image, (ArrayImage, np.ndarray)):
             array = np.asarray(image)
@@ -181,7 +193,7 @@ def values_in(image: Any, reading: Reading, name: str | None = None) -> Values |
 def is_single_image(images: Any) -> bool:
     """Whether this is one image (a file, a PIL image, or an array without a batch axis) rather than several."""
     if isinstance(images, np.ndarray):
-        return images.ndim == 2 or (images.ndim == 3 and images.shape[-1] in (1, 3, 4))
+        return images.ndim == 3 and images.shape[-1] in (1, 3, 4)
     return isinstance(images, (str, os.PathLike, bytes)) or hasattr(images, "getbands") or hasattr(images, "read")
 
 
@@ -203,9 +215,13 @@ def as_sequence(images: Any) -> Any:
 
 
 def settled(images: Any, reading: Reading) -> Reading:
-    """Decide the ranges that a reading leaves open by all of some images, as `as_sequence` gives them."""
-    found = in_threads(lambda image: values_in(image, reading), images, 16)
-    return settle([each for each in found if each is not None], reading)
+    """Decide the ranges that a reading leaves open by all of some images; warn if these hardly use a decided one."""
+    if isinstance(images, np.ndarray) and images.dtype == np.uint8:
+        return reading
+    found = [each for each in in_threads(lambda image: values_in(image, reading), images, 16) if each is not None]
+    if told := dim(found, reading):
+        warnings.warn(told, stacklevel=2)
+    return settle(found, reading)
 
 
 def read_images(
@@ -227,6 +243,8 @@ def read_images(
         number, image = numbered
         name = f"images[{number}]"
         try:
+            if isinstance(image, (PixelImage, StreamImage)):
+                return np.asarray(image)
             if not isinstance(image, np.ndarray):
                 return read_image(
                     image, reading, None if isinstance(image, (str, os.PathLike)) else _named(image, name)

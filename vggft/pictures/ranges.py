@@ -98,13 +98,30 @@ def problem(values: Values, reading: Reading) -> str:
     told = f"holds the value {beyond:.7g}"
     remedy = f"say which values are black and white, value_range=({values.low:.7g}, {values.high:.7g}) for this one"
     if decided is not None and alone is not None:
-        return f"{told}, but the others are taken to be {range_text(values.kind, decided)}: {remedy}"
+        return (
+            f"{told}, but the others, or those that the classifier learned from, are taken to be"
+            f" {range_text(values.kind, decided)}: {remedy}, in training"
+        )
     if values.kind == "float":
         return (
             f"{told}, but float pixels must be in 0..1 or 0..255: if they are already preprocessed (mean subtracted,"
             f" or scaled), pass the original pixels; else {remedy}"
         )
     return f"{told}, but integer pixels must be in 0..{INTEGERS[-1]}: {remedy}"
+
+
+def dim(found: Iterable[Values], reading: Reading) -> str:
+    """Say that all pictures of a kind are nearly black in the range that was decided before; "" if none are."""
+    found = list(found)
+    for kind, decided in (("integer", reading.integers), ("float", reading.floats)):
+        highest = max((each.high for each in found if each.kind == kind), default=np.nan)
+        if decided is not None and not reading.clips and decided[0] <= highest <= decided[1] / DIM:
+            return (
+                f"The highest value is {highest:.4g}, but the classifier learned from images that are"
+                f" {range_text(kind, decided)}, so these are nearly black to it. If they are bright, scale them to that"
+                " range first."
+            )
+    return ""
 
 
 def scaled(array: np.ndarray, black_and_white: Range) -> np.ndarray:
