@@ -214,3 +214,12 @@ def test_impossible_values_are_not_predicted() -> None:
     assert len(pixels) == 1 and len(problems) == 3
     assert "images[257] holds NaN or infinity" in problems[0] and "images[258] holds the value -1" in problems[1]
     assert "images" in problems[1] and problems[2] == "missing.png does not exist."
+
+
+def test_a_classifier_of_8_bits_reads_deep_pictures_one_by_one() -> None:
+    """Or a picture would be another one in a batch, and in an export, which sees one at a time."""
+    twelve, sixteen = (np.full((32, 32, 3), value, np.uint16) for value in (4095, 65535))
+    reading = Reading((32, 32), trained=True)
+    both, _ = read_images([twelve, sixteen], settled([twelve, sixteen], reading))
+    alone, _ = read_images([twelve], settled([twelve], reading))
+    assert (both == 255).all() and (alone == 255).all()

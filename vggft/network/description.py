@@ -80,7 +80,7 @@ class Description:
         if resize is None:
             raise ConfigError(f"Description.resize must be one of {', '.join(RULES.values())}; got {self.resize!r}.")
         size = check_size(self.image_size)
-        return Reading(size, resize, self.bands, self.integers, self.floats, self.clips)
+        return Reading(size, resize, self.bands, self.integers, self.floats, self.clips, trained=True)
 
     @property
     def value_range(self) -> Range | None:

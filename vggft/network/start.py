@@ -92,7 +92,7 @@ class Start:
                 raise ConfigError(
                     f"{name}={wanted!r} contradicts start: that of {self.name} is {has!r}. Leave out one of the two."
                 )
-        return reading
+        return replace(reading, trained=False)
 
     def fits(self, head: Head) -> bool:
         """Whether a head has the same layers, so that it can begin with these weights; dropout and l2 may differ."""

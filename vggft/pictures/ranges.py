@@ -57,7 +57,7 @@ def values_of(array: np.ndarray) -> Values:
 def settle(found: Iterable[Values], reading: Reading) -> Reading:
     """Decide what a reading leaves open; pictures that fit no range are left for `problem` to name."""
     found = list(found)
-    if reading.integers is None:
+    if reading.integers is None and not reading.trained:
         tops = [each.high for each in found if each.kind == "integer" and each.low >= 0 and each.high <= INTEGERS[-1]]
         if tops:
             reading = replace(reading, integers=(0.0, float(next(top for top in INTEGERS if top >= max(tops)))))
@@ -76,7 +76,7 @@ def range_for(values: Values, reading: Reading) -> Range | None:
     """Return black and white for a picture with these values, by the reading or else by themselves."""
     if values.kind in ("uint8", "bool"):
         return (0.0, 255.0) if values.kind == "uint8" else (0.0, 1.0)
-    settled = settle([values], reading)
+    settled = settle([values], replace(reading, trained=False))
     return settled.integers if values.kind == "integer" else settled.floats
 
 

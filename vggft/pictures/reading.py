@@ -45,6 +45,8 @@ class Reading:
         floats: black and white of pictures in floats; None if it is not decided.
         clips: whether values outside these ranges become black or white, as the ranges were given by the user; else
             such a picture is refused.
+        trained: whether it is that of a classifier. Integers of more than 8 bits that it has not learned from then have
+            the narrowest range for each picture, so that one is read the same alone, in a batch and in an export.
     """
 
     size: tuple[int, int] | None = None
@@ -53,6 +55,7 @@ class Reading:
     integers: Range | None = None
     floats: Range | None = None
     clips: bool = False
+    trained: bool = False
 
     @classmethod
     def of(cls, given: Reading | ImageSize | None) -> Reading:
