@@ -56,8 +56,9 @@ def bomb(folder: Path) -> None:
     (folder / "ant" / "bomb.png").write_bytes(image)
 
 
-def small(folder: Path) -> None:
-    Image.fromarray(picture(20)).save(folder / "ant" / "icon.png")
+def several_pages(folder: Path) -> None:
+    pages = [Image.fromarray(picture(20)) for _ in range(2)]
+    pages[0].save(folder / "ant" / "icon.tif", save_all=True, append_images=pages[1:])
 
 
 def refuse(data: Any, match: str, tmp_path: Path, **arguments: Any) -> None:
@@ -75,7 +76,7 @@ def refuse(data: Any, match: str, tmp_path: Path, **arguments: Any) -> None:
         (text_file, r"letter\.jpg is not an image"),
         (truncated_jpeg, r"broken\.jpg is truncated"),
         (bomb, r"bomb\.png is 30000x30000"),
-        (small, r"icon\.png is 20x20 px; at least 32"),
+        (several_pages, r"icon\.tif has several pages"),
     ],
 )
 def test_a_file_that_cannot_be_used(damage: Any, match: str, folder: Path, tmp_path: Path) -> None:
@@ -94,9 +95,9 @@ def test_a_file_that_cannot_be_used(damage: Any, match: str, folder: Path, tmp_p
 
 
 def test_all_bad_files_are_listed_at_once(folder: Path, tmp_path: Path) -> None:
-    for damage in (text_file, truncated_jpeg, bomb, small):
+    for damage in (text_file, truncated_jpeg, bomb, several_pages):
         damage(folder)
-    refuse(folder, r"(?s)4 of 28 images.*bomb\.png.*icon\.png.*letter\.jpg.*broken\.jpg", tmp_path)
+    refuse(folder, r"(?s)4 of 28 images.*bomb\.png.*icon\.tif.*letter\.jpg.*broken\.jpg", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ def test_arrays_with_impossible_values(arrays: tuple, tmp_path: Path) -> None:
     holes = images.copy()
     holes[4, 0, 0, 0] = np.nan
     refuse((holes, labels), r"images\[4\] holds NaN or infinity", tmp_path)
-    refuse((images[:, :20, :20], labels), "images are 20x20 px; at least 32 px a side are needed", tmp_path)
+    refuse((images[..., [0, 1, 2, 0]], labels), r"has 4 bands, .* bands=\(0, 1, 2\)", tmp_path)
     refuse((images, labels[:-1]), "got 24 images, labels: 23", tmp_path)
     refuse((images[:0], labels[:0]), "There are no images: the dataset is empty", tmp_path)
     refuse((images, labels * 0), r"no images are of class 1\. All images have the same label", tmp_path, num_classes=2)
@@ -154,6 +155,13 @@ def test_empty_and_infinite_tf_data(arrays: tuple, tmp_path: Path) -> None:
         ({"freeze": "block9"}, "freeze must be .*; got 'block9'"),
         ({"image_size": 16}, r"image_size must be an integer >= 32; got 16\."),
         ({"backbone": "resnet"}, "backbone must be one of .*; got 'resnet'"),
+        ({"image_size": (64, 16)}, r"image_size must be an integer >= 32; got \(64, 16\)\. Two of them"),
+        ({"image_size": "large"}, r"image_size must be an integer >= 32; got 'large'"),
+        ({"resize": "stretch"}, r"resize must be one of 'squash', 'crop', 'pad'; got 'stretch'"),
+        ({"value_range": (5, 5)}, r"value_range must be two numbers"),
+        ({"value_range": "0,9"}, r"value_range must be two numbers"),
+        ({"bands": (0, 1)}, r"bands must be three indices"),
+        ({"bands": (0, 1, 7)}, r"has 3 bands, but bands=\(0, 1, 7\) asks for number 7"),
         ({"seed": -1}, r"seed must be an integer >= 0; got -1\."),
         ({"on_bad_image": "ignore"}, "on_bad_image must be .*; got 'ignore'"),
         ({"test": 0.9}, r"needs at least 2 distinct images to be split; too few in: 'ant' \(1\)"),

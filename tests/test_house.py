@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[1]
 # The path that the data takes, from top to bottom: packages in order, and the modules of each in order ("" is the top).
 ROOMS = (
     ("", "errors arguments engine fields config augment run claims store rows cache display progress"),
-    ("data", "reading arrays scan streams sources labels dataset suspects audit"),
+    ("pictures", "reading ranges formats colours tiffs dicoms npys files arrays known"),
+    ("data", "scan streams sources labels dataset suspects audit"),
     ("splits", "groups whole_groups splitting apart pool"),
     ("evaluation", "mistakes calibration bootstrap metrics text evaluation folds checks compare"),
     ("weightfiles", "layers chain hdf5 files presets"),

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import vggft
-from vggft.data.reading import read_image
+from vggft.pictures.files import read_image
 
 CELLS = ("Platelets", "RBC", "WBC")
 

@@ -37,7 +37,10 @@ def finetune(
     head: Head | None = None,
     training: Training | None = None,
     augment: Augment | Callable[[np.ndarray], np.ndarray] | None = None,
-    image_size: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    resize: Literal["squash", "crop", "pad"] = "squash",
+    value_range: tuple[float, float] | None = None,
+    bands: tuple[int, int, int] | None = None,
     precision: str = "auto",
     on_bad_image: Literal["raise", "skip"] = "raise",
     calibrate: bool = False,
@@ -85,8 +88,14 @@ def finetune(
             in 0..255, with which frozen blocks have to be computed again in every epoch. Layers are seeded by `seed`,
             epoch and batch. The training accuracy of images mixed by `Augment(mixup=..., cutmix=...)` is that against
             the class with the larger share.
-        image_size: height and width of the network's input in pixels, >= 32; None for the backbone's own (224, and 64
-            for the mini).
+        image_size: height and width of the network's input in pixels, >= 32, one number or (height, width); None for
+            the backbone's own (224, and 64 for the mini).
+        resize: how images are fitted to it: `"squash"` resizes the whole image, `"crop"` the largest part in the middle
+            that has its proportions, `"pad"` the whole image with its own proportions in a black frame.
+        value_range: the values that are black and white in images that have not 8 bits, such as (0, 4095); values
+            outside become one of the two. None decides by all images of the dataset, and says it: 0..255, 1023, 4095,
+            16383 or 65535 for integers, 0..1 or 0..255 for floats, the window of the file for DICOM.
+        bands: the three bands that are red, green and blue, from 0 on, for images with others than RGB, RGBA or grey.
         precision: precision of the blocks: `"float32"`, `"bfloat16"`, `"float16"`, or `"auto"` for the fastest on this
             machine by a short measurement. Weights, and the network that is evaluated and saved, are float32. Frozen
             features are stored in 16 bits, or in 32 bits for `"float32"`.
@@ -146,6 +155,9 @@ def finetune(
         training=training,
         augment=augment,
         image_size=image_size,
+        resize=resize,
+        value_range=value_range,
+        bands=bands,
         precision=precision,
         on_bad_image=on_bad_image,
         calibrate=calibrate,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .arguments import refuse_arguments
 from .artifact.artifact import Artifact
-from .data.arrays import is_single_image
+from .pictures.arrays import is_single_image
 
 if TYPE_CHECKING:
     from .artifact.explain import Explanation
@@ -22,7 +22,7 @@ class Classifier(Artifact):
     """A fine-tuned classifier, as returned by `vggft.finetune`, `vggft.search` and `vggft.load`.
 
     Args:
-        keras_model: plain `keras.Model`, (B, S, S, 3) RGB 0..255 -> (B, num_classes) float32 probabilities.
+        keras_model: plain `keras.Model`, (B, height, width, 3) RGB 0..255 -> (B, num_classes) float32 probabilities.
         description: class names, image size and architecture.
         evaluation: results on images that the network was not fitted on.
         history: one row per epoch; `history["val_loss"]` and `history.history` are columns, `history.to_frame()` is a

@@ -15,6 +15,7 @@ from .features.extract import Pass
 from .network.blocks import BLOCKS, COLUMNS, FILTERS, scaled
 from .network.forward import rows_at_once
 from .network.precision import MEASURED_BLOCKS
+from .pictures.reading import ImageSize, check_size
 from .training.experiment import Experiment
 from .training.phases import ResolvedPhase, Setting
 
@@ -141,11 +142,11 @@ class _Layer:
     weights: int = 0
 
 
-def _layers(column: str, width: float, image_size: int, setting: Setting, num_classes: int) -> list[_Layer]:
+def _layers(column: str, width: float, image_size: ImageSize, setting: Setting, num_classes: int) -> list[_Layer]:
     """List the layers of a classifier, in order, computed from Table 1."""
     layers, channels = [], 3
     for n, (block, kernels) in enumerate(zip(BLOCKS, COLUMNS[column], strict=True)):
-        pixels, filters = (image_size >> n) ** 2, scaled(FILTERS[n], width)
+        pixels, filters = math.prod(side >> n for side in check_size(image_size)), scaled(FILTERS[n], width)
         for k, kernel in enumerate(kernels, start=1):
             weights = kernel**2 * channels * filters
             layers.append(_Layer(f"{block}_conv{k}", pixels * filters, pixels * weights, weights + filters))

@@ -57,7 +57,10 @@ def cross_validate(
     head: Head | None = None,
     training: Training | None = None,
     augment: Augment | Callable[[np.ndarray], np.ndarray] | None = None,
-    image_size: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    resize: Literal["squash", "crop", "pad"] = "squash",
+    value_range: tuple[float, float] | None = None,
+    bands: tuple[int, int, int] | None = None,
     precision: str = "auto",
     on_bad_image: Literal["raise", "skip"] = "raise",
     run_dir: str | os.PathLike[str] | None = None,
@@ -82,7 +85,8 @@ def cross_validate(
             keeps the last epoch, or a strength that suits most data.
         test: a fraction or a dataset that is left out, as for `finetune` with the same seed.
         group: as for `finetune`; images of one group are in one fold, and select none of their own.
-        backbone, freeze, head, training, augment, image_size, precision, on_bad_image: as for `finetune`.
+        backbone, freeze, head, training, augment, image_size, resize, value_range, bands, precision,
+            on_bad_image: as for `finetune`.
         run_dir: a new directory for configuration, scores (`folds.csv`), predictions (`predictions.csv`), `splits.csv`,
             histories and evaluation; None writes none of them.
         resume: continue in `run_dir`; folds that are finished are not trained again.
@@ -118,6 +122,9 @@ def cross_validate(
         training=training,
         augment=augment,
         image_size=image_size,
+        resize=resize,
+        value_range=value_range,
+        bands=bands,
         precision=precision,
         on_bad_image=on_bad_image,
         run_dir=run_dir,

@@ -21,7 +21,6 @@ from .augment import Augment
 from .cache import Cache
 from .classifier import Classifier
 from .config import Head, Training
-from .data.arrays import is_single_image
 from .data.dataset import Dataset, open_dataset
 from .data.scan import decode
 from .data.sources import loader
@@ -36,6 +35,8 @@ from .network.blocks import BLOCKS, check_architecture, pooled_blocks, sizes_of
 from .network.head import normalize_images
 from .network.precision import check_precision, choose, measure
 from .network.weights import load_pretrained
+from .pictures.arrays import is_single_image, settled
+from .pictures.reading import reading_of
 from .progress import Narrator
 from .training.request import Request
 
@@ -56,8 +57,9 @@ class VGGClassifier(ClassifierMixin, _OfPictures):
     """`vggft.finetune` as a scikit-learn classifier.
 
     Args:
-        backbone, freeze, head, training, augment, image_size, precision: as for `finetune`. `head` and `training` are
-            objects, so a grid lists them: `{"head": [vggft.Head(units=()), vggft.Head(units=(64,))]}`.
+        backbone, freeze, head, training, augment, image_size, resize, value_range, bands, precision: as for `finetune`.
+            `head` and `training` are objects, so a grid lists them:
+            `{"head": [vggft.Head(units=()), vggft.Head(units=(64,))]}`.
         validation: the stratified share of the images given to `fit` that selects the best epoch, or the strength of a
             linear probe. The others are trained on.
         random_state: seed of this split, initial weights, order and dropout; an integer makes every fit the same.
@@ -86,22 +88,19 @@ class VGGClassifier(ClassifierMixin, _OfPictures):
         head: Head | None = None,
         training: Training | None = None,
         augment: Augment | Callable[[np.ndarray], np.ndarray] | None = None,
-        image_size: int | None = None,
+        image_size: int | tuple[int, int] | None = None,
+        resize: str = "squash",
+        value_range: tuple[float, float] | None = None,
+        bands: tuple[int, int, int] | None = None,
         precision: str = "auto",
         validation: float = 0.2,
         random_state: int | np.random.RandomState | None = 0,
         verbose: int = 0,
     ):
-        self.backbone = backbone
-        self.freeze = freeze
-        self.head = head
-        self.training = training
-        self.augment = augment
-        self.image_size = image_size
-        self.precision = precision
-        self.validation = validation
-        self.random_state = random_state
-        self.verbose = verbose
+        self.backbone, self.freeze, self.head, self.training, self.augment = backbone, freeze, head, training, augment
+        self.image_size, self.resize, self.value_range, self.bands = image_size, resize, value_range, bands
+        self.precision, self.validation = precision, validation
+        self.random_state, self.verbose = random_state, verbose
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -153,10 +152,10 @@ class VGGClassifier(ClassifierMixin, _OfPictures):
 class VGGFeatures(TransformerMixin, _OfPictures):
     """Pooled frozen features of VGG16, from the cache, as a scikit-learn transformer.
 
-    Nothing is learned from the images: `fit` checks the arguments, and chooses the precision of this machine.
+    Nothing but the range of values is learned from the images: `fit` checks the arguments, and chooses the precision.
 
     Args:
-        backbone, image_size, precision: as for `finetune`.
+        backbone, image_size, resize, value_range, bands, precision: as for `finetune`.
         blocks: the blocks whose outputs are pooled, side by side; one pass keeps those of all five.
         pooling: `"avg"`, `"max"` or `"flatten"`, as in `Head`.
         normalize: image by image: `"l2"` gives an image's features length 1, `"sqrt_l2"` takes their square roots
@@ -182,17 +181,16 @@ class VGGFeatures(TransformerMixin, _OfPictures):
         blocks: str | Iterable[str] = ("block5",),
         pooling: str = "avg",
         normalize: str | None = None,
-        image_size: int | None = None,
+        image_size: int | tuple[int, int] | None = None,
+        resize: str = "squash",
+        value_range: tuple[float, float] | None = None,
+        bands: tuple[int, int, int] | None = None,
         precision: str = "auto",
         verbose: int = 0,
     ):
-        self.backbone = backbone
-        self.blocks = blocks
-        self.pooling = pooling
-        self.normalize = normalize
-        self.image_size = image_size
-        self.precision = precision
-        self.verbose = verbose
+        self.backbone, self.blocks, self.pooling, self.normalize = backbone, blocks, pooling, normalize
+        self.precision, self.verbose = precision, verbose
+        self.image_size, self.resize, self.value_range, self.bands = image_size, resize, value_range, bands
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -200,7 +198,7 @@ class VGGFeatures(TransformerMixin, _OfPictures):
         return tags
 
     def fit(self, X: Any = None, y: Any = None) -> Self:  # noqa: N803
-        """Check the arguments; X and y are not used.
+        """Check the arguments, and decide by X which values are black and white; y is not used.
 
         Raises:
             ConfigError, WeightsError: an argument has an impossible value; the message says which.
@@ -208,6 +206,9 @@ class VGGFeatures(TransformerMixin, _OfPictures):
         pretrained = load_pretrained(self.backbone)
         size = pretrained.image_size if self.image_size is None else unwrapped(self.image_size)
         check_architecture(pretrained.column, size, pretrained.width)
+        self.reading_ = reading_of(size, self.resize, self.value_range, self.bands)
+        if X is not None and len(found := pictures(X)):
+            self.reading_ = settled(found, self.reading_)
         check_precision(self.precision)
         cut = self._cut()
         if not is_word(self.normalize, NORMALIZE):
@@ -230,8 +231,8 @@ class VGGFeatures(TransformerMixin, _OfPictures):
         check_is_fitted(self)
         cache, narrator, found = Cache(), Narrator(self.verbose), pictures(X)
         unlabelled = found, np.zeros(len(found), np.int64)
-        table = loader(unlabelled, Keep())(unlabelled)
-        pixels, scan = decode(table, self.image_size_, cache, narrator)
+        table = loader(unlabelled, Keep(self.reading_))(unlabelled)
+        pixels, scan = decode(table, self.reading_, cache, narrator)
         if scan.problems:
             told = f"{len(scan.problems)} of {len(found)} images cannot be used"
             raise DataError.listing(told, list(scan.problems.values()))

@@ -169,7 +169,7 @@ def introduce(experiment: Experiment, about: str, notes: Iterable[str], cost: Es
         narrator.say(f"Note: {note}.")
     counts = ", ".join(f"{len(rows)} {split}" for split, rows in pool.rows.items())
     narrator.say(
-        f"{counts} images of {len(pool.class_names)} classes at {experiment.image_size} px; "
+        f"{counts} images of {len(pool.class_names)} classes at {pool.reading.told()}; "
         f"{experiment.pretrained.name}; {about}. The blocks compute in {experiment.precision}: {experiment.why}."
     )
     narrator.say(str(cost))

@@ -35,8 +35,8 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from threadpoolctl import threadpool_limits
 
 import vggft
-from vggft.data.reading import read_image
 from vggft.network.vgg import preprocess
+from vggft.pictures.files import read_image
 
 WHOLE_EPOCHS = 3
 Split = tuple[list[str], np.ndarray, list[str], np.ndarray]  # images and labels to learn from, and to be tested on

@@ -50,11 +50,17 @@ def test_clean_data(clean: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_unreadable_files(clean: Path) -> None:
     (clean / "rose" / "0.png").write_bytes(b"hello")
-    picture(clean / "rose" / "1.png", seed=0, size=(20, 20))
+    (clean / "rose" / "1.png").write_bytes((clean / "rose" / "2.png").read_bytes()[:60])
     result = found(clean)
     assert not result.ok and len(result.unreadable) == 2
     assert "2 images cannot be used" in result.errors[0]
-    assert f"{clean / 'rose' / '0.png'} is not an image" in result.errors[0] and "20x20 px" in result.errors[0]
+    assert f"{clean / 'rose' / '0.png'} is not an image" in result.errors[0] and "truncated" in result.errors[0]
+
+
+def test_small_images_are_told(clean: Path) -> None:
+    picture(clean / "rose" / "1.png", seed=0, size=(20, 28))
+    result = found(clean)
+    assert result.ok and "1 image has a side below 32 px (the smallest 20 px)" in "\n".join(result.warnings)
 
 
 def test_copies(clean: Path) -> None:

@@ -14,9 +14,11 @@ from PIL import Image
 
 from vggft.cache import Cache
 from vggft.data.dataset import Dataset
-from vggft.data.reading import DecodedImage, read_image
-from vggft.data.scan import UNREADABLE, Scan, contents_of, decode, pixel_dtype, scan
+from vggft.data.scan import Scan, decode, pixel_dtype, scan
 from vggft.errors import DataError
+from vggft.pictures.files import DecodedImage, read_image
+from vggft.pictures.known import UNREADABLE, contents_of, look_at
+from vggft.pictures.reading import Reading
 from vggft.progress import Narrator
 
 
@@ -24,7 +26,7 @@ def test_a_scan_fills_the_pixels_and_finds_what_is_wrong(tmp_path: Path) -> None
     folder(tmp_path, a=6, b=6)
     (tmp_path / "a" / "1.png").write_bytes(b"hello")
     (tmp_path / "b" / "0.png").write_bytes((tmp_path / "a" / "0.png").read_bytes())
-    picture(tmp_path / "b" / "5.png", size=(20, 20))
+    (tmp_path / "b" / "5.png").write_bytes(b"")
     data = whole(tmp_path)
     calls: list[int] = []
     array = np.full((12, 32, 32, 3), 7, np.uint8)
@@ -32,7 +34,7 @@ def test_a_scan_fills_the_pixels_and_finds_what_is_wrong(tmp_path: Path) -> None
     assert len(calls) == 12
     assert sorted(found.problems) == [1, 11]
     assert found.problems[1] == f"{data.names[1]} is not an image: it begins with b'hello'."
-    assert found.problems[11] == f"{data.names[11]} is 20x20 px; at least 32 px a side are needed."
+    assert found.problems[11] == f"{data.names[11]} is an empty file (0 bytes)."
     assert found.digests[1] == "" and found.facts[1].item() == ("", 0, 0, "", "")
     assert found.digests[0] == found.digests[6] != found.digests[2]
     assert len(set(found.digests)) == 10
@@ -58,7 +60,7 @@ def test_a_scan_of_arrays_does_not_rescale_dark_images() -> None:
     images = np.zeros((3, 32, 32, 3), np.float32)
     images[0], images[1], images[2] = 0.7, 1, 200
     data = whole((images, [0, 1, 0]))
-    array = np.empty((3, 32, 32, 3), pixel_dtype(data.images, 32))
+    array = np.empty((3, 32, 32, 3), pixel_dtype(look_at(data.images, Reading()), Reading.of(32)))
     found = scan(data, 32, array)
     np.testing.assert_array_equal(array, images)
     assert [tuple(row)[1:] for row in found.facts.tolist()] == [(32, 32, "float32", "")] * 3
@@ -208,7 +210,7 @@ def test_an_unreadable_file_never_gives_its_row_to_another(tmp_path: Path) -> No
     """It could be read by the time that it is decoded; files that cannot be read share one digest."""
     data, cache = whole(folder(tmp_path / "data", a=2, b=2)), Cache(tmp_path / "cache")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vggft.data.scan.content_of", lambda image: UNREADABLE)
+        patch.setattr("vggft.pictures.known.content_of", lambda image: UNREADABLE)
         images, found = decoded(data, cache)
     assert found.problems == {} and images.any(axis=(1, 2, 3)).all()
     for path in data.images:

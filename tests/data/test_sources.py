@@ -13,9 +13,11 @@ from PIL import Image
 
 from vggft.cache import Cache
 from vggft.data.dataset import open_dataset
-from vggft.data.reading import read_image
-from vggft.data.scan import decode, pixel_dtype
+from vggft.data.scan import decode, pixel_dtype, scan
 from vggft.data.streams import Keep
+from vggft.pictures.files import read_image
+from vggft.pictures.known import look_at
+from vggft.pictures.reading import Reading
 from vggft.progress import Narrator
 
 
@@ -184,23 +186,25 @@ def test_a_dataframe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_images_are_brought_to_0_to_255_and_it_is_said() -> None:
     given = np.linspace(0, 1, 3)[:, None, None, None] * np.ones((3, 32, 32, 3))
     data = whole((given, [0, 1, 0]))
-    assert arrays(data).dtype == np.float32 and arrays(data).max() == 255
-    assert "the images are taken to be float 0..1" in data.notes
-    assert pixel_dtype(data.images, 32) == np.float32 and pixel_dtype(data.images, 64) == np.uint8
-    assert "images[1] holds NaN" in error((np.full((2, 32, 32, 3), [[[[0.0]]], [[[np.nan]]]]), [0, 1]))
-    assert "28x28 px" in error((np.zeros((2, 28, 28)), [0, 1]))
+    scanned = scan(data, 32, found := np.zeros((3, 32, 32, 3), np.float32))
+    assert found.max() == 255 and scanned.notes == ("the images are taken to be float 0..1",)
+    values = look_at(data.images, Reading())
+    assert pixel_dtype(values, Reading.of(32)) == np.float32 and pixel_dtype(values, Reading.of(64)) == np.uint8
+    bad = scan(whole((np.full((2, 32, 32, 3), [[[[0.0]]], [[[np.nan]]]]), [0, 1])), 32)
+    assert bad.problems == {1: "images[1] holds NaN or infinity."}
 
 
 def test_lists_of_images(tmp_path: Path) -> None:
     assert arrays(whole((list(pixels(2)), [0, 1]))).shape == (2, 36, 40, 3)
     uneven = [pixels(1)[0] / 255, pixels(1, (50, 60))[0] / 255.0, np.zeros((32, 32))]
     data = whole((uneven, [0, 1, 0]))
-    assert [image.shape for image in data.images] == [(36, 40, 3), (60, 50, 3), (32, 32, 3)]
-    assert np.asarray(data.images[0]).max() == 255
+    assert [image.shape for image in data.images] == [(36, 40, 3), (60, 50, 3), (32, 32)]
+    assert scan(data, 32).notes == ("the images are taken to be float 0..1",)
     dark = [np.full((32, 32, 3), 0.5), np.full((40, 40, 3), 200.0)]  # one scale for all of them
-    assert np.asarray(whole((dark, [0, 1])).images[0]).max() == 0.5
-    assert "images[1], as images holds" not in (text := error(([pixels(1)[0], np.full((40, 40, 3), -1)], [0, 1])))
-    assert "images[1]" in text and "-1" in text
+    scan(whole((dark, [0, 1])), 32, found := np.zeros((2, 32, 32, 3), np.float32))
+    assert found[:, 0, 0, 0].tolist() == [0.5, 200]
+    negative = scan(whole(([pixels(1)[0], np.full((40, 40, 3), -1)], [0, 1])), 32)
+    assert "images[1] holds the value -1" in negative.problems[1]
     paths = [picture(tmp_path / "0.png"), str(tmp_path / "missing.png")]
     assert "files that do not exist (1;" in error((paths, [0, 1]))
     assert whole((paths[:1] * 2, [0, 1])).names == (str(paths[0]),) * 2

@@ -49,7 +49,7 @@ GIVEN = {
     "0..255": NOISE.astype("float64"),
     "0..1, not resized": NOISE[:, :32, :32] / 255,
     "grey": NOISE[..., 0],
-    "rgba": np.concatenate([NOISE, NOISE[..., :1]], axis=-1),
+    "rgba": np.concatenate([NOISE, 255 * (NOISE[..., :1] > 99)], axis=-1).astype("uint8"),
     "dark at first": np.concatenate([NOISE[:3] * 0, NOISE[3:]]).astype("float32"),
 }
 
@@ -69,7 +69,7 @@ def test_a_stream_is_the_same_as_arrays(given: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, expected[order])
     np.testing.assert_array_equal(arrays(dataset(stream)), found)
     np.testing.assert_array_equal(of_stream.facts, of_arrays.facts[order])
-    assert f"the images are taken to be {stream.values}" in whole((images, np.arange(10) % 2)).notes
+    assert of_arrays.notes == (stream.note,)
 
 
 @pytest.mark.filterwarnings("ignore")  # TensorFlow's own, on import
@@ -79,7 +79,7 @@ def test_a_tf_data_dataset_gives_the_same_pool_however_it_is_shuffled(tmp_path: 
     data = tf.data.Dataset.from_tensor_slices((images, labels))
 
     def pool(data: Any, cache: str, **more: Any) -> Pool:
-        kinds: dict[str, Any] = {"image_size": 32, "narrator": QUIET, "validation": 0.2, "test": 0.2, **more}
+        kinds: dict[str, Any] = {"reading": 32, "narrator": QUIET, "validation": 0.2, "test": 0.2, **more}
         return prepare(data, 2, cache=Cache(tmp_path / cache), **kinds)
 
     first = pool(data.shuffle(30, seed=1).batch(4), "first")
@@ -120,12 +120,12 @@ def test_each_batch_is_read_once_and_images_that_are_there_are_not_decoded_again
 
 def test_the_first_images_decide_the_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "PART", 4)
-    for low, high, kind in ((0.5, 1.5, "float32"), (200, 300, "uint16")):
+    for low, high, kind in ((0.5, 150, "float32"), (200, 300, "uint16")):
         images = np.full((9, 32, 32, 3), low, kind)
         images[1] = high
-        assert read(images, Cache(tmp_path)).values in ("float 0..255", "uint16 0..65535")
+        assert read(images, Cache(tmp_path)).note.endswith(("float 0..255", "integer 0..1023"))
         images[1], images[6] = low, high
-        with pytest.raises(DataError, match=r"images\[6\] is .*Convert all images to uint8"):
+        with pytest.raises(DataError, match=r"(?s)images\[6\] holds .*pass value_range=.*convert all images to uint8"):
             read(images, Cache(tmp_path))
 
 
@@ -136,7 +136,7 @@ def test_all_impossible_values_are_listed(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(DataError) as caught:
         read(images, Cache(tmp_path))
     assert "0..1 or 0..255" in str(caught.value)
-    for part in ("images[6] holds NaN", "images[15] holds the value -1.0", "images[16] holds the value 300.0"):
+    for part in ("images[6] holds NaN", "images[15] holds the value -1,", "images[16] holds the value 300,"):
         assert part in str(caught.value)
 
 
@@ -144,7 +144,6 @@ def test_all_impossible_values_are_listed(tmp_path: Path, monkeypatch: pytest.Mo
     ("given", "message"),
     [
         ([(NOISE.transpose(0, 3, 1, 2), np.arange(10))], r"shape \(10, 3, 36, 40\), channels first"),
-        ([(NOISE[:, :20], np.arange(10))], "images are 40x20 px; at least 32 px"),
         ([(NOISE, np.arange(9))], r"equal length; got the shapes \(10, 36, 40, 3\) and \(9,\)"),
         ([(NOISE, np.arange(10)), (NOISE, np.eye(10))], r"same shape in all batches; got \[\(\), \(10,\)\]"),
         ([NOISE], "without sample weights"),

@@ -25,7 +25,7 @@ MIXED = np.arange(80) % 2
 
 
 def prepare(data: Any, **arguments: Any) -> Pool:
-    return pools.prepare(data, 2, image_size=32, cache=Cache(), narrator=Narrator(0), **arguments)
+    return pools.prepare(data, 2, reading=32, cache=Cache(), narrator=Narrator(0), **arguments)
 
 
 def folder(path: Path) -> Path:

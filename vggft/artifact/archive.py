@@ -15,13 +15,13 @@ import h5py
 import keras
 import numpy as np
 
-from ..data.reading import RESIZE_RULE
 from ..engine import own_settings
 from ..errors import ClassifierFileError, WeightsError, some
 from ..evaluation.checks import evaluate
 from ..evaluation.evaluation import Evaluation
 from ..fields import shown
 from ..network.description import Description, build
+from ..pictures.reading import RULES
 from ..run import whole_file
 from ..weightfiles.files import kind_of
 from ..weightfiles.hdf5 import refuse_outside
@@ -46,8 +46,7 @@ def write_archive(
     Raises:
         ClassifierFileError: the network that was read back predicts something else.
     """
-    size = description.image_size
-    probe = np.random.default_rng(0).integers(0, 256, (1, size, size, 3)).astype("float32")
+    probe = np.random.default_rng(0).integers(0, 256, (1, *description.size, 3)).astype("float32")
     with whole_file(path) as aside:
         model.save(aside)
         content = description.to_dict()
@@ -121,10 +120,11 @@ def read_archive(path: Path) -> tuple[keras.Model, Description, Evaluation | Non
                 part = EVALUATION_MEMBER
                 judged = archive.read(EVALUATION_MEMBER) if EVALUATION_MEMBER in archive.namelist() else None
         part = MEMBER
-        if content.get("format", 1) > Description.format or content.get("resize") != RESIZE_RULE:
+        if content.get("format", 1) > Description.format or content.get("resize") not in RULES.values():
             raise ClassifierFileError(
                 f"{path} was saved by vggft {content.get('versions', {}).get('vggft')}, which resizes images by "
-                f"{content.get('resize')!r} (format {content.get('format')}); this version uses {RESIZE_RULE!r} "
+                f"{content.get('resize')!r} (format {content.get('format')}); this version knows "
+                f"{', '.join(RULES.values())} "
                 f"(format {Description.format}). Open it with the version that saved it."
             )
         description = Description.from_dict(content)

@@ -14,7 +14,6 @@ import numpy as np
 
 from ..augment import Augment
 from ..cache import Cache
-from ..data.arrays import as_sequence, is_single_image, read_images
 from ..data.dataset import open_dataset
 from ..data.scan import decode
 from ..data.streams import Keep
@@ -28,6 +27,8 @@ from ..network.assembly import Network
 from ..network.blocks import pooling_layer
 from ..network.description import Classification, Description
 from ..network.forward import between
+from ..pictures.arrays import as_sequence, is_single_image, read_images, settled
+from ..pictures.reading import Reading
 from ..progress import Narrator
 from .archive import classifier_file, read_archive, write_archive
 from .history import History
@@ -102,7 +103,7 @@ class Artifact:
     def __repr__(self) -> str:
         d, found = self.description, self.evaluation
         judged = "" if found is None else f", {found.split} {found.headline} {score(found[found.headline])}"
-        return f"<{type(self).__name__} of {len(d.class_names)} classes at {d.image_size} px on {d.backbone}{judged}>"
+        return f"<{type(self).__name__} of {len(d.class_names)} classes at {d.reading.told()} on {d.backbone}{judged}>"
 
     def halves(self, block: str, cut: str | None = None) -> tuple[keras.Model, keras.Model]:
         """Return the network from `cut` (None: pixels) to the feature maps of a block, and from there to the logits.
@@ -125,8 +126,8 @@ class Artifact:
 
         Args:
             pictures: a file, an array (H, W, 3), or several: a list of files or arrays, or an array (N, H, W, 3).
-                Arrays are RGB in 0..255 (uint8 or float) or 0..1 (float), of any size. Files are rotated by their EXIF
-                orientation.
+                Arrays are RGB in 0..255 (uint8 or float) or 0..1 (float), or in the range of the training images if
+                these had more than 8 bits; of any size. Files are rotated by their EXIF orientation.
             batch_size: number of images per batch.
             verbose: 1 shows a progress bar.
             views: number of views of each image over which the probabilities are averaged: the image, its mirror image,
@@ -143,10 +144,10 @@ class Artifact:
             DataError: some images cannot be read; the message names all of them.
             ConfigError: impossible `views`.
         """
-        pictures, _ = as_sequence(pictures)
+        pictures = as_sequence(pictures)
         further = views_of(views)
         with Narrator(verbose).bar("predict", len(pictures) * (1 + len(further))) as advance:
-            kept, parts = self.kept_features(), read_parts(pictures, self.description.image_size)
+            kept, parts = self.kept_features(), read_parts(pictures, self.description.reading)
             how: dict[str, Any] = {"batch_size": batch_size, "advance": advance, "views": further}
             return np.concatenate([predict_images(self.network, kept, pixels, **how) for _, pixels in parts])
 
@@ -198,14 +199,14 @@ class Artifact:
             ConfigError: impossible `views`.
         """
         further = views_of(views)
-        size, cache, narrator = self.description.image_size, Cache(), Narrator(verbose)
-        keep = Keep(size, cache, narrator)
+        reading, cache, narrator = self.description.reading, Cache(), Narrator(verbose)
+        keep = Keep(reading, cache, narrator)
         parts = open_dataset(dataset, None, self.class_names, self.description.multi_label, keep=keep)
         name = split or next(name for name in ("test", "all", *parts) if name in parts)
         if name not in parts:
             raise DataError(f"The dataset has no split {name!r}; it has {', '.join(parts)}. Pass one of them as split.")
         data = parts[name]
-        pixels, found = decode(data, size, cache, narrator)
+        pixels, found = decode(data, reading, cache, narrator)
         if found.problems:
             raise DataError.listing("Some images cannot be evaluated", found.problems.values())
         if known := sum(self.seen.get(digest) in ("train", "validation") for digest in found.digests):
@@ -262,24 +263,28 @@ def _read_seen(stored: Mapping[str, Sequence[str]] | Sequence[str]) -> dict[str,
     return {digest: split for split, digests in by_split.items() for digest in digests}
 
 
-def read_parts(pictures: Any, image_size: int, at_once: int = 256) -> Iterator[tuple[int, np.ndarray]]:
+def read_parts(
+    pictures: Any, reading: Reading, at_once: int = 256, is_settled: bool = False
+) -> Iterator[tuple[int, np.ndarray]]:
     """Read images in parts, so that memory does not limit their number.
 
     Args:
         pictures: as for `Artifact.predict`.
-        image_size: side in pixels, S.
+        reading: how; the ranges that it leaves open are decided by all of the images.
         at_once: maximum number of images per part, n.
+        is_settled: whether these ranges have been decided already.
 
     Yields:
-        The index of the first image of the part, and its pixels, (n, S, S, 3) in 0..255.
+        The index of the first image of the part, and its pixels, (n, height, width, 3) in 0..255.
 
     Raises:
         DataError: after the last part, naming every image that cannot be read.
     """
-    pictures, value_range = as_sequence(pictures)
+    pictures = as_sequence(pictures)
+    reading = reading if is_settled else settled(pictures, reading)
     problems: list[str] = []
     for start in range(0, len(pictures), at_once):
-        pixels, found = read_images(pictures[start : start + at_once], image_size, start, value_range)
+        pixels, found = read_images(pictures[start : start + at_once], reading, start)
         problems += found
         if not problems:
             yield start, pixels

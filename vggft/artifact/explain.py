@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,15 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from ..data.arrays import as_sequence, to_pixels
-from ..data.reading import read_image
 from ..engine import own_settings
 from ..errors import ConfigError
 from ..features.cuts import is_pooled, last_block
 from ..fields import as_path
 from ..network.blocks import BLOCKS
 from ..network.forward import batch_size_for
+from ..pictures.arrays import as_sequence, settled, to_pixels
+from ..pictures.files import read_image
+from ..pictures.reading import Reading, over_picture
 from ..run import whole_file
 from .artifact import Artifact, read_parts
 from .known import digests_of, predict_images
@@ -35,8 +36,8 @@ class Explanation:
 
     Args:
         picture: (H, W, 3) uint8 RGB, upright, at most 1024 px per side.
-        heatmap: (S, S) float32 in 0..1, covering the whole image: 1 where the evidence for the class is strongest, and
-            0 everywhere if there is none.
+        heatmap: float32 in 0..1, covering the whole image, of the size of the network's input or, if only a part of it
+            was in view, of the picture: 1 where the evidence for the class is strongest, 0 where there is none.
         label: the explained class.
         probability: the predicted probability of the class, 0..1.
         block: the block whose feature maps were used.
@@ -84,12 +85,12 @@ def grad_cam(
 
     Args:
         artifact: the classifier.
-        pixels: (N, S, S, 3) RGB in 0..255.
+        pixels: (N, height, width, 3) RGB in 0..255.
         classes: (N,) class indices.
         block: one of `block1` to `block5`; None for the last one that the head sees.
 
     Returns:
-        (N, S, S) float32 in 0..1.
+        (N, height, width) float32 in 0..1.
 
     Raises:
         ConfigError: there is no such block, or the head does not see it.
@@ -99,7 +100,7 @@ def grad_cam(
     if block not in BLOCKS[: BLOCKS.index(last) + 1]:
         expected = ", ".join(BLOCKS[: BLOCKS.index(last) + 1])
         raise ConfigError(f"block must be one of {expected}, as the head sees {last} last; got {block!r}.")
-    size, batch = pixels.shape[1], batch_size_for(artifact.network.model)
+    size, batch = pixels.shape[2:0:-1], batch_size_for(artifact.network.model)
     found = np.empty((0, 0, 0), "float32")
     for rows, inputs, cut in _inputs(artifact, pixels, block):
         to_maps, to_logits = artifact.halves(block, cut)
@@ -117,7 +118,7 @@ def grad_cam(
             found = found if len(found) else np.zeros((len(pixels), *heat.shape[1:]), "float32")
             found[part] = heat
     found /= np.maximum(found.max(axis=(1, 2), keepdims=True), 1e-12)
-    return np.stack([_resized(each, (size, size)) for each in found])
+    return np.stack([_resized(each, size) for each in found])
 
 
 def _inputs(artifact: Artifact, pixels: np.ndarray, block: str) -> Iterator[tuple[np.ndarray, np.ndarray, str | None]]:
@@ -135,14 +136,15 @@ def explain(
 ) -> list[Explanation]:
     """Explain what a classifier predicts for some images; see `Classifier.explain`."""
     names, block = artifact.class_names, block or last_seen(artifact)
-    pictures, value_range = as_sequence(pictures)
+    pictures = as_sequence(pictures)
+    reading = settled(pictures, artifact.description.reading)
     wanted = [label] * len(pictures) if label is None or isinstance(label, str) else list(label)
     if unknown := sorted({repr(each) for each in wanted if each is not None and each not in names}):
         raise ConfigError(f"label: {', '.join(unknown)} is not a class of this classifier; known: {', '.join(names)}.")
     if len(wanted) != len(pictures):
         raise ConfigError(f"label: expected one class, or one for each of {len(pictures)} images; got {len(wanted)}.")
     found: list[Explanation] = []
-    for start, pixels in read_parts(pictures, artifact.description.image_size, AT_ONCE):
+    for start, pixels in read_parts(pictures, reading, AT_ONCE, is_settled=True):
         probabilities = predict_images(artifact.network, artifact.kept_features(), pixels)
         asked = wanted[start : start + len(pixels)]
         classes = [
@@ -151,8 +153,9 @@ def explain(
         ]
         for i, heat in enumerate(grad_cam(artifact, pixels, classes, block)):
             c = classes[i]
-            picture = shown(pictures[start + i], value_range)
-            found.append(Explanation(picture, heat, names[c], float(probabilities[i, c]), block))
+            picture = shown(pictures[start + i], reading)
+            whole = over_shown(heat, picture, reading)
+            found.append(Explanation(picture, whole, names[c], float(probabilities[i, c]), block))
     return found
 
 
@@ -161,15 +164,23 @@ def last_seen(artifact: Artifact) -> str:
     return (artifact.description.head.blocks or BLOCKS)[-1]
 
 
-def shown(picture: Any, value_range: str | None = None) -> np.ndarray:
+def over_shown(heat: np.ndarray, picture: np.ndarray, reading: Reading) -> np.ndarray:
+    """Return a map over the network's pixels as one over the whole picture."""
+    if reading.resize == "squash":
+        return heat
+    return over_picture(heat, (picture.shape[1], picture.shape[0]), reading)
+
+
+def shown(picture: Any, reading: Reading) -> np.ndarray:
     """Return an image for display: (H, W, 3) uint8, upright, with its aspect ratio, at most 1024 px per side."""
+    reading = replace(reading, size=None)
     if isinstance(picture, np.ndarray):
-        pixels = to_pixels(picture[None], values=value_range if picture.dtype.kind == "f" else None)[0]
+        pixels = to_pixels(picture[None], reading)[0]
         image = Image.fromarray(np.rint(pixels).astype("uint8"))
     else:
         if hasattr(picture, "seek"):  # it was read before
             picture.seek(0)
-        image = Image.fromarray(read_image(picture).pixels)
+        image = Image.fromarray(read_image(picture, reading).pixels)
     image.thumbnail((LARGEST, LARGEST))
     return np.array(image)
 

@@ -86,7 +86,9 @@ class Record:
                 lines.append(f"{name}={value}")
         if (config["precision"], config.get("stored_as")) == ("float32", "float16"):  # the choice of "auto"
             config = {**config, "precision": "auto"}
-        lines += [f"{name}={config[name]!r}" for name in ("image_size", "precision", "seed")]
+        for name in ("image_size", "resize", "value_range", "bands", "precision", "seed"):
+            if name in config:
+                lines.append(f"{name}={tuple(config[name]) if isinstance(config[name], list) else config[name]!r}")
         lines += [f"{name}=True" for name in ("calibrate", "tune_thresholds") if config.get(name)]
         lines += [f"{name}={config[name]!r}" for name in ("refit", "time_limit") if name in config]
         return "vggft.finetune(\n    " + ",\n    ".join(lines) + ",\n)"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.filesize import decimal
 
+from ..pictures.reading import size_text
 from . import words
 from .options import AsJson
 
@@ -44,7 +45,7 @@ def list_stores(as_json: AsJson = False) -> None:
         return
     for row in sorted(rows, key=lambda row: row["used"]):
         view = f"view {row['view'][0]}" if row["view"] else None
-        size = f"{row['image_size']} px" if row["image_size"] else None
+        size = size_text(row["image_size"]) if row["image_size"] else None
         what = [row[key] for key in ("kind", "backbone", "cut", "precision")]
         kept = f"kept as {row['dtype']}" if row["cut"] else None
         told = " ".join(str(each) for each in (*what, size, view, kept) if each)

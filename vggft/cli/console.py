@@ -32,7 +32,7 @@ def refuse(path: Path, force: bool) -> None:
 
 def picture_files(given: list[Path]) -> list[Path]:
     """Return the given image files, and all image files in the given folders."""
-    from ..data.reading import find_images
+    from ..pictures.formats import find_images
 
     files: list[Path] = []
     for path in given:

@@ -20,8 +20,9 @@ from ..config import Phase, Training
 from ..errors import ConfigError
 from ..fields import Config, Count
 from ..tuning.space import SearchSpace
+from . import words
 from .defaults import read_defaults
-from .words import CHOICE, choice, factors, fraction, integers, names, value
+from .words import CHOICE, Bands, Freeze, Size, ValueRange, choice, value
 
 Dataset = Annotated[str, typer.Argument(help="A folder of class folders, or a CSV file of paths and labels.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result.")]
@@ -51,11 +52,6 @@ ConfigFile = Annotated[
         dir_okay=False,
     ),
 ]
-Freeze = Annotated[
-    str | tuple[str, ...],
-    "all, none, a block or a list of blocks",
-    lambda value: isinstance(value, (str, list, tuple)) and all(isinstance(block, str) for block in value),
-]
 
 
 class Options(Config):
@@ -78,7 +74,10 @@ class DataOptions(Options):
         test: Test images: a fraction of all images, or another dataset; only the final evaluation uses them.
         group: Images that no split may divide, such as those of one patient: the name of a column, or a regular
             expression that finds the group in the file name, such as `(patient\d+)`.
-        image_size: Width and height of the network's input in pixels; by default the backbone's own.
+        image_size: Side of the network's input in pixels, or height x width, `224x320`; the backbone's own by default.
+        resize: How images are fitted to it: the whole image squashed, its middle cropped, or the whole padded.
+        value_range: Black and white of images that have not 8 bits, `0,4095`; by default decided by all images.
+        bands: The bands that are red, green and blue, `0,1,2`, of images that have others than RGB, RGBA or grey.
         on_bad_image: Whether unusable images stop the run, with a list of them, or are left out.
     """
 
@@ -86,7 +85,10 @@ class DataOptions(Options):
     validation: float | str = 0.2
     test: float | str | None = None
     group: str | None = None
-    image_size: Count | None = None
+    image_size: Size = None
+    resize: Literal["squash", "crop", "pad"] = "squash"
+    value_range: ValueRange = None
+    bands: Bands = None
     on_bad_image: Literal["raise", "skip"] = "raise"
 
 
@@ -141,12 +143,15 @@ NOT_OPTIONS = {(RunOptions, "verbose"), (Training, "loss")}  # the former is --q
 
 PANELS = {Augment: "Augmentation", SearchSpace: "Search space"}  # others: the name of the class, without Options
 READ: dict[Any, tuple[Callable[[str], Any], str]] = {  # how to read the text of an option, and help on its format
-    tuple[int, ...]: (integers, " Separate several by commas; '' is none."),
-    float | str: (fraction, ""),
-    float | str | None: (fraction, ""),
-    str | tuple[str, ...]: (names, " Or exactly the blocks in a list, `block1,block4`."),
-    Mapping[str, float] | None: (factors, " For example `block4=0.1,head=5`."),
-    Literal["balanced"] | Mapping[str, float] | None: (factors, " For example `cat=1,dog=2.5`."),
+    tuple[int, ...]: (words.integers, " Separate several by commas; '' is none."),
+    float | str: (words.fraction, ""),
+    float | str | None: (words.fraction, ""),
+    int | tuple[int, int] | None: (words.sides, ""),
+    tuple[float, float] | None: (words.numbers, ""),
+    tuple[int, int, int] | None: (words.numbers, ""),
+    str | tuple[str, ...]: (words.names, " Or exactly the blocks in a list, `block1,block4`."),
+    Mapping[str, float] | None: (words.factors, " For example `block4=0.1,head=5`."),
+    Literal["balanced"] | Mapping[str, float] | None: (words.factors, " For example `cat=1,dog=2.5`."),
 }
 ONLY_IN_PYTHON = (Any, tuple[Phase, ...])  # types of fields, or parts of them, that an option cannot be
 

@@ -26,6 +26,7 @@ from .options import (
     Verify,
     with_options,
 )
+from .words import numbers
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class FinetuneOptions(Options):
 def audit(
     dataset: Dataset,
     num_classes: Annotated[int | None, typer.Option(help="Expected number of classes.")] = None,
+    value_range: Annotated[str | None, typer.Option(help="Black and white, as for finetune.")] = None,
+    bands: Annotated[str | None, typer.Option(help="Red, green and blue, as for finetune.")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -58,7 +61,8 @@ def audit(
     """
     from ..data.audit import audit as run_audit
 
-    found = run_audit(dataset, num_classes, verbose=0 if quiet or as_json else 1)
+    how: dict[str, Any] = {"value_range": value_range and numbers(value_range), "bands": bands and numbers(bands)}
+    found = run_audit(dataset, num_classes, **how, verbose=0 if quiet or as_json else 1)
     if as_json:
         print_json(found.to_dict())
     else:

@@ -1,13 +1,39 @@
-"""Turn the text of options into Python values: lists of widths and blocks, fractions, choices, ranges, sizes."""
+"""Turn the text of options into Python values: lists of widths and blocks, sizes in pixels, ranges, sizes in bytes."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Annotated, Any
 
 from ..errors import ConfigError
+from ..pictures.reading import check_bands, check_range, check_size
 
 CHOICE = "One value, a list `a,b`, or a range `low:high[:log]`."
+
+_SIDE = "an integer >= 32, or two of them, (height, width)"
+Freeze = Annotated[
+    str | tuple[str, ...],
+    "all, none, a block or a list of blocks",
+    lambda value: isinstance(value, (str, list, tuple)) and all(isinstance(block, str) for block in value),
+]
+Size = Annotated[int | tuple[int, int] | None, _SIDE, lambda value: value is None or _holds(check_size, value)]
+ValueRange = Annotated[
+    tuple[float, float] | None,
+    "two numbers, black and white, such as (0, 4095)",
+    lambda value: _holds(check_range, value),
+]
+Bands = Annotated[
+    tuple[int, int, int] | None, "three indices from 0 on, such as (0, 1, 2)", lambda value: _holds(check_bands, value)
+]
+
+
+def _holds(check: Callable[[Any], Any], value: Any) -> bool:
+    try:
+        check(value)
+    except ConfigError:
+        return False
+    return True
 
 
 def integers(text: str) -> tuple[int, ...]:
@@ -20,6 +46,33 @@ def integers(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
         raise ConfigError(f"--units must be widths separated by commas, such as 512,128; got {text!r}.") from None
+
+
+def sides(text: str) -> int | tuple[int, ...]:
+    """Read one side in pixels, or height and width.
+
+    >>> sides("224"), sides("224x320")
+    (224, (224, 320))
+    """
+    try:
+        found = tuple(int(part) for part in re.split(r"[x,]", text.strip().lower()))
+    except ValueError:
+        raise ConfigError(
+            f"--image-size must be pixels, such as 224 or 224x320 (height x width); got {text!r}."
+        ) from None
+    return found[0] if len(found) == 1 else found
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """Read numbers separated by commas.
+
+    >>> numbers("0,4095"), numbers("-1000,0.5")
+    ((0, 4095), (-1000, 0.5))
+    """
+    found = [value(part) for part in text.strip("()[] ").split(",")]
+    if not all(isinstance(each, (int, float)) and not isinstance(each, bool) for each in found):
+        raise ConfigError(f"expected numbers separated by commas, such as 0,4095; got {text!r}.")
+    return tuple(found)  # type: ignore[arg-type]
 
 
 def fraction(text: str) -> float | str:

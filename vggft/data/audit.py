@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..display import render
-from ..errors import ConfigError, some
+from ..errors import DataError, some
+from ..pictures.formats import suffix_fits
+from ..pictures.reading import ImageSize, reading_of
 from ..progress import Narrator
 from .dataset import Dataset, collect, concatenate
-from .reading import MIN_SIDE, suffix_fits
 from .scan import Scan, scan
 from .streams import Keep
 from .suspects import suspects
@@ -116,7 +117,16 @@ class Audit:
         return lines
 
 
-def audit(dataset: Any, num_classes: int | None = None, *, image_size: int = 224, verbose: int = 0) -> Audit:
+def audit(
+    dataset: Any,
+    num_classes: int | None = None,
+    *,
+    image_size: ImageSize = 224,
+    resize: str = "squash",
+    value_range: tuple[float, float] | None = None,
+    bands: tuple[int, int, int] | None = None,
+    verbose: int = 0,
+) -> Audit:
     """Check every image and every label once, and summarise what is in the data and what is wrong with it.
 
     Problems that would make `finetune` raise an error are collected in `errors` instead.
@@ -124,7 +134,9 @@ def audit(dataset: Any, num_classes: int | None = None, *, image_size: int = 224
     Args:
         dataset: any kind of dataset that `finetune` takes.
         num_classes: the expected number of classes; None accepts any.
-        image_size: side in px to resize to before images are compared; copies have equal resized pixels.
+        image_size: side in px, or (height, width), to resize to before images are compared; copies have equal resized
+            pixels.
+        resize, value_range, bands: as for `finetune`.
         verbose: 0 is silent, 1 shows a progress bar.
 
     Returns:
@@ -132,17 +144,19 @@ def audit(dataset: Any, num_classes: int | None = None, *, image_size: int = 224
 
     Raises:
         DataError: `dataset` is not a dataset of any kind.
-        ConfigError: `image_size` is below 32.
+        ConfigError: `image_size` is below 32, or another argument has an impossible value.
     """
-    if not isinstance(image_size, int) or image_size < MIN_SIDE:
-        raise ConfigError(f"image_size must be an integer >= {MIN_SIDE}; got {image_size!r}.")
-    narrator = Narrator(verbose)
-    splits, problems = collect(dataset, num_classes, keep=Keep(image_size, None, narrator))
+    reading, narrator = reading_of(image_size, resize, value_range, bands), Narrator(verbose)
+    splits, problems = collect(dataset, num_classes, keep=Keep(reading, None, narrator))
     if not splits:
         return Audit(0, {}, (), {}, errors=tuple(problems))
     whole = concatenate(list(splits.values()))
     with narrator.bar("read images", len(whole)) as advance:
-        return make_audit(splits, scan(whole, image_size, on_image=advance), problems)
+        try:
+            found = scan(whole, reading, on_image=advance)
+        except DataError as error:  # of streams in different ranges
+            return Audit(len(whole), {}, whole.class_names, {}, errors=(*problems, str(error)))
+        return make_audit(splits, found, problems)
 
 
 def make_audit(
@@ -188,6 +202,7 @@ def make_audit(
     if not grouped:
         labels = [label.tobytes() for label in whole.labels]
         warnings += [f"{each}." for each in suspects(whole.names, whole.metadata, split_of.tolist(), labels)]
+    warnings += [f"{told}." for told in found.warnings]
     readable = facts[facts["digest"] != ""]
     return Audit(
         images=len(whole),
@@ -205,7 +220,7 @@ def make_audit(
         duplicates=duplicates,
         conflicts=conflicts,
         leaks=leaks,
-        notes=whole.notes,
+        notes=(*whole.notes, *found.notes),
         errors=tuple(errors),
         warnings=tuple(warnings),
     )

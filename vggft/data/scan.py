@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import time
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from ..cache import Cache
 from ..errors import DataError
+from ..pictures.arrays import ArrayImage, StreamImage, in_threads
+from ..pictures.files import CACHED_FACTS, FACTS, image_kinds, read_image
+from ..pictures.formats import UnusableError
+from ..pictures.known import UNREADABLE, contents_of, decided, look_at
+from ..pictures.ranges import Values
+from ..pictures.reading import AS_IT_IS, SMALL, ImageSize, Reading
 from ..progress import Narrator
-from ..rows import MOST_SMALL, Rows, replaced
-from ..store import SHARD_ROWS, Kind, Store, as_keys
-from .arrays import ArrayImage, in_threads, resize_pixels
-from .reading import CACHED_FACTS, FACTS, image_kinds, read_image
+from ..rows import Rows, replaced
+from ..store import SHARD_ROWS, Kind
 
 BATCH = 4  # number of images that a thread takes at once
-UNREADABLE = "0" * 32  # in place of the digest of content that cannot be read
-
-CONTENTS = Kind("contents", {"digest": "BLAKE2b"}, (16,), "uint8")  # of files, by the digest of path and `os.stat`
-RACY = 2.0  # seconds; a file that was modified later than this before its `os.stat` may change and keep its time
-REMEMBERED_AT_ONCE = 10_000  # files; what a killed process has to read again at most
 
 
 class Named(Protocol):
@@ -39,30 +34,6 @@ class Named(Protocol):
     def names(self) -> Sequence[str]: ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class StreamImage:
-    """An image that came in a stream, which cannot be read again; `np.asarray` of it is (S, S, 3) in 0..255.
-
-    Args:
-        content: digest of the image before it was resized.
-        facts: what is known about it: the fields of `FACTS`.
-        dtype: of its pixels: uint8, or float32.
-        shape: of its pixels: (S, S, 3).
-        row: its number in the stream.
-        pixels: returns the pixels of an image by this number, from the cache.
-    """
-
-    content: str
-    facts: tuple[Any, ...]
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    row: int
-    pixels: Callable[[int], np.ndarray]
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self.pixels(self.row), dtype)
-
-
 @dataclass(frozen=True, eq=False)
 class Scan:
     """The result of a decoding pass over a `Dataset`.
@@ -72,27 +43,40 @@ class Scan:
             the upright original in px; Pillow's pixel format, or the dtype of an array; the file format by content,
             "" for arrays.
         problems: row -> a sentence that names the image and says why it cannot be used.
+        reading: how the images were read, with the value ranges that were decided over all of them.
+        notes: what was decided, as sentences.
     """
 
     facts: np.ndarray
     problems: dict[int, str]
+    reading: Reading = AS_IT_IS
+    notes: tuple[str, ...] = ()
 
     @property
     def digests(self) -> tuple[str, ...]:
         """The digest of each image, "" if it cannot be read."""
         return tuple(self.facts["digest"].tolist())
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Say how many images have to be enlarged a lot; nothing if there are none."""
+        sides = np.minimum(self.facts["width"], self.facts["height"])
+        tiny = sides[(self.facts["digest"] != "") & (sides < SMALL)]
+        if not len(tiny):
+            return ()
+        told = f"{len(tiny)} images have" if len(tiny) > 1 else "1 image has"
+        return (f"{told} a side below {SMALL} px (the smallest {tiny.min()} px); enlarging adds no detail",)
 
-def pixel_dtype(images: Sequence[Any], image_size: int) -> np.dtype[Any]:
-    """Return the dtype of images at this size: uint8, or float32 for float arrays that need no resizing."""
-    arrays = (image for image in images if isinstance(image, (ArrayImage, StreamImage)))
-    keeps_floats = any(each.dtype.kind == "f" and each.shape[:2] == (image_size, image_size) for each in arrays)
-    return np.dtype(np.float32 if keeps_floats else np.uint8)
+
+def pixel_dtype(found: Sequence[Values | None], reading: Reading) -> np.dtype[Any]:
+    """Return the dtype of images with these values: uint8, or float32 if there are floats that need no resizing."""
+    floats = (each for each in found if each is not None and each.kind == "float")
+    return np.dtype(np.float32 if any(each.shape == reading.size for each in floats) else np.uint8)
 
 
 def scan(
     dataset: Named,
-    image_size: int,
+    reading: Reading | ImageSize,
     pixels: np.ndarray | None = None,
     on_image: Callable[[], object] = lambda: None,
     rows: Sequence[int] | np.ndarray | None = None,
@@ -101,12 +85,15 @@ def scan(
 
     Args:
         dataset: the images; those of a stream have been decoded already.
-        image_size: side S in px that images are squashed to.
-        pixels: (N, S, S, 3) uint8 or float32 output array, filled except for the rows in `problems`. Floats are
+        reading: how; a size alone squashes. If all images are decoded, they decide the ranges that it leaves open.
+        pixels: (N, height, width, 3) uint8 or float32 output array, filled except for rows in `problems`. Floats are
             rounded if it is uint8; `pixel_dtype` is the dtype that loses nothing.
         on_image: called once per image, from the calling thread.
         rows: of the images to decode, N of them; None for all.
     """
+    reading, notes = Reading.of(reading), tuple[str, ...]()
+    if rows is None:
+        reading, notes = decided(dataset.images, look_at(dataset.images, reading), reading)
     rows = range(len(dataset.images)) if rows is None else rows
 
     def read(number: int) -> tuple[Any, ...] | str:
@@ -116,12 +103,14 @@ def scan(
                 pixels[number] = np.asarray(image)
             return image.facts
         if isinstance(image, ArrayImage):
-            array = np.asarray(image)
-            (height, width), mode, format = array.shape[:2], str(array.dtype), ""
-            seen = resize_pixels(array, image_size)
+            (height, width), mode, format = image.shape[:2], str(image.dtype), ""
+            try:
+                seen = image.pixels(reading)
+            except UnusableError as error:
+                return f"{dataset.names[rows[number]]} {error}."
         else:
             try:
-                decoded = read_image(image, image_size, dataset.names[rows[number]])
+                decoded = read_image(image, reading, dataset.names[rows[number]])
             except DataError as error:
                 return str(error)
             (width, height), mode, format, seen = decoded.size, decoded.mode, decoded.format, decoded.pixels
@@ -138,7 +127,7 @@ def scan(
             else:
                 facts[number] = found
             on_image()
-    return Scan(facts, problems)
+    return Scan(facts, problems, reading, notes)
 
 
 def digest_of(pixels: np.ndarray) -> str:
@@ -148,38 +137,46 @@ def digest_of(pixels: np.ndarray) -> str:
     return hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=16).hexdigest()
 
 
-def decode(dataset: Named, image_size: int, cache: Cache, narrator: Narrator) -> tuple[np.ndarray | Rows, Scan]:
-    """Decode all images of a dataset, squashed to squares of side S; cached images are not decoded again.
+def decode(
+    dataset: Named, reading: Reading | ImageSize, cache: Cache, narrator: Narrator
+) -> tuple[np.ndarray | Rows, Scan]:
+    """Decode all images of a dataset at the size of a reading; cached images are not decoded again.
 
     Images that cannot be read are the exception: they are tried again each time, as the message has to name the file
     as it is called now, and as a decoder for them may have been installed since.
 
+    Args:
+        reading: how; the ranges that it leaves open are decided by all of the images.
+
     Returns:
-        (N, S, S, 3) uint8 or float32, with zeros for what cannot be read, in memory or read from disk as needed; and
-        what was found.
+        (N, height, width, 3) uint8 or float32, with zeros for what cannot be read, in memory or read from disk as
+        needed; and what was found.
 
     Raises:
         CacheError: the disk has too little room, or images of a stream have been evicted from the cache.
+        DataError: streams were read in different ranges.
     """
     with narrator.bar("check the files", len(dataset.images)) as advance:
         contents = contents_of(dataset.images, cache, advance)
-    kinds = image_kinds(image_size, pixel_dtype(dataset.images, image_size))
+    values = look_at(dataset.images, Reading.of(reading), cache, contents)
+    reading, notes = decided(dataset.images, values, Reading.of(reading))
+    kinds = image_kinds(reading, pixel_dtype(values, reading))
     with narrator.bar("read images", len(contents)) as advance:
-        pixels, facts = fill_images(dataset, contents, kinds, cache, on_rows=advance, on_wait=narrator.waiting)
+        pixels, facts = fill_images(dataset, contents, kinds, cache, reading, on_rows=advance, on_wait=narrator.waiting)
     problems: dict[int, str] = {}
     unread = np.flatnonzero(facts["digest"] == "")
     for start in range(0, len(unread), SHARD_ROWS):
         rows = unread[start : start + SHARD_ROWS]
-        again_pixels, again = _decoded(dataset, rows, kinds[0])
+        again_pixels, again = _decoded(dataset, rows, kinds[0], reading)
         facts[rows] = again.facts
         problems |= {int(rows[number]): problem for number, problem in again.problems.items()}
         if len(found := np.flatnonzero(again.facts["digest"] != "")):
             pixels = replaced(pixels, rows[found], again_pixels[found])
-    return pixels, Scan(facts, problems)
+    return pixels, Scan(facts, problems, reading, notes)
 
 
 def fill_images(
-    dataset: Named, contents: Sequence[str], kinds: Sequence[Kind], cache: Cache, **how: Any
+    dataset: Named, contents: Sequence[str], kinds: Sequence[Kind], cache: Cache, reading: Reading, **how: Any
 ) -> tuple[np.ndarray | Rows, np.ndarray]:
     """Return the pixels of images and the facts about them, from the cache or else decoded into it.
 
@@ -188,11 +185,12 @@ def fill_images(
         contents: the digest of the content of each.
         kinds: what `image_kinds` returned.
         cache: where they are kept.
+        reading: how they are read.
         how: further arguments of `Cache.fill`.
     """
 
     def compute(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        pixels, found = _decoded(dataset, rows, kinds[0])
+        pixels, found = _decoded(dataset, rows, kinds[0], reading)
         unread = [i for i, row in enumerate(rows) if contents[row] == UNREADABLE]  # even if it can be read by now
         pixels[unread], found.facts[unread] = 0, np.zeros((), FACTS)
         return pixels, found.facts.astype(CACHED_FACTS)
@@ -201,86 +199,6 @@ def fill_images(
     return pixels, np.asarray(facts[:]).astype(FACTS)
 
 
-def _decoded(dataset: Named, rows: np.ndarray, kind: Kind) -> tuple[np.ndarray, Scan]:
+def _decoded(dataset: Named, rows: np.ndarray, kind: Kind, reading: Reading) -> tuple[np.ndarray, Scan]:
     pixels = np.zeros((len(rows), *kind.shape), kind.dtype)
-    return pixels, scan(dataset, kind.shape[0], pixels, rows=rows)
-
-
-# The content of images ------------------------------------------------------------------------------------------------
-
-
-def contents_of(images: Sequence[Any], cache: Cache, on_image: Callable[[], object] = lambda: None) -> list[str]:
-    """Return a digest of the content of every image, 32 hexadecimal digits.
-
-    A file whose path, size, modification time, inode and device are those of an earlier time is not read: the cache
-    keeps the digests of files. With `VGGFT_CACHE_CHECK=1` in the environment all files are read, and digests that are
-    no longer right are replaced.
-
-    `on_image` is called once per image.
-    """
-    found = [image.content if isinstance(image, StreamImage) else "" for image in images]
-    known = {row: state for row, image in enumerate(images) if isinstance(image, Path) and (state := _state(image))}
-    store, keys = Store(cache.root, CONTENTS), as_keys(list(known.values()))
-    if os.environ.get("VGGFT_CACHE_CHECK", "0") in ("", "0"):
-        with suppress(OSError):  # without the digests that the cache keeps, files are only read again
-            store.refresh()
-            store.touch(place := store.locate(keys))
-            for row, content, good in zip(known, *store.read(keys, place), strict=True):
-                found[row] = content.tobytes().hex() if good else ""
-    for _ in filter(None, found):
-        on_image()
-    left = [row for row, content in enumerate(found) if not content]
-    for start in range(0, len(left), REMEMBERED_AT_ONCE):
-        rows = left[start : start + REMEMBERED_AT_ONCE]
-        for row, content in zip(rows, in_threads(content_of, (images[row] for row in rows), 16), strict=True):
-            found[row] = content
-            on_image()
-        there = [row for row in rows if row in known and found[row] != UNREADABLE]
-        new = {known[row]: found[row] for row in there if _state(images[row]) == known[row]}  # not replaced meanwhile
-        with suppress(OSError):  # as above
-            _remember(new, store, cache)
-    return found
-
-
-def content_of(image: Any) -> str:
-    """Return a digest of the content of a file, or of an image in memory before it is resized; or `UNREADABLE`."""
-    state = hashlib.blake2b(digest_size=16)
-    try:
-        if isinstance(image, Path):
-            with image.open("rb") as file:
-                return hashlib.file_digest(file, lambda: state).hexdigest()
-        array = np.asarray(image) if isinstance(image, ArrayImage) else read_image(image).pixels
-    except (OSError, DataError):  # decoding reports it
-        return UNREADABLE
-    state.update(f"{array.dtype}{array.shape}".encode())
-    state.update(np.ascontiguousarray(array).data)
-    return state.hexdigest()
-
-
-def _state(path: Path) -> str:
-    """Return a digest of what changes when a file changes; "" if the file is too new, or not there, to rely on it."""
-    try:
-        told = path.stat()
-    except OSError:
-        return ""
-    if told.st_mtime > time.time() - RACY:
-        return ""
-    state = hashlib.blake2b(os.fsencode(os.path.abspath(path)), digest_size=16)  # noqa: PTH100, links stay
-    state.update(repr((told.st_size, told.st_mtime_ns, told.st_ino, told.st_dev)).encode())
-    return state.hexdigest()
-
-
-def _remember(contents: dict[str, str], store: Store, cache: Cache) -> None:
-    """Write the digests of files by their states; if one there is wrong or damaged, all of them are forgotten first."""
-    keys = as_keys(list(contents))
-    values = np.frombuffer(bytes.fromhex("".join(contents.values())), "u1").reshape(-1, 16)
-    store.refresh()
-    held, good = store.read(keys, place := store.locate(keys))
-    if ((place[:, 0] >= 0) & ~(good & (held == values).all(axis=1))).any():
-        shutil.rmtree(store.path, ignore_errors=True)
-        store.refresh()
-    if len(new := store.missing(keys)):
-        cache.root.mkdir(parents=True, exist_ok=True)
-        cache.make_room(int(new.size) * CONTENTS.row_bytes)
-        store.append(keys[new], values[new])
-        store.compact(MOST_SMALL)
+    return pixels, scan(dataset, reading, pixels, rows=rows)

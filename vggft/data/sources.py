@@ -20,8 +20,9 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError, some
-from .arrays import ArrayImage, agree, checked_shape, find_range, out_of_range, pixel_range
-from .reading import IMAGE_SUFFIXES, find_images, format_of, is_hidden
+from ..pictures.arrays import ArrayImage, checked_shape
+from ..pictures.formats import IMAGE_SUFFIXES, find_images, format_of, is_hidden
+from ..pictures.reading import Reading
 from .streams import Keep, read_stream
 
 SPLITS = ("train", "validation", "test")
@@ -80,7 +81,7 @@ def loader(data: Any, keep: Keep) -> Callable[[Any], Table]:
     if hasattr(data, "columns") and hasattr(data, "__getitem__"):
         return _from_dataframe
     if isinstance(data, (tuple, list)) and len(data) == 2:
-        return _from_arrays
+        return partial(_from_arrays, keep=keep)
     if isinstance(data, Mapping):
         raise DataError(f"A dict is not a dataset; pass each split as a separate argument. A dataset is {_KINDS}.")
     raise DataError(f"A {type(data).__name__} is not a dataset. A dataset is {_KINDS}.")
@@ -204,16 +205,16 @@ def _from_columns(header: list[str], cells: Sequence[Sequence[str]], folder: Pat
     return table
 
 
-def _from_arrays(data: Sequence[Any]) -> Table:
+def _from_arrays(data: Sequence[Any], keep: Keep) -> Table:
     images, labels = data
     if isinstance(images, (str, bytes)) or isinstance(labels, (str, bytes)) or not hasattr(images, "__len__"):
         raise DataError(f"({type(images).__name__}, {type(labels).__name__}) is not a dataset. A dataset is {_KINDS}.")
     if not hasattr(images, "shape") or np.asarray(images).dtype.kind in "OUS":
         images = list(images)
-    return _table_of_arrays(images, labels)
+    return _table_of_arrays(images, labels, keep)
 
 
-def _table_of_arrays(images: Any, labels: Any) -> Table:
+def _table_of_arrays(images: Any, labels: Any, keep: Keep) -> Table:
     """Check images in memory: one array, or a list of arrays, PIL images or paths."""
     if not len(images):
         raise DataError("There are no images: the dataset is empty.")
@@ -222,35 +223,26 @@ def _table_of_arrays(images: Any, labels: Any) -> Table:
         raise DataError(f"There must be as many labels as images: got {len(images)} images, labels: {count}.")
     if isinstance(images, list) and all(isinstance(image, (str, os.PathLike)) for image in images):
         return Table([Path(image) for image in images], labels, [str(Path(image)) for image in images], "the dataset")
-    images, values = _in_memory(images)
-    names = [f"images[{i}]" for i in range(len(images))]
-    return Table(images, labels, names, "the dataset", notes=[f"the images are taken to be {values}"])
+    images = _in_memory(images, Reading.of(keep.reading))
+    return Table(images, labels, [f"images[{i}]" for i in range(len(images))], "the dataset")
 
 
-def _in_memory(images: Any) -> tuple[list[Any], str]:
-    """Check an array, or a list of arrays and PIL images; arrays are converted when they are used, PIL images decoded.
-
-    Returns:
-        `ArrayImage`s and PIL images, and the value ranges that were found.
-    """
+def _in_memory(images: Any, reading: Reading) -> list[Any]:
+    """Check the shapes of an array, or of a list of arrays and PIL images; they are converted when they are used."""
     if not isinstance(images, list):
-        images = checked_shape(np.asarray(images), "images")
-        values = pixel_range(images)
-        return [ArrayImage(images, row, values) for row in range(len(images))], values
+        images = checked_shape(np.asarray(images), "images", reading)
+        return [ArrayImage(images, row) for row in range(len(images))]
     images = [image if isinstance(image, Image.Image) else np.asarray(image) for image in images]
-    for image in images:
+    found: list[Any] = []
+    for row, image in enumerate(images):
         if isinstance(image, Image.Image):
             with suppress(Exception):  # decoding reports it
                 image.load()  # now, as threads must not load the same image at once
-    arrays = {row: image for row, image in enumerate(images) if isinstance(image, np.ndarray)}
-    found = {row: find_range(checked_shape(image[None], f"images[{row}]"), first=row) for row, image in arrays.items()}
-    if bad := [problem for _, problems in found.values() for problem in problems]:
-        raise out_of_range(next(arrays[row].dtype for row, (_, problems) in found.items() if problems), bad)
-    agreed = agree([values for values, _ in found.values()], [image.dtype for image in arrays.values()], {})
-    values_of = dict(zip(arrays, agreed, strict=True))
-    several = [ArrayImage(images, row, values_of[row]) if row in arrays else image for row, image in enumerate(images)]
-    named = {*agreed, *(["uint8 0..255"] if len(arrays) < len(images) else [])}
-    return several, " and ".join(sorted(named))
+            found.append(image)
+        else:
+            checked_shape(image[None], f"images[{row}]", reading)
+            found.append(ArrayImage(images, row))
+    return found
 
 
 def _from_tf_data(data: Any, keep: Keep) -> Table:
@@ -283,9 +275,9 @@ def _from_py_dataset(data: Any, keep: Keep) -> Table:
 
 def _from_batches(batches: Iterable[Any], keep: Keep, count: int | None) -> Table:
     """Read all batches once; the rows are in the order of their content, as the dataset may shuffle them."""
-    images, labels, values = read_stream(batches, keep, count)
+    images, labels, taken = read_stream(batches, keep, count)
     names = [f"images[{i}]" for i in range(len(images))]
     table = Table(images, labels, names, "the dataset", by_content=True)
-    table.notes.append(f"the images are taken to be {values}")
+    table.notes.append(taken)
     table.notes.append("images[i] is the i-th image in the order of their content, as the dataset may shuffle them")
     return table

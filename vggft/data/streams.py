@@ -9,22 +9,31 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..cache import Cache
 from ..errors import CacheError, DataError
+from ..pictures.arrays import ArrayImage, StreamImage, checked_shape, in_threads, values_in
+from ..pictures.colours import to_rgb
+from ..pictures.files import image_kinds
+from ..pictures.formats import UnusableError
+from ..pictures.known import content_of
+from ..pictures.ranges import Values, note, problem, settle
+from ..pictures.reading import ImageSize, Reading
 from ..progress import Narrator
 from ..store import Kind, Store, as_keys
-from .arrays import ArrayImage, agree, checked_shape, find_range, in_threads, out_of_range, to_pixels
-from .reading import image_kinds
-from .scan import BATCH, StreamImage, content_of, fill_images, pixel_dtype, scan
+from .scan import BATCH, fill_images, pixel_dtype, scan
 
 # Images are taken in parts of this many, or of this many bytes before conversion. The first part decides for all
-# images whether floats are in 0..1 or 0..255, whether uint16 has 8 or 16 bits, and whether pixels are kept as float32.
+# images what is black and white of integers and floats, and whether pixels are kept as float32.
 PART, PART_BYTES = 256, 32 * 2**20
+LATER = (
+    " A stream is read once, and its first images decide the range: pass value_range=(black, white), or convert all"
+    " images to uint8 in 0..255 in the dataset itself."
+)
 
 
 @dataclass(frozen=True)
@@ -32,14 +41,17 @@ class Keep:
     """How the images of a stream are kept.
 
     Args:
-        image_size: side in px that they are resized to.
+        reading: how they are read; a size alone squashes.
         cache: where their pixels are kept; None keeps only what a scan finds, which is enough for an audit.
         narrator: shows progress while the stream is read.
     """
 
-    image_size: int = 224
+    reading: Reading | ImageSize = 224
     cache: Cache | None = None
     narrator: Narrator = field(default_factory=lambda: Narrator(0))
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reading", Reading.of(self.reading))
 
 
 class Stream(NamedTuple):
@@ -48,12 +60,12 @@ class Stream(NamedTuple):
     Args:
         images: N images.
         labels: (N, ...) labels as given.
-        values: the ranges of the values, as `arrays.pixel_range` names them.
+        note: what their values were taken to be, as a sentence.
     """
 
     images: list[StreamImage]
     labels: np.ndarray
-    values: str
+    note: str
 
 
 def read_stream(batches: Iterable[Any], keep: Keep, count: int | None = None) -> Stream:
@@ -71,7 +83,7 @@ def read_stream(batches: Iterable[Any], keep: Keep, count: int | None = None) ->
     """
     parts, labels, done = _Parts(keep), [], 0
     with keep.narrator.bar("read the dataset", None) as advance:
-        for number, (x, y) in enumerate(_checked(batches), start=1):
+        for number, (x, y) in enumerate(_checked(batches, parts.reading), start=1):
             labels.append(y)
             if y.shape[1:] != labels[0].shape[1:]:
                 shapes = sorted({y.shape[1:], labels[0].shape[1:]})
@@ -81,16 +93,16 @@ def read_stream(batches: Iterable[Any], keep: Keep, count: int | None = None) ->
             advance(len(x), total=None if count is None else done + (count - number) * len(x))
         parts.flush()
     if parts.bad:
-        raise out_of_range(parts.bad_dtype, parts.bad)
+        raise DataError.listing("Some images of the dataset cannot be used", parts.bad)
     if not done:
         raise DataError("There are no images: the dataset is empty.")
     given = np.concatenate(labels)
     order = sorted(range(done), key=lambda row: (parts.order[row], repr(np.asarray(given[row]).tolist())))
     images = parts.images()
-    return Stream([images[row] for row in order], given[order], " and ".join(sorted(parts.values)))
+    return Stream([images[row] for row in order], given[order], note(parts.kinds_seen, parts.reading))
 
 
-def _checked(batches: Iterable[Any]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _checked(batches: Iterable[Any], reading: Reading) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for batch in batches:
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
             raise DataError("Batches must be (images, labels), without sample weights or further inputs.")
@@ -99,7 +111,7 @@ def _checked(batches: Iterable[Any]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             raise DataError(
                 f"Batches must be (images, labels) of equal length; got the shapes {x.shape} and {y.shape}."
             )
-        yield checked_shape(x, "images"), y
+        yield checked_shape(x, "images", reading), y
 
 
 class _Part(NamedTuple):
@@ -114,17 +126,16 @@ class _Parts:
 
     def __init__(self, keep: Keep):
         self.keep = keep
+        self.reading = Reading.of(keep.reading)
         self.waiting: list[np.ndarray] = []
         self.waiting_bytes = 0
-        self.decided: dict[str, str] = {}  # the ranges of floats and of uint16
         self.kinds: list[Kind] = []
         self.stores: list[Store] = []
-        self.values: set[str] = set()
+        self.kinds_seen: set[Values] = set()  # one for each kind of values
         self.contents: list[str] = []
         self.order: list[tuple[bytes, str]] = []
         self.facts: list[np.ndarray] = []
         self.bad: list[str] = []  # images with impossible values
-        self.bad_dtype = np.dtype(np.float32)
         self.done, self.checked_room = 0, 0
 
     def add(self, images: np.ndarray) -> None:
@@ -139,49 +150,61 @@ class _Parts:
         """Decode and keep what is waiting."""
         part, first = self.waiting, self.done
         self.waiting, self.waiting_bytes, self.done = [], 0, first + len(part)
-
-        def range_of(row: int) -> tuple[str, list[str]]:
-            return find_range(part[row][None], first=first + row)
-
-        def converted(row: int) -> tuple[ArrayImage, str, tuple[bytes, str]]:
-            pixels = to_pixels(part[row][None], values=ranges[row])
-            image = ArrayImage(pixels, 0, "float 0..255" if pixels.dtype.kind == "f" else "uint8 0..255")
-            digest = hashlib.blake2b(np.ascontiguousarray(pixels).data).digest()[:16]
-            return image, content_of(image), (digest, repr(image.shape))
-
-        found = list(in_threads(range_of, range(len(part)), BATCH))
-        if bad := [row for row, (values, _) in enumerate(found) if not values]:
-            self.bad_dtype = self.bad_dtype if self.bad else part[bad[0]].dtype
-            self.bad += [problem for row in bad for problem in found[row][1]]
+        images = [ArrayImage(part, row) for row in range(len(part))]
+        names = [f"images[{first + row}]" for row in range(len(part))]
+        values = [each or Values("uint8") for each in in_threads(lambda i: values_in(i, self.reading), images, BATCH)]
+        before = self.reading
+        if first == 0:
+            self.reading = settle(values, self.reading)
+        known = bool(self.bad)
+        for image, name, each in zip(images, names, values, strict=True):
+            if wrong := problem(each, self.reading) or self._bands_of(image):
+                later = first and not before.clips and problem(each, replace(before, integers=None, floats=None)) == ""
+                self.bad.append(f"{name} {wrong}{LATER if later else ''}")
+            elif first and not known and getattr(self.reading, f"{each.kind}s", (0, 1)) is None:
+                self.bad.append(f"{name} holds {each.kind}s, and the images before it do not. {LATER.strip()}")
+            self.kinds_seen.add(Values(each.kind))
         if self.bad or not part:
             return  # of a dataset that cannot be used, the rest is only checked
-        ranges = agree([values for values, _ in found], [image.dtype for image in part], self.decided, first)
-        images, contents, order = zip(*in_threads(converted, range(len(part)), BATCH), strict=True)
-        self.values |= set(ranges)
+        contents = list(in_threads(content_of, images, BATCH))
         self.contents += contents
-        self.order += order
-        self.facts.append(self._keep(_Part(images, [f"images[{first + row}]" for row in range(len(part))]), contents))
+        self.order += in_threads(_sorted_by, part, BATCH)
+        self.facts.append(self._keep(_Part(images, names), contents, values))
 
-    def _keep(self, part: _Part, contents: Sequence[str]) -> np.ndarray:
-        size, cache = self.keep.image_size, self.keep.cache
-        self.kinds = self.kinds or image_kinds(size, pixel_dtype(part.images, size))
+    def _bands_of(self, image: ArrayImage) -> str:
+        """Say why the bands of an image cannot be read, or return ""."""
+        if image.shape[2] in (1, 3):
+            return ""
+        try:
+            to_rgb(np.asarray(image), self.reading)
+        except UnusableError as error:
+            return str(error)
+        return ""
+
+    def _keep(self, part: _Part, contents: Sequence[str], values: Sequence[Values]) -> np.ndarray:
+        reading, cache = self.reading, self.keep.cache
+        self.kinds = self.kinds or image_kinds(reading, pixel_dtype(values, reading))
         if cache is None:
-            return scan(part, size).facts
+            return scan(part, reading).facts
         if len(self.contents) >= 2 * self.checked_room:  # or else the first images would be evicted for the last
             cache.check_room([(self.kinds, self.contents)])
             self.checked_room = len(self.contents)
         self.stores = self.stores or [Store(cache.root, kind) for kind in self.kinds]
         on_wait = self.keep.narrator.waiting
-        return fill_images(part, contents, self.kinds, cache, stores=self.stores, on_wait=on_wait)[1]
+        return fill_images(part, contents, self.kinds, cache, reading, stores=self.stores, on_wait=on_wait)[1]
 
     def images(self) -> list[StreamImage]:
         """Return the images that were read, in the order in which they came."""
         kind, facts = self.kinds[0], np.concatenate(self.facts).tolist()
         pixels = _Pixels(self.keep.cache, kind, self.contents)
         return [
-            StreamImage(content, fact, np.dtype(kind.dtype), kind.shape, row, pixels)
+            StreamImage(content, fact, np.dtype(kind.dtype), kind.shape, row, pixels, self.reading)
             for row, (content, fact) in enumerate(zip(self.contents, facts, strict=True))
         ]
+
+
+def _sorted_by(image: np.ndarray) -> tuple[bytes, str]:
+    return hashlib.blake2b(np.ascontiguousarray(image).data).digest()[:16], repr(image.shape)
 
 
 class _Pixels:

@@ -18,9 +18,7 @@ from rich.filesize import decimal
 
 from ..artifact.artifact import Artifact, read_parts
 from ..cache import Cache
-from ..data.arrays import ArrayImage, as_sequence
 from ..data.dataset import open_dataset
-from ..data.scan import StreamImage
 from ..data.streams import Keep
 from ..engine import own_settings
 from ..errors import ConfigError, DataError, ExportError
@@ -28,6 +26,7 @@ from ..evaluation.checks import score
 from ..evaluation.metrics import accuracy_of
 from ..fields import as_path
 from ..network.forward import forward
+from ..pictures.arrays import ArrayImage, PixelImage, as_sequence
 from ..run import whole_file
 from . import runtimes
 
@@ -113,7 +112,7 @@ def export(
     path, model, description = as_path(path), artifact.network.model, artifact.description
     format = _format(path, precision, overwrite)
     given, labels = _subset(pictures, labels)
-    _, pixels = next(read_parts(given, description.image_size, len(given)))
+    _, pixels = next(read_parts(given, description.reading, len(given)))
     before = forward(model, pixels)
     inside = runtimes.metadata(description, precision)
     calibrating = np.zeros(len(pixels), bool)
@@ -158,16 +157,16 @@ def to_compare_on(artifact: Artifact, dataset: Any = None) -> tuple[Any, np.ndar
     """
     description, evaluation, kept = artifact.description, artifact.evaluation, artifact.record.pictures
     if dataset is not None:
-        keep = Keep(description.image_size, Cache())
+        keep = Keep(description.reading, Cache())
         parts = open_dataset(dataset, None, description.class_names, description.multi_label, keep=keep)
         data = parts.get("test") or next(iter(parts.values()))
         images, labels = _subset(data.images, data.labels)
-        return [np.asarray(each) if isinstance(each, (ArrayImage, StreamImage)) else each for each in images], labels
+        return [np.asarray(each) if isinstance(each, ArrayImage) else each for each in images], labels
     if evaluation is not None:
         if there := [row for row, name in enumerate(evaluation.names) if Path(name).is_file()]:
             return [Path(evaluation.names[row]) for row in there], evaluation.labels[there]
         if kept:
-            return np.stack(list(kept.values())), evaluation.labels[list(kept)]
+            return [PixelImage(pixels) for pixels in kept.values()], evaluation.labels[list(kept)]
     raise ConfigError(
         "An export is compared with the original on real images, but those of its evaluation no longer exist: pass "
         "labelled images as dataset."
@@ -205,7 +204,7 @@ def _spread(rows: Any, most: int) -> Any:
 
 def _subset(pictures: Any, labels: np.ndarray | None) -> tuple[Any, np.ndarray | None]:
     """Select the images that are used, and their labels."""
-    pictures, _ = as_sequence(pictures)
+    pictures = as_sequence(pictures)
     if labels is not None and len(labels) != len(pictures):
         raise ConfigError(f"labels: expected one for each of {len(pictures)} images; got {len(labels)}.")
     rows = _spread(np.arange(len(pictures)), CALIBRATE_ON + CHECK_ON)

@@ -20,15 +20,16 @@ from .savedmodel_decoder import decode
 
 MEMBER = "vggft.json"
 
-Runtime = Callable[[np.ndarray], np.ndarray]  # (N, S, S, 3) float32 -> (N, num_classes) probabilities
+Runtime = Callable[[np.ndarray], np.ndarray]  # (N, height, width, 3) float32 -> (N, num_classes) probabilities
 
 
 def metadata(description: Description, precision: str) -> dict[str, Any]:
     """Return the metadata inside every export: class names, and how images have to be prepared."""
-    size = description.image_size
+    height, width = description.size
     return description.to_dict() | {
         "precision": precision,
-        "input": f"(B, {size}, {size}, 3) float32, RGB in 0..255, upright, the whole image squashed to a square",
+        "value_range": description.value_range,
+        "input": f"(B, {height}, {width}, 3) float32, RGB in 0..255, upright, {description.prepares()}",
         "output": f"(B, {len(description.class_names)}) float32 probabilities, in the order of class_names",
     }
 
@@ -51,18 +52,20 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def write_saved_model(model: keras.Model, description: Description, inside: dict[str, Any], folder: Path) -> None:
     """Write a SavedModel with the signatures `serving_default` for pixels and `serve_bytes` for JPEG and PNG files."""
-    size, names = description.image_size, tf.constant(description.class_names)
+    (height, width), names = description.size, tf.constant(description.class_names)
     module = tf.Module()
     module.weights = [variable.value for variable in model.variables]
 
-    @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3), tf.float32, name="image")], autograph=False)  # type: ignore[untyped-decorator]
+    @tf.function(input_signature=[tf.TensorSpec((None, height, width, 3), tf.float32, name="image")], autograph=False)  # type: ignore[untyped-decorator]
     def pixels(image: Any) -> dict[str, Any]:
         return {"probabilities": model(image, training=False)}
 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")], autograph=False)  # type: ignore[untyped-decorator]
     def files(image_bytes: Any) -> dict[str, Any]:
         decoded = tf.map_fn(
-            lambda data: decode(data, size), image_bytes, fn_output_signature=tf.TensorSpec((size, size, 3), tf.float32)
+            lambda data: decode(data, description.reading),
+            image_bytes,
+            fn_output_signature=tf.TensorSpec((height, width, 3), tf.float32),
         )
         found = model(decoded, training=False)
         return {"probabilities": found, "label": tf.gather(names, tf.argmax(found, axis=1))}
@@ -102,8 +105,7 @@ def write_onnx(model: keras.Model, description: Description, inside: dict[str, A
     import onnx
     import tf2onnx
 
-    size = description.image_size
-    signature = [tf.TensorSpec((None, size, size, 3), tf.float32, name="image")]
+    signature = [tf.TensorSpec((None, *description.size, 3), tf.float32, name="image")]
     function = tf.function(
         lambda image: {"probabilities": model(image, training=False)}, input_signature=signature, autograph=False
     )
@@ -132,7 +134,7 @@ def write_litert(
     Args:
         model, description, inside, path: as for the other formats.
         precision: `"float32"`, `"float16"` or `"int8"`.
-        pixels: (N, S, S, 3) images that int8 is calibrated on.
+        pixels: (N, height, width, 3) images that int8 is calibrated on.
     """
     with tempfile.TemporaryDirectory() as folder:
         write_saved_model(model, description, inside, Path(folder) / "model")

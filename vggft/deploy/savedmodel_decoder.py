@@ -1,4 +1,4 @@
-"""Decode JPEG and PNG files in a TensorFlow graph, to exactly the pixels that `data.reading.read_image` returns.
+"""Decode JPEG and PNG files in a TensorFlow graph, to exactly the pixels that `pictures.files.read_image` returns.
 
 This lets a SavedModel accept files without Python. Everything follows Pillow down to its integer rounding:
 the reduced scale at which a large JPEG is decoded, EXIF orientation, transparency on white, and resizing.
@@ -11,7 +11,9 @@ from typing import Any
 import PIL
 import tensorflow as tf
 
-from ..data.reading import BOMB_PIXELS, DRAFT_FACTOR, MIN_SIDE
+from ..pictures.npys import BOMB_PIXELS
+from ..pictures.ranges import INTEGERS
+from ..pictures.reading import Reading, draft_size
 
 PRECISION = 22  # bits of Pillow's fixed-point weights
 # From version 13 on, Pillow resizes the height first if that saves more work; as it rounds in between, order matters.
@@ -20,47 +22,80 @@ JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 ORIENTATION = 0x0112  # EXIF tag
 
 
-def decode(data: Any, image_size: int) -> Any:
-    """Decode a JPEG or PNG file to (S, S, 3) float32 RGB in 0..255, upright and squashed to a square.
+def decode(data: Any, reading: Reading) -> Any:
+    """Decode a JPEG or PNG file to (height, width, 3) float32 RGB in 0..255, upright, by the resize rule of a reading.
 
     Args:
         data: the bytes of the file, a scalar string tensor.
-        image_size: side in pixels, S.
+        reading: how the classifier reads pictures.
 
     Raises:
-        tf.errors.InvalidArgumentError: another format, CMYK, less than 32 px per side, or a decompression bomb.
+        tf.errors.InvalidArgumentError: another format, CMYK, values outside the range, or a decompression bomb.
     """
+    assert reading.size is not None
     is_jpeg, is_png = tf.strings.substr(data, 0, 3) == JPEG, tf.strings.substr(data, 0, 8) == PNG
     # The message has the number of bytes only, since TensorFlow cannot print the bytes themselves.
     expected = ["expected the bytes of a JPEG or PNG file; number of bytes received:", tf.strings.length(data)]
     known = tf.debugging.Assert(is_jpeg | is_png, expected)
     with tf.control_dependencies([known]):
-        image, orientation = tf.cond(is_jpeg, lambda: _jpeg(data, image_size), lambda: _png(data))
-    image = _upright(image, orientation)
-    return tf.ensure_shape(tf.cast(resize(image, image_size), "float32"), (image_size, image_size, 3))
+        image, orientation = tf.cond(is_jpeg, lambda: _jpeg(data, reading), lambda: _png(data, reading))
+    image = fitted(_upright(image, orientation), reading)
+    return tf.ensure_shape(tf.cast(image, "float32"), (*reading.size, 3))
 
 
-def resize(image: Any, image_size: int) -> Any:
-    """Resize (H, W, 3) integers to (S, S, 3) integers as float64, by Pillow's antialiasing bilinear filter."""
+def fitted(image: Any, reading: Reading) -> Any:
+    """Fit (H, W, 3) integers to the size of a reading by its resize rule, as `pictures.reading.fit` does."""
+    assert reading.size is not None
+    high, wide = reading.size
+    (left, top, right, bottom), (x, y, width, height) = _places(tf.shape(image)[0], tf.shape(image)[1], reading)
+    image = resize(image[top:bottom, left:right], height, width)
+    return tf.pad(image, [[y, high - y - height], [x, wide - x - width], [0, 0]])
+
+
+def _places(height: Any, width: Any, reading: Reading) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Compute `pictures.reading.places` in the graph."""
+    assert reading.size is not None
+    high, wide = reading.size
+    zero = tf.zeros_like(width)
+    if reading.resize == "squash":
+        return (zero, zero, width, height), (zero, zero, zero + wide, zero + high)
+    too_wide, too_high = width * high > height * wide, width * high < height * wide
+
+    def divided(number: Any, by: Any) -> Any:
+        return tf.maximum((2 * number + by) // tf.maximum(2 * by, 1), 1)
+
+    if reading.resize == "crop":
+        across = tf.where(too_wide, divided(height * wide, zero + high), width)
+        down = tf.where(too_high, divided(width * high, zero + wide), height)
+        left, top = (width - across) // 2, (height - down) // 2
+        return (left, top, left + across, top + down), (zero, zero, zero + wide, zero + high)
+    across = tf.where(too_high, divided(width * high, height), wide)
+    down = tf.where(too_wide, divided(height * wide, width), high)
+    return (zero, zero, width, height), ((wide - across) // 2, (high - down) // 2, across, down)
+
+
+def resize(image: Any, high: Any, wide: Any) -> Any:
+    """Resize (H, W, 3) integers to (high, wide, 3) integers as float64, by Pillow's antialiasing bilinear filter."""
     height, width = tf.shape(image)[0], tf.shape(image)[1]
 
     def across(image: Any) -> Any:
-        return _rounded(tf.einsum("hwc,sw->hsc", image, _weights(width, image_size)))
+        return _rounded(tf.einsum("hwc,sw->hsc", image, _weights(width, wide)))
 
     def down(image: Any) -> Any:
-        return _rounded(tf.einsum("hwc,sh->swc", image, _weights(height, image_size)))
+        return _rounded(tf.einsum("hwc,sh->swc", image, _weights(height, high)))
 
     image = tf.cast(image, "float64")
-    down_first = tf.nn.relu(height - image_size) > 2 * tf.nn.relu(width - image_size)
+    saves = (height - high, width - wide)
+    down_first = tf.nn.relu(saves[0]) > 2 * tf.nn.relu(saves[1])
     return tf.cond(TALL_FIRST & down_first, lambda: across(down(image)), lambda: down(across(image)))
 
 
-def _weights(size: Any, image_size: int) -> Any:
-    """Compute the (S, size) float64 weights of the pixels of a line in each new pixel, in units of 2 ** -22."""
-    size = tf.cast(size, "float64")
-    scale = size / image_size
+def _weights(size: Any, new: Any) -> Any:
+    """Compute the (new, size) float64 weights of the pixels of a line in each new pixel, in units of 2 ** -22."""
+    size, lines = tf.cast(size, "float64"), tf.cast(new, "float64")
+    scale = size / lines
     widened = tf.maximum(scale, tf.ones_like(scale))
-    centre = (tf.range(image_size, dtype="float64") + 0.5) * scale
+    centre = (tf.range(lines, dtype="float64") + 0.5) * scale
     distance = tf.abs(tf.range(size, dtype="float64")[None] + 0.5 - centre[:, None])
     weights = tf.nn.relu(1 - distance / widened)
     weights /= tf.reduce_sum(weights, axis=1, keepdims=True)
@@ -72,51 +107,73 @@ def _rounded(sums: Any) -> Any:
 
 
 def _checked(height: Any, width: Any) -> list[Any]:
-    side, pixels = tf.minimum(height, width), tf.cast(height, "int64") * tf.cast(width, "int64")
+    pixels = tf.cast(height, "int64") * tf.cast(width, "int64")
     return [
-        tf.debugging.Assert(side >= MIN_SIDE, [f"expected at least {MIN_SIDE} px per side; received", width, height]),
         tf.debugging.Assert(pixels <= BOMB_PIXELS, [f"expected at most {BOMB_PIXELS} pixels; received", width, height]),
     ]
 
 
-def _jpeg(data: Any, image_size: int) -> tuple[Any, Any]:
+def _jpeg(data: Any, reading: Reading) -> tuple[Any, Any]:
     height, width, channels = tf.unstack(tf.io.extract_jpeg_shape(data))
     colours = tf.debugging.Assert(channels != 4, ["a JPEG in CMYK cannot be decoded here: save it in RGB"])
+    raw = _raw(data)
     with tf.control_dependencies([*_checked(height, width), colours]):
-        larger = tf.minimum(width, height) // (DRAFT_FACTOR * image_size)
+        orientation = _orientation(raw, _segment(raw))
+        high, wide = tf.where(orientation >= 5, width, height), tf.where(orientation >= 5, height, width)
+        least = draft_size(reading) or (BOMB_PIXELS, BOMB_PIXELS)
+        larger = tf.minimum(wide // least[0], high // least[1])
     ratios = (1, 2, 4, 8)
 
     def at(ratio: int) -> Any:
-        return lambda: tf.io.decode_jpeg(data, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
+        def decoded() -> Any:
+            image = tf.io.decode_jpeg(data, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
+            return image if reading.bands is None else tf.gather(image, reading.bands, axis=2)
+
+        return decoded
 
     index = tf.reduce_sum(tf.cast(larger >= tf.constant(ratios[1:]), "int32"))
-    raw = _raw(data)
-    return tf.switch_case(index, [at(ratio) for ratio in ratios]), _orientation(raw, _segment(raw))
+    return tf.switch_case(index, [at(ratio) for ratio in ratios]), orientation
 
 
-def _png(data: Any) -> tuple[Any, Any]:
+def _png(data: Any, reading: Reading) -> tuple[Any, Any]:
     header = tf.cast(tf.io.decode_raw(tf.strings.substr(data, 16, 10), "uint8"), "int32")
     powers = tf.constant([2**24, 2**16, 2**8, 1])
     width, height = tf.reduce_sum(header[:4] * powers), tf.reduce_sum(header[4:8] * powers)
     bits, grey = header[8], header[9] == 0
+    has_alpha = header[9] >= 4
     raw = _raw(data)
     clear = _chunk(raw, b"tRNS") >= 0
 
     def eight_bits() -> Any:
         image = tf.cast(tf.io.decode_png(data, channels=4), "int32")
+        if reading.bands is not None:
+            return tf.cast(tf.gather(image, reading.bands, axis=2), "uint8")
         colour, alpha = image[..., :3], image[..., 3:]
         # If nothing is transparent, alpha has the bit depth of the file.
         opaque = ~clear & tf.reduce_all(alpha == 2**bits - 1)
         return _on_white(colour, tf.where(opaque, 255, alpha))
 
     with tf.control_dependencies(_checked(height, width)):
-        image = tf.cond(grey & (bits == 16), lambda: _grey16(data), eight_bits)
+        deep = (bits == 16) & (grey | ~clear)
+        image = tf.cond(deep, lambda: _deep(data, has_alpha, reading), eight_bits)
     return image, _orientation(raw, _chunk(raw, b"eXIf"))
 
 
-def _grey16(data: Any) -> Any:
-    grey = tf.cast(tf.io.decode_png(data, channels=1, dtype=tf.uint16), "float64")
-    return tf.tile(tf.cast(tf.round(grey * (255 / 65535)), "uint8"), (1, 1, 3))
+def _deep(data: Any, has_alpha: Any, reading: Reading) -> Any:
+    """Read 16 bits by the range of the reading: (H, W, 3) uint8."""
+    image = tf.cast(tf.io.decode_png(data, channels=4, dtype=tf.uint16), "float64")
+    if reading.bands is not None:
+        image, has_alpha = tf.gather(image, (*reading.bands, 3), axis=2), tf.constant(False)
+    colour, alpha = image[..., :3], image[..., 3:] / 65535
+    most = tf.reduce_max(colour)
+    tops = tf.constant(INTEGERS, "float64")
+    low, high = reading.integers or (0.0, tf.reduce_min(tf.boolean_mask(tops, tops >= most)))
+    fits = tf.constant(True) if reading.clips else (tf.reduce_min(colour) >= low) & (most <= high)
+    known = tf.debugging.Assert(fits, ["expected values up to", high, "as in the training images; received", most])
+    with tf.control_dependencies([known]):
+        scaled = tf.round(tf.clip_by_value((colour - low) * (255 / (high - low)), 0, 255))
+    flat = tf.cond(has_alpha, lambda: tf.round(scaled * alpha + 255 * (1 - alpha)), lambda: scaled)
+    return tf.cast(flat, "uint8")
 
 
 def _on_white(colour: Any, alpha: Any) -> Any:

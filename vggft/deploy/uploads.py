@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..artifact.explain import shown
-from ..data.reading import open_header, read_image, sniff
 from ..errors import DataError
+from ..pictures.files import read_image
+from ..pictures.formats import HEAD, open_header, sniff
+from ..pictures.reading import Reading
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -34,7 +36,7 @@ class RefusedError(Exception):
 class Decoded:
     """An image as the network sees it and, if an explanation was requested, as people see it."""
 
-    pixels: np.ndarray  # (S, S, 3) uint8
+    pixels: np.ndarray  # (height, width, 3) uint8, or float32
     size: tuple[int, int]  # width and height in px, upright
     format: str
     picture: np.ndarray | None  # (H, W, 3) uint8
@@ -104,7 +106,7 @@ def pixels_of(data: bytes) -> int:
     Raises:
         RefusedError: 415 if it is not an image.
     """
-    if sniff(data[:16]) is None:
+    if sniff(data[:HEAD]) is None:
         try:
             read_image(data, name="The image")
         except DataError as error:
@@ -115,14 +117,14 @@ def pixels_of(data: bytes) -> int:
     return width * height
 
 
-def decode(data: bytes, image_size: int, explain: bool) -> Decoded:
+def decode(data: bytes, reading: Reading, explain: bool) -> Decoded:
     """Decode an image as `Classifier.predict` does.
 
     Raises:
         RefusedError: 422 if it cannot be used.
     """
     try:
-        found = read_image(data, image_size, "The image", MAX_UPLOAD_PIXELS)
-        return Decoded(found.pixels, found.size, found.format, shown(data) if explain else None)
+        found = read_image(data, reading, "The image", MAX_UPLOAD_PIXELS)
+        return Decoded(found.pixels, found.size, found.format, shown(data, reading) if explain else None)
     except DataError as error:
         raise RefusedError(422, str(error)) from None

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..config import Head
 from ..network.blocks import BLOCKS, POOLING_LAYERS, frozen_prefix, pooled_blocks, pooling_layer, sizes_of
+from ..pictures.reading import ImageSize, check_size
 
 POOLED = "pooled"
 SIDE_BY_SIDE = ("avg", "max")  # what `pooled` holds of every block
@@ -49,7 +50,7 @@ def last_block(cut: str) -> str:
     return BLOCKS[-1] if is_pooled(cut) else cut.removesuffix("_pool")
 
 
-def shape_of(cut: str, image_size: int, width: float) -> tuple[int, ...]:
+def shape_of(cut: str, image_size: ImageSize, width: float) -> tuple[int, ...]:
     """Return the shape of the features of one image at a cut: (H, W, C), or (C,) for a pooled cut.
 
     Args:
@@ -59,10 +60,11 @@ def shape_of(cut: str, image_size: int, width: float) -> tuple[int, ...]:
     if cut == POOLED:
         return (len(SIDE_BY_SIDE) * sum(sizes_of(BLOCKS, width)),)
     blocks = pooled_blocks(cut) if is_pooled(cut) else (last_block(cut),)
-    channels, side = sum(sizes_of(blocks, width)), image_size >> (BLOCKS.index(blocks[-1]) + 1)
+    channels = sum(sizes_of(blocks, width))
+    high, wide = (side >> (BLOCKS.index(blocks[-1]) + 1) for side in check_size(image_size))
     if cut == POOLING_LAYERS["flatten"]:
-        return (side * side * channels,)
-    return (channels,) if is_pooled(cut) else (side, side, channels)
+        return (high * wide * channels,)
+    return (channels,) if is_pooled(cut) else (high, wide, channels)
 
 
 def columns_of(cut: str, width: float) -> slice | np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +17,6 @@ import tensorflow as tf
 
 from ..augment import Augment
 from ..cache import Cache
-from ..data.reading import RESIZE_RULE
 from ..engine import own_settings
 from ..network.blocks import BLOCKS, FILTERS, scaled
 from ..network.forward import forward_all, rows_at_once
@@ -24,6 +24,7 @@ from ..network.head import pool
 from ..network.precision import policy
 from ..network.vgg import add_blocks, preprocess
 from ..network.weights import Pretrained
+from ..pictures.reading import RESIZE_RULE, ImageSize, check_size, plain_size
 from ..progress import Narrator
 from ..rows import Rows
 from ..store import Kind
@@ -47,7 +48,7 @@ class Prefix:
     """
 
     pretrained: Pretrained
-    image_size: int
+    image_size: ImageSize
     precision: str
     stored_as: str
     augment: Augment | None = None
@@ -56,13 +57,13 @@ class Prefix:
     @property
     def batch_size(self) -> int:
         """Number of images in a batch, and in what one process computes before another may take its share."""
-        return rows_at_once(self.image_size**2 * scaled(FILTERS[0], self.pretrained.width))
+        return rows_at_once(math.prod(check_size(self.image_size)) * scaled(FILTERS[0], self.pretrained.width))
 
     @own_settings()
     def network(self, cuts: Sequence[str]) -> keras.Model:
         """The blocks up to the last of the cuts, with pretrained weights and an output for each cut."""
         depth = max(BLOCKS.index(last_block(cut)) for cut in cuts) + 1
-        inputs = keras.Input((self.image_size, self.image_size, 3), name="image")
+        inputs = keras.Input((*check_size(self.image_size), 3), name="image")
         column, width = self.pretrained.column, self.pretrained.width
         options = {"dtype": policy(self.precision), "initializer": "zeros"}
         maps = add_blocks(preprocess(inputs), column, width, blocks=depth, **options)
@@ -99,7 +100,7 @@ def kind_of(
     *,
     backbone: str,
     block_digests: Mapping[str, str],
-    image_size: int,
+    image_size: ImageSize,
     width: float,
     precision: str,
     stored_as: str,
@@ -117,7 +118,7 @@ def kind_of(
     parts = {
         "preprocessing": "BGR minus the mean of ImageNet",
         "backbone": backbone,
-        "image_size": image_size,
+        "image_size": plain_size(image_size),
         "blocks": hashlib.sha256(json.dumps(used).encode()).hexdigest(),
         "cut": cut,
         "precision": precision,

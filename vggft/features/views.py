@@ -9,7 +9,7 @@ from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
 from scipy import ndimage
 
 from ..augment import Augment
-from ..data.arrays import resize_pixels
+from ..pictures.reading import Reading, resize_pixels
 
 GREY = np.array([0.299, 0.587, 0.114])  # of red, green and blue, as in ITU-R BT.601 and in Pillow
 LEAST, MOST = 0.02, 0.4  # share of the area that random erasing takes, as in arXiv:1708.04896
@@ -25,7 +25,7 @@ def make_views(pixels: np.ndarray, keys: np.ndarray, view: int, augment: Augment
     """Make one augmented view of each image.
 
     Args:
-        pixels: (B, S, S, 3) uint8 or float32 in 0..255.
+        pixels: (B, H, W, 3) uint8 or float32 in 0..255.
         keys: (B,) of `keys_of`; with `view` and `seed` they seed the random changes.
         view: the number of the view.
 
@@ -40,12 +40,12 @@ def make_views(pixels: np.ndarray, keys: np.ndarray, view: int, augment: Augment
 
 
 def _view(pixels: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
-    """Change one image, (S, S, 3). Every view takes the same draws, so no field changes what the others do."""
-    size = len(pixels)
+    """Change one image, (H, W, 3). Every view takes the same draws, so no field changes what the others do."""
+    size = np.array(pixels.shape[:2])
     flip, crop, top, left, light, upside, turn, *colours, erase, area, aspect, y, x = rng.random(15)
-    side = max(1, round(size * (1 - augment.crop * crop)))
-    y0, x0 = round(top * (size - side)), round(left * (size - side))
-    changed = resize_pixels(pixels[y0 : y0 + side, x0 : x0 + side], size)
+    high, wide = (max(1, round(side * (1 - augment.crop * crop))) for side in size.tolist())
+    y0, x0 = round(top * (int(size[0]) - high)), round(left * (int(size[1]) - wide))
+    changed = resize_pixels(pixels[y0 : y0 + high, x0 : x0 + wide], Reading((int(size[0]), int(size[1]))))
     if augment.flip and flip < 0.5:
         changed = changed[:, ::-1]
     changed = np.clip(changed * (1 + augment.brightness * (2 * light - 1)), 0, 255)
@@ -62,7 +62,7 @@ def _view(pixels: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.
         ratio = LONGEST ** (2 * aspect - 1)  # of height to width, and as often of width to height
         sides = np.sqrt((LEAST + (MOST - LEAST) * area) * np.array([ratio, 1 / ratio]))
         height, width = np.minimum(np.rint(size * sides), size).astype(int)
-        y0, x0 = round(y * (size - height)), round(x * (size - width))
+        y0, x0 = round(y * (size[0] - height)), round(x * (size[1] - width))
         changed = changed.copy()
         changed[y0 : y0 + height, x0 : x0 + width] = rng.integers(0, 256, (height, width, 3))
     return changed

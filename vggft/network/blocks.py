@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..errors import ConfigError
-from ..fields import is_integer, is_number, shown
+from ..fields import is_number, shown
+from ..pictures.reading import ImageSize, check_size
 
 BLOCKS = ("block1", "block2", "block3", "block4", "block5")
 FILTERS = (64, 128, 256, 512, 512)
@@ -27,19 +28,15 @@ COLUMNS: dict[str, tuple[tuple[int, ...], ...]] = {
 
 Shape = tuple[int, ...]
 
-MIN_IMAGE_SIZE = 32  # five halvings leave one pixel
 
-
-def check_architecture(column: str, image_size: int, width: float) -> None:
-    """Raise `ConfigError` unless a network with this column, image size and width can be built."""
+def check_architecture(column: str, image_size: ImageSize, width: float) -> tuple[int, int]:
+    """Return height and width of the images; raise `ConfigError` unless a network with these arguments can be built."""
     if not isinstance(column, str) or column not in COLUMNS:
         raise ConfigError(f"column must be one of {', '.join(COLUMNS)}; got {column!r:.200}.")
-    if not is_integer(image_size) or image_size < MIN_IMAGE_SIZE:
-        raise ConfigError(
-            f"image_size must be an integer >= {MIN_IMAGE_SIZE}, as the blocks halve it five times; got {image_size!r}."
-        )
+    size = check_size(image_size)
     if not (is_number(width) and 0 < width <= 4):
         raise ConfigError(f"width multiplies the numbers of filters and must be in (0, 4]; got {width!r:.200}.")
+    return size
 
 
 def pooling_layer(pooling: str, blocks: Sequence[str] = BLOCKS[-1:]) -> str:

@@ -11,8 +11,9 @@ import keras
 import numpy as np
 
 from ..config import Head
-from ..data.reading import RESIZE_RULE
 from ..engine import own_settings
+from ..errors import ConfigError
+from ..pictures.reading import RESIZE_RULE, RULES, WORDS, ImageSize, Range, Reading, check_size, plain_size
 from ..run import versions
 from .blocks import BLOCKS, check_architecture, pooling_layer, sizes_of
 from .freezing import set_frozen
@@ -49,7 +50,7 @@ class Description:
     """Everything needed to rebuild a classifier except its weights, and where it comes from."""
 
     class_names: tuple[str, ...]
-    image_size: int
+    image_size: ImageSize
     column: str = "D"
     width: float = 1.0
     head: Head = dataclasses.field(default_factory=Head)
@@ -59,9 +60,49 @@ class Description:
     backbone: str = "vgg16_imagenet"
     frozen: tuple[str, ...] = BLOCKS
     features: tuple[str, ...] = ()  # of the frozen features it learned from: cut, precision, and dtype in the cache
-    resize: str = RESIZE_RULE
+    resize: str = RESIZE_RULE  # one of `pictures.reading.RULES`; these five are a `Reading`
+    bands: tuple[int, ...] | None = None
+    integers: Range | None = None
+    floats: Range | None = None
+    clips: bool = False
     versions: Mapping[str, str] = dataclasses.field(default_factory=versions)
     format: int = 1
+
+    @classmethod
+    def with_reading(cls, reading: Reading, **others: Any) -> Description:
+        """Make a description of a classifier that reads pictures in this way."""
+        names = ("bands", "integers", "floats", "clips")
+        how = {name: getattr(reading, name) for name in names}
+        return cls(image_size=reading.image_size, resize=reading.rule, **how, **others)
+
+    @property
+    def reading(self) -> Reading:
+        """How pictures become pixels."""
+        resize = next((name for name, rule in RULES.items() if rule == self.resize), None)
+        if resize is None:
+            raise ConfigError(f"Description.resize must be one of {', '.join(RULES.values())}; got {self.resize!r}.")
+        size = check_size(self.image_size)
+        return Reading(size, resize, self.bands, self.integers, self.floats, self.clips, trained=True)
+
+    @property
+    def value_range(self) -> Range | None:
+        """Black and white of pictures that have not 8 bits; None if the training images all had 8."""
+        return self.reading.value_range
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images in pixels."""
+        return check_size(self.image_size)
+
+    def prepares(self) -> str:
+        """Say in words how pictures are prepared."""
+        told = WORDS[self.reading.resize]
+        if self.bands is not None:
+            told += f"; red, green and blue are the bands {', '.join(map(str, self.bands))}"
+        for name, found in (("integers of more than 8 bits", self.integers), ("floats", self.floats)):
+            if found is not None:
+                told += f"; {name} have black at {found[0]:.10g} and white at {found[1]:.10g}"
+        return told
 
     @property
     def pooled(self) -> str:
@@ -72,7 +113,8 @@ class Description:
     def sizes(self) -> tuple[int, ...]:
         """The number of features of each block in that vector."""
         sizes = sizes_of(self.head.blocks or BLOCKS[-1:], self.width)
-        places = (self.image_size >> len(BLOCKS)) ** 2 if self.head.pooling == "flatten" else 1
+        height, width = (side >> len(BLOCKS) for side in self.size)
+        places = height * width if self.head.pooling == "flatten" else 1
         return tuple(places * size for size in sizes)
 
     def describe(self, probabilities: np.ndarray) -> Classification:
@@ -88,7 +130,7 @@ class Description:
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return fields | {"head": self.head.to_dict()}
+        return fields | {"head": self.head.to_dict(), "image_size": plain_size(self.image_size)}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Description:
@@ -103,14 +145,14 @@ class Description:
 
 @own_settings()
 def build(description: Description, seed: int = 0, dtype: str | None = None) -> keras.Model:
-    """Build the classifier's network, one flat graph: (B, S, S, 3) RGB 0..255 -> (B, num_classes) probabilities.
+    """Build the network, one flat graph: (B, height, width, 3) RGB 0..255 -> (B, num_classes) probabilities.
 
     Args:
         seed: seed of the head's initial weights and dropout.
         dtype: a Keras dtype policy for the blocks; the head is float32.
     """
     check_architecture(description.column, description.image_size, description.width)
-    inputs = keras.Input((description.image_size, description.image_size, 3), name="image")
+    inputs = keras.Input((*description.size, 3), name="image")
     maps = add_blocks(preprocess(inputs), description.column, description.width, dtype=dtype)
     outputs = add_head(
         maps, description.head, len(description.class_names), multi_label=description.multi_label, seed=seed

@@ -6,6 +6,7 @@ bfloat16 is about twice as fast on processors that have instructions for it, and
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import time
@@ -18,6 +19,7 @@ import numpy as np
 from ..engine import own_settings
 from ..errors import ConfigError
 from ..fields import is_word, shown
+from ..pictures.reading import ImageSize, check_size, plain_size
 from ..run import whole_file
 from .blocks import BLOCKS
 from .vgg import add_blocks, preprocess
@@ -38,7 +40,7 @@ def check_precision(precision: str) -> None:
 
 
 @own_settings()
-def measure(column: str, width: float, image_size: int, learns: bool, memory: Path) -> dict[str, float]:
+def measure(column: str, width: float, image_size: ImageSize, learns: bool, memory: Path) -> dict[str, float]:
     """Measure the seconds per image through blocks 1 to 3, in float32 and in the 16-bit format of this machine.
 
     The first block would not be enough: it is bound by memory, and as fast in bfloat16 even on processors on which the
@@ -50,7 +52,7 @@ def measure(column: str, width: float, image_size: int, learns: bool, memory: Pa
     """
     other = "float16" if keras.distribution.list_devices("gpu") else "bfloat16"
     here = [platform.node(), str(os.cpu_count()), other, keras.__version__, keras.backend.backend()]
-    key = " ".join([*here, column, f"{width:g}", str(image_size), "training" if learns else "forward"])
+    key = " ".join([*here, column, f"{width:g}", str(plain_size(image_size)), "training" if learns else "forward"])
     try:
         known = json.loads(memory.read_text(encoding="utf-8"))
         return {precision: float(known[key][precision]) for precision in ("float32", other)}
@@ -77,16 +79,16 @@ def choose(seconds: dict[str, float]) -> tuple[str, str]:
     return chosen, f"here, blocks 1 to {MEASURED_BLOCKS} take {share:.1f} times as long in {other} as in float32"
 
 
-def _count(width: float, image_size: int) -> int:
+def _count(width: float, image_size: ImageSize) -> int:
     """Return the number of images to measure with, which is larger for smaller networks and images."""
-    return round(min(32.0, max(1.0, (224 / image_size / width) ** 2)))
+    return round(min(32.0, max(1.0, 224**2 / math.prod(check_size(image_size)) / width**2)))
 
 
-def _step(precision: str, column: str, width: float, image_size: int, learns: bool) -> partial[object]:
-    inputs = keras.Input((image_size, image_size, 3))
+def _step(precision: str, column: str, width: float, image_size: ImageSize, learns: bool) -> partial[object]:
+    inputs = keras.Input((*check_size(image_size), 3))
     maps = add_blocks(preprocess(inputs), column, width, dtype=policy(precision), blocks=MEASURED_BLOCKS)
     model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D(dtype="float32")(maps[BLOCKS[MEASURED_BLOCKS - 1]]))
-    pixels = np.zeros((_count(width, image_size), image_size, image_size, 3), "float32")
+    pixels = np.zeros((_count(width, image_size), *check_size(image_size), 3), "float32")
     if not learns:
         step: partial[object] = partial(model.predict_on_batch, pixels)
     else:

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..config import Head
 from ..errors import ConfigError
+from ..pictures.reading import Reading, reading_of, size_text
 from ..splits.splitting import Known
 from .assembly import Network
 from .blocks import BLOCKS
@@ -65,19 +66,32 @@ class Start:
             digest.update(np.ascontiguousarray(self.head[name], "float32").tobytes())
         return digest.hexdigest()
 
-    def check(self, backbone: Any, image_size: int | None) -> None:
-        """Raise `ConfigError` if a run asks for another backbone or image size; None asks for nothing."""
+    def check(self, backbone: Any, image_size: Any, **others: Any) -> Reading:
+        """Return how it reads pictures; raise `ConfigError` if a run asks for another backbone or another reading.
+
+        Args:
+            backbone, image_size: as asked for; None asks for nothing.
+            others: resize, value_range and bands as asked for; their defaults ask for nothing.
+        """
         mine = self.description
         if backbone is not None and Path(str(backbone)).name != mine.backbone:
             raise ConfigError(
                 f"backbone={str(backbone)!r} contradicts start: {self.name} has blocks of its own, from "
                 f"{mine.backbone}. Leave out one of the two."
             )
-        if image_size not in (None, mine.image_size):
+        asked, reading = reading_of(mine.size if image_size is None else image_size, **others), mine.reading
+        if asked.size != reading.size:
             raise ConfigError(
-                f"image_size={image_size!r} contradicts start: {self.name} is for {mine.image_size} px. "
+                f"image_size={image_size!r} contradicts start: {self.name} is for {size_text(mine.image_size)}. "
                 "Leave out one of the two."
             )
+        for name in ("resize", "value_range", "bands"):
+            wanted, has = getattr(asked, name), getattr(reading, name)
+            if wanted not in (has, "squash", None):
+                raise ConfigError(
+                    f"{name}={wanted!r} contradicts start: that of {self.name} is {has!r}. Leave out one of the two."
+                )
+        return replace(reading, trained=False)
 
     def fits(self, head: Head) -> bool:
         """Whether a head has the same layers, so that it can begin with these weights; dropout and l2 may differ."""

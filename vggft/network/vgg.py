@@ -17,7 +17,8 @@ import numpy as np
 from ..engine import own_settings
 from ..errors import ConfigError, VggftError
 from ..fields import as_path, is_integer, is_number, refuse_unknown
-from .blocks import BLOCKS, COLUMNS, FILTERS, MIN_IMAGE_SIZE, POOLING_LAYERS, check_architecture, scaled
+from ..pictures.reading import MIN_SIZE
+from .blocks import BLOCKS, COLUMNS, FILTERS, POOLING_LAYERS, check_architecture, scaled
 from .weights import load_pretrained
 
 MOST_CHANNELS = 4096
@@ -189,8 +190,7 @@ def _of_column(
     dropout: float | None,
     options: Mapping[str, Any],
 ) -> keras.Model:
-    known = [name for name in inspect.signature(vgg).parameters if name != "column"]
-    refuse_unknown("vgg has no argument", options, known)
+    refuse_unknown("vgg has no argument", options, list(inspect.signature(vgg).parameters)[1:])
     sizes: dict[str, Any] = {"image_size": image_size, "width": width, "num_classes": num_classes, "dropout": dropout}
     return vgg(column, include_top=include_top, weights=weights, **sizes, **options)
 
@@ -252,10 +252,10 @@ def _input(tensor: Any, image_size: Any, channels: Any, include_top: bool) -> tu
 def _sides(image_size: Any, include_top: bool) -> tuple[int | None, int | None]:
     """Return height and width; either may be None without a top."""
     sides = tuple(image_size) if isinstance(image_size, (tuple, list)) else (image_size, image_size)
-    fits = len(sides) == 2 and all(side is None if not is_integer(side) else side >= MIN_IMAGE_SIZE for side in sides)
+    fits = len(sides) == 2 and all(side is None if not is_integer(side) else side >= MIN_SIZE for side in sides)
     if not fits:
         raise ConfigError(
-            f"image_size must be an integer >= {MIN_IMAGE_SIZE}, as the blocks halve it five times, or two of them; "
+            f"image_size must be an integer >= {MIN_SIZE}, as the blocks halve it five times, or two of them; "
             f"got {image_size!r:.200}."
         )
     if include_top and None in sides:

@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from ..errors import ConfigError, WeightsError
+from ..pictures.reading import ImageSize
 from ..weightfiles.chain import CONVOLUTION, POOLING, what_is_odd
 from ..weightfiles.files import open_layers
 from ..weightfiles.layers import Layer, layers_of_model
@@ -37,7 +38,7 @@ class Pretrained:
     arrays: Mapping[str, np.ndarray]
     column: str
     width: float
-    image_size: int  # the size at which the backbone works best
+    image_size: ImageSize  # the size at which the backbone works best
     top: Mapping[str, np.ndarray] = field(default_factory=dict)  # of the paper's top, if it was asked for and is there
 
     @property

@@ -11,7 +11,6 @@ from PIL import Image
 from ..artifact.artifact import Artifact
 from ..artifact.explain import Explanation, grad_cam, last_seen
 from ..artifact.record import Record
-from ..data.reading import read_image
 from ..display import UNDEFINED, jpeg_url
 from ..errors import DataError
 from ..evaluation.calibration import calibration_text
@@ -19,6 +18,7 @@ from ..evaluation.evaluation import Evaluation
 from ..evaluation.mistakes import Mistake
 from ..network.blocks import BLOCKS
 from ..network.head import STANDARDIZE
+from ..pictures.files import read_image
 from . import plots
 
 if TYPE_CHECKING:
@@ -186,12 +186,12 @@ def mistakes(artifact: Artifact, evaluation: Evaluation) -> list[dict[str, Any]]
 
 
 def _pixels(mistake: Mistake, artifact: Artifact) -> np.ndarray | None:
-    """Return (S, S, 3) uint8 as the network sees it: from the record, or from its file if it still exists."""
+    """Return (height, width, 3) uint8 as the network sees it: from the record, or from its file if it still exists."""
     pictures = artifact.record.pictures
     if mistake.row in pictures:
         return np.rint(pictures[mistake.row]).astype("uint8")
     try:
-        return read_image(mistake.name, artifact.description.image_size).pixels
+        return np.rint(read_image(mistake.name, artifact.description.reading).pixels).astype("uint8")
     except DataError:
         return None
 

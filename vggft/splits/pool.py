@@ -11,12 +11,14 @@ import numpy as np
 from ..cache import Cache
 from ..data.audit import Audit, make_audit
 from ..data.dataset import Dataset, concatenate, fingerprint, open_dataset
-from ..data.scan import StreamImage, decode
+from ..data.scan import decode
 from ..data.sources import SPLITS
 from ..data.streams import Keep
 from ..data.suspects import suspects
 from ..errors import ConfigError, DataError, some
 from ..fields import is_word, shown
+from ..pictures.arrays import StreamImage
+from ..pictures.reading import AS_IT_IS, ImageSize, Reading
 from ..progress import Narrator
 from ..rows import Rows
 from .apart import keep_copies_apart, keep_known_apart
@@ -45,6 +47,7 @@ class Pool:
         groups: the group of each image, such as its patient; empty if there are none.
         units: (N,) int64, equal for images that no split may divide, of one group or copies; None without groups.
         grouping: what made the groups, and their digest, ready for JSON; empty without groups.
+        reading: how the pictures were read, with the value ranges that were decided over all of them.
     """
 
     pixels: np.ndarray | Rows
@@ -62,6 +65,7 @@ class Pool:
     groups: tuple[str, ...] = ()
     units: np.ndarray | None = None
     grouping: Mapping[str, Any] = field(default_factory=dict)
+    reading: Reading = AS_IT_IS
 
     def digests_of(self, *splits: str) -> frozenset[str]:
         """Collect the digests of the images in some splits."""
@@ -107,7 +111,7 @@ def prepare(
     validation: Any = 0.2,
     test: Any = None,
     group: Any = None,
-    image_size: int,
+    reading: Reading | ImageSize,
     seed: int = 0,
     on_bad_image: Literal["raise", "skip"] = "raise",
     known: Known | None = None,
@@ -123,7 +127,7 @@ def prepare(
         test: a fraction of all images, a dataset, or None.
         group: which images belong together, as `groups.groups_of` has it; no split divides them. An array is in the
             order of the data, followed by that of `validation` and of `test` if these are datasets.
-        image_size: side in px that images are squashed to.
+        reading: how pictures become pixels; the ranges that it leaves open are decided by all of them.
         seed: seed of the splits.
         on_bad_image: `"raise"` raises if images cannot be used, `"skip"` leaves them out; both list them.
         known: what an earlier classifier fixes. Images that it knows stay in their splits, and only new ones are split,
@@ -141,10 +145,10 @@ def prepare(
     """
     if not is_word(on_bad_image, ("raise", "skip")):
         raise ConfigError(f"on_bad_image must be 'raise' or 'skip'; got {shown(on_bad_image)}.")
-    known, keep = known or Known(), Keep(image_size, cache, narrator)
+    known, keep = known or Known(), Keep(reading, cache, narrator)
     parts, fractions, own_splits = _open_parts(data, num_classes, {"validation": validation, "test": test}, known, keep)
     whole = concatenate(list(parts.values()))
-    pixels, found = decode(whole, image_size, cache, narrator)
+    pixels, found = decode(whole, reading, cache, narrator)
     problems = list(found.problems.values())
     if problems and on_bad_image == "raise":
         raise DataError.listing(
@@ -178,13 +182,14 @@ def prepare(
         class_names=whole.class_names,
         multi_label=whole.multi_label,
         audit=make_audit(parts, found, grouped=group is not None),
-        notes=whole.notes,
+        notes=(*whole.notes, *found.notes, *found.warnings),
         left_out=tuple(left_out),
         metadata=whole.metadata,
         drawn=tuple(fractions),
         groups=groups,
         units=units,
         grouping={"group": described(group), "groups_digest": key_of("\n".join(groups))} if groups else {},
+        reading=found.reading,
     )
     notes = [] if num_classes is not None else [_read_off(pool.class_names)]
     if groups:

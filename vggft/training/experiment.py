@@ -22,12 +22,13 @@ from ..fields import shown
 from ..heads.batches import FeatureBank, Transform, weights_by_name
 from ..heads.probe import is_exact
 from ..network.assembly import Network
-from ..network.blocks import BLOCKS, MIN_IMAGE_SIZE
+from ..network.blocks import BLOCKS
 from ..network.description import Description, build
 from ..network.freezing import set_frozen
 from ..network.precision import choose, measure, policy
 from ..network.start import Start
 from ..network.weights import RANDOM, Pretrained, load_pretrained
+from ..pictures.reading import ImageSize, plain_size, reading_of
 from ..progress import Narrator
 from ..splits.pool import Pool, prepare
 from .phases import ResolvedPhase, Setting, phases_of
@@ -80,7 +81,7 @@ class Experiment:
         return self.prefix.precision
 
     @property
-    def image_size(self) -> int:
+    def image_size(self) -> ImageSize:
         """Height and width of the images in pixels."""
         return self.prefix.image_size
 
@@ -112,9 +113,9 @@ class Experiment:
         """Describe the classifier that a setting gives. A block that was ever trained is not frozen in it."""
         held = BLOCKS if self.start is None else self.start.description.frozen
         cut = self.phases(setting)[-1].cut(setting.head)
-        return Description(
+        return Description.with_reading(
+            self.pool.reading,
             class_names=self.pool.class_names,
-            image_size=self.image_size,
             column=self.pretrained.column,
             width=self.pretrained.width,
             head=setting.head,
@@ -145,6 +146,16 @@ class Experiment:
         return np.asarray(bank.inputs(cut))
 
     @property
+    def _reading(self) -> dict[str, Any]:
+        """How pictures are read, as far as it was asked for."""
+        reading, found = self.pool.reading, dict[str, Any]()
+        if reading.resize != "squash":
+            found["resize"] = reading.resize
+        if reading.clips:
+            found["value_range"] = list(reading.value_range or ())
+        return found | ({} if reading.bands is None else {"bands": list(reading.bands)})
+
+    @property
     def config(self) -> dict[str, Any]:
         """What determines the result of the run, ready for JSON: equal values give equal results."""
         return {
@@ -154,7 +165,8 @@ class Experiment:
             "augment": named(self.augment),
             "precision": self.precision,
             "stored_as": self.prefix.stored_as,
-            "image_size": self.image_size,
+            "image_size": plain_size(self.image_size),
+            **self._reading,
             "splits": {split: len(rows) for split, rows in self.pool.rows.items()},
             "data_fingerprint": self.pool.fingerprint,
             "seed": self.seed,
@@ -181,21 +193,23 @@ def make_experiment(
     for setting in settings:
         check_activation(setting.head)
         phases_of(setting)
+    asked = {"resize": request.resize, "value_range": request.value_range, "bands": request.bands}
     if (start := request.start) is None:
         pretrained, known = load_pretrained(request.backbone, seed), None
+        own = pretrained.image_size if request.image_size is None else request.image_size
+        reading = reading_of(own, **asked)
     else:
-        start.check(None if request.backbone == Request.backbone else request.backbone, request.image_size)
+        backbone = None if request.backbone == Request.backbone else request.backbone
+        reading = start.check(backbone, request.image_size, **asked)
         pretrained, known = start.pretrained, replace(start.known, anew=begins_anew(start, settings, augment))
-    asked = request.image_size
-    image_size = pretrained.image_size if asked is None else _whole("image_size", asked, MIN_IMAGE_SIZE)
-    cache = Cache()
+    cache, image_size = Cache(), reading.image_size
     pool = prepare(
         request.dataset,
         num_classes,
         validation=request.validation,
         test=request.test,
         group=request.group,
-        image_size=image_size,
+        reading=reading,
         seed=seed,
         on_bad_image=request.on_bad_image,
         known=known,

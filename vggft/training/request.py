@@ -47,7 +47,10 @@ class Request:
     head: Head | None = None
     training: Training | None = None
     augment: Augmentation = None
-    image_size: int | None = None
+    image_size: Any = None
+    resize: str = "squash"
+    value_range: Any = None
+    bands: Any = None
     precision: str = "auto"
     on_bad_image: Literal["raise", "skip"] = "raise"
     calibrate: bool = False

@@ -66,7 +66,10 @@ def search(
     head: Head | None = None,
     training: Training | None = None,
     augment: Augment | Callable[[np.ndarray], np.ndarray] | None = None,
-    image_size: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    resize: Literal["squash", "crop", "pad"] = "squash",
+    value_range: tuple[float, float] | None = None,
+    bands: tuple[int, int, int] | None = None,
     precision: str = "auto",
     on_bad_image: Literal["raise", "skip"] = "raise",
     calibrate: bool = False,
@@ -83,8 +86,8 @@ def search(
     normalisation, another optimizer or weight decay, is trained alone.
 
     Args:
-        dataset, num_classes, validation, group, backbone, augment, image_size, precision, on_bad_image: as for
-            `finetune`.
+        dataset, num_classes, validation, group, backbone, augment, image_size, resize, value_range, bands, precision,
+            on_bad_image: as for `finetune`.
         test: as for `finetune`; no trial uses it, and the winner is evaluated on it once.
         space: a `SearchSpace`, or a function of `keras_tuner.HyperParameters` that returns a `Head` and a `Training`.
         trials: maximum number of trials.
@@ -148,6 +151,9 @@ def search(
         training=training,
         augment=augment,
         image_size=image_size,
+        resize=resize,
+        value_range=value_range,
+        bands=bands,
         precision=precision,
         on_bad_image=on_bad_image,
         calibrate=calibrate,

@@ -14,9 +14,12 @@ import PIL
 import pytest
 from PIL import Image, ImageOps
 
-from vggft.data.arrays import to_pixels
-from vggft.data.reading import BOMB_PIXELS, IMAGE_SUFFIXES, RESIZE_RULE, find_images, read_image, sniff, suffix_fits
 from vggft.errors import DataError
+from vggft.pictures.arrays import to_pixels
+from vggft.pictures.files import read_image
+from vggft.pictures.formats import IMAGE_SUFFIXES, find_images, sniff, suffix_fits
+from vggft.pictures.npys import BOMB_PIXELS
+from vggft.pictures.reading import RESIZE_RULE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,10 +125,10 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, suffix: str) -> Non
     ("values", "expected"),
     [
         (np.array([0, 32768, 65535], np.int32), [0, 128, 255]),
-        (np.array([-1000, 0, 1000], np.int32), [0, 128, 255]),
+        (np.array([0, 2048, 4095], np.int32), [0, 128, 255]),
         (np.array([0, 0.5, 1], np.float32), [0, 128, 255]),
         (np.array([0, 100, 200], np.float32), [0, 100, 200]),
-        (np.array([-2, 0, 2], np.float32), [0, 128, 255]),
+        (np.array([0, 0.5, 1.02], np.float32), [0, 128, 255]),
     ],
 )
 def test_32_bit_greys_are_scaled(tmp_path: Path, values: np.ndarray, expected: list[int]) -> None:
@@ -135,7 +138,7 @@ def test_32_bit_greys_are_scaled(tmp_path: Path, values: np.ndarray, expected: l
 
 def test_nan_in_a_float_tiff_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.full((40, 40), np.nan, np.float32)).save(tmp_path / "picture.tif")
-    with pytest.raises(DataError, match=r"picture\.tif holds NaN or infinite pixels"):
+    with pytest.raises(DataError, match=r"picture\.tif holds NaN or infinity"):
         read_image(tmp_path / "picture.tif")
 
 
@@ -254,7 +257,7 @@ def test_files_bytes_streams_and_pil_images_give_the_same(tmp_path: Path) -> Non
         assert image.size == (64, 48)  # left as it was
 
 
-@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png", ".tif"])
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
 def test_the_first_frame_of_an_animation(tmp_path: Path, suffix: str) -> None:
     frames = [Image.new("RGB", (40, 40), colour) for colour in (RED, GREEN, BLUE)]
     frames[0].save(tmp_path / f"picture{suffix}", save_all=True, append_images=frames[1:])
@@ -347,12 +350,11 @@ def test_pictures_that_pillow_only_warns_of_are_read_in_threads(tmp_path: Path) 
     assert (picture.pixels == 255).all()
 
 
-def test_small_pictures_are_refused(tmp_path: Path) -> None:
-    for size in ((20, 20), (31, 200)):
-        Image.new("RGB", size).save(tmp_path / "small.png")
-        assert reason(tmp_path / "small.png") == f"is {size[0]}x{size[1]} px; at least 32 px a side are needed."
-    Image.new("RGB", (32, 32)).save(tmp_path / "small.png")
-    assert read_image(tmp_path / "small.png").size == (32, 32)
+def test_small_pictures_are_enlarged(tmp_path: Path) -> None:
+    for size in ((20, 20), (31, 200), (1, 1)):
+        Image.new("RGB", size, RED).save(tmp_path / "small.png")
+        found = read_image(tmp_path / "small.png", 32)
+        assert found.size == size and found.pixels.shape == (32, 32, 3) and (found.pixels == RED).all()
 
 
 def test_files_are_found_by_suffix_and_hidden_ones_are_not(tmp_path: Path) -> None:
