@@ -20,7 +20,9 @@ ROOT = Path(__file__).parents[1]
 # The path that the data takes, from top to bottom: packages in order, and the modules of each in order ("" is the top).
 ROOMS = (
     ("", "errors fields config augment run claims store rows cache progress display"),
-    ("data", "reading arrays scan streams sources labels dataset audit splitting pool"),
+    ("data", "reading arrays"),
+    ("listings", "listing integers labels cells columns folders files tables meaning"),
+    ("data", "scan streams feeds sources dataset audit splitting pool"),
     ("evaluation", "mistakes calibration bootstrap metrics text evaluation folds checks compare"),
     ("network", "blocks freezing weights vgg head description forward assembly start precision"),
     ("features", "cuts views changes extract"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -34,6 +34,7 @@ def finetune(
     image_size: int | None = None,
     precision: str = "auto",
     on_bad_image: Literal["raise", "skip"] = "raise",
+    class_names: Sequence[str] | Mapping[str, int] | None = None,
     calibrate: bool = False,
     tune_thresholds: bool = False,
     refit: bool | None = None,
@@ -78,6 +79,8 @@ def finetune(
             machine by a short measurement. Weights, and the network that is evaluated and saved, are float32. Frozen
             features are stored in 16 bits, or in 32 bits for `"float32"`.
         on_bad_image: `"raise"` stops and lists all unusable images; `"skip"` leaves them out and lists them.
+        class_names: the names of the classes: what the integer labels 0, 1, ... stand for, and the order of the classes
+            where labels are names; or name -> position, as the `class_indices` of Keras. None takes what the data says.
         calibrate: divide the logits by a temperature fitted on the validation images (arXiv:1706.04599), so that
             probabilities match observed frequencies; the evaluation says whether that helped on the test images.
         tune_thresholds: with several labels per image, fit the threshold of each label on the validation images for
@@ -133,6 +136,7 @@ def finetune(
         image_size=image_size,
         precision=precision,
         on_bad_image=on_bad_image,
+        class_names=class_names,
         calibrate=calibrate,
         tune_thresholds=tune_thresholds,
         refit=refit,

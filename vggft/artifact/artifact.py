@@ -21,6 +21,7 @@ from ..data.streams import Keep
 from ..errors import ClassifierFileError, DataError
 from ..evaluation.checks import evaluate
 from ..evaluation.evaluation import Evaluation
+from ..listings.integers import as_class_names
 from ..network.assembly import Network
 from ..network.blocks import pooling_layer
 from ..network.description import Classification, Description
@@ -176,6 +177,7 @@ class Artifact:
         batch_size: int = 32,
         verbose: int = 0,
         views: int | Augment = 1,
+        class_names: Sequence[str] | Mapping[str, int] | None = None,
     ) -> Evaluation:
         """Evaluate on labelled images.
 
@@ -187,6 +189,8 @@ class Artifact:
             batch_size: number of images per batch.
             verbose: 1 shows progress bars.
             views: number of views over which the probabilities of each image are averaged, as for `predict`.
+            class_names: what the integer labels 0, 1, ... of the dataset stand for, if the dataset does not say so
+                itself; None for the classes of this classifier, in its order.
 
         Raises:
             DataError: images cannot be read or labels are unknown; the message lists all of them.
@@ -195,7 +199,8 @@ class Artifact:
         further = views_of(views)
         size, cache, narrator = self.description.image_size, Cache(), Narrator(verbose)
         keep = Keep(size, cache, narrator)
-        parts = open_dataset(dataset, None, self.class_names, self.description.multi_label, keep=keep)
+        says, names = as_class_names(class_names), self.class_names
+        parts = open_dataset(dataset, None, names, self.description.multi_label, keep=keep, says=says)
         name = split or next(name for name in ("test", "all", *parts) if name in parts)
         if name not in parts:
             raise DataError(f"The dataset has no split {name!r}; it has {', '.join(parts)}. Pass one of them as split.")

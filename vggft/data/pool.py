@@ -10,12 +10,13 @@ import numpy as np
 
 from ..cache import Cache
 from ..errors import ConfigError, DataError, some
+from ..listings.integers import as_class_names
+from ..listings.listing import SPLITS
 from ..progress import Narrator
 from ..rows import Rows
 from .audit import Audit, make_audit
 from .dataset import Dataset, concatenate, fingerprint, open_dataset
 from .scan import decode
-from .sources import SPLITS
 from .splitting import FREE, HELD, KEPT, Known, earlier, split_rows
 from .streams import Keep
 
@@ -87,6 +88,7 @@ def prepare(
     image_size: int,
     seed: int = 0,
     on_bad_image: Literal["raise", "skip"] = "raise",
+    class_names: Any = None,
     known: Known | None = None,
     cache: Cache,
     narrator: Narrator,
@@ -101,6 +103,7 @@ def prepare(
         image_size: side in px that images are squashed to.
         seed: seed of the splits.
         on_bad_image: `"raise"` raises if images cannot be used, `"skip"` leaves them out; both list them.
+        class_names: what integer labels stand for, and the order of names; None for what the data says.
         known: what an earlier classifier fixes. Images that it knows stay in their splits, and only new ones are split,
             so that the whole comes as near to the fractions as they allow. If it has test images and the data has no
             test split, None as `test` is its share of test images. Where the data is already split, images that the
@@ -116,8 +119,8 @@ def prepare(
     """
     if on_bad_image not in ("raise", "skip"):
         raise ConfigError(f"on_bad_image must be 'raise' or 'skip'; got {on_bad_image!r}.")
-    known, keep = known or Known(), Keep(image_size, cache, narrator)
-    parts, fractions = _open_parts(data, num_classes, {"validation": validation, "test": test}, known, keep)
+    known, keep, says = known or Known(), Keep(image_size, cache, narrator), as_class_names(class_names)
+    parts, fractions = _open_parts(data, num_classes, {"validation": validation, "test": test}, known, keep, says)
     whole = concatenate(list(parts.values()))
     pixels, found = decode(whole, image_size, cache, narrator)
     problems = list(found.problems.values())
@@ -156,10 +159,12 @@ def prepare(
 
 
 def _open_parts(
-    data: Any, num_classes: int, wanted: dict[str, Any], known: Known, keep: Keep
+    data: Any, num_classes: int, wanted: dict[str, Any], known: Known, keep: Keep, says: tuple[str, ...] | None
 ) -> tuple[dict[str, Dataset], dict[str, float]]:
     """Open all datasets, by split; also return the fractions that are still to be split off."""
-    parts = dict(open_dataset(data, num_classes, multi_label=known.multi_label, first=known.class_names, keep=keep))
+    parts = dict(
+        open_dataset(data, num_classes, multi_label=known.multi_label, first=known.class_names, keep=keep, says=says)
+    )
     whole = "all" if "all" in parts else "train"
     fractions: dict[str, float] = {}
     for split, value in wanted.items():
@@ -179,7 +184,7 @@ def _open_parts(
             raise ConfigError(f"{split} was passed as an argument, but the dataset already has a {split} split.")
         else:
             like = parts[whole]
-            opened = open_dataset(value, None, like.class_names, like.multi_label, keep=keep)
+            opened = open_dataset(value, None, like.class_names, like.multi_label, keep=keep, says=says)
             if not {"all", split} & set(opened):
                 raise DataError(f"The dataset passed as {split} has no {split} split; it has {', '.join(opened)}.")
             parts[split] = opened.get("all") or opened[split]

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from ..errors import ConfigError, DataError, some
-from .sources import SPLITS
+from ..listings.listing import SPLITS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

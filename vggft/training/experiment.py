@@ -190,6 +190,7 @@ def make_experiment(
         image_size=image_size,
         seed=seed,
         on_bad_image=request.on_bad_image,
+        class_names=request.class_names,
         known=known,
         cache=cache,
         narrator=narrator,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -36,6 +36,7 @@ class Request:
     image_size: int | None = None
     precision: str = "auto"
     on_bad_image: Literal["raise", "skip"] = "raise"
+    class_names: Sequence[str] | Mapping[str, int] | None = None
     calibrate: bool = False
     tune_thresholds: bool = False
     refit: bool | None = None

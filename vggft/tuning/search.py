@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +63,7 @@ def search(
     image_size: int | None = None,
     precision: str = "auto",
     on_bad_image: Literal["raise", "skip"] = "raise",
+    class_names: Sequence[str] | Mapping[str, int] | None = None,
     calibrate: bool = False,
     tune_thresholds: bool = False,
     run_dir: str | os.PathLike[str] | None = None,
@@ -77,7 +78,8 @@ def search(
     normalisation, another optimizer or weight decay, is trained alone.
 
     Args:
-        dataset, num_classes, validation, backbone, augment, image_size, precision, on_bad_image: as for `finetune`.
+        dataset, num_classes, validation, backbone, augment, image_size, precision, on_bad_image, class_names: as for
+            `finetune`.
         test: as for `finetune`; no trial uses it, and the winner is evaluated on it once.
         space: a `SearchSpace`, or a function of `keras_tuner.HyperParameters` that returns a `Head` and a `Training`.
         trials: maximum number of trials.
@@ -141,6 +143,7 @@ def search(
         image_size=image_size,
         precision=precision,
         on_bad_image=on_bad_image,
+        class_names=class_names,
         calibrate=calibrate,
         tune_thresholds=tune_thresholds,
         run_dir=run_dir,
