@@ -28,7 +28,7 @@ ROOMS = (
     ("features", "cuts views changes extract"),
     ("heads", "objective schedules batches resampling discriminants probe choice stacked population"),
     ("training", "phases request optimizers experiment callbacks fit ranges selection"),
-    ("artifact", "record archive known artifact adjust judge explain"),
+    ("artifact", "record archive inputs known artifact adjust judge explain"),
     ("report", "plots sections report card"),
     ("deploy", "savedmodel_decoder runtimes export uploads server"),
     ("", "costs pipeline depth finetuning crossvalidation classifier"),
@@ -66,7 +66,7 @@ from ..run import RunDirectory
 from . import weights
 from .. import cache
 import vggft.network.head, numpy
-from vggft.data.labels import encode
+from vggft.listings.labels import encode
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from ..cli.main import app
@@ -77,7 +77,7 @@ def late():
 """
     found = set(imported_modules(source, "network.vgg"))
     assert found == {
-        "run", "network.weights", "cache", "network.head", "data.labels", "cli.main", "api", "network.blocks"
+        "run", "network.weights", "cache", "network.head", "listings.labels", "cli.main", "api", "network.blocks"
     }  # fmt: skip
 
 

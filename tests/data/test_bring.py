@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
+import itertools
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ import vggft
 from vggft.cache import Cache
 from vggft.data.dataset import open_dataset
 from vggft.data.streams import Keep
-from vggft.errors import ConfigError, DataError, VggftError
+from vggft.errors import ConfigError, DataError
 
 
 def outcome(data: Any, **how: Any) -> Any:
@@ -53,8 +53,16 @@ FOLDERS: list[tuple[str, str, Any]] = [
     ),
     ("one split with another name", "train_images/cats train_images/dogs", CD),
     ("a wrapper", "archive/dataset/cats archive/dataset/dogs", CD),
-    ("a wrapper around splits", "chest/xray/train/cats chest/xray/train/dogs chest/xray/test/cats", TRAIN_TEST | {"test": ["cats"]}),
-    ("splits, and all of it once more", "train/cats train/dogs test/cats test/dogs data/train/cats data/test/dogs", TRAIN_TEST),
+    (
+        "a wrapper around splits",
+        "chest/xray/train/cats chest/xray/train/dogs chest/xray/test/cats",
+        TRAIN_TEST | {"test": ["cats"]},
+    ),
+    (
+        "splits, and all of it once more",
+        "train/cats train/dogs test/cats test/dogs data/train/cats data/test/dogs",
+        TRAIN_TEST,
+    ),
     ("a flat test", "train/cats train/dogs test", CD),
     ("a test with one folder for all", "train/cats train/dogs test/unknown", CD),
     ("splits inside classes", "cats/train cats/test dogs/train dogs/test", TRAIN_TEST),
@@ -63,12 +71,24 @@ FOLDERS: list[tuple[str, str, Any]] = [
     ("classes called like splits", "test control", {"all": ["control", "test"]}),
     ("vehicles", "bus train", {"all": ["bus", "train"]}),
     ("trains", "bullet_train steam_train", {"all": ["bullet_train", "steam_train"]}),
-    ("parts with the same folders", "a/cats a/dogs b/cats b/dogs", "a holds no images itself, but the folders cats, dogs, as b also"),
-    ("a train that is no class", "train/cats train/dogs sample", "train holds no images itself, but the folders cats, dogs"),
-    ("two trains", "train/cats train/dogs train_big/cats train_big/dogs test/cats", "several folders that would be the train split"),
+    (
+        "parts with the same folders",
+        "a/cats a/dogs b/cats b/dogs",
+        "a holds no images itself, but the folders cats, dogs, as b also",
+    ),
+    (
+        "a train that is no class",
+        "train/cats train/dogs sample",
+        "train holds no images itself, but the folders cats, dogs",
+    ),
+    (
+        "two trains",
+        "train/cats train/dogs train_big/cats train_big/dogs test/cats",
+        "several folders that would be the train split",
+    ),
     ("flat splits", "train test", "has no class folders (1 image directly in it)"),
     ("flat splits of other names", "training_set test_set", "has no class folders (1 image directly in it)"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("paths", "expected"), [case[1:] for case in FOLDERS], ids=[case[0] for case in FOLDERS])
@@ -100,9 +120,18 @@ def test_links_to_folders_are_followed(tmp_path: Path) -> None:
     assert Path("dogs/more/0.png") in names and not any("dogs/again/dogs" in str(name) for name in names)
 
 
+def table(header: str, *columns: Any) -> list[tuple[Any, ...]]:
+    return [tuple(header.split(",") if "," in header else header.split()), *zip(*columns, strict=True)]
+
+
 # Tables ---------------------------------------------------------------------------------------------------------------
 
 AB = {"all": ["a", "b", "a"]}
+
+
+def flat(seed: int) -> str:
+    """A grey image of 48 px as FER2013 writes it."""
+    return " ".join(map(str, pixels(1, (48, 48), seed)[0, :, :, 0].ravel()))
 
 
 def files(*names: str) -> Callable[[Path], None]:
@@ -111,11 +140,11 @@ def files(*names: str) -> Callable[[Path], None]:
 
 P = ("x/0.png", "x/1.png", "x/2.png")
 TABLES: list[tuple[str, Any, list[tuple[Any, ...]], dict[str, Any], Any]] = [
-    ("image, label", P, [("image", "label"), *zip(P, "aba")], {}, AB),
-    ("index,img,...", P, [("index", "img", "kind"), *zip("012", P, "aba")], {}, AB),
-    ("an index without a name", P, [("", "img", "label"), *zip("012", P, "aba")], {}, AB),
-    ("named", P, [("a1", "b2", "c3"), *zip("xyz", P, "aba")], {"image": "b2", "label": "c3"}, AB),
-    ("no such column", P, [("image", "label"), *zip(P, "aba")], {"label": "dx"}, "has no column 'dx', given as label"),
+    ("image, label", P, table("image label", P, "aba"), {}, AB),
+    ("index,img,...", P, table("index img kind", "012", P, "aba"), {}, AB),
+    ("an index without a name", P, table(",img,label", "012", P, "aba"), {}, AB),
+    ("named", P, table("a1 b2 c3", "xyz", P, "aba"), {"image": "b2", "label": "c3"}, AB),
+    ("no such column", P, table("image label", P, "aba"), {"label": "dx"}, "has no column 'dx', given as label"),
     (
         "HAM10000",
         ("part_1/I_0.jpg", "part_1/I_1.jpg", "part_2/I_2.jpg"),
@@ -123,52 +152,127 @@ TABLES: list[tuple[str, Any, list[tuple[Any, ...]], dict[str, Any], Any]] = [
         {},
         AB,
     ),
-    ("backslashes", P, [("image", "label"), *zip(["x\\0.png", ".\\x\\1.png", "C:\\me\\x\\2.png"], "aba")], {}, AB),
-    ("from another folder", P, [("image", "label"), *zip([f"/home/me/data/{p}" for p in P], "aba")], {}, AB),
-    ("only names", P, [("image", "label"), *zip(["0.png", "1.png", "2.png"], "aba")], {}, AB),
-    ("with a folder", P, [("image", "label"), *zip(["0", "1", "2"], "aba")], {"folder": "x"}, AB),
-    ("another case", ("x/A.PNG", "x/B.png"), [("image", "label"), ("x/a.png", "a"), ("x/b.PNG", "b")], {}, {"all": ["a", "b"]}),
+    ("backslashes", P, table("image label", ["x\\0.png", ".\\x\\1.png", "C:\\me\\x\\2.png"], "aba"), {}, AB),
+    ("from another folder", P, table("image label", [f"/home/me/data/{p}" for p in P], "aba"), {}, AB),
+    ("only names", P, table("image label", ["0.png", "1.png", "2.png"], "aba"), {}, AB),
+    ("with a folder", P, table("image label", ["0", "1", "2"], "aba"), {"folder": "x"}, AB),
+    (
+        "another case",
+        ("x/A.PNG", "x/B.png"),
+        [("image", "label"), ("x/a.png", "a"), ("x/b.PNG", "b")],
+        {},
+        {"all": ["a", "b"]},
+    ),
     (
         "accents in two forms",
         (unicodedata.normalize("NFD", "é.png"), unicodedata.normalize("NFC", "ü.png")),
-        [("image", "label"), (unicodedata.normalize("NFC", "é.png"), "a"), (unicodedata.normalize("NFD", "ü.png"), "b")],
+        [
+            ("image", "label"),
+            (unicodedata.normalize("NFC", "é.png"), "a"),
+            (unicodedata.normalize("NFD", "ü.png"), "b"),
+        ],
         {},
         {"all": ["a", "b"]},
     ),
     (
         "names in two forms",
         P,
-        [("image", "label"), *zip(P, [unicodedata.normalize(form, "é") for form in ("NFC", "NFD")] + ["b"])],
+        [
+            ("image", "label"),
+            *zip(P, [*(unicodedata.normalize(form, "é") for form in ("NFC", "NFD")), "b"], strict=True),
+        ],
         {},
         {"all": ["é", "é", "b"]},
     ),
-    ("no other folder's file", ("y/0.png", "x/1.png"), [("image", "label"), ("x/0.png", "a"), ("x/1.png", "b")], {}, "files that do not exist (1"),
-    ("two files would do", ("x/0.png", "y/0.png"), [("image", "label"), ("0.png", "a"), ("0.png", "b")], {}, "Several files would do for '0.png'"),
-    ("lists in text", P, [("image", "label"), *zip(P, ["['a', 'b']", "['b']", "[]"])], {}, {"all": ["a+b", "b", ""]}),
-    ("lists as NumPy writes them", P, [("image", "label"), *zip(P, ["['a' 'b']", "['b']", "['a']"])], {}, {"all": ["a+b", "b", "a"]}),
-    ("words", P, [("image", "label"), *zip(P, ["a b", "b", "a"])], {}, {"all": ["a+b", "b", "a"]}),
-    ("commas", P, [("image", "label"), *zip(P, ["a, b", "b", "a"])], {}, {"all": ["a+b", "b", "a"]}),
-    ("names of two words", P, [("image", "label"), *zip(P, ["golden retriever", "labrador retriever", "poodle"])], {}, {"all": ["golden retriever", "labrador retriever", "poodle"]}),
-    ("no mark", P, [("image", "label"), *zip(P, ["a b", "b", "a"])], {"mark": ""}, {"all": ["a b", "b", "a"]}),
-    ("a mark", P, [("image", "label"), *zip(P, ["a/b", "b/c", "c/a"])], {"mark": "/"}, {"all": ["a+b", "b+c", "a+c"]}),
-    ("one-hot columns", P, [("image", "age", "a", "b"), *zip(P, "345", "101", "010")], {"label": ["a", "b"]}, AB),
-    ("columns called alike", P, [("image", "age", "label_a", "label_b"), *zip(P, "345", "111", "010")], {}, {"all": ["label_a", "label_a+label_b", "label_a"]}),
-    ("CheXpert, not said", P, [("Path", "a", "b"), *zip(P, ["1.0", "", "1.0"], ["-1.0", "1.0", "0.0"])], {"label": ["a", "b"]}, "1 cells of -1 and 1 empty ones"),
-    ("CheXpert, ones", P, [("Path", "a", "b"), *zip(P, ["1.0", "", "1.0"], ["-1.0", "1.0", "0.0"])], {"label": ["a", "b"], "uncertain": "positive"}, {"all": ["a+b", "b", "a"]}),
-    ("CheXpert, zeros", P, [("Path", "a", "b"), *zip(P, ["1.0", "", "1.0"], ["-1.0", "1.0", "0.0"])], {"label": ["a", "b"], "uncertain": "negative"}, {"all": ["a", "b", "a"]}),
-    ("CheXpert, left out", P, [("Path", "a", "b"), *zip(P, ["1.0", "", "1.0"], ["-1.0", "1.0", "1.0"])], {"label": ["a", "b"], "uncertain": "skip"}, {"all": ["b", "a+b"]}),
-    ("angles", (*P, "x/3.png"), [("image", "label"), *zip((*P, "x/3.png"), ["0", "90", "180", "270"])], {}, {"all": ["0", "90", "180", "270"]}),
-    ("10 and 20", P, [("image", "label"), *zip(P, ["10", "20", "10"])], {}, {"all": ["10", "20", "10"]}),
-    ("counted from 1", P, [("image", "label"), *zip(P, ["1", "2", "3"])], {}, {"all": ["1", "2", "3"]}),
-    ("the label is not clear", P, [("image", "sex", "kind"), *zip(P, "mfm", "aba")], {}, "label='sex')"),
+    (
+        "no other folder's file",
+        ("y/0.png", "x/1.png"),
+        [("image", "label"), ("x/0.png", "a"), ("x/1.png", "b")],
+        {},
+        "files that do not exist (1",
+    ),
+    (
+        "two files would do",
+        ("x/0.png", "y/0.png"),
+        [("image", "label"), ("0.png", "a"), ("0.png", "b")],
+        {},
+        "Several files would do for '0.png'",
+    ),
+    ("lists in text", P, table("image label", P, ["['a', 'b']", "['b']", "[]"]), {}, {"all": ["a+b", "b", ""]}),
+    (
+        "lists as NumPy writes them",
+        P,
+        table("image label", P, ["['a' 'b']", "['b']", "['a']"]),
+        {},
+        {"all": ["a+b", "b", "a"]},
+    ),
+    ("words", P, table("image label", P, ["a b", "b", "a"]), {}, {"all": ["a+b", "b", "a"]}),
+    ("commas", P, table("image label", P, ["a, b", "b", "a"]), {}, {"all": ["a+b", "b", "a"]}),
+    (
+        "names of two words",
+        P,
+        table("image label", P, ["golden retriever", "labrador retriever", "poodle"]),
+        {},
+        {"all": ["golden retriever", "labrador retriever", "poodle"]},
+    ),
+    ("no mark", P, table("image label", P, ["a b", "b", "a"]), {"mark": ""}, {"all": ["a b", "b", "a"]}),
+    ("a mark", P, table("image label", P, ["a/b", "b/c", "c/a"]), {"mark": "/"}, {"all": ["a+b", "b+c", "a+c"]}),
+    ("one-hot columns", P, table("image age a b", P, "345", "101", "010"), {"label": ["a", "b"]}, AB),
+    (
+        "columns called alike",
+        P,
+        table("image age label_a label_b", P, "345", "111", "010"),
+        {},
+        {"all": ["label_a", "label_a+label_b", "label_a"]},
+    ),
+    (
+        "CheXpert, not said",
+        P,
+        table("Path a b", P, ["1.0", "", "1.0"], ["-1.0", "1.0", "0.0"]),
+        {"label": ["a", "b"]},
+        "1 cells of -1 and 1 empty ones",
+    ),
+    (
+        "CheXpert, ones",
+        P,
+        table("Path a b", P, ["1.0", "", "1.0"], ["-1.0", "1.0", "0.0"]),
+        {"label": ["a", "b"], "uncertain": "positive"},
+        {"all": ["a+b", "b", "a"]},
+    ),
+    (
+        "CheXpert, zeros",
+        P,
+        table("Path a b", P, ["1.0", "", "1.0"], ["-1.0", "1.0", "0.0"]),
+        {"label": ["a", "b"], "uncertain": "negative"},
+        {"all": ["a", "b", "a"]},
+    ),
+    (
+        "CheXpert, left out",
+        P,
+        table("Path a b", P, ["1.0", "", "1.0"], ["-1.0", "1.0", "1.0"]),
+        {"label": ["a", "b"], "uncertain": "skip"},
+        {"all": ["b", "a+b"]},
+    ),
+    (
+        "angles",
+        (*P, "x/3.png"),
+        table("image label", (*P, "x/3.png"), ["0", "90", "180", "270"]),
+        {},
+        {"all": ["0", "90", "180", "270"]},
+    ),
+    ("10 and 20", P, table("image label", P, ["10", "20", "10"]), {}, {"all": ["10", "20", "10"]}),
+    ("counted from 1", P, table("image label", P, ["1", "2", "3"]), {}, {"all": ["1", "2", "3"]}),
+    ("the label is not clear", P, table("image sex kind", P, "mfm", "aba"), {}, "label='sex')"),
     (
         "FER2013",
         (),
-        [("emotion", "pixels", "Usage")] + [(k % 2, " ".join(map(str, pixels(1, (48, 48), k)[0, :, :, 0].ravel())), u) for k, u in enumerate(("Training", "Training", "PublicTest", "PrivateTest"))],
+        table(
+            "emotion pixels Usage", [0, 1, 0, 1], map(flat, range(4)), ["Training"] * 2 + ["PublicTest", "PrivateTest"]
+        ),
         {},
         {"train": ["0", "1"], "validation": ["0"], "test": ["1"]},
     ),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("there", "rows", "how", "expected"), [c[1:] for c in TABLES], ids=[c[0] for c in TABLES])
@@ -237,3 +341,187 @@ def test_pixels_in_columns(tmp_path: Path) -> None:
     data = whole(frame)
     np.testing.assert_array_equal(np.asarray(data.images[1])[..., 0], images[1])
     assert data.metadata == {} and data.labels.tolist() == [0, 1]
+
+
+# Labels that are integers ---------------------------------------------------------------------------------------------
+
+TEN = tuple(sorted(map(str, range(12))))  # as folders 0 to 11 are sorted: 0, 1, 10, 11, 2, ...
+
+
+@pytest.mark.parametrize(
+    ("labels", "how", "expected"),
+    [
+        ([0, 90, 180, 270], {}, ["0", "90", "180", "270"]),
+        ([0, 90, 180, 270], {"num_classes": 4}, ["0", "90", "180", "270"]),
+        ([1, 2, 3, 1], {}, ["1", "2", "3", "1"]),
+        ([-1, 1, 1, -1], {}, ["-1", "1", "1", "-1"]),
+        ([3, 50, 3, 50], {"num_classes": 2}, ["3", "50", "3", "50"]),
+        ([0, 1, 3, 0], {"num_classes": 3}, ["0", "1", "3", "0"]),
+        ([0, 1, 3, 0], {}, "no images are of class 2"),
+        ([0, 1, 3, 0], {"num_classes": 4}, "no images are of class 2"),
+        ([2, 10, 11, 0], {"class_names": TEN}, ["2", "10", "11", "0"]),
+        (["2", "10", "11", "0"], {"class_names": TEN}, ["2", "10", "11", "0"]),
+        ([2, 10, 12, 0], {"class_names": TEN}, "classes that the classifier does not know: '12'"),
+        ([0, 1, 1, 0], {"class_names": ("10", "20")}, "does not know: '0' (2), '1' (2)"),
+        ([0, 1, 1, 0], {"class_names": ("cat", "dog")}, ["cat", "dog", "dog", "cat"]),
+        ([1, 1, 1, 1], {"class_names": ("1", "cat")}, "may mean the class '1', or the class at position 1, 'cat'"),
+        ([0, 1, 1, 0], {"says": ("cat", "dog")}, ["cat", "dog", "dog", "cat"]),
+        ([0, 1, 1, 0], {"says": ("10", "20")}, ["10", "20", "20", "10"]),
+        ([10, 20, 10, 20], {"says": ("20", "10")}, ["10", "20", "10", "20"]),
+        ([1, 2, 1, 2], {"says": ("2", "3", "1")}, "may mean the class '1', or the class at position 1, '3'"),
+        (["cat", "dog", "dog", "cat"], {"says": ("dog", "cat")}, ["cat", "dog", "dog", "cat"]),
+        (["cat", "dog", "cow", "cat"], {"says": ("dog", "cat")}, "classes that class_names does not have: 'cow'"),
+        (np.eye(2)[[0, 1, 1, 0]], {"says": ("cat", "dog")}, ["cat", "dog", "dog", "cat"]),
+        (np.eye(2)[[0, 1, 1, 0]], {"says": ("cat", "dog", "cow")}, "labels have 2 columns, but there are 3 classes"),
+        ([0, 1, 1, 0], {"says": ("dog", "cat"), "class_names": ("cat", "dog")}, ["dog", "cat", "cat", "dog"]),
+        ([0, 1, 1, 0], {"says": ("dog", "cow"), "class_names": ("cat", "dog")}, "does not know: cow"),
+    ],
+)
+def test_integers_and_names(labels: Any, how: dict[str, Any], expected: Any) -> None:
+    found = outcome((pixels(4), labels), **how)
+    assert expected in found if isinstance(expected, str) else found == {"all": expected}
+
+
+def test_class_names_that_are_none() -> None:
+    data = pixels(4), [0, 1, 1, 0]
+    for wrong in ("ab", ["a"], ["a", "a"], {"a": 0, "b": 2}, 3, [None, "a"], ["", "a"]):
+        with pytest.raises(ConfigError, match="class_names must be at least two different names"):
+            vggft.estimate(data, 2, class_names=wrong, backbone="vgg16_mini", image_size=32, verbose=0)
+
+
+# Objects --------------------------------------------------------------------------------------------------------------
+
+CATS = {"all": ["cat", "cat", "dog"]}
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return folder(tmp_path_factory.mktemp("tree"), cat=2, dog=1)
+
+
+def of_keras(tree: Path) -> Any:
+    import keras
+
+    how = {"image_size": (32, 32), "shuffle": False, "verbose": False}
+    return keras.utils.image_dataset_from_directory(tree, **how)
+
+
+def of_iterator(tree: Path, **how: Any) -> Any:
+    from keras.src.legacy.preprocessing.image import ImageDataGenerator
+
+    return ImageDataGenerator(**how).flow_from_directory(str(tree), target_size=(32, 32), batch_size=2, shuffle=False)
+
+
+def hugging_face(count: int = 3, **columns: Any) -> Any:
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"]), **columns}
+    )
+    rows = {"image": [Image.fromarray(image) for image in pixels(count, (32, 32))], "label": [0, 0, 1][:count]}
+    more = {name: [0, 1, 0][:count] for name in columns}
+    return datasets.Dataset.from_dict(rows | more, features=features)
+
+
+def tf_data(*parts: Any) -> Any:
+    tf = pytest.importorskip("tensorflow")
+    return tf.data.Dataset.from_tensor_slices(parts[0] if len(parts) == 1 else parts)
+
+
+X, Y = pixels(3, (32, 32)), np.array([0, 0, 1])
+NUMBERS = {"all": ["0", "0", "1"]}
+BOTH = {"train": ["0", "0", "1"], "test": ["0", "0", "1"]}
+
+
+class Info:
+    """As `tfds.load(..., with_info=True)` returns it."""
+
+    def __init__(self) -> None:
+        self.splits, self.features = {}, {"label": type("ClassLabel", (), {"names": ["cat", "dog"]})}
+
+
+OBJECTS: dict[str, tuple[Callable[[Path], Any], Any]] = {
+    "Keras's own": (of_keras, CATS),
+    "map": (lambda tree: of_keras(tree).map(lambda x, y: (x / 255.0, y)), CATS),
+    "prefetch, cache": (lambda tree: of_keras(tree).cache().prefetch(2), CATS),
+    "unbatch, batch": (lambda tree: of_keras(tree).unbatch().batch(2).map(lambda x, y: (x, y)), CATS),
+    "map that changes labels": (
+        lambda tree: of_keras(tree).map(lambda x, y: (x, y * 0)),
+        "before .map: pass class_names",
+    ),
+    "an iterator": (of_iterator, CATS),
+    "an iterator, scaled": (lambda tree: of_iterator(tree, rescale=1 / 255), CATS),
+    "tfds": (lambda tree: tf_data({"image": X, "label": Y, "id": Y}), NUMBERS),
+    "tfds with info": (lambda tree: (tf_data({"image": X, "label": Y}), Info()), CATS),
+    "tfds with other keys": (
+        lambda tree: tf_data({"a": X, "b": Y}),
+        "or a dict of image and label; got a dict of 'a', 'b'",
+    ),
+    "a dict of splits": (lambda tree: {"train": (X, Y), "test": tf_data(X, Y)}, BOTH),
+    "a dict of folders": (
+        lambda tree: {"train": str(tree), "val": tree},
+        {"train": CATS["all"], "validation": CATS["all"]},
+    ),
+    "a dict of columns": (lambda tree: {"image": X, "label": Y}, NUMBERS),
+    "a dict of lists": (lambda tree: {"image": list(X), "label": ["cat", "cat", "dog"]}, CATS),
+    "an npz": (lambda tree: {"x_train": X, "y_train": Y, "x_test": X, "y_test": Y}, BOTH),
+    "another dict": (lambda tree: {"one": X}, "expected splits, as {'train': ..., 'test': ...}"),
+    "two splits": (lambda tree: {"train": {"train": (X, Y), "test": (X, Y)}}, "is itself split"),
+    "a pair": (lambda tree: (tf_data(X, Y), tf_data(X, Y)), {"train": NUMBERS["all"], "validation": NUMBERS["all"]}),
+    "load_data": (
+        lambda tree: ((X, Y[:, None]), (X, Y[:, None])),
+        {"train": NUMBERS["all"], "validation": NUMBERS["all"]},
+    ),
+    "a pair of folders": (lambda tree: (tree, str(tree)), {"train": CATS["all"], "validation": CATS["all"]}),
+    "names and numbers": (lambda tree: {"train": (X, ["0", "0", "1"]), "test": (X, Y)}, BOTH),
+    "pairs": (lambda tree: list(zip(X, Y, strict=True)), NUMBERS),
+    "pairs of files": (lambda tree: [(path, path.parent.name) for path in sorted(tree.rglob("*.png"))], CATS),
+    "a generator": (lambda tree: ((x, y) for x, y in zip(X, Y, strict=True)), NUMBERS),
+    "a generator of batches": (lambda tree: iter([(X[:2], Y[:2]), (X[2:], Y[2:])]), NUMBERS),
+    "a generator of PIL": (lambda tree: ((Image.fromarray(x), int(y)) for x, y in zip(X, Y, strict=True)), NUMBERS),
+    "an endless generator": (lambda tree: itertools.cycle([(X[:2], Y[:2]), (X[2:], Y[2:])]), "again and again"),
+    "a generator of something": (lambda tree: iter(range(3)), "The elements must be (image, label)"),
+    "equal weights": (lambda tree: tf_data(X, Y, np.ones(3)), NUMBERS),
+    "weights": (lambda tree: tf_data(X, Y, np.arange(3.0)), "sample weights that differ"),
+    "weights of arrays": (lambda tree: (X, Y, np.arange(3.0)), "Training(class_weight=...)"),
+    "tensors": (lambda tree: (keras_tensor(X), keras_tensor(Y)), NUMBERS),
+    "Hugging Face": (lambda tree: hugging_face(), CATS),
+    "DatasetDict": (
+        lambda tree: {"train": hugging_face(), "test": hugging_face(2), "other": hugging_face()},
+        {"train": CATS["all"], "test": ["cat", "cat"]},
+    ),
+    "unlabelled rows": (
+        lambda tree: hugging_face().map(lambda row: {"label": -1 if row["label"] else 0}),
+        "no images are of class dog",
+    ),
+    "two labels": (lambda tree: vggft.Table(hugging_face(), label="label"), CATS),
+    "labels at batches": (lambda tree: pandas_pair(), CATS),
+}
+
+
+def keras_tensor(array: np.ndarray) -> Any:
+    import keras
+
+    return keras.ops.convert_to_tensor(array)
+
+
+def pandas_pair() -> Any:
+    pandas = pytest.importorskip("pandas")
+    return pandas.Series(list(X)), pandas.Series(["cat", "cat", "dog"])
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("case", OBJECTS)
+def test_objects(case: str, tree: Path, tmp_path: Path) -> None:
+    make, expected = OBJECTS[case]
+    found = outcome(make(tree), keep=Keep(32, Cache(tmp_path)))
+    assert expected in found if isinstance(expected, str) else {k: sorted(v) for k, v in found.items()} == expected
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_hugging_face_dataset_with_several_labels_asks_which() -> None:
+    datasets = pytest.importorskip("datasets")
+    data = hugging_face(fine=datasets.ClassLabel(names=["a", "b"])).rename_column("label", "coarse")
+    assert "Several could: coarse, fine. Call it label" in error(data)
+    assert outcome(vggft.Table(data, label="fine")) == {"all": ["a", "b", "a"]}
+    both = datasets.DatasetDict({"train": hugging_face(), "validation": hugging_face(2)})
+    assert outcome(both) == {"train": ["cat", "cat", "dog"], "validation": ["cat", "cat"]}

@@ -19,7 +19,8 @@ from ..features.cuts import is_pooled, last_block
 from ..network.blocks import BLOCKS
 from ..network.forward import batch_size_for
 from ..run import whole_file
-from .artifact import Artifact, read_parts
+from .artifact import Artifact
+from .inputs import read_parts
 from .known import digests_of, predict_images
 
 LARGEST = 1024  # px, longer side of a displayed image

@@ -21,7 +21,7 @@ from ..errors import ConfigError
 from ..fields import Config, Count
 from ..tuning.space import SearchSpace
 from .defaults import read_defaults
-from .words import CHOICE, choice, factors, fraction, integers, names, value
+from .words import CHOICE, choice, factors, fraction, integers, listed, names, value
 
 Dataset = Annotated[str, typer.Argument(help="A folder of class folders, or a CSV file of paths and labels.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result.")]
@@ -58,6 +58,13 @@ Freeze = Annotated[
 ]
 
 
+Names = Annotated[
+    tuple[str, ...],
+    "a list of names",
+    lambda value: isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value),
+]
+
+
 class Options(Config):
     """Base class of configurations without a section in a settings file: their fields are at its top level."""
 
@@ -78,6 +85,7 @@ class DataOptions(Options):
         test: Test images: a fraction of all images, or another dataset; only the final evaluation uses them.
         image_size: Width and height of the network's input in pixels; by default the backbone's own.
         on_bad_image: Whether unusable images stop the run, with a list of them, or are left out.
+        class_names: Names of the classes: what the labels 0, 1, ... stand for, and their order.
     """
 
     num_classes: Count | None = None
@@ -85,6 +93,7 @@ class DataOptions(Options):
     test: float | str | None = None
     image_size: Count | None = None
     on_bad_image: Literal["raise", "skip"] = "raise"
+    class_names: Names | None = None
 
 
 @dataclass(frozen=True)
@@ -138,6 +147,7 @@ NOT_OPTIONS = {(RunOptions, "verbose"), (Training, "loss")}  # the former is --q
 PANELS = {Augment: "Augmentation", SearchSpace: "Search space"}  # others: the name of the class, without Options
 READ: dict[Any, tuple[Callable[[str], Any], str]] = {  # how to read the text of an option, and help on its format
     tuple[int, ...]: (integers, " Separate several by commas; '' is none."),
+    tuple[str, ...] | None: (listed, " Separate them by commas."),
     float | str: (fraction, ""),
     float | str | None: (fraction, ""),
     str | tuple[str, ...]: (names, " Or exactly the blocks in a list, `block1,block4`."),

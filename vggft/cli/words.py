@@ -39,6 +39,15 @@ def names(text: str) -> str | tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip()) if "," in text else text
 
 
+def listed(text: str) -> tuple[str, ...]:
+    """Read names separated by commas.
+
+    >>> listed("cat, dog")
+    ('cat', 'dog')
+    """
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def factors(text: str) -> str | dict[str, float] | None:
     """Read numbers by name; `none` is None, and another word stays text.
 

@@ -33,6 +33,22 @@ def feed_of(data: Any) -> Feed | None:
     return None
 
 
+def elements_of(data: Any) -> Iterator[Any] | None:
+    """Return the elements of a feed as they come, for those that need no labels; None if this is something else.
+
+    Raises:
+        DataError: it has no end.
+    """
+    feed = feed_of(data)
+    if feed is _from_tf_data:
+        if int(data.cardinality()) == -1:
+            raise DataError("The tf.data.Dataset is infinite: leave out .repeat(), or add .take(n).")
+        return iter(data.as_numpy_iterator())
+    if feed is _from_py_dataset:
+        return (data[i] for i in range(_batches_of(data)))
+    return None if feed is None else _ending(_iterated(data))
+
+
 def is_endless_kind(data: Any) -> bool:
     """Whether this is a generator or another iterator, which may not end and can be read only once."""
     return isinstance(data, Iterator)
@@ -95,19 +111,28 @@ def _fits(labels: np.ndarray, count: int) -> bool:
 
 
 def _from_py_dataset(data: Any, keep: Keep) -> Listing:
+    count = _batches_of(data)
+    return _named(_from_batches(map(_pair, (data[i] for i in range(count))), keep, count), data)
+
+
+def _batches_of(data: Any) -> int:
+    """Return the number of batches of a `PyDataset`."""
     try:
         count = data.num_batches
     except NotImplementedError:
         count = None
     if count is None or count == float("inf"):
         raise DataError("The PyDataset is infinite: define __len__, the number of its batches.")
-    return _named(_from_batches(map(_pair, (data[i] for i in range(count))), keep, count), data)
+    return int(count)
+
+
+def _iterated(data: Any) -> Iterator[Any]:
+    return iter(data) if hasattr(data, "__iter__") else (data[i] for i in range(len(data)))
 
 
 def _from_iterable(data: Any, keep: Keep) -> Listing:
     count = len(data) if hasattr(data, "__len__") else None
-    found = iter(data) if hasattr(data, "__iter__") else (data[i] for i in range(count or 0))
-    batches = (_batched(_pair(each)) for each in _ending(found))
+    batches = (_batched(_pair(each)) for each in _ending(_iterated(data)))
     return _named(_from_batches(batches, keep, count), data)
 
 

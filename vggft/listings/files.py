@@ -67,7 +67,7 @@ def _around(cells: Sequence[str], folder: Path) -> str:
     if beside in (folder.resolve(), Path.home(), Path(beside.anchor)):
         return ""
     found, _ = _Files(beside, AROUND).find(cells)
-    bases = Counter(str(path)[: -len(end)] for cell, path in found.items() if (end := _end(cell, path)))
+    bases = Counter(str(path)[: -len(end)].rstrip(os.sep) for cell, path in found.items() if (end := _end(cell, path)))
     if not bases:
         return ""
     place = bases.most_common(1)[0][0]

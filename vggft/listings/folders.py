@@ -113,7 +113,7 @@ def _splits(root: Path) -> dict[str, Path]:
                 f"{root} has several folders that would be the {split} split: {some(path.name for path in same)}. Keep"
                 f" one of them, or name them in a dict, such as {{'train': {str(same[0])!r}, 'test': ...}}."
             )
-    return {split: _inner(folder) for split in SPLITS for folder, its in named.items() if its == split}
+    return {split: _inner(folder, split) for split in SPLITS for folder, its in named.items() if its == split}
 
 
 _PLAIN = frozenset(("train", "training", "validation", "val", "valid", "test", "testing"))
@@ -134,12 +134,15 @@ def _splits_inside(root: Path) -> dict[str, str]:
     return found if "train" in found.values() and len(set(found.values())) > 1 else {}
 
 
-def _inner(root: Path) -> Path:
-    """Follow folders that hold images in one folder only, as unpacked archives do, to where there are several."""
+def _inner(root: Path, split: str | None = None) -> Path:
+    """Follow folders that hold images in one folder only, as unpacked archives do, to where there are several.
+
+    Folders of splits are not followed, but for those of the split that is given.
+    """
     here = root
     while not _has_images(here):
         inside = [folder for folder in _folders(here) if _holds_images(folder)]
-        if len(inside) > 1:
+        if len(inside) > 1 or (inside and split_of(inside[0].name) not in (None, split)):
             return here
         if not inside or _has_images(inside[0]) or len(here.parts) > len(root.parts) + 9:
             break

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..data.reading import IMAGE_SUFFIXES
-from ..errors import DataError
+from ..errors import DataError, some
 from .cells import binary, columns_of_classes, labels_in, pixels_across, pixels_in, text_of
 from .columns import Columns, read_columns
 from .files import locate
@@ -41,6 +42,7 @@ def list_table(table: Table) -> Listing:
     found = Meaning(table, columns)
     images, names, notes, remedy = found.images(folder)
     labels, keep, more = found.labels()
+    notes[0] += f", labels from {', '.join(map(repr, found.label))}"
     listing = Listing(
         images,
         labels,
@@ -58,6 +60,20 @@ def list_table(table: Table) -> Listing:
     return listing if keep.all() else _rows(listing, np.flatnonzero(keep))
 
 
+def list_images(table: Table) -> tuple[list[Any], list[str]]:
+    """Return the images of a table, which needs no labels, and their names.
+
+    Raises:
+        DataError: it cannot be read, has no header, or names files that do not exist.
+    """
+    columns = read_columns(table.data)
+    folder = columns.folder if table.folder is None else Path(table.folder)
+    images, names, _, remedy = Meaning(table, columns).images(folder)
+    if missing := [str(path) for path in images if isinstance(path, Path) and not os.path.isfile(path)]:  # noqa: PTH113
+        raise DataError(f"{columns.where} names files that do not exist ({len(missing)}): {some(missing)}.{remedy}")
+    return images, names
+
+
 class Meaning:
     """What the columns of a table mean: attributes are names of columns."""
 
@@ -70,7 +86,6 @@ class Meaning:
         self.across, self.flat = pixels_across(columns.values) if table.image is None else ([], None)
         self.split = self._split()
         self.image = "" if self.across else self._image()
-        self.label = self._label()
 
     def others(self) -> list[str]:
         """Return the columns that hold something else, but no images."""
@@ -100,7 +115,9 @@ class Meaning:
         index = [self.columns.index] if self.columns.index else []
         return next(iter((*full, *files, *named, *index, *rest, *values)))
 
-    def _label(self) -> list[str]:
+    @cached_property
+    def label(self) -> list[str]:
+        """The column of the labels, or those of the classes."""
         values, table = self.columns.values, self.table
         if table.label is not None:
             asked = [table.label] if isinstance(table.label, str) else table.label
@@ -171,7 +188,7 @@ class Meaning:
                 list(self.flat), f"images come from the columns {self.across[0]!r} to {self.across[-1]!r}"
             )
         cells = self.columns.values[self.image]
-        told = f"images come from the column {self.image!r}, labels from {', '.join(map(repr, self.label))}"
+        told = f"images come from the column {self.image!r}"
         if _are_pictures(cells):
             return _in_memory([_picture(cell, folder) for cell in cells], told)
         if (pixels := pixels_in(cells)) is not None:

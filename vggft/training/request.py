@@ -11,6 +11,7 @@ import numpy as np
 
 from ..augment import Augment, named
 from ..config import Head, Training
+from ..listings.integers import as_class_names
 from ..network.blocks import BLOCKS, frozen_blocks
 from ..network.start import Start
 from .phases import Setting
@@ -56,4 +57,6 @@ class Request:
         """Return the arguments that `config.json` does not hold, for `environment.json`."""
         names = ("dataset", "validation", "test", "backbone", "on_bad_image")
         found = {name: named(getattr(self, name)) for name in names}
+        if self.class_names is not None:
+            found["class_names"] = list(as_class_names(self.class_names) or ())
         return found if self.start is None else found | {"start": self.start.name}
