@@ -15,6 +15,7 @@ from ..data.feeds import elements_of, pixels_of
 from ..errors import DataError, VggftError, some
 from ..listings.columns import SUFFIXES, is_table
 from ..listings.folders import walk
+from ..listings.listing import place
 from ..listings.meaning import list_images
 from ..listings.tables import Table
 
@@ -75,11 +76,11 @@ def name_of(image: Any, number: int) -> str:
 def _images_of(pictures: Any) -> Any:
     if isinstance(pictures, (str, os.PathLike)):
         path = Path(pictures)
-        if path.is_dir():
+        if place(path) == "folder":
             if not (files := walk(path)[0]):
                 raise DataError(f"There are no images in the folder {path}.")
             return files
-        return list_images(Table(path))[0] if path.suffix.lower() in SUFFIXES and path.is_file() else pictures
+        return list_images(Table(path))[0] if path.suffix.lower() in SUFFIXES and place(path) == "file" else pictures
     if isinstance(pictures, Table) or is_table(pictures):
         return list_images(pictures if isinstance(pictures, Table) else Table(pictures))[0]
     if isinstance(pictures, Mapping):
@@ -125,7 +126,7 @@ def _each_image(elements: Iterator[Any]) -> Iterator[Any]:
     for element in elements:
         image = _of_mapping(element) if isinstance(element, Mapping) else element
         image = image[0] if isinstance(image, (tuple, list)) and image else image
-        if isinstance(image, bytes) and len(image) < 4096 and os.path.isfile(image):  # noqa: PTH113, of tf.data
+        if isinstance(image, bytes) and len(image) < 4096 and place(os.fsdecode(image)) == "file":  # of tf.data
             image = os.fsdecode(image)
         if not _is_tensor(image):
             yield image

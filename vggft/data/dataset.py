@@ -7,7 +7,6 @@ stopping at the first, so that `open_dataset` can raise all of them at once and 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -18,7 +17,7 @@ import numpy as np
 
 from ..errors import DataError, VggftError, some
 from ..listings.labels import encode, name_classes
-from ..listings.listing import KINDS, SPLITS, Listing
+from ..listings.listing import KINDS, SPLITS, Listing, place
 from .sources import loader
 from .streams import Keep
 
@@ -172,7 +171,7 @@ def collect(
         raise DataError(f"The {type(data).__name__} cannot be read ({told}). A dataset is {KINDS}.") from error
     good = found.good
     images = table.images if table.check_files else ()
-    missing = [row for row, image in enumerate(images) if isinstance(image, Path) and not os.path.isfile(image)]  # noqa: PTH113
+    missing = [row for row, image in enumerate(images) if isinstance(image, Path) and place(image) != "file"]
     problems = table.problems + found.problems
     if missing:
         good[missing] = False

@@ -20,7 +20,7 @@ from PIL import Image
 from ..errors import DataError, some
 from ..listings.columns import SUFFIXES, is_table
 from ..listings.folders import list_folder
-from ..listings.listing import KINDS, SPLITS, Listing, join, split_of
+from ..listings.listing import KINDS, SPLITS, Listing, join, place, split_of
 from ..listings.meaning import list_table
 from ..listings.tables import Table
 from .arrays import ArrayImage, agree, checked_shape, find_range, out_of_range, pixel_range
@@ -35,16 +35,16 @@ def loader(data: Any, keep: Keep) -> Load:
     if isinstance(data, Table):
         return _from_table
     if isinstance(data, (str, os.PathLike)):
-        path = Path(data)
-        if path.is_dir():
+        path, there = Path(data), place(data)
+        if there == "folder":
             return list_folder
-        if path.is_file() and path.suffix.lower() in SUFFIXES:
+        if there == "file" and path.suffix.lower() in SUFFIXES:
             return lambda data: _from_table(Table(data))
         unpack = " Unpack it first." if path.suffix.lower() in (".zip", ".tar", ".gz", ".tgz") else ""
         if path.suffix.lower() in (".parquet", ".xlsx", ".xls", ".feather", ".json", ".jsonl"):
             unpack = " Read it with pandas, and pass the DataFrame."
         wrong = "a string instead of a dataset, or a path that does not exist."
-        wrong = f"a single file, not a dataset.{unpack}" if path.is_file() else wrong
+        wrong = f"a single file, not a dataset.{unpack}" if there == "file" else wrong
         raise DataError(f"{str(data)!r} is {wrong} A dataset is {KINDS}.")
     if (feed := feed_of(data)) is not None:
         return partial(feed, keep=keep)
@@ -138,7 +138,7 @@ def _of_sequence(data: Sequence[Any], keep: Keep) -> Load:
 def _is_dataset(data: Any) -> bool:
     """Whether this is a dataset with labels by itself, so that a tuple of them is one for each split."""
     if isinstance(data, (str, os.PathLike)):
-        return Path(data).is_dir() or (Path(data).is_file() and Path(data).suffix.lower() in SUFFIXES)
+        return place(data) == "folder" or (place(data) == "file" and Path(data).suffix.lower() in SUFFIXES)
     if isinstance(data, tuple) and len(data) == 2:
         shapes: list[Any] = [getattr(each, "shape", None) for each in data]
         return (

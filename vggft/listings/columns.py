@@ -12,6 +12,7 @@ from typing import Any
 from ..data.reading import IMAGE_SUFFIXES
 from ..errors import DataError
 from .cells import text_of
+from .listing import place
 
 SUFFIXES = (".csv", ".tsv", ".txt")
 
@@ -145,7 +146,7 @@ def _refuse_twice(where: str, names: Sequence[str]) -> None:
 
 def _refuse_file(name: str, folder: Path, where: str) -> None:
     """Refuse the name of a column that is the file of an image, as in tables without a header line."""
-    if Path(name).suffix.lower() in IMAGE_SUFFIXES or (name and os.path.isfile(folder / name)):  # noqa: PTH113
+    if Path(name).suffix.lower() in IMAGE_SUFFIXES or (name and place(folder / name) == "file"):
         raise DataError(
             f"{where} has no header line: its first line names the file {name!r}, which would be lost. Add a header"
             ' line above it, such as "image,label".'

@@ -18,6 +18,7 @@ from pathlib import Path
 from ..data.reading import IMAGE_SUFFIXES
 from ..errors import some
 from .folders import walk_files
+from .listing import place
 
 MOST = 500_000  # files below a folder that are looked through
 AROUND = 50_000  # files around it, for the sake of a message
@@ -41,7 +42,7 @@ class Located:
 def locate(cells: Sequence[str], folder: Path) -> Located:
     """Return the file that each cell means, below a folder."""
     paths = [folder / cell for cell in cells]
-    missing = [row for row, path in enumerate(paths) if cells[row] and not os.path.isfile(path)]  # noqa: PTH113
+    missing = [row for row, path in enumerate(paths) if cells[row] and place(path) != "file"]
     if not missing:
         return Located(paths, [])
     found, doubtful = _Files(folder, MOST).find([cells[row] for row in missing])
@@ -91,7 +92,7 @@ class _Files:
     def __init__(self, folder: Path, most: int):
         self.by_name: dict[str, list[Path]] = defaultdict(list)
         self.folder, depth = folder, len(folder.parts)
-        paths = list(islice(walk_files(folder), most + 1)) if folder.is_dir() else []
+        paths = list(islice(walk_files(folder), most + 1)) if place(folder) == "folder" else []
         for path in paths if len(paths) <= most else ():
             name = _parts(path.name)[-1:]
             stem, suffix = os.path.splitext("".join(name))  # noqa: PTH122

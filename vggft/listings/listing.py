@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -59,6 +60,11 @@ class Listing:
 
     def __post_init__(self) -> None:
         self.splits = self.splits or ["all"] * len(self.images)
+
+
+def place(path: str | os.PathLike[str]) -> str:
+    """Return "folder", "file", or "" for a path that does not exist, or that cannot be one."""
+    return "folder" if os.path.isdir(path) else "file" if os.path.isfile(path) else ""  # noqa: PTH112, PTH113
 
 
 def join(parts: Mapping[str, Listing]) -> Listing:

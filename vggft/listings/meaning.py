@@ -16,7 +16,7 @@ from ..errors import DataError, some
 from .cells import binary, columns_of_classes, labels_in, pixels_across, pixels_in, text_of
 from .columns import Columns, read_columns
 from .files import locate
-from .listing import SPLITS, Listing, split_of
+from .listing import SPLITS, Listing, place, split_of
 from .tables import Table
 
 _IMAGES = (
@@ -69,7 +69,7 @@ def list_images(table: Table) -> tuple[list[Any], list[str]]:
     columns = read_columns(table.data)
     folder = columns.folder if table.folder is None else Path(table.folder)
     images, names, _, remedy = Meaning(table, columns).images(folder)
-    if missing := [str(path) for path in images if isinstance(path, Path) and not os.path.isfile(path)]:  # noqa: PTH113
+    if missing := [str(path) for path in images if isinstance(path, Path) and place(path) != "file"]:
         raise DataError(f"{columns.where} names files that do not exist ({len(missing)}): {some(missing)}.{remedy}")
     return images, names
 
