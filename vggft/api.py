@@ -57,7 +57,10 @@ def finetune(
 
     Args:
         dataset: a folder of class folders (or with train/, validation/, test/ inside), a CSV file or DataFrame of
-            paths and labels, `(images, labels)` arrays, a finite `tf.data.Dataset`, or a `keras.utils.PyDataset`.
+            paths and labels (`vggft.Table` says what its columns mean), `(images, labels)` arrays or tensors, a finite
+            `tf.data.Dataset` (of pairs, or of dicts as those of TensorFlow Datasets), a `keras.utils.PyDataset`, a
+            generator of pairs or batches, or a Hugging Face dataset; several splits as a dict by name, or as a tuple
+            `(train, validation)`.
         num_classes: number of classes; checked against the data.
         validation: a stratified fraction of the images that are not test images, or a dataset.
         test: a stratified fraction of all images, a dataset, or None. Only the final evaluation uses it, once.

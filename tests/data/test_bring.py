@@ -260,6 +260,15 @@ TABLES: list[tuple[str, Any, list[tuple[Any, ...]], dict[str, Any], Any]] = [
         {},
         {"all": ["0", "90", "180", "270"]},
     ),
+    ("CelebA", P, table("image_id a b", P, ["1", "-1", "1"], ["-1", "1", "1"]), {}, {"all": ["a", "b", "a+b"]}),
+    (
+        "no header, and ids",
+        P,
+        table("0 a", ["1", "2"], "ba"),
+        {},
+        "has no header line: its first line names the file",
+    ),
+    ("addresses", (), table("image label", ["http://a.b/c.png", "http://a.b/d.png"], "ab"), {}, "download them first"),
     ("10 and 20", P, table("image label", P, ["10", "20", "10"]), {}, {"all": ["10", "20", "10"]}),
     ("counted from 1", P, table("image label", P, ["1", "2", "3"]), {}, {"all": ["1", "2", "3"]}),
     ("the label is not clear", P, table("image sex kind", P, "mfm", "aba"), {}, "label='sex')"),
@@ -325,7 +334,7 @@ def test_a_frame_knows_the_order_of_its_categories_and_its_index(tmp_path: Path,
     files(*P)(tmp_path)
     monkeypatch.chdir(tmp_path)
     grades = pandas.Categorical(["low", "high", "low"], categories=["low", "middle", "high"], ordered=True)
-    frame = pandas.DataFrame({"image": P, "label": grades})
+    frame = pandas.DataFrame({"image": P, "label": grades, "site": pandas.Categorical(["x", "y", "x"])})
     assert whole(frame).class_names == ("low", "high") and outcome(frame) == {"all": ["low", "high", "low"]}
     indexed = pandas.DataFrame({"kind": list("aba")}, index=pandas.Index(P, name="photo"))
     assert outcome(indexed) == AB
@@ -525,3 +534,16 @@ def test_a_hugging_face_dataset_with_several_labels_asks_which() -> None:
     assert outcome(vggft.Table(data, label="fine")) == {"all": ["a", "b", "a"]}
     both = datasets.DatasetDict({"train": hugging_face(), "validation": hugging_face(2)})
     assert outcome(both) == {"train": ["cat", "cat", "dog"], "validation": ["cat", "cat"]}
+
+
+def test_class_names_reach_the_classifier_and_its_updates(stripes: tuple, tiny_weights: Path) -> None:
+    images, labels = stripes
+    names, how = ("down", "across", "slanted"), {"image_size": 32, "verbose": 0}
+    made = vggft.finetune((images, labels), 3, class_names=names, backbone=tiny_weights, **how)
+    assert made.class_names == names and made.evaluation is not None and made.evaluation["accuracy"] > 0.8
+    assert (made.predict(images).argmax(axis=1) == labels).mean() > 0.9
+    assert made.update((images, labels), verbose=0).class_names == names
+    spelled = [names[label] for label in labels]
+    turned = vggft.finetune((images, spelled), 3, class_names=names[::-1], backbone=tiny_weights, **how)
+    assert turned.class_names == names[::-1]
+    np.testing.assert_allclose(turned.predict(images), made.predict(images)[:, ::-1], atol=0.05)

@@ -112,6 +112,11 @@ def binary(cells: Sequence[Any]) -> bool:
     return {text_of(cell) for cell in cells} <= _BINARY.keys()
 
 
+def signs(cells: Sequence[Any]) -> bool:
+    """Whether a column holds only -1 and 1, as CelebA writes that something is absent or present."""
+    return {text_of(cell) for cell in cells} <= {"-1", "1", "-1.0", "1.0"}
+
+
 def columns_of_classes(
     columns: Mapping[str, Sequence[Any]], names: Sequence[str], uncertain: str | None, where: str
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -136,6 +141,8 @@ def columns_of_classes(
         raise DataError.listing(
             f"{where}: columns of classes must hold 0 and 1 (or True and False); got other values", wrong
         )
+    if uncertain is None and all(map(signs, texts)):
+        return np.array([[known[cell] == 1 for cell in column] for column in texts], np.uint8).T, *_all_of(texts[0])
     read = np.array([[known[cell] if known[cell] is not None else 2 for cell in column] for column in texts]).T
     doubtful, blank = read == -1, read == 2
     if uncertain is None and (doubtful.any() or blank.any()):
@@ -158,6 +165,10 @@ def columns_of_classes(
         notes.append(f"{int(blank.sum())} empty cells of classes were taken to be 0")
     read[doubtful], read[blank] = _POLICIES.get(uncertain or "", 0), 0
     return read.astype(np.uint8), keep, notes
+
+
+def _all_of(cells: Sequence[Any]) -> tuple[np.ndarray, list[str]]:
+    return np.ones(len(cells), bool), ["-1 in the columns of classes is taken to mean that a class is absent"]
 
 
 def pixels_in(cells: Sequence[Any]) -> list[np.ndarray] | None:

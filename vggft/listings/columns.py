@@ -89,7 +89,8 @@ def read_columns(data: Any) -> Columns:
 def _from_csv(path: Path) -> Columns:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            delimiter = max(",;\t", key=file.readline().count)
+            marks = ",;\t " if path.suffix.lower() == ".txt" else ",;\t"
+            delimiter = max(marks, key=file.readline().count)
             file.seek(0)
             rows = [row for row in csv.reader(file, delimiter=delimiter) if any(cell.strip() for cell in row)]
     except (csv.Error, UnicodeDecodeError) as error:
@@ -147,7 +148,12 @@ def _refuse_twice(where: str, names: Sequence[str]) -> None:
 def _refuse_file(name: str, folder: Path, where: str) -> None:
     """Refuse the name of a column that is the file of an image, as in tables without a header line."""
     if Path(name).suffix.lower() in IMAGE_SUFFIXES or (name and place(folder / name) == "file"):
-        raise DataError(
-            f"{where} has no header line: its first line names the file {name!r}, which would be lost. Add a header"
-            ' line above it, such as "image,label".'
-        )
+        raise headless(name, where)
+
+
+def headless(name: str, where: str) -> DataError:
+    """Return the error for a table whose first line is an image."""
+    return DataError(
+        f"{where} has no header line: its first line names the file {name!r}, which would be lost. Add a header line"
+        ' above it, such as "image,label".'
+    )

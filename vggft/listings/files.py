@@ -55,7 +55,9 @@ def locate(cells: Sequence[str], folder: Path) -> Located:
         first = here[0]
         told = f"{len(here)} files were found under another path than the table says, such as {paths[first]}"
         notes.append(f"{told} for {cells[first]!r}")
-    if doubtful:
+    if any(cells[row].lower().startswith(("http://", "https://")) for row in missing):
+        remedy = " Addresses on the web are not files: download them first."
+    elif doubtful:
         remedy = f" Several files would do for {some(doubtful, limit=5)}: say which folder is meant, folder=..."
     elif left := [cells[row] for row in missing if cells[row] not in found]:
         remedy = _around(left[:50], folder)

@@ -127,9 +127,11 @@ def _is_split(folder: Path) -> bool:
 def _splits_inside(root: Path) -> dict[str, str]:
     """Return folder name -> split if every class folder holds only folders of splits, one of them for training."""
     classes = [folder for folder in _folders(root) if _holds_images(folder)]
+    if len(classes) < 2 or any(_has_images(folder) for folder in classes):
+        return {}
     names = {each.name for folder in classes for each in _folders(folder) if _holds_images(each)}
     found = {name: split for name in names if (split := split_of(name))}
-    if len(classes) < 2 or any(_has_images(folder) for folder in classes) or len(found) < len(names):
+    if len(found) < len(names):
         return {}
     return found if "train" in found.values() and len(set(found.values())) > 1 else {}
 
@@ -151,7 +153,8 @@ def _inner(root: Path, split: str | None = None) -> Path:
 
 
 def _folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir() and not is_hidden(path.name))
+    with os.scandir(root) as found:  # which needs no look at each of very many files
+        return sorted(Path(root, each.name) for each in found if not is_hidden(each.name) and each.is_dir())
 
 
 def _files(root: Path) -> list[Path]:

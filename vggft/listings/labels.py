@@ -61,6 +61,8 @@ def encode(
     splits = np.array(table.splits)
     deciding = splits == "train" if "train" in splits else np.ones(len(splits), bool)
     given = _as_given(table, class_names)
+    if first and table.class_names is None and isinstance(given, np.ndarray) and _within(given, len(first)):
+        table.class_names = first
     if isinstance(given, list):
         labels = _encode_names(table, given, class_names, deciding, bool(multi_label) or table.multi_label)
     elif given.ndim == 1:
@@ -128,6 +130,13 @@ def _as_given(table: Listing, class_names: tuple[str, ...] | None) -> np.ndarray
     if not are_names and any(texts) and all(_NUMBER.fullmatch(text) for text in texts if text):
         return np.array([float(text or "nan") for text in texts])
     return [(text,) for text in texts]
+
+
+def _within(given: np.ndarray, count: int) -> bool:
+    """Whether labels can be positions among so many classes, or columns of them."""
+    if given.ndim != 1:
+        return given.ndim == 2 and given.shape[1] == count
+    return bool(((given >= 0) & (given < count)).all())
 
 
 def _text(label: Any) -> str:

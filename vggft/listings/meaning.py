@@ -13,8 +13,8 @@ import numpy as np
 
 from ..data.reading import IMAGE_SUFFIXES
 from ..errors import DataError, some
-from .cells import binary, columns_of_classes, labels_in, pixels_across, pixels_in, text_of
-from .columns import Columns, read_columns
+from .cells import binary, columns_of_classes, labels_in, pixels_across, pixels_in, signs, text_of
+from .columns import Columns, headless, read_columns
 from .files import locate
 from .listing import SPLITS, Listing, place, split_of
 from .tables import Table
@@ -123,15 +123,13 @@ class Meaning:
             asked = [table.label] if isinstance(table.label, str) else table.label
             return [self._asked(name, "label") for name in asked]
         others = [n for n in values if n not in (self.image, self.split, self.columns.index, *self.across)]
-        named = [name for name in others if name in self.columns.class_names]
-        if len(named) > 1 and not self._named(("label",)):
-            raise self._unknown(others, f"Several could: {', '.join(named)}. ")
-        if label := [
-            *[name for name in named if name.lower() == "label"],
-            *named,
-            *(n for n in self._named(_LABELS) if n in others),
-        ][:1]:
-            return label
+        if named := [name for name in self._named(_LABELS) if name in others]:
+            return named[:1]
+        numbered = [name for name in others if name in self.columns.positions]
+        if len(numbered) > 1:
+            raise self._unknown(others, f"Several could: {', '.join(numbered)}. ")
+        if numbered:
+            return numbered
         others = [name for name in others if not _counts(values[name])] or others
         if len(others) == 1:
             return others
@@ -139,7 +137,7 @@ class Meaning:
         # such, or if they are called alike.
         alike = [name for name in others if re.match(r"(label|class|target)[_ ]", name.lower())]
         for some_names in (others, alike):
-            if len(some_names) > 1 and all(binary(values[name]) for name in some_names):
+            if len(some_names) > 1 and any(all(kind(values[name]) for name in some_names) for kind in (binary, signs)):
                 return some_names
         raise self._unknown(others)
 
@@ -194,6 +192,8 @@ class Meaning:
         if (pixels := pixels_in(cells)) is not None:
             return _in_memory(list(pixels), told)
         located = locate(list(map(_written, cells)), folder)
+        if located.notes and place(locate([self.image], folder).paths[0]) == "file":
+            raise headless(self.image, self.columns.where)
         return list(located.paths), list(map(str, located.paths)), [told, *located.notes], located.remedy
 
     def labels(self) -> tuple[Any, np.ndarray, list[str]]:
