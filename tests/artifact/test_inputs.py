@@ -278,14 +278,12 @@ def test_the_zoo_gives_a_result_or_an_error_that_is_ours(
     animal: str, classifier: vggft.Classifier, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    how: dict[str, Any] = {"backbone": "vgg16_mini", "image_size": 32, "verbose": 0}
     doors: list[Callable[[Any], Any]] = [
         classifier.predict,
         classifier.classify,
         classifier.explain,
         classifier.evaluate,
         lambda data: vggft.audit(data, image_size=32),
-        lambda data: vggft.estimate(data, 2, **how),
         lambda data: classifier.evaluate((X, Y), class_names=data),
         *(functools.partial(table_with, name) for name in ("image", "label", "folder", "split", "mark", "uncertain")),
     ]

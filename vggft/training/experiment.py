@@ -20,6 +20,7 @@ from ..features.extract import Pass, Prefix, frozen_features, passes
 from ..features.views import keys_of
 from ..heads.batches import FeatureBank, Transform
 from ..heads.probe import is_exact
+from ..listings.integers import as_class_names
 from ..network.assembly import Network
 from ..network.blocks import BLOCKS, MIN_IMAGE_SIZE
 from ..network.description import Description, build
@@ -169,7 +170,7 @@ def make_experiment(
         DataError, ConfigError, WeightsError, CacheError: before any training; all problems of the data are listed.
     """
     num_classes, seed = _whole("num_classes", request.num_classes, 2), _whole("seed", request.seed, 0)
-    augment, precision = request.augment, request.precision
+    augment, precision, class_names = request.augment, request.precision, as_class_names(request.class_names)
     for setting in settings:
         check_kinds(setting.head, setting.training, augment)
         phases_of(setting)
@@ -190,7 +191,7 @@ def make_experiment(
         image_size=image_size,
         seed=seed,
         on_bad_image=request.on_bad_image,
-        class_names=request.class_names,
+        class_names=class_names,
         known=known,
         cache=cache,
         narrator=narrator,
