@@ -459,6 +459,16 @@ OBJECTS: dict[str, tuple[Callable[[Path], Any], Any]] = {
     ),
     "an iterator": (of_iterator, CATS),
     "an iterator, scaled": (lambda tree: of_iterator(tree, rescale=1 / 255), CATS),
+    "two iterators": (
+        lambda tree: (of_iterator(tree), of_iterator(tree)),
+        {"train": CATS["all"], "validation": CATS["all"]},
+    ),
+    "an iterator and labels": (lambda tree: (of_iterator(tree), Y), "is not a dataset"),
+    "rows": (
+        lambda tree: [{"image": x, "label": "cd"[y]} for x, y in zip(X, Y, strict=True)],
+        {"all": ["c", "c", "d"]},
+    ),
+    "Hugging Face for TensorFlow": (lambda tree: hugging_face().with_format("tf"), CATS),
     "tfds": (lambda tree: tf_data({"image": X, "label": Y, "id": Y}), NUMBERS),
     "tfds with info": (lambda tree: (tf_data({"image": X, "label": Y}), Info()), CATS),
     "tfds with other keys": (

@@ -24,7 +24,7 @@ from ..listings.listing import KINDS, SPLITS, Listing, join, place, split_of
 from ..listings.meaning import list_table
 from ..listings.tables import Table
 from .arrays import ArrayImage, agree, checked_shape, find_range, out_of_range, pixel_range
-from .feeds import feed_of, is_endless_kind, labels_of_pairs, names_of_info
+from .feeds import feed_of, labels_of_pairs, names_of_info
 from .streams import Keep
 
 Load = Callable[[Any], Listing]
@@ -123,6 +123,8 @@ def _of_sequence(data: Sequence[Any], keep: Keep) -> Load:
         return partial(_with_names, names=names, keep=keep)
     if len(data) in (2, 3) and all(map(_is_dataset, data)):
         return partial(_from_splits, keep=keep)
+    if data and all(isinstance(each, Mapping) and each.keys() == data[0].keys() for each in data):
+        return lambda data: _from_table(Table({key: [row[key] for row in data] for key in data[0]}))
     if data and all(isinstance(each, tuple) and len(each) == 2 and _is_image(each[0]) for each in data):
         return lambda data: _from_arrays((list(next(zip(*data, strict=True))), labels_of_pairs(data)))
     if len(data) == 2:
@@ -147,7 +149,7 @@ def _is_dataset(data: Any) -> bool:
             and len(shapes[1]) in (1, 2)
             and len(data[0]) == len(data[1])
         )
-    return isinstance(data, Table) or is_table(data) or (feed_of(data) is not None and not is_endless_kind(data))
+    return isinstance(data, Table) or is_table(data) or feed_of(data) is not None
 
 
 def _is_image(data: Any) -> bool:
@@ -173,7 +175,8 @@ def _with_names(data: Sequence[Any], names: tuple[str, ...], keep: Keep) -> List
 
 def _from_arrays(data: Sequence[Any]) -> Listing:
     images, labels = data
-    if isinstance(images, (str, bytes)) or isinstance(labels, (str, bytes)) or not hasattr(images, "__len__"):
+    odd = isinstance(images, (str, bytes)) or isinstance(labels, (str, bytes)) or not hasattr(images, "__len__")
+    if odd or feed_of(images) is not None:  # some of Keras's iterators have a length, and no end
         raise DataError(f"({type(images).__name__}, {type(labels).__name__}) is not a dataset. A dataset is {KINDS}.")
     if hasattr(images, "to_numpy"):  # a column of pandas
         images = images.to_numpy().reshape(-1).tolist()

@@ -115,6 +115,7 @@ def _from_csv(path: Path) -> Columns:
 
 def _from_hugging_face(data: Any) -> Columns:
     classes, positions = dict[str, tuple[str, ...]](), set[str]()
+    data = data.with_format(None) if hasattr(data, "with_format") else data
     for name, feature in (data.features or {}).items():
         inside = getattr(feature, "feature", feature)  # of a list of them
         if getattr(inside, "names", None):
