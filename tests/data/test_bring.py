@@ -482,6 +482,13 @@ OBJECTS: dict[str, tuple[Callable[[Path], Any], Any]] = {
     ),
     "a dict of columns": (lambda tree: {"image": X, "label": Y}, NUMBERS),
     "a dict of lists": (lambda tree: {"image": list(X), "label": ["cat", "cat", "dog"]}, CATS),
+    "a dict of classes": (lambda tree: {"cat": X[:2], "dog": X[2:]}, CATS),
+    "a dict of files of classes": (lambda tree: {c: sorted((tree / c).iterdir()) for c in ("cat", "dog")}, CATS),
+    "categories": (lambda tree: (X, pytest.importorskip("pandas").Categorical(["cat", "cat", "dog"])), CATS),
+    "columns of classes": (
+        lambda tree: (X, pytest.importorskip("pandas").DataFrame({"cat": [1, 1, 0], "dog": [0, 0, 1]})),
+        CATS,
+    ),
     "an npz": (lambda tree: {"x_train": X, "y_train": Y, "x_test": X, "y_test": Y}, BOTH),
     "another dict": (lambda tree: {"one": X}, "expected splits, as {'train': ..., 'test': ...}"),
     "two splits": (lambda tree: {"train": {"train": (X, Y), "test": (X, Y)}}, "is itself split"),

@@ -18,10 +18,11 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError, some
+from ..listings.cells import text_of
 from ..listings.columns import SUFFIXES, is_table
 from ..listings.folders import list_folder
 from ..listings.listing import KINDS, SPLITS, Listing, join, place, split_of
-from ..listings.meaning import list_table
+from ..listings.meaning import hold_images, list_table
 from ..listings.tables import Table
 from .arrays import ArrayImage, agree, checked_shape, find_range, out_of_range, pixel_range
 from .feeds import feed_of, labels_of_pairs, names_of_info
@@ -109,6 +110,14 @@ def _from_columns(data: Mapping[Any, Any], lower: Mapping[str, Any]) -> Listing:
         if images in lower and labels in lower:
             pair = data[lower[images]], data[lower[labels]]
             return _from_table(Table(dict(data))) if isinstance(pair[0], list) else _from_arrays(pair)
+    if len(data) > 1 and all(
+        isinstance(each, (list, tuple, np.ndarray)) and hold_images(each) for each in data.values()
+    ):
+        several = {str(name): list(images) for name, images in data.items()}
+        of_each = [name for name, images in several.items() for _ in images]
+        listing = _from_arrays(([image for images in several.values() for image in images], of_each))
+        listing.notes.append("the dict is taken to hold the images of each class")
+        return listing
     if len(data) > 1 and all(isinstance(column, (list, tuple, np.ndarray)) for column in data.values()):
         return _from_table(Table(dict(data)))
     raise DataError(
@@ -178,6 +187,8 @@ def _from_arrays(data: Sequence[Any]) -> Listing:
     odd = isinstance(images, (str, bytes)) or isinstance(labels, (str, bytes)) or not hasattr(images, "__len__")
     if odd or feed_of(images) is not None:  # some of Keras's iterators have a length, and no end
         raise DataError(f"({type(images).__name__}, {type(labels).__name__}) is not a dataset. A dataset is {KINDS}.")
+    names = getattr(labels, "columns", None) if len(getattr(labels, "shape", ())) == 2 else None
+    categories = getattr(getattr(labels, "dtype", None), "categories", None)
     if hasattr(images, "to_numpy"):  # a column of pandas
         images = images.to_numpy().reshape(-1).tolist()
     if hasattr(labels, "to_numpy"):
@@ -185,7 +196,13 @@ def _from_arrays(data: Sequence[Any]) -> Listing:
         labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
     if not hasattr(images, "shape") or np.asarray(images).dtype.kind in "OUS":
         images = list(images)
-    return _table_of_arrays(images, labels)
+    listing = _table_of_arrays(images, labels)
+    if names is not None and np.ndim(labels) == 2:  # of the classes, in columns of 0 and 1
+        listing.class_names = tuple(map(str, names))
+    elif categories is not None:
+        listing.labels = list(map(text_of, labels))
+        listing.class_names = tuple(name for name in map(text_of, categories) if name in set(listing.labels))
+    return listing
 
 
 def _table_of_arrays(images: Any, labels: Any) -> Listing:

@@ -255,6 +255,11 @@ def _counts(cells: Sequence[Any]) -> bool:
     return any(numbers == [str(i + first) for i in range(len(numbers))] for first in (0, 1)) and len(numbers) > 2
 
 
+def hold_images(cells: Any) -> bool:
+    """Whether cells are images themselves, or most of them files of images."""
+    return len(cells) > 0 and (_are_pictures(cells) or _are_files(cells))
+
+
 def _are_files(cells: Sequence[Any]) -> bool:
     """Whether most cells end like files of images."""
     some_cells = [_written(cell) for cell in list(cells)[:200] if isinstance(cell, (str, os.PathLike))]
