@@ -21,15 +21,16 @@ ROOT = Path(__file__).parents[1]
 ROOMS = (
     ("", "errors arguments engine fields config augment run claims store rows cache display progress"),
     ("pictures", "reading ranges formats colours tiffs dicoms npys files arrays known"),
-    ("data", "scan streams sources labels dataset suspects audit"),
-    ("splits", "groups whole_groups splitting apart pool"),
+    ("listings", "listing integers labels cells columns folders files tables meaning"),
+    ("data", "scan streams feeds sources dataset suspects audit"),
+    ("splits", "groups whole_groups splitting apart parts pool"),
     ("evaluation", "mistakes calibration bootstrap metrics text evaluation folds checks compare"),
     ("weightfiles", "layers chain hdf5 files presets"),
     ("network", "blocks freezing weights vgg head description forward assembly start precision"),
     ("features", "cuts views changes extract"),
     ("heads", "objective schedules batches resampling discriminants probe choice stacked population"),
     ("training", "phases request optimizers experiment callbacks fit ranges selection"),
-    ("artifact", "record archive history known artifact adjust judge explain"),
+    ("artifact", "record archive history inputs known artifact adjust judge explain"),
     ("report", "plots sections report card"),
     ("deploy", "savedmodel_decoder runtimes export uploads server"),
     ("", "costs pipeline depth finetuning crossvalidation classifier"),
@@ -67,7 +68,7 @@ from ..run import RunDirectory
 from . import weights
 from .. import cache
 import vggft.network.head, numpy
-from vggft.data.labels import encode
+from vggft.listings.labels import encode
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from ..cli.main import app
@@ -78,7 +79,7 @@ def late():
 """
     found = set(imported_modules(source, "network.vgg"))
     assert found == {
-        "run", "network.weights", "cache", "network.head", "data.labels", "cli.main", "api", "network.blocks"
+        "run", "network.weights", "cache", "network.head", "listings.labels", "cli.main", "api", "network.blocks"
     }  # fmt: skip
 
 

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from .evaluation.folds import CrossValidation as CrossValidation
     from .learning_rates import LearningRates as LearningRates
     from .learning_rates import find_learning_rate as find_learning_rate
+    from .listings.tables import Table as Table
     from .network.description import Classification as Classification
     from .network.vgg import vgg as vgg
     from .network.vgg import vgg16 as vgg16
@@ -89,6 +90,7 @@ _HOMES = {
     "evaluation.evaluation": ("Evaluation",),
     "evaluation.folds": ("CrossValidation",),
     "learning_rates": ("LearningRates", "find_learning_rate"),
+    "listings.tables": ("Table",),
     "network.description": ("Classification",),
     "network.vgg": ("vgg", "vgg16", "vgg19"),
     "tuning.result": ("SearchResult",),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -43,6 +43,7 @@ def finetune(
     bands: tuple[int, int, int] | None = None,
     precision: str = "auto",
     on_bad_image: Literal["raise", "skip"] = "raise",
+    class_names: Sequence[str] | Mapping[str, int] | None = None,
     calibrate: bool = False,
     tune_thresholds: bool = False,
     refit: bool | None = None,
@@ -65,7 +66,10 @@ def finetune(
 
     Args:
         dataset: a folder of class folders (or with train/, validation/, test/ inside), a CSV file or DataFrame of
-            paths and labels, `(images, labels)` arrays, a finite `tf.data.Dataset`, or a `keras.utils.PyDataset`.
+            paths and labels (`vggft.Table` says what its columns mean), `(images, labels)` arrays or tensors, a finite
+            `tf.data.Dataset` (of pairs, or of dicts as those of TensorFlow Datasets), a `keras.utils.PyDataset`, a
+            generator of pairs or batches, or a Hugging Face dataset; several splits as a dict by name, or as a tuple
+            `(train, validation)`.
         num_classes: number of classes; checked against the data. None reads it off the data, which a note says.
         validation: a stratified fraction of the images that are not test images, or a dataset.
         test: a stratified fraction of all images, a dataset, or None. Only the final evaluation uses it, once.
@@ -100,6 +104,8 @@ def finetune(
             machine by a short measurement. Weights, and the network that is evaluated and saved, are float32. Frozen
             features are stored in 16 bits, or in 32 bits for `"float32"`.
         on_bad_image: `"raise"` stops and lists all unusable images; `"skip"` leaves them out and lists them.
+        class_names: the names of the classes: what the integer labels 0, 1, ... stand for, and the order of the classes
+            where labels are names; or name -> position, as the `class_indices` of Keras. None takes what the data says.
         calibrate: divide the logits by a temperature fitted on the validation images (arXiv:1706.04599), so that
             probabilities match observed frequencies; the evaluation says whether that helped on the test images.
         tune_thresholds: with several labels per image, fit the threshold of each label on the validation images for
@@ -160,6 +166,7 @@ def finetune(
         bands=bands,
         precision=precision,
         on_bad_image=on_bad_image,
+        class_names=class_names,
         calibrate=calibrate,
         tune_thresholds=tune_thresholds,
         refit=refit,

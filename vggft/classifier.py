@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .arguments import refuse_arguments
 from .artifact.artifact import Artifact
-from .pictures.arrays import is_single_image
+from .artifact.inputs import inputs_of
 
 if TYPE_CHECKING:
     from .artifact.explain import Explanation
@@ -135,8 +135,9 @@ class Classifier(Artifact):
         """
         from .artifact.explain import explain
 
-        found = explain(self, pictures, label, block)
-        return found[0] if is_single_image(pictures) else found
+        given = inputs_of(pictures)
+        found = explain(self, given.images, label, block)
+        return found[0] if given.single else found
 
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Write a report as one self-contained HTML file: data, network, learning curves, metrics with intervals,

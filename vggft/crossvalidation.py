@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
@@ -63,6 +63,7 @@ def cross_validate(
     bands: tuple[int, int, int] | None = None,
     precision: str = "auto",
     on_bad_image: Literal["raise", "skip"] = "raise",
+    class_names: Sequence[str] | Mapping[str, int] | None = None,
     run_dir: str | os.PathLike[str] | None = None,
     resume: bool = False,
     seed: int = 0,
@@ -85,8 +86,8 @@ def cross_validate(
             keeps the last epoch, or a strength that suits most data.
         test: a fraction or a dataset that is left out, as for `finetune` with the same seed.
         group: as for `finetune`; images of one group are in one fold, and select none of their own.
-        backbone, freeze, head, training, augment, image_size, resize, value_range, bands, precision,
-            on_bad_image: as for `finetune`.
+        backbone, freeze, head, training, augment, image_size, resize, value_range, bands, precision, on_bad_image,
+            class_names: as for `finetune`.
         run_dir: a new directory for configuration, scores (`folds.csv`), predictions (`predictions.csv`), `splits.csv`,
             histories and evaluation; None writes none of them.
         resume: continue in `run_dir`; folds that are finished are not trained again.
@@ -127,6 +128,7 @@ def cross_validate(
         bands=bands,
         precision=precision,
         on_bad_image=on_bad_image,
+        class_names=class_names,
         run_dir=run_dir,
         resume=resume,
         seed=seed,

@@ -157,7 +157,7 @@ def test_csv_files_that_are_no_dataset(tmp_path: Path) -> None:
         f"files that do not exist (2; relative paths are relative to the CSV's folder, {tmp_path}): {tmp_path}" in text
     )
     assert str(tmp_path / "x" / "7.png") in text and str(tmp_path / "x" / "8.png") in text
-    text = message(("image", "label"), *((f"{i}.png", "ab"[i % 2]) for i in range(50)))
+    text = message(("image", "label"), *((f"y/{i}.png", "ab"[i % 2]) for i in range(50)))
     assert "files that do not exist (50;" in text and "and 30 more" in text
     table.write_bytes(b"image,label\n\xff\xfe,a\n")
     assert "is not a CSV file in UTF-8" in error(table)
@@ -217,10 +217,11 @@ def test_what_is_no_dataset() -> None:
     for data in ("no such folder", Path("no such folder")):
         assert "'no such folder' is a string instead of a dataset, or a path that does not exist" in error(data)
     for data, message in [
-        ({"train": 1}, "A dict is not a dataset; pass each split as a separate argument"),
+        ({"train": 1}, "A int is not a dataset"),
+        ({"one": 1}, "expected splits, as {'train': ..., 'test': ...}"),
         (3, "A int is not a dataset"),
         (None, "A NoneType is not a dataset"),
-        ((1, 2, 3), "A tuple is not a dataset"),
+        ((1, 2, 3), "A tuple of 3 is not a dataset"),
         (("a", "b"), "(str, str) is not a dataset"),
         ((pixels(0), []), "There are no images"),
     ]:
@@ -256,7 +257,9 @@ def test_tf_data(tmp_path: Path) -> None:
     assert {image.facts[1:3] for image in whole(uneven).images} == {(40, 36), (41, 36), (42, 36)}
     assert "infinite" in error(plain.repeat())
     assert "must be (image, label)" in error(plain.map(lambda x, y: x))
-    assert "must be (image, label)" in error(plain.map(lambda x, y: (x, y, 1.0)))
+    assert whole(plain.map(lambda x, y: (x, y, 1.0)), 3, keep=keep).num_classes == 3  # all weights are equal
+    weighed = plain.map(lambda x, y: (x, y, tf.cast(y, tf.float32)))
+    assert "sample weights that differ" in error(weighed) and "class_weight" in error(weighed)
     assert "(H, W, C) or (B, H, W, C)" in error(plain.map(lambda x, y: (x[0, 0], y)))
     assert "the dataset is empty" in error(plain.take(0))
     assert error(plain, 2).startswith("labels must be integers in 0..1; got label 2 (2 images).")
@@ -320,7 +323,7 @@ def test_py_dataset(tmp_path: Path) -> None:
         def __getitem__(self, i: int) -> tuple[Any, ...]:
             if i >= (self.count or 0):
                 raise IndexError(i)
-            return (pixels(2, (32, 32), seed=i), np.array([0, 1]), np.ones(2))[: self.width]
+            return (pixels(2, (32, 32), seed=i), np.array([0, 1]), np.arange(2))[: self.width]
 
     data = whole(Batches(3), 2, keep=Keep(32, Cache(tmp_path)))
     for seed in range(3):

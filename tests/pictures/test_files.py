@@ -15,9 +15,10 @@ import pytest
 from PIL import Image, ImageOps
 
 from vggft.errors import DataError
+from vggft.listings.folders import walk
 from vggft.pictures.arrays import to_pixels
 from vggft.pictures.files import read_image
-from vggft.pictures.formats import IMAGE_SUFFIXES, find_images, sniff, suffix_fits
+from vggft.pictures.formats import IMAGE_SUFFIXES, sniff, suffix_fits
 from vggft.pictures.npys import BOMB_PIXELS
 from vggft.pictures.reading import RESIZE_RULE
 
@@ -370,7 +371,7 @@ def test_files_are_found_by_suffix_and_hidden_ones_are_not(tmp_path: Path) -> No
     ):
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).touch()
-    images, others = find_images(tmp_path)
+    images, others = walk(tmp_path)
     assert [str(p.relative_to(tmp_path)) for p in images] == ["a.webp", "b/1.png", "b/2.JPG"]
     assert [p.name for p in others] == ["notes.txt"]
     assert {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".gif", ".heic"} <= IMAGE_SUFFIXES

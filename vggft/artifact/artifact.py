@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -23,15 +23,17 @@ from ..errors import ClassifierFileError, DataError
 from ..evaluation.checks import evaluate
 from ..evaluation.evaluation import Evaluation
 from ..fields import as_path
+from ..listings.integers import as_class_names
 from ..network.assembly import Network
 from ..network.blocks import pooling_layer
 from ..network.description import Classification, Description
 from ..network.forward import between
-from ..pictures.arrays import as_sequence, is_single_image, read_images, settled
-from ..pictures.reading import Reading
+from ..pictures.arrays import as_sequence
 from ..progress import Narrator
 from .archive import classifier_file, read_archive, write_archive
 from .history import History
+from .inputs import as_frame as frame_of
+from .inputs import inputs_of, read_parts
 from .known import KeptFeatures, kind_for, predict_images, views_of
 from .record import Record, read_record
 
@@ -121,13 +123,24 @@ class Artifact:
         return self._halves[block, cut]
 
     @own_settings()
-    def predict(self, pictures: Any, batch_size: int = 32, verbose: int = 0, *, views: int | Augment = 1) -> np.ndarray:
+    def predict(
+        self,
+        pictures: Any,
+        batch_size: int = 32,
+        verbose: int = 0,
+        *,
+        views: int | Augment = 1,
+        as_frame: bool = False,
+    ) -> Any:
         """Predict class probabilities for images.
 
         Args:
-            pictures: a file, an array (H, W, 3), or several: a list of files or arrays, or an array (N, H, W, 3).
-                Arrays are RGB in 0..255 (uint8 or float) or 0..1 (float), or in the range of the training images if
-                these had more than 8 bits; of any size. Files are rotated by their EXIF orientation.
+            pictures: a file, an array (H, W, 3), or several: a list of files or arrays, an array (N, H, W, 3), a folder
+                (with the images in all folders inside, sorted), a CSV file or DataFrame of files, a `vggft.Table`, a
+                `tf.data.Dataset`, a `keras.utils.PyDataset`, a Hugging Face dataset, tensors, or a generator; labels
+                that come with them are left out. Arrays are RGB in 0..255 (uint8 or float) or 0..1 (float), or in the
+                range of the training images if these had more than 8 bits; of any size. Files are rotated by their EXIF
+                orientation.
             batch_size: number of images per batch.
             verbose: 1 shows a progress bar.
             views: number of views of each image over which the probabilities are averaged: the image, its mirror image,
@@ -136,20 +149,28 @@ class Artifact:
                 pass through the whole network. On EuroSAT (vgg16_mini, three seeds), 2 views added 1 to 4 points of
                 accuracy; 8 added about 4 if the head was trained with `Augment()`, and took 2 to 4 if it was not.
 
+            as_frame: return a `pandas.DataFrame` with a row for each image: `image` (its file, or "images[3]"), `label`
+                (several are joined by "|"), `probability` (the highest), and a column for each class.
+
         Returns:
-            (N, num_classes) float32. Rows sum to one, unless images may have several labels: then each column is an
-            independent probability.
+            (N, num_classes) float32, or a DataFrame. Rows sum to one, unless images may have several labels: then each
+            column is an independent probability.
 
         Raises:
             DataError: some images cannot be read; the message names all of them.
             ConfigError: impossible `views`.
         """
-        pictures = as_sequence(pictures)
+        given = inputs_of(pictures)
+        pictures = as_sequence(given.images)
         further = views_of(views)
         with Narrator(verbose).bar("predict", len(pictures) * (1 + len(further))) as advance:
             kept, parts = self.kept_features(), read_parts(pictures, self.description.reading)
             how: dict[str, Any] = {"batch_size": batch_size, "advance": advance, "views": further}
-            return np.concatenate([predict_images(self.network, kept, pixels, **how) for _, pixels in parts])
+            found = np.concatenate([predict_images(self.network, kept, pixels, **how) for _, pixels in parts])
+        if not as_frame:
+            return found
+        labels = ["|".join(self.describe(row).present) for row in found]
+        return frame_of(given.names, found, labels, self.class_names)
 
     def kept_features(self) -> KeptFeatures | None:
         """Return the features that the cache may have of images that this classifier sees; None if it has none."""
@@ -166,8 +187,9 @@ class Artifact:
         Returns:
             One `Classification` for one image, a list for several.
         """
-        found = [self.describe(row) for row in self.predict(picture)]
-        return found[0] if is_single_image(picture) else found
+        given = inputs_of(picture)
+        found = [self.describe(row) for row in self.predict(given.images)]
+        return found[0] if given.single else found
 
     def describe(self, probabilities: np.ndarray) -> Classification:
         """Turn one row of `predict`, (num_classes,), into labels with probabilities."""
@@ -182,6 +204,7 @@ class Artifact:
         batch_size: int = 32,
         verbose: int = 0,
         views: int | Augment = 1,
+        class_names: Sequence[str] | Mapping[str, int] | None = None,
     ) -> Evaluation:
         """Evaluate on labelled images.
 
@@ -193,6 +216,8 @@ class Artifact:
             batch_size: number of images per batch.
             verbose: 1 shows progress bars.
             views: number of views over which the probabilities of each image are averaged, as for `predict`.
+            class_names: what the integer labels 0, 1, ... of the dataset stand for, if the dataset does not say so
+                itself; None for the classes of this classifier, in its order.
 
         Raises:
             DataError: images cannot be read or labels are unknown; the message lists all of them.
@@ -201,7 +226,8 @@ class Artifact:
         further = views_of(views)
         reading, cache, narrator = self.description.reading, Cache(), Narrator(verbose)
         keep = Keep(reading, cache, narrator)
-        parts = open_dataset(dataset, None, self.class_names, self.description.multi_label, keep=keep)
+        says, names = as_class_names(class_names), self.class_names
+        parts = open_dataset(dataset, None, names, self.description.multi_label, keep=keep, says=says)
         name = split or next(name for name in ("test", "all", *parts) if name in parts)
         if name not in parts:
             raise DataError(f"The dataset has no split {name!r}; it has {', '.join(parts)}. Pass one of them as split.")
@@ -261,32 +287,3 @@ def _read_seen(stored: Mapping[str, Sequence[str]] | Sequence[str]) -> dict[str,
     """Return digest -> split. Earlier versions stored one list of train and validation images: all are "train"."""
     by_split = stored if isinstance(stored, Mapping) else {"train": stored}
     return {digest: split for split, digests in by_split.items() for digest in digests}
-
-
-def read_parts(
-    pictures: Any, reading: Reading, at_once: int = 256, is_settled: bool = False
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Read images in parts, so that memory does not limit their number.
-
-    Args:
-        pictures: as for `Artifact.predict`.
-        reading: how; the ranges that it leaves open are decided by all of the images.
-        at_once: maximum number of images per part, n.
-        is_settled: whether these ranges have been decided already.
-
-    Yields:
-        The index of the first image of the part, and its pixels, (n, height, width, 3) in 0..255.
-
-    Raises:
-        DataError: after the last part, naming every image that cannot be read.
-    """
-    pictures = as_sequence(pictures)
-    reading = reading if is_settled else settled(pictures, reading)
-    problems: list[str] = []
-    for start in range(0, len(pictures), at_once):
-        pixels, found = read_images(pictures[start : start + at_once], reading, start)
-        problems += found
-        if not problems:
-            yield start, pixels
-    if problems:
-        raise DataError.listing("Some images cannot be read", problems)

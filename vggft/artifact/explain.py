@@ -22,7 +22,8 @@ from ..pictures.arrays import as_sequence, settled, to_pixels
 from ..pictures.files import read_image
 from ..pictures.reading import Reading, over_picture
 from ..run import whole_file
-from .artifact import Artifact, read_parts
+from .artifact import Artifact
+from .inputs import read_parts
 from .known import digests_of, predict_images
 
 LARGEST = 1024  # px, longer side of a displayed image

@@ -32,11 +32,11 @@ def refuse(path: Path, force: bool) -> None:
 
 def picture_files(given: list[Path]) -> list[Path]:
     """Return the given image files, and all image files in the given folders."""
-    from ..pictures.formats import find_images
+    from ..listings.folders import walk
 
     files: list[Path] = []
     for path in given:
-        inside = find_images(path)[0] if path.is_dir() else [path]
+        inside = walk(path)[0] if path.is_dir() else [path]
         if not inside:
             raise ConfigError(f"There are no images in the folder {path}.")
         files += inside

@@ -20,9 +20,8 @@ from ..config import Phase, Training
 from ..errors import ConfigError
 from ..fields import Config, Count
 from ..tuning.space import SearchSpace
-from . import words
 from .defaults import read_defaults
-from .words import CHOICE, Bands, Freeze, Size, ValueRange, choice, value
+from .words import CHOICE, READ, Bands, Freeze, Names, Size, ValueRange, choice, value
 
 Dataset = Annotated[str, typer.Argument(help="A folder of class folders, or a CSV file of paths and labels.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result.")]
@@ -79,6 +78,7 @@ class DataOptions(Options):
         value_range: Black and white of images that have not 8 bits, `0,4095`; by default decided by all images.
         bands: The bands that are red, green and blue, `0,1,2`, of images that have others than RGB, RGBA or grey.
         on_bad_image: Whether unusable images stop the run, with a list of them, or are left out.
+        class_names: Names of the classes: what the labels 0, 1, ... stand for, and their order.
     """
 
     num_classes: Count | None = None
@@ -90,6 +90,7 @@ class DataOptions(Options):
     value_range: ValueRange = None
     bands: Bands = None
     on_bad_image: Literal["raise", "skip"] = "raise"
+    class_names: Names | None = None
 
 
 @dataclass(frozen=True)
@@ -142,17 +143,6 @@ class RunOptions(Options):
 NOT_OPTIONS = {(RunOptions, "verbose"), (Training, "loss")}  # the former is --quiet
 
 PANELS = {Augment: "Augmentation", SearchSpace: "Search space"}  # others: the name of the class, without Options
-READ: dict[Any, tuple[Callable[[str], Any], str]] = {  # how to read the text of an option, and help on its format
-    tuple[int, ...]: (words.integers, " Separate several by commas; '' is none."),
-    float | str: (words.fraction, ""),
-    float | str | None: (words.fraction, ""),
-    int | tuple[int, int] | None: (words.sides, ""),
-    tuple[float, float] | None: (words.numbers, ""),
-    tuple[int, int, int] | None: (words.numbers, ""),
-    str | tuple[str, ...]: (words.names, " Or exactly the blocks in a list, `block1,block4`."),
-    Mapping[str, float] | None: (words.factors, " For example `block4=0.1,head=5`."),
-    Literal["balanced"] | Mapping[str, float] | None: (words.factors, " For example `cat=1,dog=2.5`."),
-}
 ONLY_IN_PYTHON = (Any, tuple[Phase, ...])  # types of fields, or parts of them, that an option cannot be
 
 

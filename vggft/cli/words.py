@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
 
 from ..errors import ConfigError
 from ..pictures.reading import check_bands, check_range, check_size
@@ -25,6 +25,13 @@ ValueRange = Annotated[
 ]
 Bands = Annotated[
     tuple[int, int, int] | None, "three indices from 0 on, such as (0, 1, 2)", lambda value: _holds(check_bands, value)
+]
+
+
+Names = Annotated[
+    tuple[str, ...],
+    "a list of names",
+    lambda value: isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value),
 ]
 
 
@@ -92,6 +99,15 @@ def names(text: str) -> str | tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip()) if "," in text else text
 
 
+def listed(text: str) -> tuple[str, ...]:
+    """Read names separated by commas.
+
+    >>> listed("cat, dog")
+    ('cat', 'dog')
+    """
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def factors(text: str) -> str | dict[str, float] | None:
     """Read numbers by name; `none` is None, and another word stays text.
 
@@ -148,3 +164,17 @@ def size(text: str) -> int:
         raise ConfigError(f"--max-size must be bytes or a number with a unit, such as 20GB or 1.5GiB; got {text!r}.")
     number, unit, binary = found.groups()
     return int(float(number) * (1024 if binary else 1000) ** " KMGT".index(unit.upper() or " "))
+
+
+READ: dict[Any, tuple[Callable[[str], Any], str]] = {  # how to read the text of an option, and help on its format
+    tuple[int, ...]: (integers, " Separate several by commas; '' is none."),
+    tuple[str, ...] | None: (listed, " Separate them by commas."),
+    float | str: (fraction, ""),
+    float | str | None: (fraction, ""),
+    int | tuple[int, int] | None: (sides, ""),
+    tuple[float, float] | None: (numbers, ""),
+    tuple[int, int, int] | None: (numbers, ""),
+    str | tuple[str, ...]: (names, " Or exactly the blocks in a list, `block1,block4`."),
+    Mapping[str, float] | None: (factors, " For example `block4=0.1,head=5`."),
+    Literal["balanced"] | Mapping[str, float] | None: (factors, " For example `cat=1,dog=2.5`."),
+}

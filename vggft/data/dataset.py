@@ -1,7 +1,7 @@
 """Read every kind of dataset as one `Dataset` per split; compute the fingerprint of the data.
 
-`sources` reads each kind, and `labels` numbers the classes. Both collect problems instead of stopping at the first, so
-that `open_dataset` can raise all of them at once and `audit` can report them.
+`sources` reads each kind into a `Listing`, and `listings.labels` numbers the classes. Both collect problems instead of
+stopping at the first, so that `open_dataset` can raise all of them at once and `audit` can report them.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import DataError, some
-from .labels import encode
-from .sources import SPLITS, Table, loader
+from ..errors import DataError, VggftError, some
+from ..listings.labels import encode, name_classes
+from ..listings.listing import KINDS, SPLITS, Listing, place
+from .sources import loader
 from .streams import Keep
 
 if TYPE_CHECKING:
@@ -104,19 +105,21 @@ def open_dataset(
     multi_label: bool | None = None,
     first: Sequence[str] = (),
     keep: Keep | None = None,
+    says: Sequence[str] | None = None,
 ) -> dict[str, Dataset]:
     """Read any kind of dataset; files are listed, not decoded. A stream is read to its end.
 
     Args:
         data: a folder of class folders (optionally train|training/, validation|val|valid/, test|testing/ inside), a
-            CSV file or DataFrame (image path and label, optionally a `split` column), `(images, labels)`, a
-            `tf.data.Dataset` or a `keras.utils.PyDataset` (both are sorted by content, as they may shuffle), or a
-            `Dataset`.
+            CSV file or DataFrame (image path and label, optionally a `split` column) or a `Table` that says what its
+            columns mean, `(images, labels)`, a `tf.data.Dataset` or a `keras.utils.PyDataset` (both are sorted by
+            content, as they may shuffle), a Hugging Face dataset, a dict or tuple of such splits, or a `Dataset`.
         num_classes: checked against the data.
         class_names: the classes and their order if a trained classifier fixes them; some may then have no images.
         multi_label: whether images may have several classes if a trained classifier fixes it; None infers it.
         first: the classes that an earlier classifier has: they come first, and all of them need images.
         keep: where the images of a `tf.data.Dataset` or a `PyDataset` are kept; None keeps no pixels of them.
+        says: the class names that the user gives: what integer labels stand for, and the order of names.
 
     Returns:
         `{"all": ...}`, or the splits that exist ("train", "validation", "test") if the data is already split. A train
@@ -126,7 +129,7 @@ def open_dataset(
         DataError: the data cannot be used; every problem is listed.
         CacheError: the disk has too little room for the images of a stream.
     """
-    splits, problems = collect(data, num_classes, class_names, multi_label, first, keep=keep)
+    splits, problems = collect(data, num_classes, class_names, multi_label, first, keep, says)
     if len(problems) == 1:
         raise DataError(problems[0])
     if problems:
@@ -141,6 +144,7 @@ def collect(
     multi_label: bool | None = None,
     first: Sequence[str] = (),
     keep: Keep | None = None,
+    says: Sequence[str] | None = None,
 ) -> tuple[dict[str, Dataset], list[str]]:
     """Like `open_dataset`, but return the usable images, possibly none, together with the problems.
 
@@ -154,19 +158,28 @@ def collect(
             return {}, [undecodable]
         if not len(table.images):
             return {}, table.problems or [f"{table.where} holds no images."]
+        if says is not None:
+            name_classes(table, says)
         names = None if class_names is None else tuple(class_names)
         found = encode(table, num_classes, names, multi_label, tuple(first))
     except DataError as error:
         return {}, [str(error)]
+    except (VggftError, MemoryError):
+        raise
+    except Exception as error:  # of objects that are not ours, and may do anything
+        told = f"{type(error).__name__}: {error}".removesuffix(".")
+        raise DataError(f"The {type(data).__name__} cannot be read ({told}). A dataset is {KINDS}.") from error
     good = found.good
     images = table.images if table.check_files else ()
-    missing = [row for row, image in enumerate(images) if isinstance(image, Path) and not image.is_file()]
+    missing = [row for row, image in enumerate(images) if isinstance(image, Path) and place(image) != "file"]
     problems = table.problems + found.problems
     if missing:
         good[missing] = False
         where = f"the CSV's folder, {table.folder}" if str(table.folder) != "." else "the current folder"
         files = some(table.names[row] for row in missing)
-        problems.append(f"files that do not exist ({len(missing)}; relative paths are relative to {where}): {files}.")
+        problems.append(
+            f"files that do not exist ({len(missing)}; relative paths are relative to {where}): {files}.{table.remedy}"
+        )
     whole = Dataset(
         table.images,
         found.values,
@@ -184,7 +197,7 @@ def collect(
     return {name: whole.subset(np.flatnonzero(good & (splits == name))) for name in present}, problems
 
 
-def _not_utf8(table: Table) -> str | None:
+def _not_utf8(table: Listing) -> str | None:
     """Return a sentence about file names that are not UTF-8 and so cannot be written to JSON or CSV files."""
     paths = [Path(name) for name in (*table.names, *table.ignored) if _SURROGATES.search(name)]
     # The shortest part of each path with a bad name, so that a folder is listed once, not with each of its files.
@@ -198,12 +211,12 @@ def _not_utf8(table: Table) -> str | None:
     )
 
 
-def _from_dataset(data: Dataset) -> Table:
+def _from_dataset(data: Dataset) -> Listing:
     if data.multi_label:
         labels: Any = [tuple(data.class_names[c] for c in np.flatnonzero(row)) for row in data.labels]
     else:
         labels = [data.class_names[label] for label in data.labels]
-    return Table(
+    return Listing(
         list(data.images),
         labels,
         list(data.names),

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from rich.filesize import decimal
 
-from ..artifact.artifact import Artifact, read_parts
+from ..artifact.artifact import Artifact
+from ..artifact.inputs import read_parts
 from ..cache import Cache
 from ..data.dataset import open_dataset
 from ..data.streams import Keep

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import struct
 from pathlib import Path
 from typing import IO
@@ -104,27 +103,9 @@ def needs(package: str, extra: str, what: str) -> None:
         raise UnusableError(f"is {what}, which needs {package}: pip install 'vggft[{extra}]'")
 
 
-def find_images(folder: Path) -> tuple[list[Path], list[Path]]:
-    """List the visible files below a folder, sorted: those with the suffix of an image, and the others.
-
-    If no file has such a suffix, files without any are taken by their content, as those of DICOM often are.
-    """
-    images: list[Path] = []
-    others: list[Path] = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not is_hidden(name))
-        for path in (Path(parent, name) for name in sorted(files) if not is_hidden(name)):
-            (images if path.suffix.lower() in IMAGE_SUFFIXES else others).append(path)
-    if not images:
-        images = [path for path in others if _has_no_suffix(path) and format_of(path) is not None]
-        found = set(images)
-        others = [path for path in others if path not in found]
-    return images, others
-
-
-def _has_no_suffix(path: Path) -> bool:
-    """Whether the end of a name says nothing, as in `IM0001` and in `1.2.840.113619`."""
-    return not path.suffix or path.suffix[1:].isdigit()
+def is_unnamed_image(path: Path) -> bool:
+    """Whether a file is an image whose name does not say so, such as `IM0001` or `1.2.840.113619`."""
+    return (not path.suffix or path.suffix[1:].isdigit()) and format_of(path) is not None
 
 
 def format_of(path: Path) -> str | None:

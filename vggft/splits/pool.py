@@ -10,19 +10,21 @@ import numpy as np
 
 from ..cache import Cache
 from ..data.audit import Audit, make_audit
-from ..data.dataset import Dataset, concatenate, fingerprint, open_dataset
+from ..data.dataset import Dataset, concatenate, fingerprint
 from ..data.scan import decode
-from ..data.sources import SPLITS
 from ..data.streams import Keep
 from ..data.suspects import suspects
 from ..errors import ConfigError, DataError, some
 from ..fields import is_word, shown
+from ..listings.integers import as_class_names
+from ..listings.listing import SPLITS
 from ..pictures.arrays import StreamImage
 from ..pictures.reading import AS_IT_IS, ImageSize, Reading
 from ..progress import Narrator
 from ..rows import Rows
 from .apart import keep_copies_apart, keep_known_apart
 from .groups import counted, described, groups_of, key_of, together
+from .parts import open_parts
 from .splitting import Known, split_rows
 from .whole_groups import FREE, HELD, KEPT
 
@@ -114,6 +116,7 @@ def prepare(
     reading: Reading | ImageSize,
     seed: int = 0,
     on_bad_image: Literal["raise", "skip"] = "raise",
+    class_names: Any = None,
     known: Known | None = None,
     cache: Cache,
     narrator: Narrator,
@@ -130,6 +133,7 @@ def prepare(
         reading: how pictures become pixels; the ranges that it leaves open are decided by all of them.
         seed: seed of the splits.
         on_bad_image: `"raise"` raises if images cannot be used, `"skip"` leaves them out; both list them.
+        class_names: what integer labels stand for, and the order of names; None for what the data says.
         known: what an earlier classifier fixes. Images that it knows stay in their splits, and only new ones are split,
             so that the whole comes as near to the fractions as they allow. If it has test images and the data has no
             test split, None as `test` is its share of test images. Where the data is already split, images that the
@@ -145,8 +149,9 @@ def prepare(
     """
     if not is_word(on_bad_image, ("raise", "skip")):
         raise ConfigError(f"on_bad_image must be 'raise' or 'skip'; got {shown(on_bad_image)}.")
-    known, keep = known or Known(), Keep(reading, cache, narrator)
-    parts, fractions, own_splits = _open_parts(data, num_classes, {"validation": validation, "test": test}, known, keep)
+    known, keep, says = known or Known(), Keep(reading, cache, narrator), as_class_names(class_names)
+    wanted = {"validation": validation, "test": test}
+    parts, fractions, own_splits = open_parts(data, num_classes, wanted, known, keep, says)
     whole = concatenate(list(parts.values()))
     pixels, found = decode(whole, reading, cache, narrator)
     problems = list(found.problems.values())
@@ -210,43 +215,6 @@ def _no_order(parts: Mapping[str, Dataset], own_splits: bool) -> tuple[str, str]
     if any(isinstance(part.images[0], StreamImage) for part in parts.values() if len(part)):
         return ("images of a tf.data.Dataset or PyDataset have no names, and may be shuffled",) * 2
     return "", "the dataset has splits of its own, in whose order its images are read" if own_splits else ""
-
-
-def _open_parts(
-    data: Any, num_classes: int | None, wanted: dict[str, Any], known: Known, keep: Keep
-) -> tuple[dict[str, Dataset], dict[str, float], bool]:
-    """Open all datasets, by split; also return the fractions still to be split off, and whether `data` was split."""
-    parts = dict(open_dataset(data, num_classes, multi_label=known.multi_label, first=known.class_names, keep=keep))
-    whole, own_splits = "all" if "all" in parts else "train", len(parts) > 1
-    fractions: dict[str, float] = {}
-    for split, value in wanted.items():
-        if value is None:
-            if split == "validation" and split not in parts:
-                raise ConfigError(
-                    "validation must be a fraction or a dataset; got None, and the dataset has no validation split."
-                )
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            if not 0 < value < 1:
-                raise ConfigError(f"{split} must be a fraction in (0, 1) or a dataset; got {shown(value)}.")
-            if split not in parts:
-                fractions[split] = float(value)
-            elif split == "test" or value != 0.2:  # the default of validation
-                raise ConfigError(f"{split}={shown(value)} was requested, but the dataset already has a {split} split.")
-        elif split in parts:
-            raise ConfigError(f"{split} was passed as an argument, but the dataset already has a {split} split.")
-        else:
-            like = parts[whole]
-            opened = open_dataset(value, None, like.class_names, like.multi_label, keep=keep)
-            if not {"all", split} & set(opened):
-                raise DataError(f"The dataset passed as {split} has no {split} split; it has {', '.join(opened)}.")
-            parts[split] = opened.get("all") or opened[split]
-            if parts[split].multi_label != parts[whole].multi_label:
-                raise DataError(
-                    f"The {split} and the training dataset must both have one label per image, or both several."
-                )
-    if whole == "all" and ({"validation", "test"} & set(parts)):
-        parts = {"train": parts.pop("all"), **parts}
-    return parts, fractions, own_splits
 
 
 def _split(

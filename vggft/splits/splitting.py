@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
-from ..data.sources import SPLITS
 from ..errors import ConfigError, DataError, some
+from ..listings.listing import SPLITS
 from .groups import key_of
 from .whole_groups import FREE, HELD, split_groups
 

@@ -21,6 +21,7 @@ from ..features.views import keys_of
 from ..fields import shown
 from ..heads.batches import FeatureBank, Transform, weights_by_name
 from ..heads.probe import is_exact
+from ..listings.integers import as_class_names
 from ..network.assembly import Network
 from ..network.blocks import BLOCKS
 from ..network.description import Description, build
@@ -188,7 +189,7 @@ def make_experiment(
         DataError, ConfigError, WeightsError, CacheError: before any training; all problems of the data are listed.
     """
     check_undistributed()
-    num_classes, seed = request.num_classes, request.small_seed
+    num_classes, seed, class_names = request.num_classes, request.small_seed, as_class_names(request.class_names)
     augment, precision = request.augment, request.precision
     for setting in settings:
         check_activation(setting.head)
@@ -212,6 +213,7 @@ def make_experiment(
         reading=reading,
         seed=seed,
         on_bad_image=request.on_bad_image,
+        class_names=class_names,
         known=known,
         cache=cache,
         narrator=narrator,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias
 
@@ -15,6 +15,7 @@ from ..augment import Augment, named
 from ..config import Head, Training
 from ..errors import ConfigError
 from ..fields import check_count, is_integer, is_number, is_word, shown, unwrapped
+from ..listings.integers import as_class_names
 from ..network.blocks import BLOCKS, frozen_blocks
 from ..network.precision import check_precision
 from ..network.start import Start
@@ -53,6 +54,7 @@ class Request:
     bands: Any = None
     precision: str = "auto"
     on_bad_image: Literal["raise", "skip"] = "raise"
+    class_names: Sequence[str] | Mapping[str, int] | None = None
     calibrate: bool = False
     tune_thresholds: bool = False
     refit: bool | None = None
@@ -95,6 +97,8 @@ class Request:
         """Return the arguments that `config.json` does not hold, for `environment.json`."""
         names = ("dataset", "validation", "test", "backbone", "on_bad_image")
         found = {name: named(getattr(self, name)) for name in names}
+        if self.class_names is not None:
+            found["class_names"] = list(as_class_names(self.class_names) or ())
         return found if self.start is None else found | {"start": self.start.name}
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -72,6 +72,7 @@ def search(
     bands: tuple[int, int, int] | None = None,
     precision: str = "auto",
     on_bad_image: Literal["raise", "skip"] = "raise",
+    class_names: Sequence[str] | Mapping[str, int] | None = None,
     calibrate: bool = False,
     tune_thresholds: bool = False,
     run_dir: str | os.PathLike[str] | None = None,
@@ -87,7 +88,7 @@ def search(
 
     Args:
         dataset, num_classes, validation, group, backbone, augment, image_size, resize, value_range, bands, precision,
-            on_bad_image: as for `finetune`.
+            on_bad_image, class_names: as for `finetune`.
         test: as for `finetune`; no trial uses it, and the winner is evaluated on it once.
         space: a `SearchSpace`, or a function of `keras_tuner.HyperParameters` that returns a `Head` and a `Training`.
         trials: maximum number of trials.
@@ -156,6 +157,7 @@ def search(
         bands=bands,
         precision=precision,
         on_bad_image=on_bad_image,
+        class_names=class_names,
         calibrate=calibrate,
         tune_thresholds=tune_thresholds,
         run_dir=run_dir,

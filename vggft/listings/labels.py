@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..errors import DataError, some
-from .sources import SPLITS, Table
+from .integers import are_names, is_numeral, mean_names
+from .listing import SPLITS, Listing, as_numbers, labels_by_name
 
 # A text cell that is a class index. "007" is a name instead; pandas turns 3 into "3.0" in a column with gaps.
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")
@@ -36,7 +39,7 @@ class Labels:
 
 
 def encode(
-    table: Table,
+    table: Listing,
     num_classes: int | None = None,
     class_names: tuple[str, ...] | None = None,
     multi_label: bool | None = None,
@@ -58,10 +61,12 @@ def encode(
     splits = np.array(table.splits)
     deciding = splits == "train" if "train" in splits else np.ones(len(splits), bool)
     given = _as_given(table, class_names)
+    if first and table.class_names is None and isinstance(given, np.ndarray) and _within(given, len(first)):
+        table.class_names = first
     if isinstance(given, list):
         labels = _encode_names(table, given, class_names, deciding, bool(multi_label) or table.multi_label)
     elif given.ndim == 1:
-        labels = _encode_indices(table, given, num_classes, class_names)
+        labels = _encode_numbers(table, given, num_classes, class_names, deciding, bool(multi_label))
     elif given.ndim == 2:
         labels = _encode_columns(table, given, class_names, bool(multi_label))
     else:
@@ -87,7 +92,28 @@ def encode(
     return labels
 
 
-def _as_given(table: Table, class_names: tuple[str, ...] | None) -> np.ndarray | list[tuple[str, ...]]:
+def name_classes(table: Listing, names: Sequence[str]) -> None:
+    """Give the classes of a listing the names and the order that the user says.
+
+    Args:
+        names: what integer labels, or columns, stand for; a dataset that has names must have these.
+
+    Raises:
+        DataError: the dataset has other names.
+    """
+    names, own = tuple(names), table.class_names
+    if own is not None and table.positions and own != names:
+        if {*own} != {*names}:
+            raise DataError(f"class_names are {some(names)}, but those of {table.where} are {some(own)}.")
+        table.labels, table.positions = labels_by_name(table), None
+    elif own is not None and own != names and (array := as_numbers(table.labels)) is not None and array.ndim == 2:
+        if {*own} != {*names}:
+            raise DataError(f"class_names are {some(names)}, but those of {table.where} are {some(own)}.")
+        table.labels = array[:, [own.index(name) for name in names]]
+    table.class_names, table.said = names, True
+
+
+def _as_given(table: Listing, class_names: tuple[str, ...] | None) -> np.ndarray | list[tuple[str, ...]]:
     """Return numeric labels as an array (N,) or (N, C), and names as one tuple per image."""
     try:
         array = np.asarray(table.labels)
@@ -99,20 +125,28 @@ def _as_given(table: Table, class_names: tuple[str, ...] | None) -> np.ndarray |
     if all(isinstance(row, (tuple, list)) for row in rows):
         return [tuple(map(_text, row)) for row in rows]
     texts = [_text(row) for row in rows]
-    are_names = table.class_names is not None or (class_names is not None and set(texts) <= set(class_names))
+    known = {*(table.class_names or class_names or ())}
+    are_names = bool(known) and ({*texts} - {""} <= known or all(map(is_numeral, known)))
     if not are_names and any(texts) and all(_NUMBER.fullmatch(text) for text in texts if text):
         return np.array([float(text or "nan") for text in texts])
     return [(text,) for text in texts]
 
 
+def _within(given: np.ndarray, count: int) -> bool:
+    """Whether labels can be positions among so many classes, or columns of them."""
+    if given.ndim != 1:
+        return given.ndim == 2 and given.shape[1] == count
+    return bool(((given >= 0) & (given < count)).all())
+
+
 def _text(label: Any) -> str:
     if label is None or label != label:  # NaN is not itself
         return ""
-    return label.decode() if isinstance(label, bytes) else str(label)
+    return unicodedata.normalize("NFC", label.decode() if isinstance(label, bytes) else str(label))
 
 
 def _encode_names(
-    table: Table, given: list[tuple[str, ...]], fixed: tuple[str, ...] | None, deciding: np.ndarray, several: bool
+    table: Listing, given: list[tuple[str, ...]], fixed: tuple[str, ...] | None, deciding: np.ndarray, several: bool
 ) -> Labels:
     several = several or any(len(row) != 1 for row in given)
     if several:
@@ -125,7 +159,8 @@ def _encode_names(
     if unlabelled := [name for name, row in zip(table.names, given, strict=True) if row == ("",)]:
         problems.append(f"images without a label ({len(unlabelled)}): {some(unlabelled)}.")
     if unknown := Counter(name for row in given for name in row if name and name not in index):
-        which = "that the classifier does not know" if fixed else "that the train split does not have"
+        which = "that class_names does not have" if table.said else "that the train split does not have"
+        which = "that the classifier does not know" if fixed else which
         counts = some(f"{name!r} ({count})" for name, count in sorted(unknown.items()))
         problems.append(f"{table.where} has classes {which}: {counts}. Known are {some(names)}.")
     if several:
@@ -137,8 +172,36 @@ def _encode_names(
     return Labels(values, names, good, [], problems)
 
 
-def _encode_indices(table: Table, given: np.ndarray, num_classes: int | None, fixed: tuple[str, ...] | None) -> Labels:
-    own = table.class_names or fixed  # the numbers are indices into the dataset's own class names, if it has them
+def _encode_numbers(
+    table: Listing,
+    given: np.ndarray,
+    num_classes: int | None,
+    fixed: tuple[str, ...] | None,
+    deciding: np.ndarray,
+    several: bool,
+) -> Labels:
+    """Encode numbers that are positions among the class names, or names themselves, such as 0, 90, 180, 270."""
+    whole = np.isfinite(given) & (given == np.floor(given.astype(float)))
+    values = np.unique(given[whole]).astype(np.int64).tolist()
+    own = table.class_names or fixed
+    if own is None and not are_names(given[whole].astype(np.int64), num_classes):
+        return _encode_positions(table, given, num_classes, fixed)
+    if own is not None and not mean_names(values, own, table):
+        return _encode_positions(table, given, num_classes, fixed)
+    spelled = {int(name): name for name in own or () if is_numeral(name)}
+    texts = [spelled.get(int(value), str(int(value))) if good else "" for value, good in zip(given, whole, strict=True)]
+    if own is not None:
+        return _encode_names(table, [(text,) for text in texts], fixed, deciding, several)
+    names = tuple(map(str, values))
+    note = f"the integer labels do not count from 0, so they are taken to be names: {some(names)}"
+    labels = np.searchsorted(values, np.where(whole, given, values[0]).astype(np.int64))
+    return Labels(labels, names, whole, [note], _bad_labels(table, given, whole, "integers"))
+
+
+def _encode_positions(
+    table: Listing, given: np.ndarray, num_classes: int | None, fixed: tuple[str, ...] | None
+) -> Labels:
+    own = table.class_names or fixed  # the numbers are positions in the dataset's own class names, if it has them
     bound = len(own) if own else num_classes
     # Without a known bound: every class needs an image, so there are at most as many classes as images.
     good = np.isfinite(given) & (given == np.floor(given.astype(float)))
@@ -151,7 +214,7 @@ def _encode_indices(table: Table, given: np.ndarray, num_classes: int | None, fi
     return Labels(values, names, good, [], problems)
 
 
-def _encode_columns(table: Table, given: np.ndarray, fixed: tuple[str, ...] | None, several: bool) -> Labels:
+def _encode_columns(table: Listing, given: np.ndarray, fixed: tuple[str, ...] | None, several: bool) -> Labels:
     names = table.class_names or fixed or tuple(map(str, range(given.shape[1])))
     if len(names) != given.shape[1]:
         raise DataError(f"labels have {given.shape[1]} columns, but there are {len(names)} classes: {some(names)}.")
@@ -181,7 +244,7 @@ def _put_first(labels: Labels, first: tuple[str, ...]) -> None:
     labels.class_names = names
 
 
-def _reordered(table: Table, names: tuple[str, ...], fixed: tuple[str, ...]) -> np.ndarray:
+def _reordered(table: Listing, names: tuple[str, ...], fixed: tuple[str, ...]) -> np.ndarray:
     """Return the index of each name among the fixed ones."""
     if unknown := [name for name in names if name not in fixed]:
         raise DataError(
@@ -190,7 +253,7 @@ def _reordered(table: Table, names: tuple[str, ...], fixed: tuple[str, ...]) -> 
     return np.array([fixed.index(name) for name in names], np.int64)
 
 
-def _bad_labels(table: Table, given: np.ndarray, good: np.ndarray, expected: str) -> list[str]:
+def _bad_labels(table: Listing, given: np.ndarray, good: np.ndarray, expected: str) -> list[str]:
     bad = [f"label {given[i]} at {table.names[i]}" for i in np.flatnonzero(~good)]
     if table.by_content:
         counts = Counter(f"label {label}" for label in given[~good])
@@ -198,7 +261,7 @@ def _bad_labels(table: Table, given: np.ndarray, good: np.ndarray, expected: str
     return [f"labels must be {expected}; got {some(bad)}."] if bad else []
 
 
-def _without_images(table: Table, labels: Labels, deciding: np.ndarray, first: tuple[str, ...]) -> list[str]:
+def _without_images(table: Listing, labels: Labels, deciding: np.ndarray, first: tuple[str, ...]) -> list[str]:
     names, values = labels.class_names, labels.values[labels.good & deciding]
     counts = values.sum(axis=0) if values.ndim == 2 else np.bincount(values, minlength=len(names))
     empty = [name for name, count in zip(names, counts, strict=True) if not count]
@@ -213,4 +276,4 @@ def _without_images(table: Table, labels: Labels, deciding: np.ndarray, first: t
     hint = " Integer labels count from 0." if empty == ["0"] else ""
     if len(names) - len(empty) == 1:
         hint = " All images have the same label; this usually means that the labels were not read as intended."
-    return [f"no images are of class {some(empty)}.{hint}"]
+    return [f"no images are of class {some(empty)}.{hint}{table.remedy}"]
