@@ -62,10 +62,10 @@ def as_path(value: Any, name: str = "path") -> Path:
         ConfigError: it is not a string or a path, or no file can have this name.
     """
     if not isinstance(value, (str, os.PathLike)) or isinstance(os.fspath(value), bytes):
-        raise ConfigError(f"{name} must be a path; got {value!r:.200}.")
+        raise ConfigError(f"{name} must be a path; got {shown(value)}.")
     path = Path(value)
     if "\0" in str(path) or any(len(os.fsencode(part)) > 255 for part in path.parts):
-        raise ConfigError(f"{name} must be a path, and no file can have this name: {str(path)!r:.200}.")
+        raise ConfigError(f"{name} must be a path, and no file can have this name: {shown(str(path))}.")
     return path.expanduser() if path.parts[:1] == ("~",) else path
 
 

@@ -212,6 +212,7 @@ def test_search_prints_its_trials_and_where_they_are(folder: Path, tiny_weights:
     # one width, as compiling heads of another would take longer than everything else here
     fixed = ("--num-classes", 3, "--backbone", tiny_weights, "--image-size", 32, "--precision", "float32", "--quiet")
     asked = ("--trials", 3, "--algorithm", "grid", "--units", 16, "--layers", 1, "--learning-rate", "0.003,0.01")
+    asked += ("--normalize", "l2")
     searched = ("search", folder, *fixed, *asked, "--epochs", 2, "--run-dir", tmp_path / "run", "--test", 0.2)
     searched += ("--calibrate",)
     printed = run(*searched)

@@ -348,7 +348,7 @@ def test_pixels_in_columns(tmp_path: Path) -> None:
     frame = pandas.DataFrame(images.reshape(2, -1), columns=[f"pixel{i}" for i in range(1024)])
     frame.insert(0, "label", [0, 1])
     data = whole(frame)
-    np.testing.assert_array_equal(np.asarray(data.images[1])[..., 0], images[1])
+    np.testing.assert_array_equal(np.squeeze(np.asarray(data.images[1])), images[1])
     assert data.metadata == {} and data.labels.tolist() == [0, 1]
 
 

@@ -30,7 +30,7 @@ LABELS = PATIENTS % 2
 
 
 def prepare(data: Any, **arguments: Any) -> Pool:
-    return pools.prepare(data, None, image_size=32, cache=Cache(), narrator=Narrator(0), **arguments)
+    return pools.prepare(data, None, reading=32, cache=Cache(), narrator=Narrator(0), **arguments)
 
 
 def sides(pool: Pool) -> dict[str, set[str]]:

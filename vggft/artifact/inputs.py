@@ -17,7 +17,15 @@ from ..listings.folders import walk
 from ..listings.listing import place
 from ..listings.meaning import list_images
 from ..listings.tables import Table
-from ..pictures.arrays import as_sequence, is_single_image, read_images, settled
+from ..pictures.arrays import (
+    ArrayImage,
+    PixelImage,
+    StreamImage,
+    as_sequence,
+    is_single_image,
+    read_images,
+    settled,
+)
 from ..pictures.reading import Reading
 
 KINDS = (
@@ -146,7 +154,7 @@ def _is_tensor(data: Any) -> bool:
 
 
 def _is_image(data: Any) -> bool:
-    known = isinstance(data, (str, os.PathLike, bytes, np.ndarray))
+    known = isinstance(data, (str, os.PathLike, bytes, np.ndarray, ArrayImage, PixelImage, StreamImage))
     return known or hasattr(data, "getbands") or hasattr(data, "read")
 
 

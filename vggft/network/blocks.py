@@ -32,10 +32,10 @@ Shape = tuple[int, ...]
 def check_architecture(column: str, image_size: ImageSize, width: float) -> tuple[int, int]:
     """Return height and width of the images; raise `ConfigError` unless a network with these arguments can be built."""
     if not isinstance(column, str) or column not in COLUMNS:
-        raise ConfigError(f"column must be one of {', '.join(COLUMNS)}; got {column!r:.200}.")
+        raise ConfigError(f"column must be one of {', '.join(COLUMNS)}; got {shown(column)}.")
     size = check_size(image_size)
     if not (is_number(width) and 0 < width <= 4):
-        raise ConfigError(f"width multiplies the numbers of filters and must be in (0, 4]; got {width!r:.200}.")
+        raise ConfigError(f"width multiplies the numbers of filters and must be in (0, 4]; got {shown(width)}.")
     return size
 
 

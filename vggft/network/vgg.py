@@ -16,7 +16,7 @@ import numpy as np
 
 from ..engine import own_settings
 from ..errors import ConfigError, VggftError
-from ..fields import as_path, is_integer, is_number, refuse_unknown
+from ..fields import as_path, is_integer, is_number, refuse_unknown, shown
 from ..pictures.reading import MIN_SIZE
 from .blocks import BLOCKS, COLUMNS, FILTERS, POOLING_LAYERS, check_architecture, scaled
 from .weights import load_pretrained
@@ -198,22 +198,22 @@ def _of_column(
 def _check_options(include_top: Any, pooling: Any, num_classes: Any, dropout: Any, activation: Any, name: Any) -> None:
     """Raise `ConfigError` unless these arguments of `vgg` have possible values."""
     if not isinstance(include_top, (bool, np.bool_)):
-        raise ConfigError(f"include_top must be True or False; got {include_top!r:.200}.")
+        raise ConfigError(f"include_top must be True or False; got {shown(include_top)}.")
     if not (pooling is None or (isinstance(pooling, str) and pooling in ("avg", "max"))):
-        raise ConfigError(f"pooling must be None, 'avg' or 'max'; got {pooling!r:.200}.")
+        raise ConfigError(f"pooling must be None, 'avg' or 'max'; got {shown(pooling)}.")
     if pooling is not None and include_top:
         raise ConfigError(f"pooling={pooling!r} needs include_top=False: the top takes the maps themselves.")
     if not (num_classes is None or (is_integer(num_classes) and num_classes >= 1)):
-        raise ConfigError(f"num_classes must be an integer >= 1, or None; got {num_classes!r:.200}.")
+        raise ConfigError(f"num_classes must be an integer >= 1, or None; got {shown(num_classes)}.")
     if not (dropout is None or (is_number(dropout) and 0 <= dropout < 1)):
-        raise ConfigError(f"dropout must be in [0, 1), or None; got {dropout!r:.200}.")
+        raise ConfigError(f"dropout must be in [0, 1), or None; got {shown(dropout)}.")
     if not (name is None or (isinstance(name, str) and name and "/" not in name)):
-        raise ConfigError(f"name must be a string without slashes, or None; got {name!r:.200}.")
+        raise ConfigError(f"name must be a string without slashes, or None; got {shown(name)}.")
     try:
         keras.activations.get(activation)
     except (ValueError, TypeError):
         raise ConfigError(
-            f"classifier_activation must be the name of a Keras activation, or None; got {activation!r:.200}."
+            f"classifier_activation must be the name of a Keras activation, or None; got {shown(activation)}."
         ) from None
 
 
@@ -225,7 +225,7 @@ def _policy(dtype: Any) -> Any:
         policy = keras.dtype_policies.get(dtype)
         if keras.backend.is_float_dtype(policy.compute_dtype):
             return policy
-    raise ConfigError(f"dtype must be a dtype policy of Keras, such as 'mixed_bfloat16'; got {dtype!r:.200}.")
+    raise ConfigError(f"dtype must be a dtype policy of Keras, such as 'mixed_bfloat16'; got {shown(dtype)}.")
 
 
 def _input(tensor: Any, image_size: Any, channels: Any, include_top: bool) -> tuple[Any, Any]:
@@ -233,17 +233,17 @@ def _input(tensor: Any, image_size: Any, channels: Any, include_top: bool) -> tu
     if tensor is None:
         if not (channels is None or (is_integer(channels) and 1 <= channels <= MOST_CHANNELS)):
             raise ConfigError(
-                f"channels must be an integer from 1 to {MOST_CHANNELS}, or None for 3; got {channels!r:.200}."
+                f"channels must be an integer from 1 to {MOST_CHANNELS}, or None for 3; got {shown(channels)}."
             )
         shape: tuple[Any, ...] = (*_sides(image_size, include_top), 3 if channels is None else int(channels))
         x = keras.Input(shape, name="image")
         return x, x
     if not keras.backend.is_keras_tensor(tensor) or len(tensor.shape) != 4 or tensor.shape[-1] is None:
         raise ConfigError(
-            f"input_tensor must be a Keras tensor (B, H, W, channels), as of keras.Input; got {tensor!r:.200}."
+            f"input_tensor must be a Keras tensor (B, H, W, channels), as of keras.Input; got {shown(tensor)}."
         )
     if channels is not None and channels != tensor.shape[-1]:
-        raise ConfigError(f"channels={channels!r:.200} contradicts input_tensor, which has {tensor.shape[-1]}.")
+        raise ConfigError(f"channels={shown(channels)} contradicts input_tensor, which has {tensor.shape[-1]}.")
     _sides(tuple(tensor.shape[1:3]), include_top)
     inputs = keras.utils.get_source_inputs(tensor)
     return inputs[0] if len(inputs) == 1 else inputs, tensor
@@ -256,7 +256,7 @@ def _sides(image_size: Any, include_top: bool) -> tuple[int | None, int | None]:
     if not fits:
         raise ConfigError(
             f"image_size must be an integer >= {MIN_SIZE}, as the blocks halve it five times, or two of them; "
-            f"got {image_size!r:.200}."
+            f"got {shown(image_size)}."
         )
     if include_top and None in sides:
         raise ConfigError(f"image_size={image_size!r} needs include_top=False: the units of the top are for one size.")

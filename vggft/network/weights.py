@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from ..errors import ConfigError, WeightsError
+from ..fields import shown
 from ..pictures.reading import ImageSize
 from ..weightfiles.chain import CONVOLUTION, POOLING, what_is_odd
 from ..weightfiles.files import open_layers
@@ -133,7 +134,7 @@ def load_pretrained(backbone: Any, seed: int = 0, with_top: bool = False) -> Pre
     if hasattr(model, "layers") and hasattr(model, "get_weights"):
         return _pretrained(model.name, f"The model {model.name!r}", list(layers_of_model(model)), with_top)
     if not isinstance(backbone, (str, os.PathLike)) or not str(backbone).strip():
-        raise ConfigError(f"backbone must be {expected}; got {backbone!r:.200}.")
+        raise ConfigError(f"backbone must be {expected}; got {shown(backbone)}.")
     preset = PRESETS.get(ALIASES.get(str(backbone).lower(), str(backbone)))
     if preset is None:
         path = Path(backbone).expanduser()
