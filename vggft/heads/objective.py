@@ -77,17 +77,19 @@ class Objective:
         model.compile(optimizer, self.losses, metrics=[accuracy, *more], **options)
 
     @staticmethod
-    def score(logs: Mapping[str, float]) -> float:
+    def score(logs: Mapping[str, float], learns_blocks: bool = False) -> float:
         """Return the score of an epoch: validation accuracy and, for equal accuracies, the lower validation loss.
 
-        The loss alone would end fine-tuning too early, since it rises with confidence while accuracy still improves.
-        With several labels per image it is the loss: most labels are absent, so that the share of right decisions is
-        highest for who says nothing.
+        For a head, the loss alone would end too early, since it rises with confidence while accuracy still improves.
+        Blocks learn at small rates from a trained head, and the loss of some hundred images falls steadily where one
+        image more or less decides the accuracy: there it is the loss. With several labels per image it is always the
+        loss: most labels are absent, so that the share of right decisions is highest for who says nothing.
         """
         loss = logs["val_loss"]
         if not math.isfinite(loss):
             return -math.inf
-        return logs["val_accuracy"] - 1e-4 * loss if "val_accuracy" in logs else -loss
+        by_loss = learns_blocks or "val_accuracy" not in logs
+        return -loss if by_loss else logs["val_accuracy"] - 1e-4 * loss
 
 
 class _OfProbabilities(keras.metrics.Metric):

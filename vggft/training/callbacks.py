@@ -30,6 +30,7 @@ class BestEpoch(keras.callbacks.EarlyStopping):
         at_end: called with the history after the last epoch, before the best weights are restored.
         averaged: whether the optimizer's moving average of the weights is judged and kept instead of the weights.
         plateau: the number of epochs without improvement after which the learning rate is reduced; None for never.
+        learns_blocks: whether blocks are trained; see `Objective.score`.
 
     Attributes:
         rows: the history, one row per epoch; when training has ended, `kept` marks the best one.
@@ -47,10 +48,11 @@ class BestEpoch(keras.callbacks.EarlyStopping):
         at_end: Callable[[list[dict[str, Any]]], None] = lambda rows: None,
         averaged: bool = False,
         plateau: int | None = None,
+        learns_blocks: bool = False,
     ):
         super().__init__(monitor="score", mode="max", patience=patience, restore_best_weights=True)
         self.phase, self.run, self.variables, self.start_score, self.at_end = phase, run, variables, start_score, at_end
-        self.averaged, self.held = averaged, list[np.ndarray]()
+        self.averaged, self.held, self.learns_blocks = averaged, list[np.ndarray](), learns_blocks
         self.plateau = None
         if plateau is not None:
             self.plateau = keras.callbacks.ReduceLROnPlateau("score", patience=plateau, mode="max", min_delta=0.0)
@@ -102,7 +104,7 @@ class BestEpoch(keras.callbacks.EarlyStopping):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         values = {key: float(value) for key, value in (logs or {}).items()}
         # Without validation images nothing can select an epoch, so the last one is kept.
-        score = Objective.score(values) if "val_loss" in values else float(epoch)
+        score = Objective.score(values, self.learns_blocks) if "val_loss" in values else float(epoch)
         self._average()
         super().on_epoch_end(epoch, {"score": score})
         self._go_on()

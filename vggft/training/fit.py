@@ -218,13 +218,14 @@ def fit_phase(
     carried.hand_to(optimizer)
     judged = None if validation is None else Batches(validation, 4 * batch_size)
     with without_retracing_warnings():
-        start = None
+        start, learns_blocks = None, len(phase.freeze) < len(BLOCKS)
         if phase.keep_start and judged:
             found = model.evaluate(judged, verbose=0, return_dict=True)
-            start = Objective.score({f"val_{name}": float(value) for name, value in found.items()})
+            start = Objective.score({f"val_{name}": float(value) for name, value in found.items()}, learns_blocks)
         variables = [*model.variables, *optimizer.variables]
         plateau = max(1, phase.patience // 2) if phase.schedule == "plateau" else None
-        keeper = BestEpoch(phase.name, phase.patience, run, variables, start, at_end, averages(training), plateau)
+        how: dict[str, Any] = {"averaged": averages(training), "plateau": plateau, "learns_blocks": learns_blocks}
+        keeper = BestEpoch(phase.name, phase.patience, run, variables, start, at_end, **how)
         if keeper.done and keeper.resumed is not None:
             model.set_weights(keeper.resumed[0])
             carried.take_from(optimizer, model.trainable_variables)
