@@ -218,7 +218,7 @@ def check_keras(callbacks: Any = (), metrics: Any = (), tensorboard: Any = False
         found.append(made)
     names = [metric.name for metric in found]
     if len({"accuracy", "label_accuracy", "loss", "learning_rate", *names}) < 4 + len(names):
-        raise ConfigError(f"metrics need different names, and other ones than accuracy and loss; got {names!r}.")
+        raise ConfigError(f"metrics need different names, and other ones than accuracy and loss; got {shown(names)}.")
     return found
 
 

@@ -127,7 +127,7 @@ def check_plot(path: str | os.PathLike[str]) -> Path:
     """Return the path of a plot; raise `ConfigError` if it has another ending than .png, .svg or .pdf."""
     path = as_path(path, "plot")
     if path.suffix not in (".png", ".svg", ".pdf"):
-        raise ConfigError(f"A plot is a .png, .svg or .pdf file; got {path.name!r}.")
+        raise ConfigError(f"A plot is a .png, .svg or .pdf file; got {shown(path.name)}.")
     return path
 
 

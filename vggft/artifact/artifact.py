@@ -22,7 +22,7 @@ from ..engine import own_settings
 from ..errors import ClassifierFileError, DataError
 from ..evaluation.checks import evaluate
 from ..evaluation.evaluation import Evaluation
-from ..fields import as_path
+from ..fields import as_path, shown
 from ..listings.integers import as_class_names
 from ..network.assembly import Network
 from ..network.blocks import pooling_layer
@@ -262,7 +262,7 @@ class Artifact:
         """
         path = as_path(path)
         if path.suffix != ".keras":
-            raise ClassifierFileError(f"A classifier is saved as a .keras file; got {path.name!r}.")
+            raise ClassifierFileError(f"A classifier is saved as a .keras file; got {shown(path.name)}.")
         splits = sorted(set(self.seen.values()))
         seen = {split: sorted(digest for digest, its in self.seen.items() if its == split) for split in splits}
         more = {"history": list(self.history), "seen": seen}

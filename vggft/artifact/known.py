@@ -14,7 +14,7 @@ from ..errors import ConfigError
 from ..features.cuts import columns_of, kept_as
 from ..features.extract import UNREADABLE, kind_of
 from ..features.views import keys_of, make_views
-from ..fields import is_integer
+from ..fields import is_integer, shown
 from ..network.assembly import Network
 from ..network.description import Description
 from ..network.forward import forward
@@ -62,7 +62,7 @@ def views_of(views: int | Augment) -> list[MakeView]:
     elif is_integer(views) and views >= 1:
         augment, count, mirrored = Augment(brightness=0.0), int(views), True
     else:
-        raise ConfigError(f"views must be an integer >= 1 or a vggft.Augment; got {views!r}.")
+        raise ConfigError(f"views must be an integer >= 1 or a vggft.Augment; got {shown(views)}.")
 
     def make(view: int) -> MakeView:
         if mirrored and view == 1:

@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from ..errors import ConfigError
-from ..fields import Config, refuse_unknown
+from ..fields import Config, refuse_unknown, shown
 from ..network.blocks import BLOCKS
 from ..tuning.space import Range, SearchSpace
 from .words import choice
@@ -66,7 +66,7 @@ def read_defaults(
         if (section := content.pop(name, None)) is not None:
             if not isinstance(section, dict):
                 what = "settings by name; a function can only be given in Python"
-                raise ConfigError(f"{path}: {name} must be a section of {what}; got {section!r}.")
+                raise ConfigError(f"{path}: {name} must be a section of {what}; got {shown(section)}.")
             found[name] = section
     inside = [f"{name}.{field.name}" for name, cls in sections.items() for field in fields(cls)]  # type: ignore[arg-type]
     names = [*content, *(f"{name}.{key}" for name, section in found.items() for key in section)]
@@ -139,6 +139,6 @@ def _choices(name: str, value: Any) -> Any:
         except TypeError:
             told = 'for example {low = 1e-4, high = 1e-2, sampling = "log"}'
             raise ConfigError(
-                f"space.{name}: a range has low, high and optionally sampling, {told}; got {value!r}."
+                f"space.{name}: a range has low, high and optionally sampling, {told}; got {shown(value)}."
             ) from None
     return choice(name, value) if isinstance(value, str) else value

@@ -25,7 +25,7 @@ from ..engine import own_settings
 from ..errors import ConfigError, DataError, ExportError
 from ..evaluation.checks import score
 from ..evaluation.metrics import accuracy_of
-from ..fields import as_path
+from ..fields import as_path, shown
 from ..network.forward import forward
 from ..pictures.arrays import ArrayImage, PixelImage, as_sequence
 from ..run import whole_file
@@ -179,12 +179,12 @@ def _format(path: Path, precision: str, overwrite: bool) -> str:
     if path.suffix.lower() not in FORMATS:
         raise ConfigError(
             "The name of an export ends in .onnx or .tflite (LiteRT), or has no suffix (the folder of a SavedModel); "
-            f"got {path.name!r}."
+            f"got {shown(path.name)}."
         )
     format = FORMATS[path.suffix.lower()]
     if precision not in EXPORT_PRECISIONS[format]:
         raise ConfigError(
-            f"precision of {format} must be one of {', '.join(EXPORT_PRECISIONS[format])}; got {precision!r}."
+            f"precision of {format} must be one of {', '.join(EXPORT_PRECISIONS[format])}; got {shown(precision)}."
         )
     missing = [name.replace("_", "-") for name in NEEDS[format] if importlib.util.find_spec(name) is None]
     if missing:

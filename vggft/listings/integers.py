@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError, DataError, some
-from ..fields import is_integer
+from ..fields import is_integer, shown
 from .listing import Listing
 
 
@@ -78,6 +78,6 @@ def as_class_names(value: Any) -> tuple[str, ...] | None:
     found = tuple(unicodedata.normalize("NFC", str(name)) for name in names) if kinds else ()
     if len(found) < 2 or len({*found}) < len(found) or "" in found:
         raise ConfigError(
-            f"class_names must be at least two different names in order, such as ['cat', 'dog']; got {value!r}."
+            f"class_names must be at least two different names in order, such as ['cat', 'dog']; got {shown(value)}."
         )
     return found

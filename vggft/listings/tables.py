@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import ConfigError
+from ..fields import shown
 
 _UNCERTAIN = ("negative", "positive", "skip")
 
@@ -49,19 +50,19 @@ class Table:
     def __post_init__(self) -> None:
         for name in ("image", "split", "mark"):
             if not isinstance(value := getattr(self, name), (str, type(None))):
-                raise ConfigError(f"Table.{name} must be a string or None; got {value!r}.")
+                raise ConfigError(f"Table.{name} must be a string or None; got {shown(value)}.")
         labels = [self.label] if isinstance(self.label, (str, type(None))) else self.label
         if (
             not isinstance(labels, (list, tuple))
             or not labels
             or not all(isinstance(x, (str, type(None))) for x in labels)
         ):
-            raise ConfigError(f"Table.label must be the name of a column, or a list of names; got {self.label!r}.")
+            raise ConfigError(f"Table.label must be the name of a column, or a list of names; got {shown(self.label)}.")
         if not isinstance(self.uncertain, (str, type(None))) or self.uncertain not in (None, *_UNCERTAIN):
             raise ConfigError(
-                f"Table.uncertain must be one of {', '.join(_UNCERTAIN)} or None; got {self.uncertain!r}."
+                f"Table.uncertain must be one of {', '.join(_UNCERTAIN)} or None; got {shown(self.uncertain)}."
             )
         if not isinstance(self.folder, (str, os.PathLike, type(None))):
-            raise ConfigError(f"Table.folder must be a folder or None; got {self.folder!r}.")
+            raise ConfigError(f"Table.folder must be a folder or None; got {shown(self.folder)}.")
         if self.folder is not None:
             object.__setattr__(self, "folder", Path(self.folder))

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ConfigError
-from ..fields import is_integer, is_number
+from ..fields import is_integer, is_number, shown
 
 MIN_SIZE = 32  # px; the blocks of VGG halve an image five times
 SMALL = 32  # px; pictures with a smaller side are enlarged, and named in a warning
@@ -107,7 +107,7 @@ def reading_of(image_size: Any, resize: Any = "squash", value_range: Any = None,
     """
     size = check_size(image_size)
     if not (isinstance(resize, str) and resize in RULES):
-        raise ConfigError(f"resize must be one of {', '.join(map(repr, RULES))}; got {resize!r}.")
+        raise ConfigError(f"resize must be one of {', '.join(map(repr, RULES))}; got {shown(resize)}.")
     given = check_range(value_range)
     return Reading(size, resize, check_bands(bands), given, given, given is not None)
 
@@ -118,8 +118,8 @@ def check_size(image_size: Any) -> tuple[int, int]:
     sides = tuple(image_size) if pair else (image_size, image_size)
     if not all(is_integer(side) and side >= MIN_SIZE for side in sides):
         raise ConfigError(
-            f"image_size must be an integer >= {MIN_SIZE}; got {image_size!r}. Two of them are (height, width); the "
-            "blocks of VGG halve both five times."
+            f"image_size must be an integer >= {MIN_SIZE}; got {shown(image_size)}. Two of them are (height, width); "
+            "the blocks of VGG halve both five times."
         )
     return int(sides[0]), int(sides[1])
 
@@ -135,7 +135,7 @@ def check_range(value_range: Any) -> Range | None:
     if not (is_number(low) and is_number(high) and low < high):
         raise ConfigError(
             "value_range must be two numbers, the values of black and of white, such as (0, 4095); "
-            f"got {value_range!r}."
+            f"got {shown(value_range)}."
         )
     return float(low), float(high)
 
@@ -148,7 +148,7 @@ def check_bands(bands: Any) -> tuple[int, ...] | None:
     if len(found) != 3 or not all(is_integer(band) and band >= 0 for band in found):
         raise ConfigError(
             "bands must be three indices from 0 on, of the bands that are red, green and blue, such as (0, 1, 2); "
-            f"got {bands!r}."
+            f"got {shown(bands)}."
         )
     return tuple(map(int, found))
 

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from ..errors import ConfigError, DataError, some
+from ..fields import shown
 from ..listings.listing import SPLITS
 from .groups import key_of
 from .whole_groups import FREE, HELD, split_groups
@@ -91,7 +92,7 @@ def split_rows(
         DataError: classes have fewer than two distinct images or groups, or cannot be on both sides; they are named.
     """
     if not 0 < fraction < 1:
-        raise ConfigError(f"A split must be a fraction in (0, 1); got {fraction!r}.")
+        raise ConfigError(f"A split must be a fraction in (0, 1); got {shown(fraction)}.")
     marks = labels.astype(bool) if labels.ndim == 2 else np.arange(len(class_names)) == labels[:, None]
     if groups is not None:
         return split_groups(marks, groups, fraction, seed, class_names, decided)

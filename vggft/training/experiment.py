@@ -288,4 +288,6 @@ def check_activation(head: Head) -> None:
     try:
         keras.activations.get(head.activation)
     except ValueError:
-        raise ConfigError(f"Head.activation must be the name of a Keras activation; got {head.activation!r}.") from None
+        raise ConfigError(
+            f"Head.activation must be the name of a Keras activation; got {shown(head.activation)}."
+        ) from None

@@ -120,7 +120,7 @@ class Terms:
         known = [name for name, row in METRICS.items() if row.applies(pool.multi_label, len(pool.class_names))]
         if resolved.metric not in known:
             names = ", ".join(f"val_{name}" for name in known)
-            raise ConfigError(f"objective must be one of {names}; got {self.objective!r}.")
+            raise ConfigError(f"objective must be one of {names}; got {shown(self.objective)}.")
         return resolved
 
     def config(self, fixed: Setting) -> dict[str, Any]:
