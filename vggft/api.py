@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +16,8 @@ from .config import Head, Training
 from .costs import Estimate
 from .engine import own_settings
 from .finetuning import about, check_keras, cost_of, fine_tune, open_start, plan_of
+from .network.blocks import Freeze
+from .network.precision import Precision
 from .pipeline import introduce, open_run
 from .run import RunDirectory
 from .splits.groups import Group
@@ -33,7 +35,7 @@ def finetune(
     test: Any = None,
     group: Group | None = None,
     backbone: Any = "vgg16_imagenet",
-    freeze: str | Iterable[str] = "all",
+    freeze: Freeze = "all",
     head: Head | None = None,
     training: Training | None = None,
     augment: Augment | Callable[[np.ndarray], np.ndarray] | None = None,
@@ -41,7 +43,7 @@ def finetune(
     resize: Literal["squash", "crop", "pad"] = "squash",
     value_range: tuple[float, float] | None = None,
     bands: tuple[int, int, int] | None = None,
-    precision: str = "auto",
+    precision: Precision = "auto",
     on_bad_image: Literal["raise", "skip"] = "raise",
     class_names: Sequence[str] | Mapping[str, int] | None = None,
     calibrate: bool = False,

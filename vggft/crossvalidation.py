@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
@@ -25,7 +25,8 @@ from .fields import check_count, shown, unwrapped
 from .finetuning import Plan, about, config_of
 from .heads.batches import FeatureBank
 from .heads.resampling import Fold, nested
-from .network.blocks import BLOCKS
+from .network.blocks import BLOCKS, Freeze
+from .network.precision import Precision
 from .pipeline import Run, introduce
 from .progress import Narrator
 from .run import RunDirectory
@@ -53,7 +54,7 @@ def cross_validate(
     test: Any = None,
     group: Group | None = None,
     backbone: Any = "vgg16_imagenet",
-    freeze: str | Iterable[str] = "all",
+    freeze: Freeze = "all",
     head: Head | None = None,
     training: Training | None = None,
     augment: Augment | Callable[[np.ndarray], np.ndarray] | None = None,
@@ -61,7 +62,7 @@ def cross_validate(
     resize: Literal["squash", "crop", "pad"] = "squash",
     value_range: tuple[float, float] | None = None,
     bands: tuple[int, int, int] | None = None,
-    precision: str = "auto",
+    precision: Precision = "auto",
     on_bad_image: Literal["raise", "skip"] = "raise",
     class_names: Sequence[str] | Mapping[str, int] | None = None,
     run_dir: str | os.PathLike[str] | None = None,

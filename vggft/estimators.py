@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
@@ -31,9 +31,9 @@ from .features.extract import Prefix, frozen_features, passes
 from .fields import is_word, shown, unwrapped
 from .finetuning import fine_tune
 from .heads.batches import FeatureBank
-from .network.blocks import BLOCKS, check_architecture, pooled_blocks, sizes_of
+from .network.blocks import BLOCKS, Freeze, check_architecture, pooled_blocks, sizes_of
 from .network.head import normalize_images
-from .network.precision import check_precision, choose, measure
+from .network.precision import Precision, check_precision, choose, measure
 from .network.weights import load_pretrained
 from .pictures.arrays import is_single_image, settled
 from .pictures.reading import reading_of
@@ -84,15 +84,15 @@ class VGGClassifier(ClassifierMixin, _OfPictures):
         self,
         backbone: Any = "vgg16_imagenet",
         *,
-        freeze: str | Iterable[str] = "all",
+        freeze: Freeze = "all",
         head: Head | None = None,
         training: Training | None = None,
         augment: Augment | Callable[[np.ndarray], np.ndarray] | None = None,
         image_size: int | tuple[int, int] | None = None,
-        resize: str = "squash",
+        resize: Literal["squash", "crop", "pad"] = "squash",
         value_range: tuple[float, float] | None = None,
         bands: tuple[int, int, int] | None = None,
-        precision: str = "auto",
+        precision: Precision = "auto",
         validation: float = 0.2,
         random_state: int | np.random.RandomState | None = 0,
         verbose: int = 0,
@@ -182,10 +182,10 @@ class VGGFeatures(TransformerMixin, _OfPictures):
         pooling: str = "avg",
         normalize: str | None = None,
         image_size: int | tuple[int, int] | None = None,
-        resize: str = "squash",
+        resize: Literal["squash", "crop", "pad"] = "squash",
         value_range: tuple[float, float] | None = None,
         bands: tuple[int, int, int] | None = None,
-        precision: str = "auto",
+        precision: Precision = "auto",
         verbose: int = 0,
     ):
         self.backbone, self.blocks, self.pooling, self.normalize = backbone, blocks, pooling, normalize
@@ -214,7 +214,7 @@ class VGGFeatures(TransformerMixin, _OfPictures):
         if not is_word(self.normalize, NORMALIZE):
             told = "None, 'l2' or 'sqrt_l2' (scikit-learn's StandardScaler behind VGGFeatures standardises)"
             raise ConfigError(f"normalize must be {told}; got {shown(self.normalize)}.")
-        self.image_size_, self.precision_ = size, self.precision
+        self.image_size_, self.precision_ = size, str(self.precision)
         if self.precision == "auto":
             memory = Cache().root / "precision.json"
             self.precision_, _ = choose(measure(pretrained.column, pretrained.width, size, False, memory))

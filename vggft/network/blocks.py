@@ -6,12 +6,15 @@ Simonyan & Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Re
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, TypeAlias
 
 from ..errors import ConfigError
 from ..fields import is_number, shown
 from ..pictures.reading import ImageSize, check_size
 
 BLOCKS = ("block1", "block2", "block3", "block4", "block5")
+Block: TypeAlias = Literal["block1", "block2", "block3", "block4", "block5"]
+Freeze: TypeAlias = Block | Literal["all", "none", "auto"] | Iterable[Block]  # as `finetune` takes it
 FILTERS = (64, 128, 256, 512, 512)
 POOLING_LAYERS = {"avg": "avg_pool", "max": "max_pool", "flatten": "flatten"}  # of the head, by `Head.pooling`
 HEAD_BLOCKS = BLOCKS[2:]  # of a head, by default: at or near the best on seven sets of pictures, for both presets

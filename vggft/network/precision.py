@@ -12,6 +12,7 @@ import platform
 import time
 from functools import partial
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import keras
 import numpy as np
@@ -25,6 +26,7 @@ from .blocks import BLOCKS
 from .vgg import add_blocks, preprocess
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+Precision: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
 MEASURED_BLOCKS = 3
 
 

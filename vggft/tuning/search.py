@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,8 @@ from ..heads.batches import FeatureBank
 from ..heads.choice import mean_settings
 from ..heads.probe import is_exact
 from ..heads.resampling import Fitted, Fold, resample
-from ..network.blocks import BLOCKS
+from ..network.blocks import BLOCKS, Freeze
+from ..network.precision import Precision
 from ..pipeline import Run, open_run
 from ..run import RunDirectory
 from ..splits.groups import Group
@@ -51,7 +52,7 @@ def search(
     *,
     space: SearchSpace | Callable[[Any], tuple[Head, Training]] | None = None,
     trials: int = 30,
-    algorithm: str = "bayesian",
+    algorithm: Literal["random", "bayesian", "hyperband", "grid"] = "bayesian",
     objective: str | None = None,
     folds: int | None = None,
     repeats: int = 1,
@@ -62,7 +63,7 @@ def search(
     test: Any = None,
     group: Group | None = None,
     backbone: Any = "vgg16_imagenet",
-    freeze: str | Iterable[str] = "all",
+    freeze: Freeze = "all",
     head: Head | None = None,
     training: Training | None = None,
     augment: Augment | Callable[[np.ndarray], np.ndarray] | None = None,
@@ -70,7 +71,7 @@ def search(
     resize: Literal["squash", "crop", "pad"] = "squash",
     value_range: tuple[float, float] | None = None,
     bands: tuple[int, int, int] | None = None,
-    precision: str = "auto",
+    precision: Precision = "auto",
     on_bad_image: Literal["raise", "skip"] = "raise",
     class_names: Sequence[str] | Mapping[str, int] | None = None,
     calibrate: bool = False,
