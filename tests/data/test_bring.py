@@ -215,6 +215,20 @@ TABLES: list[tuple[str, Any, list[tuple[Any, ...]], dict[str, Any], Any]] = [
         {},
         {"all": ["golden retriever", "labrador retriever", "poodle"]},
     ),
+    (
+        "combined again and again",
+        P,
+        table("image tags", P, ["agri clear", "water clear", "agri water"]),
+        {},
+        {"all": ["agri+clear", "clear+water", "agri+water"]},
+    ),
+    (
+        "Latin names",
+        P,
+        table("image species", P, ["canis lupus", "canis latrans", "vulpes vulpes"]),
+        {},
+        {"all": ["canis lupus", "canis latrans", "vulpes vulpes"]},
+    ),
     ("no mark", P, table("image label", P, ["a b", "b", "a"]), {"mark": ""}, {"all": ["a b", "b", "a"]}),
     ("a mark", P, table("image label", P, ["a/b", "b/c", "c/a"]), {"mark": "/"}, {"all": ["a+b", "b+c", "a+c"]}),
     ("one-hot columns", P, table("image age a b", P, "345", "101", "010"), {"label": ["a", "b"]}, AB),
@@ -302,6 +316,7 @@ def test_files_beside_the_table_are_named_but_not_taken(tmp_path: Path) -> None:
     text = error(table)
     assert f"Files of these names are in {str(tmp_path / 'images')!r}: pass it as folder" in text
     assert outcome(vggft.Table(table, folder=tmp_path / "images")) == {"all": ["a", "b"]}
+    assert outcome(vggft.Table(table, folder="../images")) == {"all": ["a", "b"]}  # from the CSV file
 
 
 def test_what_was_found_elsewhere_is_said(tmp_path: Path) -> None:

@@ -92,7 +92,8 @@ def _mark(texts: Sequence[str], column: str) -> str | None:
     """Return what stands between the labels in cells, or None if each cell is one label.
 
     "|" always does. Others do if the parts are labels of their own: each of them also stands alone in a cell, or, in a
-    column with a name in the plural such as tags, there are fewer parts than cells that differ.
+    column with a name in the plural such as tags, they are combined again and again: there are fewer parts than cells
+    that differ, or each is in several of these.
     """
     different = {text for text in texts if text}
     if any("|" in text for text in different):
@@ -102,7 +103,8 @@ def _mark(texts: Sequence[str], column: str) -> str | None:
         several = [text for text in different if mark in text]
         parts = {part.strip() for text in different for part in text.split(mark) if part.strip()}
         inside = {part.strip() for text in several for part in text.split(mark) if part.strip()}
-        if several and (inside <= different or (plural and len(parts) < len(different))):
+        again = all(sum(part in map(str.strip, text.split(mark)) for text in different) > 1 for part in parts)
+        if several and (inside <= different or (plural and (len(parts) < len(different) or again))):
             return mark
     return None
 

@@ -38,7 +38,7 @@ def list_table(table: Table) -> Listing:
         DataError: it cannot be read, has no header, or does not say which column holds the images or the labels.
     """
     columns = read_columns(table.data)
-    folder = columns.folder if table.folder is None else Path(table.folder)
+    folder = _folder(table, columns)
     found = Meaning(table, columns)
     images, names, notes, remedy = found.images(folder)
     labels, keep, more = found.labels()
@@ -67,7 +67,7 @@ def list_images(table: Table) -> tuple[list[Any], list[str]]:
         DataError: it cannot be read, has no header, or names files that do not exist.
     """
     columns = read_columns(table.data)
-    folder = columns.folder if table.folder is None else Path(table.folder)
+    folder = _folder(table, columns)
     images, names, _, remedy = Meaning(table, columns).images(folder)
     if missing := [str(path) for path in images if isinstance(path, Path) and place(path) != "file"]:
         raise DataError(f"{columns.where} names files that do not exist ({len(missing)}): {some(missing)}.{remedy}")
@@ -273,6 +273,14 @@ def _are_pictures(cells: Sequence[Any]) -> bool:
         return bool({"bytes", "path"} & set(first))
     is_array = len(getattr(first, "shape", ())) > 1
     return is_array or isinstance(first, (bytes, bytearray)) or hasattr(first, "getbands")
+
+
+def _folder(table: Table, columns: Columns) -> Path:
+    """Return where relative paths start from; a relative folder may be meant from the CSV file, or from here."""
+    if table.folder is None:
+        return columns.folder
+    here, beside = Path(table.folder), columns.folder / table.folder
+    return beside if beside.is_dir() and not here.is_dir() else here
 
 
 def _picture(cell: Any, folder: Path) -> Any:
