@@ -135,7 +135,10 @@ def cross_validate(
         seed=seed,
         verbose=verbose,
     )
-    directory, setting = RunDirectory.open(run_dir, resume), request.setting()
+    directory, setting = (
+        RunDirectory.open(run_dir, resume),
+        request.fixed_setting("here give the blocks that it found, such as freeze='block4'"),
+    )
     narrator = Narrator(verbose)
     experiment = make_experiment(request, [setting], earlier=directory.earlier, narrator=narrator)
     run = Run(request, directory, experiment, narrator)

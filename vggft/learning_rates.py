@@ -181,7 +181,7 @@ def find_learning_rate(
     asked = {name: value for name, value in arguments.items() if name not in DURING}
     start = open_start(asked.pop("start", None))
     request = Request(dataset, num_classes, verbose=verbose, start=start, **asked)
-    run = open_run(request, [request.setting()], RunDirectory(None))
+    run = open_run(request, [request.fixed_setting("here give blocks, such as freeze='block4'")], RunDirectory(None))
     setting, experiment = run.resolve(request.setting()), run.experiment
     blocks = setting.frozen != BLOCKS
     if not blocks and experiment.transform is None and is_exact(setting.head, setting.training):

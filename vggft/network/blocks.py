@@ -78,7 +78,9 @@ def frozen_blocks(freeze: str | Iterable[str]) -> tuple[str, ...]:
     Raises:
         ConfigError: `freeze` is none of these.
     """
-    expected = f"'all', 'none', one of {', '.join(BLOCKS)} (through that block), or a collection of blocks"
+    expected = (
+        f"'all', 'none', one of {', '.join(BLOCKS)} (through that block), a collection of blocks, or in finetune 'auto'"
+    )
     if isinstance(freeze, str):
         if freeze in ("all", "none"):
             return BLOCKS if freeze == "all" else ()

@@ -93,6 +93,12 @@ class Request:
         frozen = BLOCKS if is_word(self.freeze, (AUTO,)) else frozen_blocks(self.freeze)
         return Setting(frozen, head, Training() if self.training is None else self.training)
 
+    def fixed_setting(self, instead: str) -> Setting:
+        """Return what is trained, for what does not find out which blocks learn; `instead` says what it takes."""
+        if is_word(self.freeze, (AUTO,)):
+            raise ConfigError(f"freeze='auto' is for finetune; {instead}.")
+        return self.setting()
+
     def arguments(self) -> dict[str, Any]:
         """Return the arguments that `config.json` does not hold, for `environment.json`."""
         names = ("dataset", "validation", "test", "backbone", "on_bad_image")

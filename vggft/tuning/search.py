@@ -166,7 +166,7 @@ def search(
         seed=seed,
         verbose=verbose,
     )
-    fixed = request.setting()
+    fixed = request.fixed_setting("here SearchSpace(freeze=['block4', 'all']) compares depths")
     terms.check(freeze, fixed)
     if is_worker() or is_chief():
         if run_dir is None:
