@@ -24,7 +24,7 @@ ROOMS = (
     ("listings", "listing integers labels cells columns folders files tables meaning"),
     ("data", "scan streams feeds sources dataset suspects audit"),
     ("splits", "groups whole_groups splitting apart parts pool"),
-    ("evaluation", "mistakes calibration bootstrap metrics text evaluation folds checks compare"),
+    ("evaluation", "mistakes calibration bootstrap metrics text operating evaluation folds checks compare"),
     ("weightfiles", "layers chain hdf5 files presets"),
     ("network", "blocks freezing weights vgg head description forward assembly start precision"),
     ("features", "cuts views changes extract"),

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from .evaluation.compare import compare as compare
     from .evaluation.evaluation import Evaluation as Evaluation
     from .evaluation.folds import CrossValidation as CrossValidation
+    from .evaluation.operating import OperatingPoint as OperatingPoint
     from .learning_rates import LearningRates as LearningRates
     from .learning_rates import find_learning_rate as find_learning_rate
     from .listings.tables import Table as Table
@@ -89,6 +90,7 @@ _HOMES = {
     "evaluation.compare": ("Comparison", "compare"),
     "evaluation.evaluation": ("Evaluation",),
     "evaluation.folds": ("CrossValidation",),
+    "evaluation.operating": ("OperatingPoint",),
     "learning_rates": ("LearningRates", "find_learning_rate"),
     "listings.tables": ("Table",),
     "network.description": ("Classification",),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .artifact.explain import Explanation
     from .deploy.export import Export
     from .evaluation.calibration import Calibration
+    from .evaluation.operating import OperatingPoint
 
 
 class Classifier(Artifact):
@@ -73,6 +74,38 @@ class Classifier(Artifact):
         from .artifact.adjust import tune_thresholds
 
         return tune_thresholds(self, dataset, split, verbose)
+
+    def operate(
+        self,
+        dataset: Any,
+        *,
+        sensitivity: float,
+        positive: str | None = None,
+        split: str | None = None,
+        verbose: int = 0,
+    ) -> OperatingPoint:
+        """Choose the operating point of two classes, permanently: how probable the positive class has to be.
+
+        The threshold has the highest specificity that reaches the sensitivity on these images. Predictions, the stored
+        evaluation and files follow it; probabilities stay as they are.
+
+        Args:
+            dataset: labelled images that it was not fitted on: validation images as a rule, and not the test images.
+            sensitivity: at least this share of the positive images is found, in (0, 1].
+            positive: the name of the positive class; None is the second one.
+            split: as for `evaluate`.
+            verbose: 1 shows progress bars.
+
+        Returns:
+            The threshold with sensitivity, specificity and their intervals on these images.
+
+        Raises:
+            ConfigError: there are not two classes, or an argument has an impossible value.
+            DataError: images cannot be used, or one of the classes has none.
+        """
+        from .artifact.adjust import operate
+
+        return operate(self, dataset, sensitivity, positive, split, verbose)
 
     def update(self, dataset: Any, num_classes: int | None = None, **arguments: Any) -> Classifier:
         """Train this classifier further, with more images, corrected labels or new classes; it is itself unchanged.

@@ -122,6 +122,27 @@ def test_thresholds_of_several_labels_and_slices_by_a_column(
     assert tuned.calibrate(tmp_path / "all.csv").temperature > 0
 
 
+def test_an_operating_point_is_followed_everywhere(noisy: tuple, tiny_weights: Path, tmp_path: Path) -> None:
+    """By predictions, by the evaluation, in the file, and after a calibration; probabilities stay."""
+    few = noisy[1] < 2
+    images, labels = noisy[0][few], np.where(noisy[1][few] == 1, "ill", "well")
+    how: dict[str, Any] = {"num_classes": 2, "backbone": tiny_weights, "image_size": 32, "verbose": 0}
+    classifier = vggft.finetune((images, labels), test=0.3, refit=False, **how)
+    probabilities = classifier.predict(images)
+    point = classifier.operate((images, labels), sensitivity=1.0, positive="well")
+    assert point.sensitivity == 1.0 and point.positive == "well" and abs(point.threshold - 0.5) > 0.05
+    np.testing.assert_array_equal(classifier.predict(images), probabilities)
+    wanted = ["well" if row[1] > point.threshold else "ill" for row in probabilities]
+    assert [each.label for each in classifier.classify(list(images))] == wanted
+    assert {"well"} == {name for name, label in zip(wanted, labels, strict=True) if label == "well"}
+    again = vggft.load(classifier.save(tmp_path / "a.keras"))
+    assert [each.label for each in again.classify(list(images))] == wanted
+    assert again.evaluation.to_dict() == classifier.evaluation.to_dict()
+    assert again.evaluation["specificity"] is not None
+    classifier.calibrate((images, labels))
+    assert [each.label for each in classifier.classify(list(images))] == wanted
+
+
 def test_the_record_is_the_same_in_memory_and_from_the_run_directory(
     stripes: tuple, tiny_weights: Path, tmp_path: Path
 ) -> None:

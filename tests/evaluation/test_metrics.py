@@ -193,7 +193,9 @@ def test_metrics_table():
     single, multi = ([name for name, row in METRICS.items() if row.applies(m, 10)] for m in (False, True))
     assert list(evaluate([0, 1], np.eye(10)[:2], letters(10))) == single
     assert list(evaluate(np.eye(10)[:2], np.eye(10)[:2], letters(10), multi_label=True)) == multi
-    assert set(single) | set(multi) == set(METRICS)
+    two = list(evaluate([0, 1], np.eye(2), letters(2)))
+    assert set(two) - set(single) == {"sensitivity", "specificity"}
+    assert set(single) | set(multi) | set(two) == set(METRICS)
     assert all(row.description for row in METRICS.values())
     assert not METRICS["top_5_accuracy"].applies(False, 5)
 

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from ..errors import ConfigError
 from ..evaluation.calibration import Calibration
 from ..evaluation.evaluation import Evaluation, calibrated
+from ..evaluation.operating import OperatingPoint, position_of
 from ..network.assembly import Network
 from ..network.description import Description
 from .artifact import LEARNED_FROM, Artifact
@@ -28,7 +31,12 @@ def fit_temperature(
     """
     calibration, after = calibrated(evaluations, split)
     network.divide_logits(calibration.temperature)
-    description = replace(description, temperature=description.temperature * calibration.temperature)
+    cuts = after[split].thresholds
+    description = replace(
+        description,
+        temperature=description.temperature * calibration.temperature,
+        thresholds=description.thresholds and (None if cuts is None else tuple(cuts.tolist())),
+    )
     return description, after, calibration
 
 
@@ -69,6 +77,20 @@ def tune_thresholds(artifact: Artifact, dataset: Any, split: str | None, verbose
     artifact.description, after = fit_thresholds(artifact.description, evaluations, "fitted on")
     artifact.evaluation = after.get("own")
     return artifact.description.thresholds or ()
+
+
+def operate(
+    artifact: Artifact, dataset: Any, sensitivity: float, positive: str | None, split: str | None, verbose: int
+) -> OperatingPoint:
+    """Choose the operating point of an artifact in place; see `Classifier.operate`."""
+    column = position_of(positive, artifact.class_names)
+    point = _evaluate(artifact, dataset, split, verbose).operating_point(sensitivity, positive)
+    cuts = [1 - point.threshold, 1 - point.threshold]
+    cuts[column] = point.threshold
+    artifact.description = replace(artifact.description, thresholds=tuple(cuts))
+    if artifact.evaluation is not None:
+        artifact.evaluation = replace(artifact.evaluation, thresholds=np.array(cuts))
+    return point
 
 
 def _evaluate(artifact: Artifact, dataset: Any, split: str | None, verbose: int) -> Evaluation:

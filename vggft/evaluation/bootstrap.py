@@ -7,7 +7,7 @@ Drawing N of N images with replacement gives each image an integer weight. `METR
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -118,6 +118,8 @@ METRICS = {
     "accuracy": lambda d: d.mean(correct(d.labels, d.predictions)),
     "exact_match": lambda d: d.mean(correct(d.labels, d.predictions)),
     "label_accuracy": lambda d: d.mean((d.labels == d.predictions).mean(axis=1)),
+    "sensitivity": lambda d: d.recall[:, 1],
+    "specificity": lambda d: d.recall[:, 0],
     "balanced_accuracy": lambda d: _mean(d.recall),
     "top_2_accuracy": lambda d: d.mean(in_top(d.labels, d.probabilities, 2)),
     "top_3_accuracy": lambda d: d.mean(in_top(d.labels, d.probabilities, 3)),
@@ -132,7 +134,12 @@ METRICS = {
     "micro_f1": Draws.micro_f1,
     "hamming_loss": lambda d: d.mean((d.labels != d.predictions).mean(axis=1)),
 }
-SHARES = ("accuracy", "exact_match", "top_2_accuracy", "top_3_accuracy", "top_5_accuracy")  # of images
+# Shares of images: of all, or of those of one class.
+SHARES: dict[str, Callable[[np.ndarray], int]] = {
+    **dict.fromkeys(("accuracy", "exact_match", "top_2_accuracy", "top_3_accuracy", "top_5_accuracy"), len),
+    "sensitivity": lambda labels: int((labels == 1).sum()),
+    "specificity": lambda labels: int((labels == 0).sum()),
+}
 
 
 def resamples_for(images: int, classes: int) -> int:
@@ -210,7 +217,7 @@ def mean_intervals(
     drawn = [resampled([name for name in known if name not in SHARES], *arrays, resamples, seed) for arrays in several]
     for name, value in known.items():
         if name in SHARES:
-            found[name] = share_interval(value, len(several[0][0]), level)
+            found[name] = share_interval(value, SHARES[name](several[0][0]), level)
             continue
         replicates = np.mean([each[name] for each in drawn], axis=0)
         if name == "calibration_error":

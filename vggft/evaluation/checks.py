@@ -27,7 +27,7 @@ def evaluate(
         split: the name of the split.
         multi_label: whether an image may have several labels, or none.
         names: N names of the images, or none.
-        thresholds: one threshold or (C,), 0.5 by default; multi-label only.
+        thresholds: one threshold or (C,), 0.5 by default, when multi-label; of two classes, (2,) that sum to 1.
         metadata: column -> N cells, for `Evaluation.slices`.
 
     Returns:
@@ -87,15 +87,28 @@ def _checked(
     files = tuple(map(str, names))
     cells = {column: tuple(map(str, given)) for column, given in (metadata or {}).items()}
     cuts = np.asarray(0.5 if thresholds is None else thresholds, dtype=np.float64)
-    if thresholds is not None and not multi_label:
-        raise ConfigError(f"thresholds: expected none unless multi_label; received {cuts.tolist()}")
+    two = not multi_label and cuts.shape == (2,) and abs(cuts.sum() - 1) < 1e-6
+    if thresholds is not None and not (multi_label or (two and classes == 2)):
+        raise ConfigError(
+            "thresholds: expected none unless multi_label, or two that sum to 1, of two classes; received "
+            f"{cuts.tolist()}"
+        )
     if problems := list(_argument_problems(p.shape, columns, files, cells, cuts)):
         raise ConfigError("\n".join(problems))
     if problems := list(_value_problems(y, p, multi_label, files)):
         raise DataError("\n".join(f"{split}: {problem}" for problem in problems))
     y = y.astype(np.int8 if multi_label else np.int64)
     cuts = np.broadcast_to(cuts, classes).copy()
-    return Evaluation(split, columns, y, p.clip(0, 1), multi_label, files, cuts if multi_label else None, cells)
+    return Evaluation(
+        split,
+        columns,
+        y,
+        p.clip(0, 1),
+        multi_label,
+        files,
+        cuts if thresholds is not None or multi_label else None,
+        cells,
+    )
 
 
 def _arrays(

@@ -15,6 +15,7 @@ from . import bootstrap, calibration, metrics, mistakes, text
 from .bootstrap import Interval
 from .calibration import Calibration, Reliability
 from .metrics import METRICS, ClassScores, defined
+from .operating import OperatingPoint, operating_point
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -28,7 +29,8 @@ class Evaluation:
         probabilities: (N, C) float32 in 0..1.
         multi_label: whether an image may have several labels, or none.
         names: N names of the images, usually their files, or empty.
-        thresholds: (C,) float64 when multi-label: a label is predicted if its probability reaches the threshold.
+        thresholds: (C,) float64 when multi-label: a label is predicted if its probability reaches the threshold. Of
+            two classes, those of an operating point, which sum to 1; else None.
         metadata: column -> N cells.
 
     >>> labels, probabilities = np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], "float32")
@@ -50,9 +52,14 @@ class Evaluation:
 
     @cached_property
     def predictions(self) -> np.ndarray:
-        """(N,) int64 most probable class, the first of equal ones; multi-label: (N, C) int8 0/1 by the thresholds."""
+        """(N,) int64 most probable class, the first of equal ones; multi-label: (N, C) int8 0/1 by the thresholds.
+
+        Of two classes with an operating point, the one that is above its threshold.
+        """
         if self.thresholds is None:
             return self.probabilities.argmax(axis=1)
+        if not self.multi_label:
+            return (self.probabilities - self.thresholds.astype(np.float32)).argmax(axis=1)
         return (self.probabilities >= self.thresholds.astype(np.float32)).astype(np.int8)  # as float32: 0.7 meets 0.7
 
     @cached_property
@@ -156,6 +163,21 @@ class Evaluation:
         """
         return calibration.best_thresholds(self.labels, self.probabilities, least)
 
+    def operating_point(self, sensitivity: float, positive: str | None = None) -> OperatingPoint:
+        """Return the threshold with the highest specificity that reaches a sensitivity on these images.
+
+        It is fitted to these images and must be judged on others. `Classifier.operate` applies it.
+
+        Args:
+            sensitivity: at least this share of the positive images is found, in (0, 1].
+            positive: the name of the positive class; None is the second one.
+
+        Raises:
+            ConfigError: there are not two classes, or an argument has an impossible value.
+            DataError: one of the classes has no images.
+        """
+        return operating_point(self.labels, self.probabilities, self.class_names, sensitivity, positive)
+
     def subset(self, rows: Sequence[int] | np.ndarray) -> Evaluation:
         """Return the evaluation of some of the images, given by their row numbers."""
         rows = np.asarray(rows)
@@ -180,7 +202,10 @@ class Evaluation:
     def at_temperature(self, temperature: float) -> Evaluation:
         """Return the evaluation after dividing all logits by a temperature."""
         scaled = calibration.at_temperature(self.probabilities, temperature, self.multi_label)
-        return replace(self, probabilities=scaled)
+        cuts = self.thresholds
+        if cuts is not None:  # which decide as before
+            cuts = calibration.at_temperature(cuts, temperature, multi_label=True).astype(np.float64)
+        return replace(self, probabilities=scaled, thresholds=cuts)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values without NaN: metrics at the top level, nothing about single images."""

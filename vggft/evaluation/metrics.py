@@ -98,7 +98,7 @@ class Metric:
         multi_label: True for multi-label only, False for single-label only, None for both.
         description: the metric in words.
         compute: (labels, probabilities, predictions) -> a number, or (C,) scores to average; NaN if undefined.
-        min_classes: the smallest number of classes for which it is meaningful.
+        min_classes, max_classes: the numbers of classes for which it is meaningful.
     """
 
     direction: Literal["max", "min"]
@@ -106,10 +106,12 @@ class Metric:
     description: str
     compute: Callable[[np.ndarray, np.ndarray, np.ndarray], float | np.ndarray] = field(repr=False)
     min_classes: int = 1
+    max_classes: int | None = None
 
     def applies(self, multi_label: bool, num_classes: int) -> bool:
         """Whether the metric can be computed for such a classifier."""
-        return self.multi_label in (None, multi_label) and num_classes >= self.min_classes
+        enough = self.min_classes <= num_classes <= (self.max_classes or num_classes)
+        return self.multi_label in (None, multi_label) and enough
 
 
 # fmt: off
@@ -118,6 +120,10 @@ METRICS: dict[str, Metric] = {
     "accuracy": Metric("max", False, "images that are right", lambda y, p, z: sk.accuracy_score(y, z)),
     "exact_match": Metric("max", True, "images whose labels are all right", lambda y, p, z: sk.accuracy_score(y, z)),
     "label_accuracy": Metric("max", True, "right (image, label) decisions", lambda y, p, z: (y == z).mean()),
+    "sensitivity": Metric("max", False, "images of the second of two classes that are right", lambda y, p, z: (
+        precision_recall_f1(y, z, 2)[1][1]), 2, 2),
+    "specificity": Metric("max", False, "images of the first of two classes that are right", lambda y, p, z: (
+        precision_recall_f1(y, z, 2)[1][0]), 2, 2),
     "balanced_accuracy": Metric("max", False, "mean recall", lambda y, p, z: (
         precision_recall_f1(y, z, p.shape[1])[1])),
     "top_2_accuracy": Metric("max", False, "images whose class is among the 2 most probable", lambda y, p, z: (

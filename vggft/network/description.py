@@ -26,7 +26,7 @@ class Classification:
     """The prediction for one image, most probable label first; `str` describes it.
 
     Args:
-        labels: all labels, by decreasing probability.
+        labels: all labels, by decreasing probability; of two classes with an operating point, the predicted one first.
         probabilities: probabilities of these labels, 0..1.
         present: the predicted label; with several labels per image, all labels at or above their thresholds.
     """
@@ -37,7 +37,7 @@ class Classification:
 
     @property
     def label(self) -> str:
-        """The most probable label."""
+        """The predicted label: the most probable one, unless an operating point decides."""
         return self.labels[0]
 
     def __str__(self) -> str:
@@ -55,7 +55,8 @@ class Description:
     width: float = 1.0
     head: Head = dataclasses.field(default_factory=Head)
     multi_label: bool = False
-    thresholds: tuple[float, ...] | None = None  # multi-label: the probability from which a label counts as present
+    # Multi-label: the probability from which a label counts as present. Two classes: the one above its own.
+    thresholds: tuple[float, ...] | None = None
     temperature: float = 1.0  # of calibration; the weights of the last layer include it
     backbone: str = "vgg16_imagenet"
     frozen: tuple[str, ...] = BLOCKS
@@ -119,7 +120,8 @@ class Description:
 
     def describe(self, probabilities: np.ndarray) -> Classification:
         """Convert (num_classes,) probabilities of one image to its prediction."""
-        order = np.argsort(-probabilities, kind="stable")
+        cuts = np.array(self.thresholds) if self.thresholds and not self.multi_label else 0.0
+        order = np.argsort(cuts - probabilities, kind="stable")
         labels = tuple(self.class_names[i] for i in order)
         present = labels[:1]
         if self.multi_label:
