@@ -211,7 +211,12 @@ vggft.finetune((arrays["images"], arrays["labels"]), 3, backbone=weights, image_
     [
         ("head", "all", {"optimizer": "sgd"}),
         pytest.param("blocks and head", "block4", {}, marks=pytest.mark.slow),
-        ("block4, block5 and head", "block3", {"phases": "gradual", "schedule": "one_cycle", "optimizer": "adamw"}),
+        pytest.param(
+            "block4, block5 and head",
+            "block3",
+            {"phases": "gradual", "schedule": "one_cycle", "optimizer": "adamw"},
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             "head", "all", {"schedule": "plateau", "patience": 4, "ema_momentum": 0.9}, marks=pytest.mark.slow
         ),
@@ -436,7 +441,7 @@ def test_each_epoch_draws_one_view_of_every_image() -> None:
     assert len(drawn) == 15
 
 
-@pytest.mark.parametrize("freeze", ["all", "block4", "none"])
+@pytest.mark.parametrize("freeze", ["all", "block4", pytest.param("none", marks=pytest.mark.slow)])
 def test_augmentation_is_never_silently_dropped(
     freeze: str, stripes: tuple, tiny_weights: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -165,6 +165,7 @@ def test_the_recipe_of_several_labels(
     assert re.fullmatch(told, capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_recipes_that_search(
     stripes: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

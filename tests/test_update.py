@@ -307,6 +307,7 @@ vggft.finetune((arrays["images"], arrays["labels"]), 4, start=start, verbose=0, 
 """
 
 
+@pytest.mark.slow
 def test_a_killed_update_ends_with_the_weights_that_it_would_have_had(
     first: vggft.Classifier, run_dir: Path, stripes: tuple, tmp_path: Path
 ) -> None:

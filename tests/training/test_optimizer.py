@@ -41,6 +41,7 @@ def test_blocks_nearer_to_the_input_learn_slower(strategy: object, name: str) ->
     assert steps[0] == 0 and steps[1] == pytest.approx(steps[2] / 2, rel=1e-3) and steps[2] > 0
 
 
+@pytest.mark.slow
 def test_a_fit_inside_a_strategy_moves_what_it_should() -> None:
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     with strategy.scope():
