@@ -32,7 +32,7 @@ ROOMS = (
     ("training", "phases request optimizers experiment callbacks fit ranges selection"),
     ("artifact", "record archive history inputs known artifact adjust examples judge explain"),
     ("report", "names plots gallery verdict sections report card"),
-    ("deploy", "savedmodel_decoder runtimes export uploads server"),
+    ("deploy", "savedmodel_decoder runtimes export uploads service server"),
     ("", "costs pipeline depth finetuning crossvalidation classifier"),
     ("tuning", "space trial oracles rounds workers tuner result terms search"),
     ("", "api learning_rates estimators"),

@@ -35,7 +35,7 @@ class Step:
 def headline(evaluation: Evaluation) -> dict[str, str]:
     """Return the most important number, its interval in words, and what guessing would give."""
     metric = evaluation.headline
-    interval, name = evaluation.intervals[metric], metric_name(metric)
+    interval, name = evaluation.bootstrap(metrics=[metric])[metric], metric_name(metric)
     ends = "" if interval is None else f" (95 % interval {between(interval, metric)})"
     return {
         "metric": name,
