@@ -35,7 +35,7 @@ ROOMS = (
     ("deploy", "savedmodel_decoder runtimes export uploads service server"),
     ("", "costs pipeline depth finetuning crossvalidation classifier"),
     ("tuning", "space trial oracles rounds workers tuner result terms search"),
-    ("", "api learning_rates estimators"),
+    ("", "api learning_rates estimators demo"),
     ("cli", "words console defaults options training_commands search_commands classifier_commands cache_commands main"),
     ("", "__main__"),
 )

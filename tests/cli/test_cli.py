@@ -153,14 +153,6 @@ def test_help_teaches(command: str) -> None:
     assert f"vggft {vggft.__version__}" in run("--version")
 
 
-@pytest.mark.slow
-def test_the_demo_learns_digits(tmp_path: Path) -> None:
-    printed = run("demo", "--run-dir", tmp_path / "demo", "--quiet")
-    accuracy = re.search(r"Test: accuracy (\d\.\d+)", printed)
-    assert accuracy and float(accuracy[1]) > 0.9
-    assert (tmp_path / "demo" / "classifier.keras").exists()
-
-
 def test_a_dry_run_says_what_it_would_cost_and_leaves_no_run(
     folder: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
