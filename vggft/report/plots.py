@@ -14,6 +14,7 @@ import numpy as np
 from sklearn import metrics as sk
 from sklearn.calibration import CalibrationDisplay
 
+from ..display import NOT_SHARES
 from ..evaluation.bootstrap import share_interval
 from ..evaluation.evaluation import Evaluation
 
@@ -86,6 +87,7 @@ def learning_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
             axes.axvline(start + 0.5, color=INK, linestyle=":", linewidth=1)
         axes.set_ylabel(metric.replace("_", " "))
         axes.grid()
+    percentages(panels[0].yaxis)
     for i, start in enumerate(starts):
         close = i and start - starts[i - 1] < 0.3 * len(history)  # stack the labels
         at, coordinates = (start + 0.5, 1.12 if close else 1.02), ("data", "axes fraction")
@@ -147,6 +149,7 @@ def ranking(evaluation: Evaluation, kind: str) -> Figure:
     if kind == "roc":
         axes.plot([0, 1], [0, 1], linestyle=":", color=INK, linewidth=1)
     axes.set(xlabel=x, ylabel=y, xlim=(-0.02, 1.02), ylim=(-0.02, 1.05), aspect="auto")
+    percentages(axes.xaxis, axes.yaxis)
     axes.grid()
     if (legend := axes.get_legend()) is not None:
         legend.remove()
@@ -179,6 +182,7 @@ def reliability(evaluation: Evaluation) -> Figure:
     lower.bar_label(bars, told, fontsize=7)
     lower.margins(y=0.3)
     lower.set(xlabel="confidence", ylabel="predictions")
+    percentages(upper.yaxis, lower.xaxis)
     for axes in (upper, lower):
         axes.grid()
     return figure
@@ -222,11 +226,21 @@ def trials(given: Sequence[Mapping[str, Any]], best: str, label: str, only: str 
                 axes.scatter([value], [trial["score"]], s=90, facecolors="none", edgecolors="tab:red", linewidths=1.5)
         axes.set_xlabel(name)
         axes.grid()
+    if label.rpartition(" ")[2] not in NOT_SHARES:
+        percentages(panels[0].yaxis)  # of all panels, which share it
     for row in range(rows):
         panels[row * columns].set_ylabel(label)
     for axes in panels[len(names) :]:
         axes.set_visible(False)
     return figure
+
+
+def percentages(*axes: Any) -> None:
+    """Write the shares along some axes as percentages."""
+    from matplotlib.ticker import PercentFormatter
+
+    for axis in axes:
+        axis.set_major_formatter(PercentFormatter(1))
 
 
 def short(name: str, most: int = 18) -> str:

@@ -162,7 +162,7 @@ def search_section(record: Record) -> dict[str, Any]:
     if told["test_score"] is not None:
         words += f", and {measure(told['test_score'], told['objective'])} on test images, which no trial used"
     pictures = [
-        image_of(plots.trials(trials, best, label, name), f"{label} of {len(trials)} trials against {name}", name)
+        image_of(plots.trials(trials, best, label, name), f"{label} of {len(trials)} trials against {name}")
         for name in plots.hyperparameters(trials)
     ]
     return {"words": words + ".", "trials": ranked, "best": best, "objective": told["objective"], "pictures": pictures}

@@ -93,8 +93,8 @@ def _improvements(artifact: Artifact, evaluation: Evaluation) -> Iterator[Step]:
         if each.wrong and not evaluation.multi_label and evaluation.probabilities[each.row].max() >= CERTAIN
     ]
     if certain:
-        told = f"{counted(len(certain), 'image')} got another label than theirs with a certainty of"
-        yield Step(f"{told} {percent(CERTAIN)} or more: check these labels first.", section="mistakes")
+        told = f"{counted(len(certain), 'image')} {'was' if len(certain) == 1 else 'were'} predicted against the label"
+        yield Step(f"{told} with a certainty of {CERTAIN:.0%} or more: check that first.", section="mistakes")
     if value < GOOD:
         yield from _trainings(artifact, evaluation, value, data)
     if pairs := evaluation.most_confused(1):
@@ -142,7 +142,7 @@ def costs(artifact: Artifact) -> list[tuple[str, str]]:
     record, model = artifact.record, artifact.network.model
     found = []
     learning = sum(float(row.get("seconds") or 0) for row in artifact.history)
-    if seconds := record.summary.get("seconds"):
+    if seconds := record.environment.get("seconds"):
         found.append((duration(seconds), "for the whole run"))
     elif learning >= 1:
         found.append((duration(learning), "of training"))
