@@ -19,7 +19,7 @@ def test_text():
     assert "  rose       0.500   0.333  0.400    0.417          0.567       3" in lines
     assert "  雛菊       0.000   0.000  0.000    0.500          0.200       1" in lines  # ties; 2 characters, 4 cells
     header, *rows = lines[-4:]  # the names of the classes above their columns
-    assert header == "         rose  tulip  雛菊"
+    assert header == "         rose  tulip    雛菊"
     assert rows == ["  rose      1      2     0", "  tulip     0      1     0", "  雛菊      1      0     0"]
     assert not any(line != line.rstrip() for line in lines)
 

@@ -19,6 +19,7 @@ from vggft.display import percent
 from vggft.evaluation.checks import evaluate
 from vggft.network.description import Description, build
 from vggft.report.gallery import Gallery
+from vggft.report.verdict import baseline, next_steps
 
 EVIL = "<script>document.title='broken'</script>"
 # Elements that end beyond the page, except in scrolling boxes; images that did not load; text that is cut off.
@@ -153,6 +154,8 @@ def test_what_the_page_says(page: Path, searched: Path) -> None:
     low, high = classifier.evaluation.intervals["accuracy"]
     assert f"<b>{percent(classifier.evaluation['accuracy'])}</b>" in text
     assert f"(95 % interval {100 * low:.1f} to {percent(high)})" in text and f"{low:.3f} to {high:.3f}" not in text
+    assert "the most frequent class" in text or "a frequent class" in text
+    assert "What to do next" in text and "vggft serve CLASSIFIER" in text and "for the whole run" in text
     order = "Results", "Confusion", "Top losses", "Reliability and ranking", "Data", "Learning", "Search"
     places = [text.index(f"<h2>{heading}</h2>") for heading in (*order, "How to repeat it")]
     assert places == sorted(places)
@@ -260,3 +263,25 @@ def test_the_pictures_of_a_run(tmp_path: Path, tiny_weights: Path, stripes: tupl
     assert "2 × 2 cells of 16 px" in gallery.cells()  # noqa: RUF001
     for pair in gallery.of_pairs():
         assert pair["pictures"] and all(each["src"] for each in pair["pictures"]) and pair["images"] <= pair["of"]
+
+
+def test_what_to_do_next() -> None:
+    """The most useful first: an honest test, labels to check, what may raise the score; then how to use it."""
+    description = Description(("cat", "dog"), 32, width=1 / 16, backbone="vgg16_mini")
+    model = build(description)
+    labels = np.arange(60) % 2
+    p = np.eye(2, dtype="float32")[np.where(np.arange(60) < 52, labels, 1 - labels)] * 0.94 + 0.03
+    told = {}
+    for split in ("test", "validation"):
+        judged = evaluate(labels, p, description.class_names, split=split)
+        told[split] = next_steps(Classifier(model, description, judged), judged)
+    assert "--test 0.2" in told["validation"][0].command and len(told["validation"]) <= 5
+    steps = told["test"]
+    assert steps[0].words.startswith("8 images were predicted against the label with a certainty of 90% or more")
+    assert steps[1].command.endswith("--backbone vgg16_imagenet") and steps[-1].command == "vggft serve CLASSIFIER"
+    assert any("“cat” was most often taken for “dog” (4 times)" in step.words for step in steps)
+    perfect = evaluate(labels, np.eye(2)[labels], description.class_names)
+    assert [step.command for step in next_steps(Classifier(model, description, perfect), perfect)][-1:] == [
+        "vggft serve CLASSIFIER"
+    ]
+    assert baseline(perfect) == "Always answering “cat”, a frequent class, would be right for 50.0\u00a0%."
