@@ -40,7 +40,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     quiet = "no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update"
-    for flag in (*quiet.split(), "headless=new", "disable-sync", "hide-scrollbars"):
+    camera = "use-fake-device-for-media-stream", "use-fake-ui-for-media-stream"  # one that films a test card
+    for flag in (*quiet.split(), *camera, "headless=new", "disable-sync", "hide-scrollbars"):
         options.add_argument(f"--{flag}")
     options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})

@@ -35,6 +35,48 @@ def ends(interval: tuple[float, float] | None) -> str:
     return UNDEFINED if interval is None else f"{score(interval[0])} to {score(interval[1])}"
 
 
+NOT_SHARES = ("log_loss", "loss", "val_loss", "roc_auc", "mcc")  # metrics that are not written as percentages
+
+
+def percent(value: float | None) -> str:
+    """Format a share as a percentage; its space does not break.
+
+    >>> percent(0.5), percent(None)
+    ('50.0\\xa0%', '-')
+    """
+    return UNDEFINED if value is None else f"{100 * value:.1f}\u00a0%"
+
+
+def measure(value: float | None, metric: str) -> str:
+    """Format a metric on a page: shares as percentages, others with three decimals.
+
+    >>> measure(0.5, "accuracy"), measure(0.5, "log_loss")
+    ('50.0\\xa0%', '0.500')
+    """
+    return score(value) if metric in NOT_SHARES else percent(value)
+
+
+def metric_name(metric: str) -> str:
+    """Write the name of a metric in words.
+
+    >>> metric_name("roc_auc"), metric_name("macro_f1"), metric_name("top_2_accuracy")
+    ('ROC AUC', 'macro F1', 'top 2 accuracy')
+    """
+    words = {"roc": "ROC", "auc": "AUC", "mcc": "MCC", "f1": "F1"}
+    return " ".join(words.get(word, word) for word in metric.split("_"))
+
+
+def between(interval: tuple[float, float] | None, metric: str) -> str:
+    """Format the two ends of a metric's interval on a page.
+
+    >>> between((0.25, 0.75), "accuracy"), between((0.25, 0.75), "mcc")
+    ('25.0 to 75.0\\xa0%', '0.250 to 0.750')
+    """
+    if interval is None or metric in NOT_SHARES:
+        return ends(interval)
+    return f"{100 * interval[0]:.1f} to {percent(interval[1])}"
+
+
 def printable(text: str, encoding: str) -> str:
     """Return text in which everything that an encoding lacks is written as an escape.
 
@@ -89,5 +131,7 @@ def _environment(autoescape: bool) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= {"score": score, "ends": ends, "percent": "{:.1%}".format, "tail": tail}
+    made.globals |= {"zip": zip}
+    made.filters |= {"score": score, "percent": percent, "measure": measure, "between": between}
+    made.filters |= {"metric_name": metric_name, "tail": tail}
     return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -41,6 +42,7 @@ class Run:
     def __init__(self, request: Request, directory: RunDirectory, experiment: Experiment, narrator: Narrator):
         self.request, self.directory, self.experiment, self.narrator = request, directory, experiment, narrator
         self.learned: tuple[str, ...] = ("train",)
+        self.began = time.monotonic()
         self.config: dict[str, Any] = {}
 
     def learn_from(self, splits: Collection[str], judged: bool = False) -> None:
@@ -144,7 +146,9 @@ class Run:
         directory.write_json("evaluation.json", summary)
         directory.write_table("history.csv", fitted.history)
         write_pictures(directory, judged.pictures)
-        about = environment(request.arguments())
+        about = environment(request.arguments()) | {"seconds": round(time.monotonic() - self.began, 1)}
+        if not directory.earlier:  # the time of a resumed run is not that of its last part
+            directory.write_json("environment.json", about)
         record = Record(self.config, about, self.audit, summary, pictures=judged.pictures)
         return kind(network, judged.description, judged.final, fitted.history, self._seen(), record)
 
@@ -188,8 +192,9 @@ def open_run(
     Raises:
         DataError, ConfigError, WeightsError, CacheError, RunError: before any training; the message says what to do.
     """
-    narrator = Narrator(request.verbose)
+    narrator, began = Narrator(request.verbose), time.monotonic()
     experiment = make_experiment(request, settings, earlier=directory.earlier, narrator=narrator)
     run = Run(request, directory, experiment, narrator)
+    run.began = began
     run.learn_from(run.learned)
     return run

@@ -153,14 +153,6 @@ def test_help_teaches(command: str) -> None:
     assert f"vggft {vggft.__version__}" in run("--version")
 
 
-@pytest.mark.slow
-def test_the_demo_learns_digits(tmp_path: Path) -> None:
-    printed = run("demo", "--run-dir", tmp_path / "demo", "--quiet")
-    accuracy = re.search(r"Test: accuracy (\d\.\d+)", printed)
-    assert accuracy and float(accuracy[1]) > 0.9
-    assert (tmp_path / "demo" / "classifier.keras").exists()
-
-
 def test_a_dry_run_says_what_it_would_cost_and_leaves_no_run(
     folder: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,7 +321,7 @@ def test_report_writes_a_page_and_a_card_beside_the_run(
     assert "vggft.finetune(" in card and "stripes" in card
     assert str(folder.parent) not in card and str(tiny_weights.parent) not in card  # a card is for others
     text = page.read_text(encoding="utf-8")
-    assert text.count("data:image/jpeg") == 24 and "Images of each class" in text
+    assert text.count("where the classifier saw") == 12 and "Images of each class" in text
     page.write_text("mine")
     with pytest.raises(vggft.ConfigError, match=r"report\.html exists already; --force overwrites it"):
         run("report", run_dir)

@@ -30,7 +30,11 @@ import requests
 from PIL import Image
 
 import vggft
+from vggft.artifact.record import Record
 from vggft.deploy import server as serving
+from vggft.deploy.service import Service, about
+from vggft.display import percent
+from vggft.evaluation.checks import evaluate
 from vggft.network.description import Description, build
 
 pytest.importorskip("starlette", reason="needs vggft[serve]")
@@ -283,7 +287,7 @@ def test_what_waits_goes_through_the_network_together(
     monkeypatch.setattr(classifier, "predict", counted)
 
     async def all_at_once() -> list[Any]:
-        service = serving.Service(classifier, LIMIT)
+        service = Service(classifier, LIMIT)
         found = await asyncio.gather(*map(service.predict, pixels))
         with pytest.raises(MemoryError, match="no room"):
             await service.predict(pixels[0])
@@ -316,6 +320,16 @@ def test_several_labels_are_present_by_their_thresholds() -> None:
     assert answers[0]["status"] == 200
     found = json.loads(b"".join(message.get("body", b"") for message in answers))
     assert set(found["present"]) == {"day", "rain"} and len(found["labels"]) == 2
+    assert [(each["label"], each["threshold"]) for each in found["labels"]] == [("day", 0.0), ("dog", 1.0)]
+
+
+def test_it_says_how_good_it_is(classifier: vggft.Classifier) -> None:
+    judged = evaluate(np.array([0, 1, 2, 0]), np.eye(3, dtype="float32")[[0, 1, 1, 0]], NAMES)
+    record = Record(environment={"arguments": {"dataset": "/home/me/pets"}})
+    told = about(vggft.Classifier(classifier.keras_model, classifier.description, judged, record=record))
+    assert told["name"] == "pets" and told["evaluation"]["value"] == 0.75
+    assert told["score"].startswith("75.0\u00a0% accuracy on 4 test images (95 % interval ")
+    assert about(classifier) == {"name": "", "score": "", "evaluation": None}
 
 
 def test_where_it_listens(
@@ -361,6 +375,9 @@ def test_the_page_in_a_browser(
             lambda _: next((e for e in browser.find_elements(By.CSS_SELECTOR, selector) if e.is_displayed()), None)
         )
 
+    def share(p: float) -> str:
+        return percent(p).replace("\u00a0", " ")  # as Selenium returns it
+
     def until(script: str) -> None:
         WebDriverWait(browser, 20).until(lambda _: browser.execute_script(f"return {script}"))
 
@@ -372,15 +389,22 @@ def test_the_page_in_a_browser(
     expected = classifier.classify(pictures["turned"])
     assert shown("#verdict b").text == expected.label
     rows = [row.text.split("\n") for row in browser.find_elements(By.CSS_SELECTOR, "#labels button")]
-    assert rows == [[n, f"{p:.1%}"] for n, p in zip(expected.labels, expected.probabilities, strict=True)]
+    assert rows == [[n, share(p)] for n, p in zip(expected.labels, expected.probabilities, strict=True)]
     until("document.querySelector('#picture').naturalWidth === 240")
     until("document.querySelector('#overlay').naturalHeight === 360")
     assert f"saw “{expected.label}” (240 \u00d7 360 px JPEG)" in browser.find_element(By.ID, "caption").text
+
+    assert browser.find_element(By.ID, "overlay").value_of_css_property("opacity") == "0"  # the picture first
+    first, second = expected.labels[:2]
+    assert expected.probabilities[0] - expected.probabilities[1] < 0.1
+    assert shown("#doubt").text.startswith(f"Undecided: “{first}” and “{second}” are about equally likely")
 
     browser.find_elements(By.CSS_SELECTOR, "#labels button")[2].click()  # another class's Grad-CAM
     until("document.querySelectorAll('#labels button')[2].getAttribute('aria-pressed') === 'true'")
     assert f"saw “{expected.labels[2]}”" in browser.find_element(By.ID, "caption").text
     assert browser.find_element(By.CSS_SELECTOR, "#verdict b").text == expected.label
+
+    assert browser.find_element(By.ID, "overlay").value_of_css_property("opacity") == "1"
 
     # a real drop of a file that browsers cannot show, built in the page
     drop = """
@@ -390,11 +414,27 @@ def test_the_page_in_a_browser(
     """
     browser.execute_script(drop, base64.b64encode(pictures["deep"].read_bytes()).decode())
     until("document.querySelector('#caption').textContent.includes('TIFF')")
+    browser.find_element(By.ID, "file").send_keys(f"{pictures['clear']}\n{pictures['grey']}")  # several at once
+    until("document.querySelectorAll('#strip img').length === 4")
+    for at, name in ((2, "clear"), (3, "grey")):
+        button = browser.find_elements(By.CSS_SELECTOR, "#strip button")[at]
+        said = classifier.classify(pictures[name])
+        assert button.text.split("\n") == [f"{said.label} {share(said.probabilities[0])}", f"{name}.png"]
+        button.click()
+        assert browser.find_element(By.CSS_SELECTOR, "#verdict b").text == said.label
     for width in (390, 1440):
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 400}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     assert [each for each in browser.get_log("browser") if each["level"] in ("SEVERE", "WARNING")] == []
+
+    shown("#open-camera").click()
+    until("document.querySelector('video').videoWidth > 0")
+    browser.find_element(By.ID, "shoot").click()
+    until("document.querySelectorAll('#strip img').length === 5 && !document.querySelector('#answer').hidden")
+    assert " × " in browser.find_element(By.ID, "caption").text  # noqa: RUF001
+    browser.find_element(By.ID, "close-camera").click()
+    assert not browser.find_element(By.TAG_NAME, "video").is_displayed()
 
     (tmp_path / "note.jpg").write_text("hello")
     browser.find_element(By.ID, "file").send_keys(str(tmp_path / "note.jpg"))

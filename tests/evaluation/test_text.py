@@ -4,6 +4,7 @@ import numpy as np
 from four_images import MULTI_LABELS, MULTI_PROBABILITIES, letters
 
 from vggft.evaluation.checks import evaluate
+from vggft.evaluation.text import matrix
 
 
 def test_text():
@@ -17,7 +18,9 @@ def test_text():
     assert "  class  precision  recall     f1  roc_auc  avg_precision  images" in lines
     assert "  rose       0.500   0.333  0.400    0.417          0.567       3" in lines
     assert "  雛菊       0.000   0.000  0.000    0.500          0.200       1" in lines  # ties; 2 characters, 4 cells
-    assert lines[-3:] == ["   1 rose   1  2  0", "   2 tulip  0  1  0", "   3 雛菊   1  0  0"]
+    header, *rows = lines[-4:]  # the names of the classes above their columns
+    assert header == "         rose  tulip    雛菊"
+    assert rows == ["  rose      1      2     0", "  tulip     0      1     0", "  雛菊      1      0     0"]
     assert not any(line != line.rstrip() for line in lines)
 
 
@@ -40,4 +43,12 @@ def test_text_multi_label():
     text = str(evaluate(MULTI_LABELS, MULTI_PROBABILITIES, ["x", "y"], multi_label=True))
     assert text.startswith("Test: average_precision 0.875 (95 % interval 0.625 to 1.000; 4 images, 2 classes)")
     assert "Most confused" not in text
-    assert text.endswith("      tn  fp  fn  tp\n   1 x   1   0   1   2\n   2 y   1   1   1   1")
+    assert text.endswith("     tn  fp  fn  tp\n  x   1   0   1   2\n  y   1   1   1   1")
+
+
+def test_columns_of_long_names_bear_numbers():
+    names = [f"a long name {i}" for i in range(10)]
+    lines = matrix(np.eye(10, dtype=int), names).splitlines()
+    assert lines[0].split() == [str(i + 1) for i in range(10)] and lines[1].split()[:5] == "1 a long name 0".split()
+    digits = matrix(np.eye(10, dtype=int), [str(i) for i in range(10)]).splitlines()
+    assert digits[0].split() == list("0123456789") and digits[1].split()[:2] == ["0", "1"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,11 @@ from ..network.forward import forward
 from ..rows import Rows
 from ..splits.pool import Pool
 from .adjust import fit_temperature, fit_thresholds
+from .examples import LOSSES, shown_rows
 
 AGREE_ON = 4  # images per split whose probabilities from frozen features are compared with those from exact ones
 AGREEMENT = 0.05  # largest difference at which probabilities from frozen features are used
 INDISTINGUISHABLE = 0.01  # largest difference at which later predictions may use frozen features as well
-SHOWN = 24  # images with the highest losses, whose pixels are kept for the report
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Judged:
         evaluations: split -> evaluation, for all splits that the network was not fitted on; test comes last.
         calibration: the effect of temperature scaling, if requested.
         agreement: how much probabilities from frozen features differ from those from pixels.
-        pictures: row of the last evaluation -> (S, S, 3) pixels, for the images with the highest losses.
+        pictures: row of the last evaluation -> (S, S, 3) pixels, for the images with the highest losses, and for the
+            other ones that a report shows if they have no files.
     """
 
     description: Description
@@ -117,8 +119,10 @@ def judge(
     if tune_thresholds:
         description, evaluations = fit_thresholds(description, evaluations, "validation")
     last = list(rows)[-1]
-    worst = [mistake.row for mistake in evaluations[last].top_losses(SHOWN)]
-    pictures = {row: np.asarray(pool.pixels[rows[last][row]]) for row in worst}
+    # The highest losses stay with the run; others are read again from their files, if they have files.
+    shown = [(i, row, rows[last][row]) for i, row in enumerate(shown_rows(evaluations[last]))]
+    kept = [(row, at) for i, row, at in shown if i < LOSSES or not Path(pool.names[at]).is_file()]
+    pictures = {row: np.asarray(pool.pixels[at]) for row, at in kept}
     return Judged(description, evaluations, calibration, agreement, pictures)
 
 

@@ -28,7 +28,8 @@ class Record:
         summary: every evaluation, the gap between validation and test, and the effect of calibration.
         search: the result of a search.
         trials: the trials of a search, in the form of `Trial.to_dict`.
-        pictures: row of the evaluation -> (S, S, 3) pixels, for the images with the highest losses.
+        pictures: row of the evaluation -> (S, S, 3) pixels, for the images with the highest losses, and for the other
+            ones that a report shows if they have no files.
     """
 
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -95,7 +96,7 @@ class Record:
 
 
 def write_pictures(run: RunDirectory, pictures: Mapping[int, np.ndarray]) -> None:
-    """Keep the images with the highest losses in the run directory; classifier files do not contain images."""
+    """Keep images that the report shows in the run directory; classifier files do not contain images."""
     rows = list(pictures)
     run.write_arrays(PICTURES, rows=np.array(rows, np.int64), pixels=np.stack([pictures[row] for row in rows]))
 

@@ -12,7 +12,6 @@ import typer
 from ..augment import Augment
 from ..config import Head, Training
 from ..errors import ConfigError
-from ..tuning.space import SearchSpace
 from .console import import_quietly, next_run, print_json, print_result
 from .options import (
     AdjustOptions,
@@ -126,30 +125,14 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of splits, initial weights and order.")] = 0,
     quiet: Quiet = False,
 ) -> None:
-    """See it work in a minute or two, without a network: handwritten digits and the backbone that ships with vggft.
+    """See it work in a minute, without a network: handwritten digits and the backbone that ships with vggft.
 
-    Fine-tunes two blocks and a head, then searches for a head on frozen features.
+    Writes a folder of digits, fine-tunes on it, searches for something better, and writes a report.
     """
     import_quietly()
-    import numpy as np
-    from sklearn.datasets import load_digits
+    from ..demo import run_demo
 
-    from ..api import finetune as run_finetune
-    from ..tuning.search import search as run_search
-
-    run_dir = run_dir or next_run("demo")
-    digits = load_digits()
-    # 8x8 images of 17 greys: each pixel becomes a 4x4 square, as the network needs at least 32 px
-    images = np.kron(digits.images * (255 / 16), np.ones((1, 4, 4))).astype("uint8")
-    data = np.repeat(images[..., None], 3, axis=-1), digits.target
-    common: dict[str, Any] = {"num_classes": 10, "test": 0.2, "backbone": "vgg16_mini", "image_size": 32}
-    common |= {"seed": seed, "verbose": 0 if quiet else 1}
-    training = Training(epochs=20, fine_tune_epochs=8)
-    classifier = run_finetune(data, **common, freeze="block3", training=training, run_dir=run_dir)
-    print_result(classifier.evaluation, False, {"classifier": f"{run_dir / 'classifier.keras'}\n"})
-    space = SearchSpace(units=[64, 128], layers=1)
-    how: dict[str, Any] = {"trials": 8, "algorithm": "random", "training": Training(epochs=20)}
-    typer.echo(str(run_search(data, **common, space=space, **how, run_dir=run_dir / "search")))
+    run_demo(run_dir or next_run("demo"), seed, quiet)
 
 
 COMMANDS: tuple[Callable[..., None], ...] = (audit, finetune, demo)

@@ -7,12 +7,13 @@ from dataclasses import astuple
 from textwrap import shorten
 
 import numpy as np
+from rich.cells import cell_len
 
 from ..display import ends, score, table
 from .bootstrap import Interval
 from .metrics import ClassScores, lowest_f1
 
-_MAX_ROWS, _MAX_MATRIX, _MAX_NOTE, _MAX_LINE = 30, 12, 300, 110  # what is readable in a terminal
+_MAX_ROWS, _MAX_MATRIX, _MAX_NOTE, _MAX_LINE, _MAX_COLUMNS = 30, 12, 300, 110, 80  # readable in a terminal
 
 
 def headline(split: str, metric: str, value: float | None, interval: Interval, images: int, classes: int) -> str:
@@ -60,10 +61,30 @@ def summary(
         lines = (f"{a} -> {b}: {len(images)} ({', '.join(images)})" for (a, b), images in confused.items())
         blocks.append("\n".join(["Most confused:", *(f"  {shorten(line, _MAX_LINE)}" for line in lines)]))
     if num_classes <= _MAX_MATRIX:
-        multi_label = confusion_matrix.ndim == 3
-        columns = ["tn", "fp", "fn", "tp"] if multi_label else [str(i + 1) for i in range(num_classes)]
-        cells = confusion_matrix.reshape(num_classes, -1).astype(str).tolist()
-        rows = [[f"{i + 1:>2} {row.name}", *cells[i]] for i, row in enumerate(per_class)]
-        what = "right and wrong, absent and present" if multi_label else "rows: true, columns: predicted"
-        blocks.append(f"Confusion matrix ({what}):\n{table([['', *columns], *rows])}")
+        names = [row.name for row in per_class]
+        what = "right and wrong, absent and present" if confusion_matrix.ndim == 3 else "rows: true, columns: predicted"
+        blocks.append(f"Confusion matrix ({what}):\n{matrix(confusion_matrix, names)}")
     return "\n\n".join(blocks)
+
+
+def matrix(counts: np.ndarray, names: Sequence[str]) -> str:
+    """Format a confusion matrix. Columns bear the names of the classes if they fit, else the numbers of the rows.
+
+    Args:
+        counts: (C, C) int, true class by predicted class; multi-label: (C, 2, 2).
+        names: C names.
+
+    >>> print(matrix(np.array([[2, 0], [1, 3]]), ["cat", "dog"]))
+           cat  dog
+      cat    2    0
+      dog    1    3
+    """
+    cells = counts.reshape(len(names), -1).astype(str).tolist()
+    if counts.ndim == 3:
+        columns, rows = ["tn", "fp", "fn", "tp"], list(names)
+    else:
+        columns, rows = list(names), list(names)
+        if (1 + len(names)) * (2 + max(map(cell_len, names))) > _MAX_COLUMNS:
+            columns = [str(i + 1) for i in range(len(names))]
+            rows = [f"{i + 1:>2} {name}" for i, name in enumerate(names)]
+    return table([["", *columns], *([name, *row] for name, row in zip(rows, cells, strict=True))])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ from ..evaluation.calibration import calibration_text
 from ..fields import as_path
 from ..run import write_whole
 from ..weightfiles.presets import PRESETS
+from .names import Names
+from .verdict import baseline
 
 # Our name of a metric -> its name on model hubs.
 HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "roc_auc": "roc_auc", "mcc": "matthews_correlation"}
@@ -29,13 +30,8 @@ def write_card(artifact: Artifact, path: str | os.PathLike[str]) -> Path:
 def card(artifact: Artifact) -> str:
     """Render the model card: Markdown after a YAML front matter."""
     record, description, evaluation = artifact.record, artifact.description, artifact.evaluation
-    preset = PRESETS.get(description.backbone)
-    arguments = record.environment.get("arguments", {})
-    name = data_name(arguments)
-    call = record.call  # below without the folders of this machine
-    for given in (arguments.get(each) for each in ("dataset", "validation", "test", "backbone", "start")):
-        if isinstance(given, str):
-            call = call.replace(repr(given), repr(Path(given).name))
+    preset, names = PRESETS.get(description.backbone), Names(artifact.record)
+    name = names.data
     title = f"VGG16 for {name}" if name else f"VGG16 of {len(description.class_names)} classes"
     return render(
         "model_card.md",
@@ -51,21 +47,24 @@ def card(artifact: Artifact) -> str:
         calibration=calibration_text(record.summary.get("calibration"), description.temperature),
         licence=preset.licence if preset else "",
         versions=record.environment.get("versions") or description.versions,
-        call=call,
+        call=names.call(record.call),
+        thresholds=() if evaluation is None or evaluation.thresholds is None else evaluation.thresholds.tolist(),
+        baseline=plain(baseline(evaluation)) if evaluation else "",
         search=record.search,
     )
 
 
 def front(artifact: Artifact, title: str, data: str) -> str:
-    """Write the YAML front matter. Values are JSON, which is valid YAML, so that no name can break out of it."""
-    evaluation, preset = artifact.evaluation, PRESETS.get(artifact.description.backbone)
+    """Write the YAML front matter, without a licence, which is its author's to choose.
+
+    Values are JSON, which is valid YAML, so that no name can break out of it.
+    """
+    evaluation = artifact.evaluation
     fields: dict[str, Any] = {
         "library_name": "keras",
         "pipeline_tag": "image-classification",
         "tags": ["image-classification", "vgg16", "vggft", "keras"],
     }
-    if preset is not None:  # the licence of the weights also covers what is derived from them
-        fields["license"] = preset.spdx.lower()
     if evaluation is not None:
         metrics = [
             {"type": hub, "name": name, "value": round(value, 4)}
@@ -80,12 +79,6 @@ def front(artifact: Artifact, title: str, data: str) -> str:
         }
         fields["model-index"] = [{"name": title, "results": [result]}]
     return "".join(f"{name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in fields.items())
-
-
-def data_name(arguments: Mapping[str, Any]) -> str:
-    """Return the name of the dataset: the last part of its path."""
-    given = arguments.get("dataset")
-    return Path(given).stem if isinstance(given, str) and len(Path(given).parts) > 1 else ""
 
 
 def plain(text: str) -> str:

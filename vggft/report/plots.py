@@ -14,6 +14,8 @@ import numpy as np
 from sklearn import metrics as sk
 from sklearn.calibration import CalibrationDisplay
 
+from ..display import NOT_SHARES
+from ..evaluation.bootstrap import share_interval
 from ..evaluation.evaluation import Evaluation
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 INK = "#0a0b0c"  # a colour that nothing else has; it is replaced by the text colour of the page
 WIDTH = 4.8  # inches; text stays legible on a phone
 DIGITS = 20  # largest number of classes for which a confusion matrix shows its counts
+CELL = "#2f6fb3"  # a full cell of a confusion matrix
 CURVES = 8  # largest number of classes that all have a curve
 NOT_DRAWN = ("tuner/",)  # prefix of the hyperparameters that Hyperband itself adds
 
@@ -84,6 +87,7 @@ def learning_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
             axes.axvline(start + 0.5, color=INK, linestyle=":", linewidth=1)
         axes.set_ylabel(metric.replace("_", " "))
         axes.grid()
+    percentages(panels[0].yaxis)
     for i, start in enumerate(starts):
         close = i and start - starts[i - 1] < 0.3 * len(history)  # stack the labels
         at, coordinates = (start + 0.5, 1.12 if close else 1.02), ("data", "axes fraction")
@@ -95,18 +99,29 @@ def learning_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def confusion(evaluation: Evaluation) -> Figure:
-    """Plot true against predicted classes: counts for up to 20 classes, for more the shares of each true class."""
+    """Plot true against predicted classes: counts for up to 20 classes, for more the shares of each true class.
+
+    Cells are the more opaque the more they hold, so that the matrix fits light and dark pages.
+    """
+    from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgb
+
     names, classes = [short(name) for name in evaluation.class_names], len(evaluation.class_names)
     matrix = evaluation.confusion_matrix
     many = classes > DIGITS
-    side = max(WIDTH, 1.2 + 0.42 * classes) if not many else max(6.0, 1.5 + 0.13 * classes)
+    side = max(WIDTH, 1.2 + 0.42 * classes) if not many else max(6.0, 1.5 + 0.11 * classes)
     figure = new_figure(side, side)
     axes = figure.subplots()
     if many:
         matrix = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    colours = LinearSegmentedColormap.from_list("opacity", [(*to_rgb(CELL), alpha) for alpha in (0.0, 1.0)])
     display = sk.ConfusionMatrixDisplay(matrix, display_labels=names)
-    display.plot(ax=axes, cmap="Blues", include_values=not many, colorbar=False, xticks_rotation="vertical")
-    axes.tick_params(labelsize=7.92 if many else 9)
+    how: dict[str, Any] = {"include_values": not many, "colorbar": False, "xticks_rotation": "vertical"}
+    if many:  # so that a few mistakes show beside many right answers
+        how["im_kw"] = {"norm": PowerNorm(0.5, 0, 1)}
+    display.plot(ax=axes, cmap=colours, **how)
+    for cell, value in zip(np.ravel([] if many else display.text_), np.ravel(matrix), strict=False):
+        cell.set_color("white" if value > matrix.max() / 2 else INK)
+    axes.tick_params(labelsize=7.5 if many else 9)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     return figure
@@ -134,6 +149,7 @@ def ranking(evaluation: Evaluation, kind: str) -> Figure:
     if kind == "roc":
         axes.plot([0, 1], [0, 1], linestyle=":", color=INK, linewidth=1)
     axes.set(xlabel=x, ylabel=y, xlim=(-0.02, 1.02), ylim=(-0.02, 1.05), aspect="auto")
+    percentages(axes.xaxis, axes.yaxis)
     axes.grid()
     if (legend := axes.get_legend()) is not None:
         legend.remove()
@@ -143,24 +159,30 @@ def ranking(evaluation: Evaluation, kind: str) -> Figure:
 
 
 def reliability(evaluation: Evaluation) -> Figure:
-    """Plot accuracy against confidence, and the number of predictions by confidence."""
+    """Plot accuracy against confidence with 95 % intervals, and how many predictions each confidence has."""
     found = evaluation.reliability
     there = found.images > 0
-    figure = new_figure(height=4.2)
+    images, accuracy, confidence = found.images[there], found.accuracy[there], found.confidence[there]
+    figure = new_figure(height=4.6)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    display = CalibrationDisplay(found.accuracy[there], found.confidence[there], found.confidence[there])
+    display = CalibrationDisplay(accuracy, confidence, confidence)
     display.plot(ax=upper, name="this classifier", color="tab:blue")
+    ends = [share_interval(share, int(n), 0.95) for share, n in zip(accuracy, images, strict=True)]
+    low, high = np.array(ends).T
+    away = accuracy - low, high - accuracy
+    upper.errorbar(confidence, accuracy, np.maximum(away, 0), fmt="none", color="tab:blue", alpha=0.5)
     for line in upper.get_lines():
         if line.get_linestyle() == ":":
             line.set_color(INK)
     upper.legend(loc="upper left")
-    upper.set_xlabel("")
-    upper.set_ylabel("accuracy")
-    upper.set_aspect("auto")
+    upper.set(xlabel="", ylabel="share that is right", aspect="auto", ylim=(-0.02, 1.02))
     edges = np.linspace(0, 1, len(found.images) + 1)
-    lower.bar(edges[:-1], found.images, width=np.diff(edges), align="edge", color="tab:blue", alpha=0.6)
-    lower.set_xlabel("confidence")
-    lower.set_ylabel("predictions")
+    bars = lower.bar(edges[:-1], found.images, width=np.diff(edges), align="edge", color="tab:blue", alpha=0.6)
+    told = [f"{n / 1000:.3g}k" if n >= 1000 else str(n) if n else "" for n in found.images.tolist()]
+    lower.bar_label(bars, told, fontsize=7)
+    lower.margins(y=0.3)
+    lower.set(xlabel="confidence", ylabel="predictions")
+    percentages(upper.yaxis, lower.xaxis)
     for axes in (upper, lower):
         axes.grid()
     return figure
@@ -204,11 +226,21 @@ def trials(given: Sequence[Mapping[str, Any]], best: str, label: str, only: str 
                 axes.scatter([value], [trial["score"]], s=90, facecolors="none", edgecolors="tab:red", linewidths=1.5)
         axes.set_xlabel(name)
         axes.grid()
+    if label.rpartition(" ")[2] not in NOT_SHARES:
+        percentages(panels[0].yaxis)  # of all panels, which share it
     for row in range(rows):
         panels[row * columns].set_ylabel(label)
     for axes in panels[len(names) :]:
         axes.set_visible(False)
     return figure
+
+
+def percentages(*axes: Any) -> None:
+    """Write the shares along some axes as percentages."""
+    from matplotlib.ticker import PercentFormatter
+
+    for axis in axes:
+        axis.set_major_formatter(PercentFormatter(1))
 
 
 def short(name: str, most: int = 18) -> str:

@@ -11,7 +11,11 @@ from ..display import render
 from ..fields import as_path
 from ..run import versions, write_whole
 from . import plots
-from .sections import class_counts, facts, image_of, network_table, results, search_section, sentences
+from .names import Names
+from .sections import class_counts, facts, image_of, network_table, results, search_section
+from .verdict import costs, next_steps, sentences
+
+AUDITED = ("errors", "warnings", "left_out")  # sentences of the audit, which may name files
 
 
 def write_report(artifact: Artifact, path: str | os.PathLike[str]) -> Path:
@@ -24,17 +28,28 @@ def write_report(artifact: Artifact, path: str | os.PathLike[str]) -> Path:
 def contents(artifact: Artifact) -> dict[str, Any]:
     """Collect the values of the template. Sections whose value is empty are left out."""
     record, evaluation, history = artifact.record, artifact.evaluation, artifact.history
+    names = Names(record)
+    about = f"classifier of {len(artifact.class_names)} classes"
+    told = {name: [names.inside(each) for each in record.audit.get(name, ())] for name in AUDITED}
     values: dict[str, Any] = {
-        "title": f"A classifier of {len(artifact.class_names)} classes",
+        "title": f"{names.data}: a {about}" if names.data else f"A {about}",
         "description": artifact.description,
         "evaluation": evaluation,
-        "record": record,
+        "audit": {**record.audit, **told} if record.audit else {},
+        "splits": record.config.get("splits", {}),
+        "command": names.command(record.command),
+        "call": names.call(record.call),
         "counts": class_counts(record.class_counts),
+        "samples": {},
+        "matrix": [],
+        "augmented": [],
         "network": network_table(artifact),
         "versions": record.environment.get("versions") or artifact.description.versions,
         "facts": facts(record),
         "version": versions()["vggft"],
         "sentences": sentences(record, evaluation),
+        "steps": next_steps(artifact, evaluation),
+        "costs": costs(artifact),
         "search": {},
         "curves": {},
     }

@@ -6,29 +6,23 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from ..artifact.artifact import Artifact
-from ..artifact.explain import Explanation, grad_cam, last_seen
 from ..artifact.record import Record
-from ..display import UNDEFINED, jpeg_url
-from ..errors import DataError
+from ..display import measure
 from ..evaluation.calibration import calibration_text
 from ..evaluation.evaluation import Evaluation
-from ..evaluation.mistakes import Mistake
 from ..network.blocks import BLOCKS
 from ..network.head import STANDARDIZE
-from ..pictures.files import read_image
 from . import plots
+from .gallery import Gallery
+from .verdict import headline
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MISTAKES = 12
-PAIRS = 10
-COLUMNS = 20  # classes per column of a table
+MATRIX = 30  # largest number of classes whose confusion matrix is a table
 MOST_SLICES = 12  # distinct values of a metadata column; one with more identifies images instead of grouping them
-PIXELS = 160  # side of a small image
 
 
 def image_of(figure: Figure, alt: str, caption: str = "") -> dict[str, str]:
@@ -38,69 +32,68 @@ def image_of(figure: Figure, alt: str, caption: str = "") -> dict[str, str]:
 
 def results(artifact: Artifact, evaluation: Evaluation) -> dict[str, Any]:
     """Collect all sections that need an evaluation."""
-    metric = evaluation.headline
     classes = len(evaluation.class_names)
     shown = "each class" if classes <= plots.CURVES else f"the {plots.CURVES} classes with the lowest area"
+    gallery = Gallery(artifact, evaluation)
     found: dict[str, Any] = {
-        "headline": headline(evaluation, metric),
-        "slices": slices(evaluation, metric),
+        "headline": headline(evaluation),
+        "slices": slices(evaluation, evaluation.headline),
         "lowest": evaluation.lowest_f1(10),
         "confusion": {},
+        "matrix": [],
         "decisions": [],
-        "confused": [(a, b, n, evaluation.confused_images(a, b)) for a, b, n in evaluation.most_confused(PAIRS)],
+        "confused": gallery.of_pairs(),
+        "samples": gallery.of_classes(),
+        "augmented": gallery.augmented(),
         "ranking": [
             image_of(
                 plots.ranking(evaluation, kind), f"{name} curves of {shown}", f"{name}: {shown} against all others."
             )
             for kind, name in (("roc", "ROC"), ("precision_recall", "Precision-recall"))
         ],
-        "reliability": image_of(plots.reliability(evaluation), "Accuracy against confidence")
-        | {
-            "words": "Of predictions made with a confidence of 80 %, are 8 in 10 right? On average, confidence and "
-            f"accuracy differ by {100 * (evaluation['calibration_error'] or 0):.1f} percentage points (the expected "
-            "calibration error, over 15 bins)."
-        },
-        "calibration": calibration_text(artifact.record.summary.get("calibration"), artifact.description.temperature),
-        "mistakes": mistakes(artifact, evaluation),
+        "reliability": reliability(artifact, evaluation),
+        "mistakes": gallery.mistakes(),
+        "cells": gallery.cells(),
     }
     if evaluation.multi_label:
         rows = evaluation.confusion_matrix.reshape(classes, -1).tolist()
         found["decisions"] = [(name, *row) for name, row in zip(evaluation.class_names, rows, strict=True)]
+    elif classes <= MATRIX:
+        found["matrix"] = matrix(evaluation)
     else:
-        many = classes > plots.DIGITS
-        caption = "Rows are true classes, columns are predicted classes; everything off the diagonal is wrong."
-        caption += " Colours show the share of each true class." if many else ""
-        kind = "large" if many else "wide" if classes > 12 else ""
+        caption = "Rows are true classes, columns are predicted classes; everything off the diagonal is wrong. "
+        caption += "Colours show the share of each true class."
         found["confusion"] = image_of(plots.confusion(evaluation), f"Confusion matrix of {classes} classes", caption)
-        found["confusion"]["kind"] = kind
     return found
 
 
-def headline(evaluation: Evaluation, metric: str) -> dict[str, str]:
-    """Return the most important number, with its interval in words."""
-    value, interval, name = evaluation[metric], evaluation.intervals[metric], metric.replace("_", " ")
-    between = "" if interval is None else f" (95 % interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f} %)"
-    return {
-        "metric": name,
-        "value": UNDEFINED if value is None else f"{value:.1%}",
-        "words": f"{name} on {len(evaluation.labels)} {evaluation.split} images{between}",
-    }
+def matrix(evaluation: Evaluation) -> list[list[dict[str, Any]]]:
+    """Return the confusion matrix as rows of cells: a count, its share of the true class, and whether it is right."""
+    counts = evaluation.confusion_matrix
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return [
+        [{"count": int(count), "share": float(shares[i, j]), "right": i == j} for j, count in enumerate(row)]
+        for i, row in enumerate(counts)
+    ]
 
 
-def sentences(record: Record, evaluation: Evaluation | None) -> list[str]:
-    """Return what a reader should know before any number."""
-    told = []
-    if evaluation is not None and evaluation.split == "validation":
-        told.append("There was no test split: all results are on images that the weights were selected on.")
-    name = "accuracy" if evaluation is None else evaluation.headline
-    gap = record.summary.get("gap", {}).get(name)
-    if gap is not None:
-        hopeful = "too optimistic by that much" if gap > 0 else "not too optimistic"
-        told.append(
-            f"{name.capitalize().replace('_', ' ')} on the validation images, which the weights were selected on, "
-            f"differs by {gap:+.3f} from that on the test images: it was {hopeful}."
-        )
-    return told
+def reliability(artifact: Artifact, evaluation: Evaluation) -> dict[str, str]:
+    """Return how far the probabilities can be believed, in words and as a figure."""
+    apart = 100 * (evaluation["calibration_error"] or 0)
+    saved = artifact.record.summary.get("calibration")
+    words = [
+        f"Of predictions made with a confidence of 80\u00a0%, are 8 in 10 right? On average, confidence and accuracy "
+        f"differ by {apart:.1f} percentage points (the expected calibration error, over 15 bins)."
+    ]
+    if saved is None or saved["temperature"] == 1:
+        words.append(calibration_text(saved, artifact.description.temperature))
+    else:
+        words.append(f"Calibrated by a temperature of {saved['temperature']:.3f}, fitted on {saved['images']} images.")
+        for split, (before, after) in saved["calibration_error"].items():
+            words.append(f"On {split} images the difference was {100 * before:.1f} points and is {100 * after:.1f}.")
+    caption = "Bars are 95 % intervals; the numbers below count predictions. For calibrated probabilities the line "
+    caption += "follows the diagonal; below it the classifier is too sure of itself."
+    return image_of(plots.reliability(evaluation), "Accuracy against confidence", caption) | {"words": " ".join(words)}
 
 
 def facts(record: Record) -> dict[str, str]:
@@ -112,11 +105,10 @@ def facts(record: Record) -> dict[str, str]:
     return found | ({"started": str(started)} if started else {})
 
 
-def class_counts(totals: Mapping[str, int]) -> list[list[tuple[str, int, float]]]:
-    """Return (class, number of images, share of the largest class), split into columns."""
+def class_counts(totals: Mapping[str, int]) -> list[tuple[str, int, float]]:
+    """Return (class, number of images, share of the largest class)."""
     most = max(totals.values(), default=0) or 1
-    rows = [(name, count, count / most) for name, count in totals.items()]
-    return [rows[start : start + COLUMNS] for start in range(0, len(rows), COLUMNS)]
+    return [(name, count, count / most) for name, count in totals.items()]
 
 
 def network_table(artifact: Artifact) -> list[dict[str, Any]]:
@@ -159,63 +151,18 @@ def slices(evaluation: Evaluation, metric: str) -> dict[str, list[dict[str, Any]
     }
 
 
-def mistakes(artifact: Artifact, evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Return the images with the highest losses, each with Grad-CAM of the predicted class."""
-    worst = evaluation.top_losses(MISTAKES)
-    found = {each.row: pixels for each in worst if (pixels := _pixels(each, artifact)) is not None}
-    classes = [int(evaluation.probabilities[row].argmax()) for row in found]
-    heat = grad_cam(artifact, np.stack(list(found.values())), classes) if found else ()
-    overlays = {
-        row: Explanation(pixels, each, artifact.class_names[c], 1.0, last_seen(artifact))
-        for (row, pixels), each, c in zip(found.items(), heat, classes, strict=True)
-    }
-    return [
-        {
-            "name": each.name,
-            "true": " | ".join(each.true) or "nothing",
-            "predicted": " | ".join(each.predicted) or "nothing",
-            "wrong": each.wrong,
-            "probability": each.probability,
-            "loss": each.loss,
-            "seen": overlays[each.row].label if each.row in overlays else "",
-            "picture": jpeg(found[each.row]) if each.row in found else "",
-            "overlay": jpeg(overlays[each.row].overlay()) if each.row in overlays else "",
-        }
-        for each in worst
-    ]
-
-
-def _pixels(mistake: Mistake, artifact: Artifact) -> np.ndarray | None:
-    """Return (height, width, 3) uint8 as the network sees it: from the record, or from its file if it still exists."""
-    pictures = artifact.record.pictures
-    if mistake.row in pictures:
-        return np.rint(pictures[mistake.row]).astype("uint8")
-    try:
-        return np.rint(read_image(mistake.name, artifact.description.reading).pixels).astype("uint8")
-    except DataError:
-        return None
-
-
-def jpeg(pixels: np.ndarray) -> str:
-    """Convert pixels to the `src` of an `<img>`."""
-    image = Image.fromarray(pixels)
-    scale = max(1, PIXELS // max(image.size))
-    image = image.resize((image.width * scale, image.height * scale), Image.Resampling.BICUBIC)
-    image.thumbnail((2 * PIXELS, 2 * PIXELS))
-    return jpeg_url(image, quality=85)
-
-
 def search_section(record: Record) -> dict[str, Any]:
     """Return the outcome of a search and its trials, best first."""
     told, trials = record.search, list(record.trials)
     sign = -1 if told["direction"] == "max" else 1
     ranked = sorted(trials, key=lambda trial: (trial["score"] is None, sign * (trial["score"] or 0)))
     best, label = told["best"]["trial_id"], f"validation {told['objective']}"
-    words = f"{told['trials']} trials, searched for the {told['direction']} of {label}: {told['validation_score']:.3f}"
+    best_score = measure(told["validation_score"], told["objective"])
+    words = f"{told['trials']} trials, searched for the {told['direction']} of {label}: {best_score}"
     if told["test_score"] is not None:
-        words += f", and {told['test_score']:.3f} on test images, which no trial used"
+        words += f", and {measure(told['test_score'], told['objective'])} on test images, which no trial used"
     pictures = [
-        image_of(plots.trials(trials, best, label, name), f"{label} of {len(trials)} trials against {name}", name)
+        image_of(plots.trials(trials, best, label, name), f"{label} of {len(trials)} trials against {name}")
         for name in plots.hyperparameters(trials)
     ]
-    return {"words": words + ".", "trials": ranked, "best": best, "pictures": pictures}
+    return {"words": words + ".", "trials": ranked, "best": best, "objective": told["objective"], "pictures": pictures}

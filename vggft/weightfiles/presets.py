@@ -24,7 +24,6 @@ class Preset:
     width: float
     image_size: int
     licence: str
-    spdx: str  # identifier of the licence at https://spdx.org/licenses
     about: str
     url: str | None = None  # None: shipped inside the package
     md5: str | None = None
@@ -37,7 +36,6 @@ PRESETS: dict[str, Preset] = {
         width=1.0,
         image_size=224,
         licence="CC BY 4.0 (Visual Geometry Group, University of Oxford)",
-        spdx="CC-BY-4.0",
         about="VGG16 trained on ImageNet, as Keras Applications distributes it without its top",
         url="https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
         "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
@@ -49,7 +47,6 @@ PRESETS: dict[str, Preset] = {
         width=1.0,
         image_size=224,
         licence="CC BY 4.0 (Visual Geometry Group, University of Oxford)",
-        spdx="CC-BY-4.0",
         about="VGG19 trained on ImageNet, as Keras Applications distributes it without its top",
         url="https://storage.googleapis.com/tensorflow/keras-applications/vgg19/"
         "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
@@ -61,7 +58,6 @@ PRESETS: dict[str, Preset] = {
         width=0.25,
         image_size=64,
         licence="Apache-2.0",
-        spdx="Apache-2.0",
         about="VGG16 at a quarter of its width, trained on CIFAR-10 by recipes/pretrain_backbone.py",
     ),
 }

@@ -1,0 +1,180 @@
+"""The head of the report: the headline with its interval and baseline, what to do next, and what it costs to use."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..artifact.artifact import Artifact
+from ..artifact.record import Record
+from ..display import between, measure, metric_name, percent
+from ..evaluation.evaluation import Evaluation
+from .names import Names
+
+STEPS = 5  # what to do next, at most
+WIDE = 0.1  # width of an interval that more test images should make narrower
+GOOD = 0.97  # of the headline; from here on nothing is said about raising it
+FEW = 50  # training images of a class
+OVERFITTED = 0.15  # training accuracy minus that on other images
+CERTAIN = 0.9  # probability of a wrong answer that makes its label suspicious
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something to do next: a sentence, a command that does it, and the section that shows why."""
+
+    words: str
+    command: str = ""
+    section: str = ""
+
+
+def headline(evaluation: Evaluation) -> dict[str, str]:
+    """Return the most important number, its interval in words, and what guessing would give."""
+    metric = evaluation.headline
+    interval, name = evaluation.bootstrap(metrics=[metric])[metric], metric_name(metric)
+    ends = "" if interval is None else f" (95 % interval {between(interval, metric)})"
+    return {
+        "metric": name,
+        "value": measure(evaluation[metric], metric),
+        "words": f"{name} on {counted(len(evaluation.labels), evaluation.split + ' image')}{ends}",
+        "baseline": baseline(evaluation),
+    }
+
+
+def baseline(evaluation: Evaluation) -> str:
+    """Say what an answer that looks at no image would be worth."""
+    if evaluation.multi_label:
+        share = float(np.mean(evaluation.labels.mean(axis=0)))
+        return f"Random answers would have an average precision of {percent(share)}."
+    counts = np.bincount(evaluation.labels, minlength=len(evaluation.class_names))
+    share, name = counts.max() / max(1, counts.sum()), evaluation.class_names[counts.argmax()]
+    alike = "a frequent class" if (counts == counts.max()).sum() > 1 else "the most frequent class"
+    return f"Always answering “{name}”, {alike}, would be right for {percent(share)}."
+
+
+def sentences(record: Record, evaluation: Evaluation | None) -> list[str]:
+    """Return what a reader should know besides the headline."""
+    told = []
+    if evaluation is not None and evaluation.split == "validation":
+        told.append("There was no test split: all results are on images that the weights were selected on.")
+    name = "accuracy" if evaluation is None else evaluation.headline
+    gap = record.summary.get("gap", {}).get(name)
+    if gap is not None:
+        points = f"{abs(100 * gap):.1f} percentage points"
+        told.append(
+            f"On the validation images, which the weights were selected on, {metric_name(name)} is "
+            f"{points} {'higher' if gap > 0 else 'lower'}"
+            + (": selection made it look better than it is." if gap > 0 else ", so selection flattered nothing.")
+        )
+    return told
+
+
+def next_steps(artifact: Artifact, evaluation: Evaluation | None) -> list[Step]:
+    """Return what would help most, most important first, and how to use the classifier."""
+    if evaluation is None:
+        return [Step("Evaluate it on images with labels that it has not seen.", "vggft evaluate CLASSIFIER FOLDER")]
+    found = list(_improvements(artifact, evaluation))[: STEPS - 1]
+    return [*found, Step("Try it on new images in the browser.", "vggft serve CLASSIFIER")]
+
+
+def _improvements(artifact: Artifact, evaluation: Evaluation) -> Iterator[Step]:
+    data = Names(artifact.record).data or "FOLDER"
+    metric, value = evaluation.headline, evaluation[evaluation.headline] or 0.0
+    interval = evaluation.intervals[metric]
+    if evaluation.split == "validation":
+        yield Step("Set a fifth of the images aside for an honest test.", f"vggft finetune {data} --test 0.2")
+    certain = [
+        each
+        for each in evaluation.top_losses(100)
+        if each.wrong and not evaluation.multi_label and evaluation.probabilities[each.row].max() >= CERTAIN
+    ]
+    if certain:
+        told = f"{counted(len(certain), 'image')} {'was' if len(certain) == 1 else 'were'} predicted against the label"
+        yield Step(f"{told} with a certainty of {CERTAIN:.0%} or more: check that first.", section="mistakes")
+    if value < GOOD:
+        yield from _trainings(artifact, evaluation, value, data)
+    if pairs := evaluation.most_confused(1):
+        true, predicted, images = pairs[0]
+        if images > 1:
+            words = f"“{true}” was most often taken for “{predicted}” ({images} times). "
+            words += "Look at these images: could you tell them apart?"
+            yield Step(words, section="confusion")
+    if interval is not None and interval[1] - interval[0] > WIDE and evaluation.split == "test":
+        words = f"The true value may lie anywhere from {between(interval, metric)}, as it was measured on "
+        words += f"{counted(len(evaluation.labels), 'image')}. Four times as many test images would halve that range."
+        yield Step(words)
+
+
+def _trainings(artifact: Artifact, evaluation: Evaluation, value: float, data: str) -> Iterator[Step]:
+    """Yield what may raise the headline."""
+    description, counts = artifact.description, artifact.record.class_counts
+    if description.backbone == "vgg16_mini":
+        words = "The small backbone was used; the full one, trained on ImageNet, is usually much better on photographs."
+        yield Step(words, f"vggft finetune {data} --backbone vgg16_imagenet")
+    elif "block5" in description.frozen:
+        words = "All blocks were frozen. Training the later ones as well may help, and is kept only if it does."
+        yield Step(words, f"vggft finetune {data} --freeze auto")
+    seen = [row["accuracy"] for row in artifact.history if row.get("kept") and row.get("accuracy") is not None]
+    if (
+        seen
+        and not evaluation.multi_label
+        and seen[-1] - value > OVERFITTED
+        and not artifact.record.config.get("augment")
+    ):
+        words = "It knows its training images far better than new ones. Changed copies of them may help."
+        yield Step(words, f"vggft finetune {data} --augment")
+    few = sorted((count, name) for name, count in counts.items() if count < FEW)
+    if few:
+        count, name = few[0]
+        alike = len(few) == len(counts) and few[-1][0] == count
+        what = f"There are only {counted(count, 'image')} of each class"
+        if not alike:
+            what = f"“{name}” has only {counted(count, 'image')}"
+        yield Step(f"{what}: more of them would probably help.", section="data")
+
+
+def costs(artifact: Artifact) -> list[tuple[str, str]]:
+    """Return what the classifier took and takes: (number, what it is). One image is predicted to measure the time."""
+    record, model = artifact.record, artifact.network.model
+    found = []
+    learning = sum(float(row.get("seconds") or 0) for row in artifact.history)
+    if seconds := record.environment.get("seconds"):
+        found.append((duration(seconds), "for the whole run"))
+    elif learning >= 1:
+        found.append((duration(learning), "of training"))
+    pixels = np.zeros((1, *artifact.description.size, 3), "float32")
+    taken = [_seconds(lambda: np.asarray(model(pixels, training=False))) for _ in range(6)][1:]
+    found.append((f"{1000 * min(taken):.0f}\u00a0ms", f"for an image, on {counted(os.cpu_count() or 1, 'core')}"))
+    size = sum(weight.dtype.itemsize * weight.size for weight in map(np.asarray, model.get_weights()))
+    found.append((f"{size / 1e6:.3g}\u00a0MB", "of weights"))
+    return found
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def duration(seconds: float) -> str:
+    """Write a time in the unit that fits.
+
+    >>> duration(17.4), duration(90), duration(7300)
+    ('17\\xa0s', '1.5\\xa0min', '2.0\\xa0h')
+    """
+    if seconds < 60:
+        return f"{seconds:.0f}\u00a0s"
+    return f"{seconds / 60:.1f}\u00a0min" if seconds < 3600 else f"{seconds / 3600:.1f}\u00a0h"
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number with a noun.
+
+    >>> counted(1, "image"), counted(2, "image")
+    ('1 image', '2 images')
+    """
+    return f"{number} {what}{'' if number == 1 else 's'}"
