@@ -30,7 +30,7 @@ ROOMS = (
     ("features", "cuts views changes extract"),
     ("heads", "objective schedules batches resampling discriminants probe choice stacked population"),
     ("training", "phases request optimizers experiment callbacks fit ranges selection"),
-    ("artifact", "record archive history inputs known artifact adjust judge explain"),
+    ("artifact", "record archive history inputs known predictions artifact adjust judge explain"),
     ("report", "plots sections report card"),
     ("deploy", "savedmodel_decoder runtimes export uploads server"),
     ("", "costs pipeline depth finetuning crossvalidation classifier"),

@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -117,11 +118,34 @@ def test_predict_prints_words_or_writes_a_csv_file(run_dir: Path, folder: Path, 
     run("predict", model, folder, "--output", output, "--quiet")
     with output.open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 120 and list(rows[0]) == ["image", "label", "probability", "a", "b", "c"]
+    assert len(rows) == 120 and list(rows[0]) == ["image", "label", "probability", "a", "b", "c", "error"]
     expected = vggft.load(model).predict([rows[5]["image"]])[0]
     np.testing.assert_allclose([float(rows[5][name]) for name in "abc"], expected, atol=1e-5)
     with pytest.raises(vggft.ConfigError, match="exists already; --force"):
         run("predict", model, folder, "--output", output)
+
+
+def test_one_bad_file_does_not_stop_a_folder(run_dir: Path, folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "a", tmp_path / "new")
+    (tmp_path / "new" / "010.png").write_bytes(b"no picture")
+    (tmp_path / "new" / "torn.png").write_bytes((folder / "a" / "000.png").read_bytes()[:200])
+    output = tmp_path / "predictions.csv"
+    told = CliRunner().invoke(cli.app, ["predict", str(run_dir), str(tmp_path / "new"), "-o", str(output), "-q"])
+    assert told.exit_code == 1 and told.stdout.startswith("40 predictions are in")
+    assert "2 of 42 images cannot be read:" in told.stderr and "010.png" in told.stderr and "torn.png" in told.stderr
+    with output.open() as file:
+        rows = {Path(row["image"]).name: row for row in csv.DictReader(file)}
+    assert len(rows) == 42 and "torn.png" in rows["torn.png"]["error"]
+    assert (rows["torn.png"]["label"], rows["torn.png"]["a"], rows["000.png"]["error"]) == ("", "", "")
+    listed = json.loads(run("predict", run_dir, tmp_path / "new", "--json", "--on-bad-image", "skip"))
+    assert sum(row["error"] is None for row in listed) == 40
+    expected = vggft.load(run_dir).predict(folder / "a" / "021.png")[0]
+    np.testing.assert_allclose([float(rows["021.png"][name]) for name in "abc"], expected, atol=1e-5)
+    for images in ((tmp_path / "new", "--on-bad-image", "raise"), (tmp_path / "new" / "torn.png",)):
+        with pytest.raises(vggft.DataError, match=r"torn\.png"):
+            run("predict", run_dir, *images)
+    with pytest.raises(vggft.ConfigError, match="no file or folder nowhere"):
+        run("predict", run_dir, "nowhere")
 
 
 def test_audit_reports_and_exits_with_one_where_there_are_errors(folder: Path, tmp_path: Path) -> None:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from .console import import_quietly, picture_files, print_result, quiet_stderr, refuse
+from .console import import_quietly, picture_files, print_json, print_result, quiet_stderr, refuse, tell_problems
 from .options import AsJson, Dataset, Force, Quiet, Verify
 
 Model = Annotated[
     Path, typer.Argument(help="A classifier, such as runs/flowers-1/classifier.keras, or its run directory.")
 ]
-Images = Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")]
+Images = Annotated[list[Path], typer.Argument(help="Image files, folders of them, or a CSV file that names them.")]
 Split = Annotated[str | None, typer.Option(help="Split to evaluate on, if the dataset is split; test by default.")]
 Views = Annotated[
     int,
@@ -36,33 +34,43 @@ def predict(
     model: Model,
     images: Images,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write a CSV file instead of printing.")] = None,
-    top: Annotated[int, typer.Option(help="Number of labels to print for each image.")] = 3,
+    top: Annotated[int, typer.Option(help="Number of labels to print for each image.", min=1)] = 3,
     views: Views = 1,
+    on_bad_image: Annotated[
+        Literal["raise", "skip"] | None,
+        typer.Option(
+            help="Whether images that cannot be read stop the command, or are left out. By default those among several "
+            "are listed and left out, and the command exits with 1.",
+        ),
+    ] = None,
     force: Force = False,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Classify images: print labels with their probabilities, or write a CSV file with one row for each image."""
+    """Classify images: print labels with their probabilities, or write a CSV file with one row for each image.
+
+    The file has a column for each class, and a column error for images that cannot be read.
+    """
     if output:
         refuse(output, force)
-    from ..run import write_whole
-
     files = picture_files(images)
-    classifier = load(model)
-    probabilities = classifier.predict(files, verbose=0 if quiet else 1, views=views)
-    if output is None:
-        for file, row in zip(files, probabilities, strict=True):
-            order = (-row).argsort()[:top]
-            typer.echo(f"{file}: " + ", ".join(f"{classifier.class_names[i]} ({row[i]:.1%})" for i in order))
-        return
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    own = ("image", "label", "probability")
-    writer.writerow([*own, *(f"class {name}" if name in own else name for name in classifier.class_names)])
-    for file, row in zip(files, probabilities, strict=True):
-        label = "|".join(classifier.describe(row).present)
-        writer.writerow([file, label, f"{row.max():.6f}", *(f"{p:.6f}" for p in row)])
-    write_whole(output, text.getvalue())
-    typer.echo(f"{len(files)} predictions are in {output}")
+    rule = on_bad_image or ("skip" if len(files) > 1 else "raise")
+    found = load(model).predictions(files, verbose=0 if quiet or as_json else 1, views=views, on_bad_image=rule)
+    if output:
+        found.to_csv(output)
+    if as_json:
+        print_json(list(found.rows()))
+    elif output:
+        typer.echo(f"{len(files) - len(found.errors or ())} predictions are in {output}")
+    else:
+        for name, one in zip(found.names, found.found, strict=True):
+            if one is not None:
+                told = zip(one.labels[:top], one.probabilities, strict=False)
+                typer.echo(f"{name}: " + ", ".join(f"{label} ({p:.1%})" for label, p in told))
+    if found.errors:
+        tell_problems(f"{len(found.errors)} of {len(files)} images cannot be read", found.errors.values())
+        if on_bad_image is None:
+            raise typer.Exit(1)
 
 
 def evaluate(

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import typer
 
 from ..display import printable
 from ..engine import check_backend
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError, some
 
 
 def next_run(name: str) -> Path:
@@ -30,17 +30,34 @@ def refuse(path: Path, force: bool) -> None:
         raise ConfigError(f"{path} exists already; --force overwrites it.")
 
 
-def picture_files(given: list[Path]) -> list[Path]:
-    """Return the given image files, and all image files in the given folders."""
-    from ..listings.folders import walk
+def picture_files(given: list[Path]) -> list[Any]:
+    """Return the given image files, all image files in the given folders, and those that the given tables name.
 
-    files: list[Path] = []
+    Raises:
+        ConfigError: some of them do not exist, or a folder holds no images.
+    """
+    from ..listings.columns import SUFFIXES
+    from ..listings.folders import walk
+    from ..listings.meaning import list_images
+    from ..listings.tables import Table
+
+    if missing := [path for path in given if not path.exists()]:
+        raise ConfigError(f"There is no file or folder {some(missing)} (from {Path.cwd()}).")
+    files: list[Any] = []
     for path in given:
+        if path.is_file() and path.suffix.lower() in SUFFIXES:
+            files += list_images(Table(path))[0]
+            continue
         inside = walk(path)[0] if path.is_dir() else [path]
         if not inside:
             raise ConfigError(f"There are no images in the folder {path}.")
         files += inside
     return files
+
+
+def tell_problems(headline: str, problems: Iterable[str]) -> None:
+    """List problems that do not stop a command on standard error, a line each."""
+    typer.secho(str(DataError.listing(headline, problems)), fg="yellow", err=True)
 
 
 def print_anything() -> None:
