@@ -22,7 +22,7 @@ ROOMS = (
     ("", "errors arguments engine fields config augment run claims store rows cache display progress"),
     ("pictures", "reading ranges formats colours tiffs dicoms npys files arrays known"),
     ("listings", "listing integers labels cells columns folders files tables meaning"),
-    ("data", "scan streams feeds sources dataset suspects audit"),
+    ("data", "scan streams feeds sources dataset suspects findings audit"),
     ("splits", "groups whole_groups splitting apart parts pool"),
     ("evaluation", "mistakes calibration bootstrap metrics text evaluation folds checks compare"),
     ("weightfiles", "layers chain hdf5 files presets"),

@@ -12,7 +12,7 @@ from .artifact.artifact import Artifact
 from .artifact.judge import check_adjustments, judge
 from .artifact.record import Record, write_pictures
 from .costs import Estimate
-from .errors import ConfigError
+from .errors import ConfigError, some
 from .features.extract import Pass
 from .heads.batches import FeatureBank
 from .heads.resampling import Fitted, Held
@@ -23,6 +23,8 @@ from .training.phases import Setting
 from .training.request import Request
 
 A = TypeVar("A", bound=Artifact)
+
+SHOWN = 20  # of the images that were left out
 
 
 class Run:
@@ -164,9 +166,15 @@ class Run:
 
 def introduce(experiment: Experiment, about: str, notes: Iterable[str], cost: Estimate, narrator: Narrator) -> None:
     """Announce what a run does, what was noticed in the data, and what it will cost."""
-    pool = experiment.pool
-    for note in (*pool.notes, *pool.left_out[:20], *notes):
+    pool, found = experiment.pool, experiment.pool.audit
+    more = len(pool.left_out) - SHOWN
+    left_out = [*pool.left_out[:SHOWN], *([f"{more} more images were left out"] if more > 0 else [])]
+    for note in (*pool.notes, *left_out, *notes):
         narrator.say(f"Note: {note}.")
+    if conflicts := found.of_kind("different labels"):
+        narrator.say(f"Warning: equal images have different labels: {some(conflicts)}.")
+    if found.summary:
+        narrator.say(f"The data has {found.summary}: `vggft audit` lists them.")
     counts = ", ".join(f"{len(rows)} {split}" for split, rows in pool.rows.items())
     narrator.say(
         f"{counts} images of {len(pool.class_names)} classes at {pool.reading.told()}; "
