@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 
 # The path that the data takes, from top to bottom: packages in order, and the modules of each in order ("" is the top).
 ROOMS = (
-    ("", "errors arguments engine fields config augment run claims store rows cache display progress"),
+    ("", "errors extras arguments engine fields config augment run claims store rows cache display progress"),
     ("pictures", "reading ranges formats colours tiffs dicoms npys files arrays known"),
     ("listings", "listing integers labels cells columns folders files tables meaning"),
     ("data", "scan streams feeds sources dataset suspects findings audit"),

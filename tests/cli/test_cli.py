@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -279,8 +280,9 @@ def test_predictions_from_several_views(run_dir: Path, folder: Path) -> None:
 
 @pytest.mark.parametrize(("command", "home"), [("finetune", "vggft.api"), ("search", "vggft.tuning.search")])
 def test_a_command_passes_on_every_argument_of_the_function(
-    command: str, home: str, monkeypatch: pytest.MonkeyPatch
+    command: str, home: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    (tmp_path / "data.csv").touch()
     only_in_python = {"dataset", "callbacks", "metrics"}
     arguments = set(inspect.signature(getattr(vggft, command)).parameters) - only_in_python
 
@@ -293,6 +295,7 @@ def test_a_command_passes_on_every_argument_of_the_function(
 
         with monkeypatch.context() as patch, pytest.raises(vggft.RunError, match="far enough"):
             patch.setattr(f"{home}.{command}", end)
+            patch.chdir(tmp_path)
             run(command, "data.csv", *options)
         return given
 
@@ -429,3 +432,50 @@ def test_serve_passes_on_where_and_how_much(run_dir: Path, monkeypatch: pytest.M
     monkeypatch.setattr("vggft.deploy.server.serve", lambda classifier, **how: asked.update(how))
     run("serve", run_dir, "--host", "0.0.0.0", "--port", 8123, "--max-megabytes", 2)
     assert (asked["host"], asked["port"], asked["max_bytes"]) == ("0.0.0.0", 8123, 2_000_000)
+
+
+def test_a_run_in_the_folder_of_the_data_is_beside_it(
+    folder: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`vggft finetune .` once wrote runs/-1 into the data, which the next run took for a class."""
+    data = shutil.copytree(folder, tmp_path / "stripes")
+    for here in (data, data / "a"):
+        monkeypatch.chdir(here)
+        dataset = os.path.relpath(data)
+        found = json.loads(finetune(Path(dataset), tiny_weights, "--epochs", 1, "--json"))
+        assert Path(found["classifier"]).resolve().parent.parent == tmp_path / "runs"
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"stripes-1", "stripes-2"}
+    shutil.copytree(tmp_path / "runs", data / "runs")  # as earlier versions did
+    listed = json.loads(run("audit", data, "--json"))
+    assert listed["class_names"] == ["a", "b", "c"] and listed["ok"]
+    assert listed["warnings"] == ["the folder runs with runs of vggft was left out."]
+
+
+def test_what_cannot_be_is_told_before_tensorflow_is_imported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def imported() -> None:
+        raise AssertionError("TensorFlow is imported")
+
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    for module in (cli.training_commands, cli.search_commands, cli.classifier_commands):
+        monkeypatch.setattr(module, "import_quietly", imported)
+    monkeypatch.chdir(folder.parent)
+    (folder.parent / "high" / "classes").mkdir(parents=True)
+    for name in "abcde":
+        shutil.copytree(folder / "a", folder.parent / "high" / "classes" / name)
+    shutil.copytree(folder / "b", folder.parent / "high" / "figures")
+    for arguments, message in (
+        (("finetune", "strips"), r"path that does not exist\. Did you mean stripes\?"),
+        (("finetune", "high"), r"classes in it holds no image itself, but 5 folders\. Did you mean high/classes\?"),
+        (("finetune", "stripes", "--test", "stripe"), "'stripe' is a string"),
+        (("search", "stripes", "--backbone", "vgg16_mimi"), r"Did you mean 'vgg16_mini'\?"),
+        (("cross-validate", "stripes", "--freeze", "blok3"), r"Did you mean 'block3'\?"),
+        (("find-learning-rate", "nowhere"), "path that does not exist"),
+        (("finetune", "stripes", "--run-dir", "stripes"), "is not empty"),
+        (("predict", "strips", "stripes"), r"no file or folder strips \(from .*\)\. Did you mean stripes\?"),
+        (("evaluate", "stripes", "nowhere"), "no file or folder nowhere"),
+        (("export", "stripes", "a.onnx"), r"Exporting needs tf2onnx: pip install tf2onnx onnxruntime onnx \(the extra"),
+        (("serve", "stripes"), "Serving needs uvicorn"),
+    ):
+        with pytest.raises(vggft.VggftError, match=message):
+            run(*arguments)

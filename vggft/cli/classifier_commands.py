@@ -8,7 +8,17 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from .console import import_quietly, picture_files, print_json, print_result, quiet_stderr, refuse, tell_problems
+from ..extras import OF_EXPORTS, check_extra
+from .console import (
+    check_exists,
+    import_quietly,
+    picture_files,
+    print_json,
+    print_result,
+    quiet_stderr,
+    refuse,
+    tell_problems,
+)
 from .options import AsJson, Dataset, Force, Quiet, Verify
 
 Model = Annotated[
@@ -24,6 +34,7 @@ Views = Annotated[
 
 def load(model: Path) -> Any:
     """Load a classifier from its file or its run directory."""
+    check_exists(model)
     import_quietly()
     from ..classifier import load as load_file
 
@@ -84,6 +95,7 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Evaluate a classifier on labelled images."""
+    check_exists(dataset)
     found = load(model).evaluate(dataset, split=split, verbose=0 if quiet or as_json else 1, views=views)
     slices = {} if by is None else found.slices(by)
     if as_json:
@@ -106,6 +118,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare two classifiers on the same images: McNemar's test, and the difference in every metric."""
+    check_exists(second, *([dataset] if dataset else []))
     classifiers = load(first), load(second)
     from ..evaluation.compare import compare as run_compare
 
@@ -118,7 +131,10 @@ def compare(
 def explain(
     model: Model,
     images: Images,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the overlays.")] = Path("explained"),
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for the overlays; by default explained next to the classifier."),
+    ] = None,
     label: Annotated[str | None, typer.Option(help="Class to explain; by default the predicted class.")] = None,
     block: Annotated[
         str | None,
@@ -128,6 +144,7 @@ def explain(
 ) -> None:
     """Show where in images the classifier saw a class, by Grad-CAM."""
     files = picture_files(images)
+    output = output or (model if model.is_dir() else model.parent) / "explained"
     classifier = load(model)
     from ..artifact.explain import last_seen
 
@@ -179,6 +196,7 @@ def export(
 ) -> None:
     """Export a classifier to another runtime, and check that it predicts the same there."""
     refuse(output, force)
+    check_extra(OF_EXPORTS.get(output.suffix.lower()), "Exporting")
     classifier = load(model)
     with quiet_stderr():  # the converters' own log
         found = classifier.export(output, precision=precision, dataset=data, overwrite=force)
@@ -194,6 +212,7 @@ def serve(
     max_megabytes: Annotated[float, typer.Option(help="Maximum size of an upload in MB.")] = 10.0,
 ) -> None:
     """Serve a page that classifies the images dropped on it, and a JSON endpoint. Images are not stored."""
+    check_extra("serve", "Serving")
     classifier = load(model)
     from ..deploy.server import serve as run_serve
 
@@ -218,7 +237,8 @@ def draw(
     """Draw a network with the shapes of its layers (needs graphviz)."""
     if model is None and (output.is_dir() or output.suffix == ".keras"):
         model, output = output, (output if output.is_dir() else output.parent) / "network.png"
-        refuse(output, force)
+    check_extra("draw", "Drawing")
+    refuse(output, force)
     import_quietly()
     from ..network import vgg
 

@@ -16,12 +16,22 @@ import typer
 
 from ..display import printable
 from ..engine import check_backend
-from ..errors import ConfigError, DataError, some
+from ..errors import ConfigError, DataError, meant
 
 
-def next_run(name: str) -> Path:
-    """Return the first of runs/NAME-1, runs/NAME-2, ... that does not exist yet."""
-    return next(path for n in itertools.count(1) if not (path := Path("runs") / f"{name}-{n}").exists())
+def next_run(name: str, dataset: str | None = None) -> Path:
+    """Return the first of runs/NAME-1, runs/NAME-2, ... that does not exist yet, never inside the data.
+
+    Args:
+        name: for data without a name of their own.
+        dataset: a path whose own name begins NAME; in or below this folder, runs/ is beside it.
+    """
+    runs, data = Path("runs"), Path(dataset or "").resolve()
+    if dataset and Path.cwd().is_relative_to(data):
+        runs = Path(os.path.relpath(data.parent)) / "runs"
+    own = "" if not dataset else data.name if data.is_dir() else data.stem
+    base = "-".join(filter(None, (own, name))) or "run"
+    return next(path for n in itertools.count(1) if not (path := runs / f"{base}-{n}").exists())
 
 
 def refuse(path: Path, force: bool) -> None:
@@ -30,19 +40,46 @@ def refuse(path: Path, force: bool) -> None:
         raise ConfigError(f"{path} exists already; --force overwrites it.")
 
 
+def check_exists(*paths: str | Path) -> None:
+    """Raise `ConfigError` for paths that do not exist, with what may have been meant; before TensorFlow is imported."""
+    for path in map(Path, paths):
+        if not path.exists():
+            raise ConfigError(f"There is no file or folder {path} (from {Path.cwd()}).{meant(path)}")
+
+
+def check_data(dataset: str, validation: Any, test: Any, backbone: str, freeze: Any) -> None:
+    """Check paths and words before TensorFlow is imported, which takes seconds.
+
+    Raises:
+        ConfigError: an impossible backbone or choice of frozen blocks.
+        DataError: a path that holds no dataset, or a folder whose classes cannot be told.
+    """
+    from ..data.sources import loader
+    from ..data.streams import Keep
+    from ..listings.folders import list_folder
+    from ..network.blocks import frozen_blocks
+    from ..weightfiles.presets import preset_of
+
+    for given in (dataset, validation, test):
+        if isinstance(given, str) and (load := loader(given, Keep())) is list_folder:
+            load(given)
+    preset_of(backbone)
+    if freeze != "auto":
+        frozen_blocks(freeze)
+
+
 def picture_files(given: list[Path]) -> list[Any]:
     """Return the given image files, all image files in the given folders, and those that the given tables name.
 
     Raises:
-        ConfigError: some of them do not exist, or a folder holds no images.
+        ConfigError: one of them does not exist, or a folder holds no images.
     """
     from ..listings.columns import SUFFIXES
     from ..listings.folders import walk
     from ..listings.meaning import list_images
     from ..listings.tables import Table
 
-    if missing := [path for path in given if not path.exists()]:
-        raise ConfigError(f"There is no file or folder {some(missing)} (from {Path.cwd()}).")
+    check_exists(*given)
     files: list[Any] = []
     for path in given:
         if path.is_file() and path.suffix.lower() in SUFFIXES:

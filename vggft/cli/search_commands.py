@@ -14,7 +14,7 @@ from ..augment import Augment
 from ..config import Head, Training
 from ..fields import Count
 from ..tuning.space import SearchSpace
-from .console import import_quietly, print_result, refuse
+from .console import check_data, import_quietly, print_result, refuse
 from .options import (
     AdjustOptions,
     AsJson,
@@ -108,7 +108,7 @@ def cross_validate(
     Every image is judged by a training that has not seen it. Frozen blocks are computed once for all folds. Of the
     images outside a fold, --validation is the share that selects the best epoch; those of a test split are in no fold.
     """
-    run, run_dir = prepared(run, "cross-validation", f"{Path(dataset).stem}-folds", quiet or as_json)
+    run, run_dir = prepared(run, "cross-validation", dataset, "folds", quiet or as_json, data, backbone)
     import_quietly()
     from ..crossvalidation import cross_validate as run_folds
 
@@ -140,7 +140,7 @@ def search(
     An option of the search space takes one value, which is fixed, a list (64,128,256), a range (0.1:0.6), or a
     logarithmic range (1e-4:1e-2:log). All other options are as in `vggft finetune`.
     """
-    run, run_dir = prepared(run, "search", f"{Path(dataset).stem}-search", quiet or as_json)
+    run, run_dir = prepared(run, "search", dataset, "search", quiet or as_json, data, backbone)
     if space.freeze is not None:  # one value is not a choice
         fixed = isinstance(space.freeze, str)
         backbone = replace(backbone, freeze=space.freeze if fixed else "all")
@@ -178,6 +178,7 @@ def find_learning_rate(
 
     With all blocks frozen it is the --learning-rate, else the --fine-tune-learning-rate. Nothing is trained for good.
     """
+    check_data(dataset, data.validation, data.test, backbone.backbone, backbone.freeze)
     import_quietly()
     from .. import learning_rates
 

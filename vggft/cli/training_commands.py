@@ -12,8 +12,9 @@ import typer
 from ..augment import Augment
 from ..config import Head, Training
 from ..errors import ConfigError
+from ..run import RunDirectory
 from ..tuning.space import SearchSpace
-from .console import import_quietly, next_run, print_json, print_result
+from .console import check_data, import_quietly, next_run, print_json, print_result
 from .options import (
     AdjustOptions,
     AsJson,
@@ -92,7 +93,7 @@ def finetune(
     Frozen blocks are computed once, and the head is trained on their features. Unfrozen blocks (--freeze block3) are
     then trained together with the head.
     """
-    run, run_dir = prepared(run, "run", Path(dataset).stem, quiet or as_json)
+    run, run_dir = prepared(run, "run", dataset, "", quiet or as_json, data, backbone)
     import_quietly()
     from .. import api
 
@@ -113,11 +114,19 @@ def chosen_head(head: Head) -> Head | None:
     return None if head == Head() else head
 
 
-def prepared(run: RunOptions, what: str, name: str, quiet: bool) -> tuple[RunOptions, Path]:
-    """Complete the options of a run and choose its directory; raise `ConfigError` if something is missing."""
+def prepared(
+    run: RunOptions, what: str, dataset: str, name: str, quiet: bool, data: DataOptions, backbone: BackboneOptions
+) -> tuple[RunOptions, Path]:
+    """Complete the options of a run and choose its directory, after what can be checked in no time.
+
+    Raises:
+        ConfigError, DataError, RunError: something is missing, does not exist, or cannot be.
+    """
+    check_data(dataset, data.validation, data.test, backbone.backbone, backbone.freeze)
     if run.resume and run.run_dir is None:
         raise ConfigError(f"--resume continues the {what} in --run-dir, so --run-dir must be given too.")
-    run_dir = Path(run.run_dir or next_run(name))
+    run_dir = Path(run.run_dir or next_run(name, dataset))
+    RunDirectory.open(run_dir, run.resume)
     return replace(run, run_dir=run_dir, verbose=0 if quiet else run.verbose), run_dir
 
 

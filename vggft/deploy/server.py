@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import importlib.util
 import ipaddress
 import os
 import secrets
@@ -25,6 +24,7 @@ from ..artifact.artifact import Artifact
 from ..artifact.explain import Explanation, grad_cam, last_seen, over_shown
 from ..display import jpeg_url, render
 from ..errors import ConfigError
+from ..extras import check_extra
 from ..pictures.arrays import PixelImage
 from ..progress import Narrator
 from .uploads import MAX_UPLOAD_PIXELS, MEGABYTE, Decoded, RefusedError, decode, pixels_of, read_picture
@@ -295,6 +295,4 @@ def is_loopback(host: str) -> bool:
 
 
 def _check_installed() -> None:
-    missing = [name for name in ("starlette", "uvicorn", "python_multipart") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(f"Serving needs {', '.join(missing).replace('_', '-')}: pip install 'vggft[serve]'.")
+    check_extra("serve", "Serving")
