@@ -56,6 +56,9 @@ def test_more_work_is_said_to_take_longer(stripes: tuple, tiny_weights: Path) ->
     deeper = told(freeze="block2")
     assert frozen.training_seconds < deep.training_seconds < deeper.training_seconds
     assert deep.peak_memory >= frozen.peak_memory
+    once, twice = (told(freeze="block3", test=0.2, refit=refit) for refit in (False, True))
+    assert once.training_seconds > 2.5  # before the first step
+    assert twice.training_seconds > 1.8 * once.training_seconds
     training = dataclasses.replace(QUICK, phases="gradual")
     deep, gradual = (told(freeze="block3", head=LAST, training=each) for each in (QUICK, training))
     assert gradual.training_seconds > deep.training_seconds and gradual.peak_memory == deep.peak_memory
