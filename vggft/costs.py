@@ -28,7 +28,7 @@ TRACING = (
     2.5  # seconds until a network with blocks is built and traced, its first epoch compiled, and its best one kept
 )
 COMPILING, TRACING_HEAD = 2.0, 0.7  # the same of a head alone, by XLA for many steps, and without it for few
-SOLVING = 1.5e-7, 0.1  # seconds of a probe for each value of the features and class, and besides
+SOLVING = 2e-7, 0.1  # seconds of a probe for each value of the features and class, and besides
 RUNTIME = 700 * 2**20  # bytes that TensorFlow, Keras and other libraries take before any image is read
 FINISHING = 8.0  # seconds to compare with exact features, save, reload, compare again and draw
 TEMPORARY = 3  # arrays of the size of the largest layer that exist at once in a forward pass

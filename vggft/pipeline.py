@@ -140,7 +140,8 @@ class Run:
         )
         summary = judged.to_dict()
         for evaluation in judged.evaluations.values():
-            self.narrator.say(repr(evaluation))
+            tell = self.narrator.conclude if evaluation is judged.final else self.narrator.say
+            tell(repr(evaluation))
         if judged.calibration:
             self.narrator.say(str(judged.calibration))
         directory.write_json("evaluation.json", summary)
@@ -161,14 +162,15 @@ class Run:
         if self.directory.classifier_path is not None:
             classifier.save(self.directory.classifier_path)
             self.directory.drop_points()
-            self.narrator.say(f"The classifier is {self.directory.classifier_path}.")
+            self.narrator.conclude(f"The classifier is {self.directory.classifier_path}.")
 
 
 def introduce(experiment: Experiment, about: str, notes: Iterable[str], cost: Estimate, narrator: Narrator) -> None:
     """Announce what a run does, what was noticed in the data, and what it will cost."""
     pool, found = experiment.pool, experiment.pool.audit
-    more = len(pool.left_out) - SHOWN
-    left_out = [*pool.left_out[:SHOWN], *([f"{more} more images were left out"] if more > 0 else [])]
+    most = SHOWN if narrator.verbose < 2 else len(pool.left_out)
+    more = len(pool.left_out) - most
+    left_out = [*pool.left_out[:most], *([f"{more} more images were left out"] if more > 0 else [])]
     for note in (*pool.notes, *left_out, *notes):
         narrator.say(f"Note: {note}.")
     if conflicts := found.of_kind("different labels"):

@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 from typer.testing import CliRunner
 
 import vggft
+from vggft.cli import console
 from vggft.cli import main as cli
 
 
@@ -60,6 +62,26 @@ def test_finetune_prints_how_good_it_is_and_where_it_is(folder: Path, tiny_weigh
     assert f"The classifier is {tmp_path / 'run' / 'classifier.keras'}" in printed.replace("\n", " ")
     assert (tmp_path / "run" / "classifier.keras").exists()
     assert f"Next: vggft report {tmp_path / 'run'}" in printed.replace("\n", " ")
+
+
+def test_results_are_told_once_and_an_interruption_says_how_to_go_on(
+    folder: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    quick = ("--backbone", tiny_weights, "--image-size", 32, "--test", 0.2, "--run-dir", tmp_path / "run", "--verbose")
+    arguments = [str(each) for each in ("finetune", folder, *quick, "--freeze", "block4", "--fine-tune-epochs", 2)]
+    told = CliRunner().invoke(cli.app, arguments).output
+    assert told.count("Test: accuracy") == 1 and told.count("The classifier is") == 1
+    assert told.count("blocks and head, epoch 2: validation accuracy") == 1
+    assert re.search(r"blocks and head: 2 epochs, kept (1|2|the weights before it): ", told)
+
+    monkeypatch.setattr("sys.argv", ["vggft", "finetune", "my data", "--epochs", "9"])
+    for run_dir, expected in (
+        (tmp_path / "run", f"vggft finetune 'my data' --epochs 9 --run-dir {tmp_path / 'run'} --resume"),
+        (tmp_path / "other", "the run had not begun"),
+    ):
+        with pytest.raises(typer.Exit) as caught, console.run_in(run_dir):
+            raise KeyboardInterrupt
+        assert caught.value.exit_code == 130 and expected in capsys.readouterr().err
 
 
 def test_without_a_run_dir_a_new_one_is_taken(

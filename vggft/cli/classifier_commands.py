@@ -32,10 +32,10 @@ Views = Annotated[
 ]
 
 
-def load(model: Path) -> Any:
+def load(model: Path, quiet: bool = False) -> Any:
     """Load a classifier from its file or its run directory."""
     check_exists(model)
-    import_quietly()
+    import_quietly(quiet)
     from ..classifier import load as load_file
 
     return load_file(model)
@@ -66,7 +66,9 @@ def predict(
         refuse(output, force)
     files = picture_files(images)
     rule = on_bad_image or ("skip" if len(files) > 1 else "raise")
-    found = load(model).predictions(files, verbose=0 if quiet or as_json else 1, views=views, on_bad_image=rule)
+    found = load(model, quiet or as_json).predictions(
+        files, verbose=0 if quiet or as_json else 1, views=views, on_bad_image=rule
+    )
     if output:
         found.to_csv(output)
     if as_json:
@@ -96,7 +98,9 @@ def evaluate(
 ) -> None:
     """Evaluate a classifier on labelled images."""
     check_exists(dataset)
-    found = load(model).evaluate(dataset, split=split, verbose=0 if quiet or as_json else 1, views=views)
+    found = load(model, quiet or as_json).evaluate(
+        dataset, split=split, verbose=0 if quiet or as_json else 1, views=views
+    )
     slices = {} if by is None else found.slices(by)
     if as_json:
         more = {"slices": {name: each.to_dict() for name, each in slices.items()}} if slices else {}

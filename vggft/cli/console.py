@@ -5,18 +5,24 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shlex
 import sys
 import tempfile
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import typer
+from rich.console import Console
 
 from ..display import printable
 from ..engine import check_backend
 from ..errors import ConfigError, DataError, meant
+from ..progress import Narrator, results_printed
+
+STARTING = "Starting TensorFlow ..."
 
 
 def next_run(name: str, dataset: str | None = None) -> Path:
@@ -94,7 +100,7 @@ def picture_files(given: list[Path]) -> list[Any]:
 
 def tell_problems(headline: str, problems: Iterable[str]) -> None:
     """List problems that do not stop a command on standard error, a line each."""
-    typer.secho(str(DataError.listing(headline, problems)), fg="yellow", err=True)
+    tell_error(str(DataError.listing(headline, problems)), "yellow")
 
 
 def print_anything() -> None:
@@ -117,19 +123,77 @@ def print_result(result: Any, as_json: bool, more: Mapping[str, Any] | None = No
     if as_json:
         print_json({**(result.to_dict() if result else {}), **more}, indent=None)
         return
-    typer.echo(str(result))
+    tell(str(result))
     for name, value in more.items():
-        typer.echo(f"\nThe {name} is {value}")
+        tell(f"\nThe {name} is {value}")
 
 
-def import_quietly() -> None:
-    """Import TensorFlow without the lines that its C++ code prints before any log level takes effect."""
+def tell(text: str) -> None:
+    """Print text on standard output: on a terminal broken between words, into a pipe or a file as it is.
+
+    Rows of tables, which begin with spaces, are cut at the edge of the terminal.
+    """
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        typer.echo(text)
+        return
+    for line in text.splitlines():
+        if line.startswith("  ") and not line.startswith("  - "):
+            console.print(line, markup=False, no_wrap=True, overflow="ellipsis")
+            continue
+        indent = "    " if line.startswith("  - ") else ""
+        how: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False, "subsequent_indent": indent}
+        for part in textwrap.wrap(line, console.width, **how) or [""]:
+            typer.echo(part)
+
+
+def is_plain() -> bool:
+    """Whether colours are not wanted, or cannot be shown."""
+    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+
+
+def tell_error(text: str, colour: str = "red") -> None:
+    """Print on standard error, in colour on a terminal that has some."""
+    console = Console(stderr=True, highlight=False)
+    style = None if is_plain() else colour
+    console.print(text, style=style, markup=False, soft_wrap=not console.is_terminal)
+
+
+def import_quietly(quiet: bool = False) -> None:
+    """Import TensorFlow without the lines that its C++ code prints before any log level takes effect.
+
+    Args:
+        quiet: whether not to say that this takes seconds.
+    """
     check_backend()
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = os.environ.get("VGGFT_TF_LOG_LEVEL", "3")
+    narrator = Narrator(0 if quiet or "tensorflow" in sys.modules else 1)
+    if narrator.moves:
+        narrator.console.print(STARTING, end="\r")
+    else:
+        narrator.line(STARTING)
     with quiet_stderr():
         import tensorflow as tf
 
         tf.config.list_physical_devices()
+    if narrator.moves:
+        narrator.console.print(" " * len(STARTING), end="\r")
+
+
+@contextmanager
+def run_in(run_dir: Path) -> Iterator[None]:
+    """Run what may take long: its results are printed once, and Ctrl-C says how to continue."""
+    try:
+        with results_printed():
+            yield
+    except KeyboardInterrupt:
+        words = [word for word in sys.argv[1:] if word != "--resume"]
+        given = any(word == "--run-dir" or word.startswith("--run-dir=") for word in words)
+        again = ["vggft", *words, *([] if given else ["--run-dir", str(run_dir)]), "--resume"]
+        begun = (run_dir / "config.json").exists()
+        told = f"To continue: {shlex.join(again)}" if begun else "Nothing was kept, as the run had not begun."
+        typer.echo(f"\nInterrupted. {told}", err=True)
+        raise typer.Exit(130) from None
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import typer
 from .. import __version__
 from ..errors import VggftError
 from . import cache_commands, classifier_commands, search_commands, training_commands
-from .console import print_anything
+from .console import print_anything, tell_error
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,5 +38,5 @@ def main() -> None:
     try:
         app()
     except VggftError as error:
-        typer.secho(f"Error: {error}", fg="red", err=True)
+        tell_error(f"Error: {error}")
         sys.exit(2)

@@ -25,6 +25,9 @@ from .words import CHOICE, READ, Bands, Freeze, Names, Size, ValueRange, choice,
 
 Dataset = Annotated[str, typer.Argument(help="A folder of class folders, or a CSV file of paths and labels.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result.")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Also print every epoch, and everything that is left out.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 

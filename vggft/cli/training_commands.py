@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from ..config import Head, Training
 from ..errors import ConfigError
 from ..run import RunDirectory
 from ..tuning.space import SearchSpace
-from .console import check_data, import_quietly, next_run, print_json, print_result
+from .console import check_data, import_quietly, next_run, print_json, print_result, run_in, tell
 from .options import (
     AdjustOptions,
     AsJson,
@@ -24,6 +25,7 @@ from .options import (
     Options,
     Quiet,
     RunOptions,
+    Verbose,
     Verify,
     with_options,
 )
@@ -67,7 +69,7 @@ def audit(
     if as_json:
         print_json(found.to_dict())
     else:
-        typer.echo(str(found))
+        tell(str(found))
     if not found.ok:
         raise typer.Exit(1)
 
@@ -87,14 +89,15 @@ def finetune(
     verify: Verify = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Train a classifier on your images and evaluate it.
 
     Frozen blocks are computed once, and the head is trained on their features. Unfrozen blocks (--freeze block3) are
     then trained together with the head.
     """
-    run, run_dir = prepared(run, "run", dataset, "", quiet or as_json, data, backbone)
-    import_quietly()
+    run, run_dir = prepared(run, "run", dataset, "", quiet or as_json, verbose, data, backbone)
+    import_quietly(run.verbose == 0)
     from .. import api
 
     arguments: dict[str, Any] = vars(data) | vars(backbone) | vars(adjust) | vars(run) | vars(more)
@@ -103,10 +106,11 @@ def finetune(
         cost = api.estimate(dataset, **arguments)
         print_result(cost, as_json)
         return
-    classifier = api.finetune(dataset, **arguments)
+    with run_in(run_dir):
+        classifier = api.finetune(dataset, **arguments)
     print_result(classifier.evaluation, as_json, {"classifier": str(run_dir / "classifier.keras")})
     if not as_json:
-        typer.echo(f"\nNext: vggft report {run_dir}")
+        tell(f"\nNext: vggft report {shlex.quote(str(run_dir))}")
 
 
 def chosen_head(head: Head) -> Head | None:
@@ -115,7 +119,14 @@ def chosen_head(head: Head) -> Head | None:
 
 
 def prepared(
-    run: RunOptions, what: str, dataset: str, name: str, quiet: bool, data: DataOptions, backbone: BackboneOptions
+    run: RunOptions,
+    what: str,
+    dataset: str,
+    name: str,
+    quiet: bool,
+    verbose: bool,
+    data: DataOptions,
+    backbone: BackboneOptions,
 ) -> tuple[RunOptions, Path]:
     """Complete the options of a run and choose its directory, after what can be checked in no time.
 
@@ -127,7 +138,8 @@ def prepared(
         raise ConfigError(f"--resume continues the {what} in --run-dir, so --run-dir must be given too.")
     run_dir = Path(run.run_dir or next_run(name, dataset))
     RunDirectory.open(run_dir, run.resume)
-    return replace(run, run_dir=run_dir, verbose=0 if quiet else run.verbose), run_dir
+    level = 0 if quiet else 2 if verbose else run.verbose
+    return replace(run, run_dir=run_dir, verbose=level), run_dir
 
 
 def demo(
