@@ -72,6 +72,7 @@ def test_the_run_directory_says_what_made_it(trained: tuple) -> None:
         "audit.json",
         "splits.csv",
         "estimate.json",
+        "timing.json",
         "history.csv",
         "evaluation.json",
         "top_losses.npz",

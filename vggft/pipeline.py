@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -38,11 +39,13 @@ class Run:
 
     Attributes:
         learned: the splits that the final classifier learns from.
+        begun: when it began, by `time.monotonic()`.
     """
 
     def __init__(self, request: Request, directory: RunDirectory, experiment: Experiment, narrator: Narrator):
         self.request, self.directory, self.experiment, self.narrator = request, directory, experiment, narrator
         self.learned: tuple[str, ...] = ("train",)
+        self.begun = time.monotonic()
         self.config: dict[str, Any] = {}
 
     def learn_from(self, splits: Collection[str], judged: bool = False) -> None:
@@ -161,6 +164,7 @@ class Run:
         """Write the classifier, the last file of a run, and delete the resume points."""
         if self.directory.classifier_path is not None:
             classifier.save(self.directory.classifier_path)
+            self.directory.write_json("timing.json", {"seconds": round(time.monotonic() - self.begun, 3)})
             self.directory.drop_points()
             self.narrator.conclude(f"The classifier is {self.directory.classifier_path}.")
 
@@ -198,8 +202,9 @@ def open_run(
     Raises:
         DataError, ConfigError, WeightsError, CacheError, RunError: before any training; the message says what to do.
     """
-    narrator = Narrator(request.verbose)
+    begun, narrator = time.monotonic(), Narrator(request.verbose)
     experiment = make_experiment(request, settings, earlier=directory.earlier, narrator=narrator)
     run = Run(request, directory, experiment, narrator)
+    run.begun = begun
     run.learn_from(run.learned)
     return run

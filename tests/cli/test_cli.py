@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import inspect
+import io
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -176,7 +178,15 @@ def test_audit_reports_and_exits_with_one_where_there_are_errors(folder: Path, t
     assert json.loads(run("audit", folder, "--json"))["errors"] == []
     (tmp_path / "bad" / "a").mkdir(parents=True)
     (tmp_path / "bad" / "a" / "note.jpg").write_text("hello")
-    assert "note.jpg" in run("audit", tmp_path / "bad", "--quiet", status=1)
+    printed = run("audit", tmp_path / "bad", "--quiet", status=1)
+    assert "note.jpg" in printed and f"vggft audit {tmp_path / 'bad'} --output problems.csv" in printed
+    asked = ("audit", tmp_path / "bad", "--check-images", "--output", tmp_path / "problems.csv")
+    assert f"All of it is in {tmp_path / 'problems.csv'}" in run(*asked, status=1)
+    with (tmp_path / "problems.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert (row["problem"], row["image"]) == ("unreadable", "a/note.jpg") and "is not an image" in row["detail"]
+    with pytest.raises(vggft.ConfigError, match=r"problems\.csv exists already; --force"):
+        run(*asked)
 
 
 def test_errors_are_sentences_on_standard_error(
@@ -189,7 +199,7 @@ def test_errors_are_sentences_on_standard_error(
         cli.main()
     printed = capsys.readouterr()
     assert caught.value.code == 2
-    assert printed.err.startswith("Error: backbone must be one of") and "Traceback" not in printed.err
+    assert printed.err.startswith("Error: 'no such folder' is a string instead") and "Traceback" not in printed.err
     assert printed.out == ""
 
 
@@ -198,6 +208,61 @@ def test_help_teaches(command: str) -> None:
     text = run(*command.split(), "--help")
     assert "Usage" in text and len(text) > 300
     assert f"vggft {vggft.__version__}" in run("--version")
+
+
+def plain(text: str) -> list[str]:
+    """The words of a text, without frames and the marks of code."""
+    return re.sub(r"[\u2500-\u257f]", " ", text.replace("`", "")).split()
+
+
+@pytest.mark.parametrize("command", [name for group in cli.HELP.values() for name in group])
+def test_help_shows_every_word_and_examples_that_can_be_typed(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Markdown once ate what stood in angle brackets."""
+    monkeypatch.setenv("COLUMNS", "300")
+    words = plain(run(command, "--help"))
+    shown = " ".join(words)
+    found = typer.main.get_command(cli.app).commands[command]  # type: ignore[attr-defined]
+    for told in (found.help, *(each.help for each in found.params if each.name != "help")):
+        assert " ".join(plain(told or "")) in shown, told
+    examples = [example for group in cli.HELP.values() for example in group.get(command, ())]
+    for example in examples:
+        assert example in shown
+        program, name, *arguments = shlex.split(example)
+        assert (program, name) == ("vggft", command)
+        with found.make_context(command, arguments, resilient_parsing=False):
+            pass
+    if command == "finetune":
+        common = words[words.index("--test") : words.index("--num-classes")]
+        assert {"--freeze", "--backbone", "--epochs", "--run-dir", "--resume"} <= set(common)
+
+
+def test_choices_are_completed() -> None:
+    found = typer.main.get_command(cli.app).commands["search"]  # type: ignore[attr-defined]
+    context = typer.Context(found)
+
+    def completed(name: str, begun: str) -> list[str]:
+        option = next(each for each in found.params if each.name == name)
+        return [item.value for item in option.shell_complete(context, begun)]
+
+    assert completed("backbone", "vgg16") == ["vgg16_imagenet", "vgg16_mini"]
+    assert "block3" in completed("freeze", "b")
+    assert completed("algorithm", "b") == ["bayesian"] and completed("precision", "b") == ["bfloat16"]
+
+
+def test_no_colours_where_none_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    console.tell_error("red [x]")
+    assert "\x1b[31m" in stream.getvalue() and "red [x]" in stream.getvalue()
+    for name, value in (("NO_COLOR", "1"), ("TERM", "dumb")):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            stream.truncate(0)
+            console.tell_error("plain")
+            assert "\x1b" not in stream.getvalue()
 
 
 @pytest.mark.slow
@@ -415,6 +480,39 @@ def test_compare_two_runs_on_what_both_were_judged_on(
     )
     with pytest.warns(UserWarning, match="trained or chosen on"):
         assert json.loads(run("compare", run_dir, tmp_path / "second", folder, "--json"))["images"] == 120
+    shutil.copytree(run_dir, tmp_path / "third")
+    three = run("compare", run_dir, tmp_path / "second", tmp_path / "third")
+    assert "3 classifiers on the same 24 test images" in three and "first  second  third" in three
+    assert "third against first: only third is right 0 times" in three
+    told = json.loads(run("compare", run_dir, tmp_path / "second", tmp_path / "third", "--json"))
+    p_value = found["p_value"]
+    assert told["adjusted_p_values"] == [pytest.approx(min(1, 2 * p_value)), 1] and len(told["comparisons"]) == 2
+    with pytest.raises(vggft.ConfigError, match="compare needs two classifiers or more"):
+        run("compare", run_dir, folder)
+
+
+def test_runs_are_listed_sorted_and_written(run_dir: Path, folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    shutil.copytree(run_dir, tmp_path / "runs" / "good")
+    finetune(folder, tiny_weights, "--run-dir", tmp_path / "runs" / "poor", "--epochs", "1", "--test", 0.2)
+    (tmp_path / "runs" / "killed").mkdir()
+    for name in ("config.json", "environment.json"):
+        shutil.copy(run_dir / name, tmp_path / "runs" / "killed")
+    printed = run("runs", tmp_path / "runs", "--sort", "test")
+    rows = [line.split() for line in printed.splitlines()[3:]]
+    assert [row[0] for row in rows] == ["good", "poor", "killed"] and "3 runs in" in printed
+    judged = json.loads((run_dir / "evaluation.json").read_text())["test"]
+    assert f"{judged['accuracy']:.3f} ({judged['intervals']['accuracy'][0]:.3f}-" in printed
+    assert rows[2][1:4] == ["-", "-", "-"] and rows[0][-3:] == ["all", "16", "stripes"]
+    assert "3 runs are in" in run("runs", tmp_path / "runs", "--output", tmp_path / "runs.csv")
+    with (tmp_path / "runs.csv").open() as file:
+        written = {row["run"]: row for row in csv.DictReader(file)}
+    assert float(written["good"]["test"]) == judged["accuracy"] and 0 < float(written["good"]["seconds"]) < 300
+    assert (written["poor"]["freeze"], written["poor"]["what"], written["killed"]["test"]) == ("all", "finetune", "")
+    assert json.loads(run("runs", tmp_path / "runs", "--json"))["runs"][0]["data"] == str(folder)
+    with pytest.raises(vggft.ConfigError, match="can be sorted by run, what"):
+        run("runs", tmp_path / "runs", "--sort", "accuracy")
+    with pytest.raises(vggft.RunError, match="no folder"):
+        run("runs", tmp_path / "nowhere")
 
 
 def test_export_says_what_it_compared(run_dir: Path, folder: Path, tmp_path: Path) -> None:

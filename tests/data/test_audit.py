@@ -95,6 +95,32 @@ def test_everything_that_was_found_is_a_table(clean: Path, tmp_path: Path) -> No
         assert file.read() == "problem,group,image,detail\n"
 
 
+def test_images_that_look_like_a_mistake(clean: Path) -> None:
+    rng = np.random.default_rng(1)
+    for i in range(8):
+        picture(clean / "daisy" / f"more{i}.png", seed=50 + i, size=(64, 64))
+    noise = rng.integers(0, 256, (64, 64, 3)).astype("float32")
+    wave = np.broadcast_to(127 + 100 * np.sin(np.arange(64) / 10)[:, None], (64, 64))
+    made = {
+        "dark": noise / 8,
+        "bright": 240 + noise / 18,
+        "blurred": np.stack([wave] * 3, axis=-1),
+        "without contrast": np.full((64, 64, 3), 128),
+        "odd shape": rng.integers(0, 256, (30, 120, 3)),
+        "odd size": np.kron(rng.integers(0, 256, (16, 16, 3)), np.ones((50, 50, 1))),
+    }
+    for name, pixels in made.items():
+        Image.fromarray(np.rint(pixels).astype("uint8")).save(clean / "rose" / f"{name}.png")
+    assert found(clean).findings == ()
+    result = audit(clean, image_size=64, check_images=True)
+    assert {(finding.kind, *finding.images) for finding in result.findings} == {
+        (name, f"rose/{name}.png") for name in made
+    }
+    text = str(result)
+    assert "much larger or smaller than the others (1 image): rose/odd size.png (800x800 px)." in text
+    assert result.ok and "1 blurred image, 1 dark image, 1 overexposed image" in result.summary
+
+
 def test_repeated_rows_are_no_copies(clean: Path) -> None:
     rows = [f"{path.parent.name}/{path.name},{path.parent.name}" for path in sorted(clean.rglob("*.png"))]
     table = clean / "labels.csv"

@@ -8,18 +8,22 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from ..errors import ConfigError
 from ..extras import OF_EXPORTS, check_extra
 from .console import (
     check_exists,
     import_quietly,
+    is_classifier,
     picture_files,
     print_json,
     print_result,
     quiet_stderr,
     refuse,
+    short_names,
+    tell_files,
     tell_problems,
 )
-from .options import AsJson, Dataset, Force, Quiet, Verify
+from .flags import AsJson, Dataset, Force, Quiet, Verify
 
 Model = Annotated[
     Path, typer.Argument(help="A classifier, such as runs/flowers-1/classifier.keras, or its run directory.")
@@ -114,22 +118,30 @@ def evaluate(
 
 
 def compare(
-    first: Model,
-    second: Annotated[Path, typer.Argument(help="Another classifier.")],
-    dataset: Annotated[
-        str | None, typer.Argument(help="Labelled images; by default those that both were evaluated on.")
-    ] = None,
+    models: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Two or more classifiers, or their run directories; then labelled images, if not those that "
+            "all were evaluated on."
+        ),
+    ],
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Compare two classifiers on the same images: McNemar's test, and the difference in every metric."""
-    check_exists(second, *([dataset] if dataset else []))
-    classifiers = load(first), load(second)
-    from ..evaluation.compare import compare as run_compare
+    """Compare classifiers on the same images: McNemar's test, and the difference in every metric.
 
-    names = (first.parent.name, first.name) if first.suffix else (first.name, first.name)
-    others = (second.parent.name, second.name) if second.suffix else (second.name, second.name)
-    told = next(((a, b) for a, b in zip(names, others, strict=True) if a != b), (str(first), str(second)))
-    print_result(run_compare(*classifiers, dataset, names=told), as_json)
+    All are compared with the first, and the probabilities of McNemar's test are adjusted to their number.
+    """
+    check_exists(*models)
+    *classifiers, last = models
+    dataset = None if is_classifier(last) else str(last)
+    classifiers = models if dataset is None else classifiers
+    if len(classifiers) < 2:
+        raise ConfigError(f"compare needs two classifiers or more; got {', '.join(map(str, models))}.")
+    loaded = [load(each, quiet or as_json) for each in classifiers]
+    from ..evaluation.compare import compare_all
+
+    print_result(compare_all(loaded, dataset, names=short_names(classifiers)), as_json)
 
 
 def explain(
@@ -141,10 +153,11 @@ def explain(
     ] = None,
     label: Annotated[str | None, typer.Option(help="Class to explain; by default the predicted class.")] = None,
     block: Annotated[
-        str | None,
+        Literal["block1", "block2", "block3", "block4", "block5"] | None,
         typer.Option(help="Block to use: the last one is the most specific, earlier ones have a finer resolution."),
     ] = None,
     force: Force = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show where in images the classifier saw a class, by Grad-CAM."""
     files = picture_files(images)
@@ -157,10 +170,16 @@ def explain(
         targets = [output / f"{i:05d}-{target.name}" for i, target in enumerate(targets)]
     for target in targets:
         refuse(target, force)
+    told = []
     for start in range(0, len(files), 64):
         found = classifier.explain(files[start : start + 64], label, block)
         for file, target, each in zip(files[start:], targets[start:], found, strict=False):
-            typer.echo(f"{file}: {each.label} ({each.probability:.1%}) -> {each.save(target)}")
+            saved = str(each.save(target))
+            told.append({"image": str(file), "label": each.label, "probability": each.probability, "overlay": saved})
+            if not as_json:
+                typer.echo(f"{file}: {each.label} ({each.probability:.1%}) -> {saved}")
+    if as_json:
+        print_json(told)
 
 
 def report(
@@ -172,6 +191,7 @@ def report(
         Path | None, typer.Option(help="Model card; by default MODEL_CARD.md next to the classifier.")
     ] = None,
     force: Force = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a report of a classifier as one HTML file, and a model card."""
     folder = model if model.is_dir() else model.parent
@@ -179,8 +199,7 @@ def report(
     refuse(output, force)
     refuse(card, force)
     classifier = load(model)
-    typer.echo(f"The report is {classifier.report(output)}")
-    typer.echo(f"The model card is {classifier.model_card(card)}")
+    tell_files({"report": classifier.report(output), "model card": classifier.model_card(card)}, as_json)
 
 
 def export(
@@ -189,7 +208,7 @@ def export(
         Path, typer.Argument(help="File to write: flowers.onnx, flowers.tflite, or no suffix for a SavedModel.")
     ],
     precision: Annotated[
-        str, typer.Option(help="Precision of the weights: float32, and for LiteRT also float16 or int8.")
+        Literal["float32", "float16", "int8"], typer.Option(help="Precision of the weights; 16 and 8 bits for LiteRT.")
     ] = "float32",
     data: Annotated[
         str | None,
@@ -235,8 +254,11 @@ def draw(
         Path | None,
         typer.Option(help="Classifier to draw, or its run directory; by default the paper's network."),
     ] = None,
-    column: Annotated[str, typer.Option(help="Column of the paper's Table 1: A, A-LRN, B, C, D or E.")] = "D",
+    column: Annotated[
+        Literal["A", "A-LRN", "B", "C", "D", "E"], typer.Option(help="Column of the paper's Table 1.")
+    ] = "D",
     force: Force = False,
+    as_json: AsJson = False,
 ) -> None:
     """Draw a network with the shapes of its layers (needs graphviz)."""
     if model is None and (output.is_dir() or output.suffix == ".keras"):
@@ -247,7 +269,7 @@ def draw(
     from ..network import vgg
 
     network = vgg.vgg(column) if model is None else load(model).keras_model
-    typer.echo(f"The drawing is {vgg.draw(network, output)}")
+    tell_files({"drawing": vgg.draw(network, output)}, as_json)
 
 
 COMMANDS: tuple[Callable[..., None], ...] = (predict, evaluate, compare, explain, report, export, serve, draw)

@@ -9,7 +9,7 @@ import shlex
 import sys
 import tempfile
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,20 @@ def check_exists(*paths: str | Path) -> None:
     for path in map(Path, paths):
         if not path.exists():
             raise ConfigError(f"There is no file or folder {path} (from {Path.cwd()}).{meant(path)}")
+
+
+def is_classifier(path: Path) -> bool:
+    """Whether this is the file of a classifier, or a run directory."""
+    return path.suffix == ".keras" or (path / "config.json").exists()
+
+
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """Return names that tell classifiers apart: of their run directories, else of their files, else their paths."""
+    runs = [path.parent.name if path.suffix else path.name for path in paths]
+    for names in (runs, [path.name for path in paths]):
+        if len(set(names)) == len(paths) and all(names):
+            return names
+    return [str(path) for path in paths]
 
 
 def check_data(dataset: str, validation: Any, test: Any, backbone: str, freeze: Any) -> None:
@@ -126,6 +140,15 @@ def print_result(result: Any, as_json: bool, more: Mapping[str, Any] | None = No
     tell(str(result))
     for name, value in more.items():
         tell(f"\nThe {name} is {value}")
+
+
+def tell_files(files: Mapping[str, Path], as_json: bool) -> None:
+    """Print where files are that were written, by what they are."""
+    if as_json:
+        print_json({name: str(path) for name, path in files.items()})
+        return
+    for name, path in files.items():
+        tell(f"The {name} is {path}")
 
 
 def tell(text: str) -> None:

@@ -1,4 +1,4 @@
-"""The commands that compare many trainings: cross-validate, search, find-learning-rate."""
+"""The commands about many trainings: cross-validate, search, find-learning-rate, runs."""
 
 from __future__ import annotations
 
@@ -13,22 +13,11 @@ import typer
 from ..augment import Augment
 from ..config import Head, Training
 from ..fields import Count
+from ..overview import COLUMNS, read_runs
 from ..tuning.space import SearchSpace
-from .console import check_data, import_quietly, print_result, refuse, run_in
-from .options import (
-    AdjustOptions,
-    AsJson,
-    BackboneOptions,
-    DataOptions,
-    Dataset,
-    Force,
-    Options,
-    Quiet,
-    RunOptions,
-    Verbose,
-    Verify,
-    with_options,
-)
+from .console import check_data, import_quietly, print_json, print_result, refuse, run_in, tell
+from .flags import AsJson, Dataset, Force, Quiet, Verbose, Verify
+from .options import AdjustOptions, BackboneOptions, DataOptions, Options, RunOptions, with_options
 from .training_commands import chosen_head, prepared
 
 
@@ -103,14 +92,14 @@ def cross_validate(
     verify: Verify = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
-    verbose: Verbose = False,
+    details: Verbose = False,
 ) -> None:
     """Estimate how good a classifier will be if there are few images, by cross-validation; no classifier is kept.
 
     Every image is judged by a training that has not seen it. Frozen blocks are computed once for all folds. Of the
     images outside a fold, --validation is the share that selects the best epoch; those of a test split are in no fold.
     """
-    run, run_dir = prepared(run, "cross-validation", dataset, "folds", quiet or as_json, verbose, data, backbone)
+    run, run_dir = prepared(run, "cross-validation", dataset, "folds", quiet or as_json, details, data, backbone)
     import_quietly(run.verbose == 0)
     from ..crossvalidation import cross_validate as run_folds
 
@@ -137,14 +126,14 @@ def search(
     verify: Verify = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
-    verbose: Verbose = False,
+    details: Verbose = False,
 ) -> None:
     """Search for the head and its training with KerasTuner, on frozen features that are computed once.
 
     An option of the search space takes one value, which is fixed, a list (64,128,256), a range (0.1:0.6), or a
     logarithmic range (1e-4:1e-2:log). All other options are as in `vggft finetune`.
     """
-    run, run_dir = prepared(run, "search", dataset, "search", quiet or as_json, verbose, data, backbone)
+    run, run_dir = prepared(run, "search", dataset, "search", quiet or as_json, details, data, backbone)
     if space.freeze is not None:  # one value is not a choice
         fixed = isinstance(space.freeze, str)
         backbone = replace(backbone, freeze=space.freeze if fixed else "all")
@@ -194,4 +183,32 @@ def find_learning_rate(
     print_result(found, as_json, {"plot": str(found.plot(plot))} if plot else {})
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (cross_validate, search, find_learning_rate)
+def runs(
+    folder: Annotated[Path, typer.Argument(help="Folder that run directories are in, or below.")] = Path("runs"),
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            help="Column to sort by, such as test, seconds or data; the best first.",
+            autocompletion=lambda: list(COLUMNS),
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write all columns into a CSV file instead of printing.")
+    ] = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """List all runs: data, frozen blocks, head, validation and test with intervals, and seconds."""
+    if output:
+        refuse(output, force)
+    found = read_runs(folder)
+    found = found.sorted_by(sort) if sort else found
+    if output:
+        found.to_csv(output)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        tell(str(found) if output is None else f"{len(found.rows)} runs are in {output}")
+
+
+COMMANDS: tuple[Callable[..., None], ...] = (cross_validate, search, find_learning_rate, runs)

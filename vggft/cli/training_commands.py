@@ -15,20 +15,9 @@ from ..config import Head, Training
 from ..errors import ConfigError
 from ..run import RunDirectory
 from ..tuning.space import SearchSpace
-from .console import check_data, import_quietly, next_run, print_json, print_result, run_in, tell
-from .options import (
-    AdjustOptions,
-    AsJson,
-    BackboneOptions,
-    DataOptions,
-    Dataset,
-    Options,
-    Quiet,
-    RunOptions,
-    Verbose,
-    Verify,
-    with_options,
-)
+from .console import check_data, import_quietly, next_run, print_json, print_result, refuse, run_in, tell
+from .flags import AsJson, Dataset, Force, Quiet, Verbose, Verify
+from .options import AdjustOptions, BackboneOptions, DataOptions, Options, RunOptions, with_options
 from .words import numbers
 
 
@@ -55,6 +44,13 @@ def audit(
     num_classes: Annotated[int | None, typer.Option(help="Expected number of classes.")] = None,
     value_range: Annotated[str | None, typer.Option(help="Black and white, as for finetune.")] = None,
     bands: Annotated[str | None, typer.Option(help="Red, green and blue, as for finetune.")] = None,
+    check_images: Annotated[
+        bool, typer.Option("--check-images", help="Also look for blurred, dark or bright images and odd sizes.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write everything that was found into a CSV file.")
+    ] = None,
+    force: Force = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -62,14 +58,23 @@ def audit(
 
     Lists unreadable files, wrong extensions, duplicates, small classes and more. Exits with 1 if there are errors.
     """
+    if output:
+        refuse(output, force)
     from ..data.audit import audit as run_audit
 
     how: dict[str, Any] = {"value_range": value_range and numbers(value_range), "bands": bands and numbers(bands)}
-    found = run_audit(dataset, num_classes, **how, verbose=0 if quiet or as_json else 1)
+    how |= {"check_images": check_images, "verbose": 0 if quiet or as_json else 1}
+    found = run_audit(dataset, num_classes, **how)
+    if output:
+        found.to_csv(output)
     if as_json:
         print_json(found.to_dict())
     else:
         tell(str(found))
+        if output:
+            tell(f"\nAll of it is in {output}")
+        elif found.findings:
+            tell(f"\nAll of it: vggft audit {shlex.quote(dataset)} --output problems.csv")
     if not found.ok:
         raise typer.Exit(1)
 
@@ -89,14 +94,14 @@ def finetune(
     verify: Verify = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
-    verbose: Verbose = False,
+    details: Verbose = False,
 ) -> None:
     """Train a classifier on your images and evaluate it.
 
     Frozen blocks are computed once, and the head is trained on their features. Unfrozen blocks (--freeze block3) are
     then trained together with the head.
     """
-    run, run_dir = prepared(run, "run", dataset, "", quiet or as_json, verbose, data, backbone)
+    run, run_dir = prepared(run, "run", dataset, "", quiet or as_json, details, data, backbone)
     import_quietly(run.verbose == 0)
     from .. import api
 
@@ -124,7 +129,7 @@ def prepared(
     dataset: str,
     name: str,
     quiet: bool,
-    verbose: bool,
+    details: bool,
     data: DataOptions,
     backbone: BackboneOptions,
 ) -> tuple[RunOptions, Path]:
@@ -138,7 +143,7 @@ def prepared(
         raise ConfigError(f"--resume continues the {what} in --run-dir, so --run-dir must be given too.")
     run_dir = Path(run.run_dir or next_run(name, dataset))
     RunDirectory.open(run_dir, run.resume)
-    level = 0 if quiet else 2 if verbose else run.verbose
+    level = 0 if quiet else 2 if details else run.verbose
     return replace(run, run_dir=run_dir, verbose=level), run_dir
 
 

@@ -15,7 +15,8 @@ from ..pictures.reading import ImageSize, reading_of
 from ..progress import Narrator
 from .dataset import Dataset, collect, concatenate
 from .findings import Audit as Audit
-from .findings import Finding, common_folder
+from .findings import Finding, common_folder, short_names
+from .quality import look_over
 from .scan import Scan, scan
 from .streams import Keep
 from .suspects import suspects
@@ -35,6 +36,7 @@ def audit(
     resize: str = "squash",
     value_range: tuple[float, float] | None = None,
     bands: tuple[int, int, int] | None = None,
+    check_images: bool = False,
     verbose: int = 0,
 ) -> Audit:
     """Check every image and every label once, and summarise what is in the data and what is wrong with it.
@@ -47,6 +49,8 @@ def audit(
         image_size: side in px, or (height, width), to resize to before images are compared; copies have equal resized
             pixels.
         resize, value_range, bands: as for `finetune`.
+        check_images: also look for images that are blurred, dark, overexposed, without contrast, or of an odd shape or
+            size; this reads every image a second time.
         verbose: 0 is silent, 1 shows a progress bar.
 
     Returns:
@@ -66,11 +70,21 @@ def audit(
             found = scan(whole, reading, on_image=advance)
         except DataError as error:  # of streams in different ranges
             return Audit(len(whole), {}, whole.class_names, {}, errors=(*problems, str(error)))
-        return make_audit(splits, found, problems, data=dataset)
+    quality: tuple[Finding, ...] = ()
+    if check_images:
+        with narrator.bar("look at images", len(whole)) as advance:
+            short = short_names(common_folder(dataset, whole.images), whole.names)
+            quality = tuple(look_over(whole, found, short, found.reading, advance))
+    return make_audit(splits, found, problems, data=dataset, quality=quality)
 
 
 def make_audit(
-    splits: Mapping[str, Dataset], found: Scan, problems: Sequence[str] = (), grouped: bool = False, data: Any = None
+    splits: Mapping[str, Dataset],
+    found: Scan,
+    problems: Sequence[str] = (),
+    grouped: bool = False,
+    data: Any = None,
+    quality: Sequence[Finding] = (),
 ) -> Audit:
     """Audit datasets that have been scanned already.
 
@@ -80,6 +94,7 @@ def make_audit(
         problems: what is already known to be wrong with the data, as sentences.
         grouped: whether it is known already which images belong together.
         data: the dataset as given, whose folder names in sentences are relative to if it is a path.
+        quality: what was found by looking at the images.
     """
     whole, facts = concatenate(list(splits.values())), found.facts
     split_of = np.repeat(list(splits), [len(part) for part in splits.values()])
@@ -87,7 +102,7 @@ def make_audit(
         split: dict(zip(whole.class_names, part.class_counts.tolist(), strict=True)) for split, part in splits.items()
     }
     folder = common_folder(data, whole.images)
-    short = [name.removeprefix(f"{folder}{os.sep}") for name in whole.names] if folder else list(whole.names)
+    short = short_names(folder, whole.names)
     unreadable = tuple(found.problems.values())
     details = [(short[row], told.removeprefix(whole.names[row]).strip(" .")) for row, told in found.problems.items()]
     findings = [Finding("unreadable", (name,), (detail,)) for name, detail in details]
@@ -106,10 +121,11 @@ def make_audit(
     copies = _copies(whole, split_of.tolist(), found.digests)
     findings += [Finding(kind, *_named(whole, short, split_of, kind, rows)) for kind, rows in copies]
     findings += [Finding("wrong suffix", (short[row],), (f"{format} by content",)) for row, format in lying.items()]
+    findings += quality
     for kind, told in WARNINGS.items():
         if of_kind := [finding for finding in findings if finding.kind == kind]:
-            noun = "file" if kind == "wrong suffix" else "row" if kind == "repeated rows" else "group"
-            examples = some(of_kind, limit=10 if kind == "different labels" else EXAMPLES)
+            noun = NOUNS.get(kind, "image")
+            examples = some(of_kind, limit=5 if kind == "different labels" else EXAMPLES)
             warnings.append(f"{told} ({_count(of_kind, noun)}): {examples}.")
     notes = [note.replace(f"{folder}{os.sep}", "") if folder else note for note in whole.notes]
     warnings += [f"{note}." for note in notes if "left out" in note]
@@ -148,7 +164,15 @@ WARNINGS = {  # kind of finding -> how it is told
     "copies": "copies with the same label",
     "repeated rows": "rows that are repeated",
     "wrong suffix": "files with the suffix of another format",
+    "blurred": "blurred",
+    "dark": "dark",
+    "bright": "overexposed",
+    "without contrast": "without contrast",
+    "odd shape": "much longer than wide, or wider than high",
+    "odd size": "much larger or smaller than the others",
 }
+GROUPS = ("in several splits", "different labels", "copies")
+NOUNS = {"repeated rows": "row", "wrong suffix": "file", **dict.fromkeys(GROUPS, "group")}  # others: image
 
 
 def _copies(whole: Dataset, splits: Sequence[str], digests: Sequence[str]) -> list[tuple[str, tuple[int, ...]]]:

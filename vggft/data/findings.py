@@ -189,3 +189,8 @@ def common_folder(data: Any, images: Sequence[Any]) -> str:
         return os.path.commonpath(folders) if folders and len(folders) == len(images) else ""
     except ValueError:  # of several drives
         return ""
+
+
+def short_names(folder: str, names: Sequence[str]) -> list[str]:
+    """Return names relative to a folder; empty is none."""
+    return [name.removeprefix(f"{folder}{os.sep}") for name in names] if folder else list(names)
