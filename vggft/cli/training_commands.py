@@ -74,7 +74,8 @@ def audit(
         if output:
             tell(f"\nAll of it is in {output}")
         elif found.findings:
-            tell(f"\nAll of it: vggft audit {shlex.quote(dataset)} --output problems.csv")
+            again = [dataset, *(["--check-images"] if check_images else []), "--output", "problems.csv"]
+            tell(f"\nAll of it: vggft audit {shlex.join(again)}")
     if not found.ok:
         raise typer.Exit(1)
 
