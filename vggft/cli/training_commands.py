@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -143,7 +144,8 @@ def prepared(
     if run.resume and run.run_dir is None:
         raise ConfigError(f"--resume continues the {what} in --run-dir, so --run-dir must be given too.")
     run_dir = Path(run.run_dir or next_run(name, dataset))
-    RunDirectory.open(run_dir, run.resume)
+    if "KERASTUNER_ORACLE_IP" not in os.environ:  # a worker of a search joins a run that has begun
+        RunDirectory.open(run_dir, run.resume)
     level = 0 if quiet else 2 if details else run.verbose
     return replace(run, run_dir=run_dir, verbose=level), run_dir
 
