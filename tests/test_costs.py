@@ -56,6 +56,9 @@ def test_more_work_is_said_to_take_longer(stripes: tuple, tiny_weights: Path) ->
     deeper = told(freeze="block2")
     assert frozen.training_seconds < deep.training_seconds < deeper.training_seconds
     assert deep.peak_memory >= frozen.peak_memory
+    once, twice = (told(freeze="block3", test=0.2, refit=refit) for refit in (False, True))
+    assert once.training_seconds > 2.5  # before the first step
+    assert twice.training_seconds > 1.8 * once.training_seconds
     training = dataclasses.replace(QUICK, phases="gradual")
     deep, gradual = (told(freeze="block3", head=LAST, training=each) for each in (QUICK, training))
     assert gradual.training_seconds > deep.training_seconds and gradual.peak_memory == deep.peak_memory
@@ -88,3 +91,17 @@ def test_too_little_disk_is_said_before_anything_is_computed(
             run_dir=tmp_path / "run",
         )
     assert not (tmp_path / "run").exists()
+
+
+def test_what_the_audit_found_is_said_before_a_run(
+    stripes: tuple, tiny_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, labels = stripes[0].copy(), stripes[1]
+    images[3], images[7] = images[0], images[5]  # a copy of its class, and one of another class
+    images[110] = images[113]  # both are test images
+    data = {"train": (images[:90], labels[:90]), "test": (images[90:], labels[90:])}
+    vggft.estimate(data, **(SETTINGS | {"verbose": 1, "backbone": tiny_weights}))
+    told = " ".join(capsys.readouterr().err.split())
+    assert "equal images have different labels: train images[5] (2) = train images[7] (1)." in told
+    assert "The data has 1 image with different labels, 2 groups of duplicates: `vggft audit` lists them." in told
+    assert "of the 30 test images 1 is a copy of another in test; each counts" in told

@@ -18,25 +18,26 @@ PACKAGE = Path(vggft.__file__).parent
 ROOT = Path(__file__).parents[1]
 
 # The path that the data takes, from top to bottom: packages in order, and the modules of each in order ("" is the top).
+COMMANDS = "training_commands search_commands classifier_commands cache_commands"
 ROOMS = (
-    ("", "errors arguments engine fields config augment run claims store rows cache display progress"),
+    ("", "errors extras arguments engine fields config augment run claims store rows cache display overview progress"),
     ("pictures", "reading ranges formats colours tiffs dicoms npys files arrays known"),
     ("listings", "listing integers labels cells columns folders files tables meaning"),
-    ("data", "scan streams feeds sources dataset suspects audit"),
+    ("data", "scan streams feeds sources dataset suspects findings quality audit"),
     ("splits", "groups whole_groups splitting apart parts pool"),
     ("evaluation", "mistakes calibration bootstrap metrics text operating evaluation folds checks compare"),
     ("weightfiles", "layers chain hdf5 files presets"),
     ("network", "blocks freezing weights vgg head description forward assembly start precision"),
     ("features", "cuts views changes extract"),
-    ("heads", "objective schedules batches resampling discriminants probe choice stacked population"),
+    ("heads", "history objective schedules batches resampling discriminants probe choice stacked population"),
     ("training", "phases request optimizers experiment callbacks fit ranges selection"),
-    ("artifact", "record archive history inputs known artifact adjust examples judge explain"),
+    ("artifact", "record archive inputs known predictions artifact adjust examples judge explain"),
     ("report", "names plots gallery verdict sections report card"),
     ("deploy", "savedmodel_decoder runtimes export uploads service server"),
     ("", "costs pipeline depth finetuning crossvalidation classifier"),
     ("tuning", "space trial oracles rounds workers tuner result terms search"),
     ("", "api learning_rates estimators demo"),
-    ("cli", "words console defaults options training_commands search_commands classifier_commands cache_commands main"),
+    ("cli", f"words flags console defaults options {COMMANDS} main"),
     ("", "__main__"),
 )
 HOUSE = [f"{package}.{module}".lstrip(".") for package, modules in ROOMS for module in modules.split()]

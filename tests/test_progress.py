@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import sys
 import time
 
+import pytest
 from rich.console import Console
 
-from vggft.progress import SHOWN_TRIALS, Board, Narrator
+from vggft.progress import SHOWN_TRIALS, Bars, Board, Narrator
 
 
 def drawn(board: Board) -> str:
@@ -39,6 +41,37 @@ def test_a_bar_shows_the_images_done_and_their_rate(capsys) -> None:  # type: ig
             advance(100)
     out, err = capsys.readouterr()
     assert out == "" and "read images" in err and "300/300" in err and " images/s" in err
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_bar_leaves_out_what_does_not_fit(width: int) -> None:
+    told = "blocks and head, epoch 12: validation accuracy 0.852"
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    with Bars(console, disable=False) as bars:
+        bars.update(bars.add_task(told, total=123_456), completed=123_456)
+    drawn = [line.rstrip() for line in re.sub(r"\x1b\[[^A-Za-z]*[A-Za-z]", "", console.file.getvalue()).splitlines()]
+    assert max(map(len, drawn)) <= width and any(line.startswith(told) for line in drawn)
+    assert any("123456/123456" in line for line in drawn) == (width == 120)
+
+
+def test_where_nothing_can_move_a_line_is_printed_every_half_minute(monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
+    now = [0.0]
+    monkeypatch.setattr("vggft.progress.time.monotonic", lambda: now[0])
+    with Narrator(1).bar("read images", 400) as advance:
+        for _ in range(8):
+            now[0] += 10
+            advance(50)
+    with Narrator(1).board(20, 80, "max") as board:
+        for number in range(4):
+            now[0] += 10
+            board.add(f"trial {number}", number / 10)
+            board.advance(20)
+    assert capsys.readouterr().err.splitlines()[:4] == [
+        "read images: 150/400, 5.0 images/s, 0:00:50 left",
+        "read images: 300/400, 5.0 images/s, 0:00:20 left",
+        "read images: 400/400, 5.0 images/s",
+        "3 of 20 trials, about 0:00:30 left; best so far: trial 2",
+    ]
 
 
 def test_a_silent_board_prints_nothing(capsys) -> None:  # type: ignore[no-untyped-def]

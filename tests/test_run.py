@@ -92,3 +92,11 @@ def test_a_kill_between_the_first_files_can_be_resumed(tmp_path: Path) -> None:
     (path / ".4711-config.json").write_text('{"se')
     RunDirectory.open(path, resume=True).start({"seed": 3})
     assert sorted(file.name for file in path.iterdir()) == ["config.json", "environment.json"]
+
+
+def test_a_full_disk_is_told_before_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was once told at the end, when the classifier was to be saved."""
+    monkeypatch.setattr("vggft.run.NEEDED", 10**18)
+    with pytest.raises(RunError, match=r"MB free; a run needs up to .* name a directory on another disk"):
+        RunDirectory.open(tmp_path / "a" / "new" / "run")
+    assert not (tmp_path / "a").exists()

@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from .network.vgg import vgg as vgg
     from .network.vgg import vgg16 as vgg16
     from .network.vgg import vgg19 as vgg19
+    from .overview import RunTable as RunTable
+    from .overview import read_runs as read_runs
     from .tuning.result import SearchResult as SearchResult
     from .tuning.search import search as search
     from .tuning.space import SearchSpace as SearchSpace
@@ -95,6 +97,7 @@ _HOMES = {
     "listings.tables": ("Table",),
     "network.description": ("Classification",),
     "network.vgg": ("vgg", "vgg16", "vgg19"),
+    "overview": ("RunTable", "read_runs"),
     "tuning.result": ("SearchResult",),
     "tuning.search": ("search",),
     "tuning.space": ("SearchSpace",),
@@ -102,7 +105,7 @@ _HOMES = {
     "weightfiles.presets": ("PRESETS",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
-_WITHOUT_KERAS = ("augment", "config", "data.audit", "errors")
+_WITHOUT_KERAS = ("augment", "config", "data.audit", "errors", "overview")
 
 __all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604
 

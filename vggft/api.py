@@ -209,6 +209,6 @@ def estimate(dataset: Any, num_classes: int | None = None, *, verbose: int = 1, 
     request = Request(dataset, num_classes, verbose=verbose, start=start, **asked)
     run = open_run(request, [request.setting()], RunDirectory(None))
     plan, experiment = plan_of(request, run), run.experiment
-    cost = cost_of(request, experiment, plan.setting, run.passes([plan.setting]))
+    cost = cost_of(request, experiment, plan, run.passes([plan.setting]))
     introduce(experiment, *about(experiment, plan), cost, run.narrator)
     return cost

@@ -12,14 +12,23 @@ from rich.filesize import decimal
 
 from .features.cuts import cut_of, is_pooled, shape_of
 from .features.extract import Pass
+from .heads.population import why_alone
+from .heads.stacked import is_compiled
 from .network.blocks import BLOCKS, COLUMNS, FILTERS, scaled
 from .network.forward import rows_at_once
 from .network.precision import MEASURED_BLOCKS
 from .pictures.reading import ImageSize, check_size
 from .training.experiment import Experiment
+from .training.fit import MOST_STEPS
 from .training.phases import ResolvedPhase, Setting
 
-SECONDS_A_STEP = 0.004  # overhead of Python, whatever the network
+SECONDS_A_STEP = 0.004  # overhead of Python in Keras's `fit`, whatever the network
+DIRECT_STEP = 0.0006  # the same of a head that is trained directly
+TRACING = (
+    2.5  # seconds until a network with blocks is built and traced, its first epoch compiled, and its best one kept
+)
+COMPILING, TRACING_HEAD = 2.0, 0.7  # the same of a head alone, by XLA for many steps, and without it for few
+SOLVING = 2e-7, 0.1  # seconds of a probe for each value of the features and class, and besides
 RUNTIME = 700 * 2**20  # bytes that TensorFlow, Keras and other libraries take before any image is read
 FINISHING = 8.0  # seconds to compare with exact features, save, reload, compare again and draw
 TEMPORARY = 3  # arrays of the size of the largest layer that exist at once in a forward pass
@@ -75,16 +84,30 @@ class Estimate:
         )
 
 
-def estimate_run(experiment: Experiment, setting: Setting, planned: Sequence[Pass]) -> Estimate:
-    """Estimate the cost of training one setting, whose `training` is resolved."""
+def estimate_run(
+    experiment: Experiment,
+    setting: Setting,
+    planned: Sequence[Pass],
+    *,
+    probes: int = 0,
+    folds: int = 1,
+    refits: bool = False,
+) -> Estimate:
+    """Estimate the cost of training one setting, whose `training` is resolved.
+
+    Args:
+        probes: number of linear probes that are compared; 0 for a head that is trained by epochs.
+        folds: number of folds on which they are compared.
+        refits: whether the setting is trained again, with the validation images besides.
+    """
     work = _Work(experiment, setting)
-    return _estimate(work, planned, work.training())
+    return _estimate(work, planned, work.training(probes, folds, refits))
 
 
 def epoch_seconds(experiment: Experiment, setting: Setting) -> float:
     """Estimate the seconds of an epoch of the last phase of a setting, whose `training` is resolved."""
     work = _Work(experiment, setting)
-    return work._seconds(work.phases[-1]) / work.phases[-1].epochs
+    return work.epochs(work.phases[-1], work.images["train"], work.images["validation"]) / work.phases[-1].epochs
 
 
 def finish_seconds(experiment: Experiment, setting: Setting) -> float:
@@ -192,19 +215,44 @@ class _Work:
             return cut_of(BLOCKS, self.setting.head)
         return f"{BLOCKS[learning[0] - 1]}_pool" if learning[0] else None
 
-    def _seconds(self, phase: ResolvedPhase) -> float:
-        """Estimate the seconds of a phase, without early stopping."""
+    def epochs(self, phase: ResolvedPhase, train: int, validation: int) -> float:
+        """Estimate the seconds of the epochs of a phase, without early stopping, on so many images."""
         forward = self.forward(phase.cut(self.setting.head), "logits")
         backward = 2 * self.forward(self._before_learning(phase), "logits")
-        train, validation = self.images["train"], self.images["validation"]
         steps = -(-train // (self.setting.training.batch_size or 32))
-        return phase.epochs * (train * (forward + backward) + validation * forward + steps * SECONDS_A_STEP)
+        step = DIRECT_STEP if self._is_direct(phase, steps) else SECONDS_A_STEP
+        return phase.epochs * (train * (forward + backward) + validation * forward + steps * step)
 
-    def training(self) -> float:
-        """Return the seconds for all epochs and the evaluation."""
+    def _is_direct(self, phase: ResolvedPhase, steps: int) -> bool:
+        """Whether a phase trains a head without Keras's `fit`."""
+        first = phase is self.phases[0] and phase.cut(self.setting.head) is not None
+        few = phase.epochs * steps <= MOST_STEPS
+        return first and few and not why_alone(self.setting.head, self.setting.training)
+
+    def _phase(self, phase: ResolvedPhase, train: int, validation: int) -> float:
+        """Estimate the seconds of a phase, from building its network to its best weights."""
+        steps = -(-train // (self.setting.training.batch_size or 32))
+        before = TRACING
+        if self._is_direct(phase, steps):
+            before = COMPILING if is_compiled(phase.epochs * steps) else TRACING_HEAD
+        return before + self.epochs(phase, train, validation)
+
+    def _solved(self, train: int) -> float:
+        """Estimate the seconds of solving one linear probe exactly."""
+        features = self.layers[self.names.index("standardize")].size
+        return SOLVING[0] * train * min(train, features) * self.layers[-1].size + SOLVING[1]
+
+    def training(self, probes: int = 0, folds: int = 1, refits: bool = False) -> float:
+        """Return the seconds for all epochs and the evaluation; see `estimate_run`."""
+        train, validation = self.images["train"], self.images["validation"]
         judged = sum(number for split, number in self.images.items() if split != "train")
-        last = self.phases[-1].cut(self.setting.head)
-        return sum(map(self._seconds, self.phases)) + judged * self.forward(last, "logits")
+        total = judged * self.forward(self.phases[-1].cut(self.setting.head), "logits")
+        total += probes * folds * self._solved(train)
+        for images, held in ((train, validation), (train + validation, 0))[: 1 + refits]:
+            by_epochs = self.phases[1:] if probes else self.phases
+            total += sum(self._phase(phase, images, held) for phase in by_epochs)
+            total += self._solved(images) if probes else 0.0
+        return total
 
     def in_population(self) -> float:
         """Return the seconds for a head in a population, where the overhead of Python per step is negligible."""

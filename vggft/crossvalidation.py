@@ -151,7 +151,7 @@ def cross_validate(
     how = {"folds": folds, "repeats": repeats, "validation": validation}
     run.start(config_of(setting, probes) | how)
     directory.write_table("splits.csv", _splits(experiment.pool, trainings))
-    cost = estimate_run(experiment, run.resolve(setting), planned)
+    cost = estimate_run(experiment, run.resolve(setting), planned, probes=len(probes))
     notes = _introduce(run, Plan(resolved, probes, first, (), False), trainings, cost)
     bank = experiment.bank(planned, narrator)
     judged = _judge_all(run, bank, setting, trainings)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Self
 
 
@@ -14,6 +16,16 @@ def some(items: Iterable[Any], limit: int = 20) -> str:
     """
     texts = [str(item) for item in items]
     return ", ".join(texts[:limit]) + (f", ... and {len(texts) - limit} more" if len(texts) > limit else "")
+
+
+def meant(path: Path) -> str:
+    """Name what may have been meant by a path that does not exist, if something beside it is called alike."""
+    try:
+        beside = [each.name for each in path.absolute().parent.iterdir()]
+    except (OSError, ValueError):
+        return ""
+    close = difflib.get_close_matches(path.name, beside, n=1)
+    return f" Did you mean {path.with_name(close[0])}?" if close else ""
 
 
 class VggftError(Exception):

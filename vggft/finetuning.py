@@ -165,7 +165,7 @@ def fine_tune(
         run.narrator.say(f"The run in {directory.path} is finished; its classifier is {directory.classifier_path}.")
         directory.drop_points()
         return kind.from_file(directory.classifier_path)
-    run.introduce(*about(experiment, plan), cost_of(request, experiment, setting, planned))
+    run.introduce(*about(experiment, plan), cost_of(request, experiment, plan, planned))
     bank = experiment.bank(planned, run.narrator)
     how: dict[str, Any] = {"run": directory, "narrator": run.narrator}
     more: dict[str, Any] = {"tensorboard": tensorboard, "callbacks": callbacks, "metrics": metrics}
@@ -186,9 +186,10 @@ def limit_of(request: Request) -> float | None:
     return USUAL_LIMIT if limit is None and is_word(request.freeze, (AUTO,)) else limit
 
 
-def cost_of(request: Request, experiment: Experiment, setting: Setting, planned: Sequence[Pass]) -> Estimate:
+def cost_of(request: Request, experiment: Experiment, plan: Plan, planned: Sequence[Pass]) -> Estimate:
     """Estimate the cost of a fine-tuning; `freeze="auto"` takes its whole time limit, if all goes on learning."""
-    cost, limit = estimate_run(experiment, setting, planned), limit_of(request)
+    how: dict[str, Any] = {"probes": len(plan.probes), "folds": len(plan.folds) or 1, "refits": plan.refits}
+    cost, limit = estimate_run(experiment, plan.setting, planned, **how), limit_of(request)
     if limit is None:
         return cost
     auto = is_word(request.freeze, (AUTO,))

@@ -13,7 +13,7 @@ from .artifact.artifact import Artifact
 from .artifact.judge import check_adjustments, judge
 from .artifact.record import Record, write_pictures
 from .costs import Estimate
-from .errors import ConfigError
+from .errors import ConfigError, some
 from .features.extract import Pass
 from .heads.batches import FeatureBank
 from .heads.resampling import Fitted, Held
@@ -24,6 +24,8 @@ from .training.phases import Setting
 from .training.request import Request
 
 A = TypeVar("A", bound=Artifact)
+
+SHOWN = 20  # of the images that were left out
 
 
 class Run:
@@ -37,6 +39,7 @@ class Run:
 
     Attributes:
         learned: the splits that the final classifier learns from.
+        begun: when it began, by `time.monotonic()`.
     """
 
     def __init__(self, request: Request, directory: RunDirectory, experiment: Experiment, narrator: Narrator):
@@ -140,7 +143,8 @@ class Run:
         )
         summary = judged.to_dict()
         for evaluation in judged.evaluations.values():
-            self.narrator.say(repr(evaluation))
+            tell = self.narrator.conclude if evaluation is judged.final else self.narrator.say
+            tell(repr(evaluation))
         if judged.calibration:
             self.narrator.say(str(judged.calibration))
         directory.write_json("evaluation.json", summary)
@@ -163,14 +167,21 @@ class Run:
         if self.directory.classifier_path is not None:
             classifier.save(self.directory.classifier_path)
             self.directory.drop_points()
-            self.narrator.say(f"The classifier is {self.directory.classifier_path}.")
+            self.narrator.conclude(f"The classifier is {self.directory.classifier_path}.")
 
 
 def introduce(experiment: Experiment, about: str, notes: Iterable[str], cost: Estimate, narrator: Narrator) -> None:
     """Announce what a run does, what was noticed in the data, and what it will cost."""
-    pool = experiment.pool
-    for note in (*pool.notes, *pool.left_out[:20], *notes):
+    pool, found = experiment.pool, experiment.pool.audit
+    most = SHOWN if narrator.verbose < 2 else len(pool.left_out)
+    more = len(pool.left_out) - most
+    left_out = [*pool.left_out[:most], *([f"{more} more images were left out"] if more > 0 else [])]
+    for note in (*pool.notes, *left_out, *notes):
         narrator.say(f"Note: {note}.")
+    if conflicts := found.of_kind("different labels"):
+        narrator.say(f"Warning: equal images have different labels: {some(conflicts)}.")
+    if found.summary:
+        narrator.say(f"The data has {found.summary}: `vggft audit` lists them.")
     counts = ", ".join(f"{len(rows)} {split}" for split, rows in pool.rows.items())
     narrator.say(
         f"{counts} images of {len(pool.class_names)} classes at {pool.reading.told()}; "

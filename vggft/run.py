@@ -25,6 +25,7 @@ from .fields import as_path
 
 _UNFINISHED = re.compile(r"\.\d+-")  # beginning of the names of files that `whole_file` has not finished
 
+NEEDED = 500_000_000  # bytes: VGG16 and a head, and thrice as much for the moments of the optimizer
 PACKAGES = ("vggft", "tensorflow", "keras", "keras-tuner", "scikit-learn", "numpy", "pillow")
 
 
@@ -48,10 +49,11 @@ def write_whole(path: Path, text: str) -> None:
         aside.write_text(text, encoding="utf-8")
 
 
-def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as a CSV file; the columns are all keys in order of first appearance."""
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
+    """Write rows as a CSV file; the columns are those given, and all further keys in order of first appearance."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+    names = list(dict.fromkeys([*columns, *(key for row in rows for key in row)]))
+    writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_whole(path, text.getvalue())
@@ -70,6 +72,18 @@ def environment(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is needed to repeat a run besides its configuration."""
     started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     return {"versions": versions(), "command": sys.argv, "arguments": dict(arguments), "started": started}
+
+
+def _check_room(path: Path) -> None:
+    """Raise `RunError` if a directory cannot be made or has too little room, before hours of work."""
+    there = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if not os.access(there, os.W_OK):
+        raise RunError(f"run_dir {path} cannot be written, as {there} may not be changed: name another directory.")
+    if (free := shutil.disk_usage(there).free) < NEEDED:
+        raise RunError(
+            f"run_dir {path} is on a disk with {free / 1e6:.0f} MB free; a run needs up to {NEEDED / 1e6:.0f} MB for "
+            "the classifier and to continue after a kill: free some, or name a directory on another disk."
+        )
 
 
 @dataclass
@@ -96,7 +110,7 @@ class RunDirectory:
             resume: continue the run in a directory that holds one.
 
         Raises:
-            RunError: the directory holds other files, or a run and `resume` is not set.
+            RunError: the directory holds other files, or a run and `resume` is not set; or the disk has no room.
         """
         if path is None:
             if resume:
@@ -105,6 +119,7 @@ class RunDirectory:
         path = as_path(path, "run_dir")
         if path.is_file():
             raise RunError(f"run_dir must be a directory; {path} is a file.")
+        _check_room(path)
         if not path.exists():
             return cls(path)
         names = {file.name for file in path.iterdir() if not _UNFINISHED.match(file.name)}

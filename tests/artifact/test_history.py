@@ -9,8 +9,8 @@ import sys
 import pandas as pd
 import pytest
 
-from vggft.artifact.history import History
 from vggft.errors import ConfigError
+from vggft.heads.history import History
 
 ROWS = [
     {"phase": "head", "epoch": 1, "loss": 0.9, "val_loss": 0.8, "kept": False},

@@ -136,6 +136,20 @@ def test_predictions_with_names(classifier: vggft.Classifier, tree: Path) -> Non
     assert classifier.predict(X, as_frame=True)["image"].tolist() == ["images[0]", "images[1]", "images[2]"]
 
 
+def test_what_cannot_be_read_is_a_row_without_numbers(classifier: vggft.Classifier, tree: Path) -> None:
+    pytest.importorskip("pandas")
+    files = [tree / "in" / "0.png", tree / "missing.png", X[1]]
+    found = classifier.predict(files, on_bad_image="skip")
+    assert np.isnan(found[1]).all()
+    np.testing.assert_allclose(found[[0, 2]], classifier.predict(X[:2]), atol=1e-6)
+    frame = classifier.predict(files, on_bad_image="skip", as_frame=True)
+    assert frame.columns.tolist() == ["image", "label", "probability", "cat", "dog", "error"]
+    assert "missing.png does not exist" in frame["error"][1] and frame["label"].isna().tolist() == [False, True, False]
+    assert np.isnan(classifier.predict(["missing.png"], on_bad_image="skip")).all()
+    with pytest.raises(vggft.ConfigError, match="on_bad_image must be 'raise' or 'skip'; got 'ignore'"):
+        classifier.predict(X, on_bad_image="ignore")  # type: ignore[arg-type]
+
+
 def test_what_integers_stand_for_in_evaluate(classifier: vggft.Classifier) -> None:
     assert classifier.evaluate((X, Y)).labels.tolist() == [0, 0, 1]
     assert classifier.evaluate((X, Y), class_names=["dog", "cat"]).labels.tolist() == [1, 1, 0]

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import csv
 import inspect
+import io
 import json
 import os
 import re
+import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 from typer.testing import CliRunner
 
 import vggft
+from vggft.cli import console
 from vggft.cli import main as cli
 
 
@@ -58,6 +64,26 @@ def test_finetune_prints_how_good_it_is_and_where_it_is(folder: Path, tiny_weigh
     assert f"The classifier is {tmp_path / 'run' / 'classifier.keras'}" in printed.replace("\n", " ")
     assert (tmp_path / "run" / "classifier.keras").exists()
     assert f"Next: vggft report {tmp_path / 'run'}" in printed.replace("\n", " ")
+
+
+def test_results_are_told_once_and_an_interruption_says_how_to_go_on(
+    folder: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    quick = ("--backbone", tiny_weights, "--image-size", 32, "--test", 0.2, "--run-dir", tmp_path / "run", "--verbose")
+    arguments = [str(each) for each in ("finetune", folder, *quick, "--freeze", "block4", "--fine-tune-epochs", 2)]
+    told = CliRunner().invoke(cli.app, arguments).output
+    assert told.count("Test: accuracy") == 1 and told.count("The classifier is") == 1
+    assert told.count("blocks and head, epoch 2: validation accuracy") == 1
+    assert re.search(r"blocks and head: 2 epochs, kept (1|2|the weights before it): ", told)
+
+    monkeypatch.setattr("sys.argv", ["vggft", "finetune", "my data", "--epochs", "9"])
+    for run_dir, expected in (
+        (tmp_path / "run", f"vggft finetune 'my data' --epochs 9 --run-dir {tmp_path / 'run'} --resume"),
+        (tmp_path / "other", "the run had not begun"),
+    ):
+        with pytest.raises(typer.Exit) as caught, console.run_in(run_dir):
+            raise KeyboardInterrupt
+        assert caught.value.exit_code == 130 and expected in capsys.readouterr().err
 
 
 def test_without_a_run_dir_a_new_one_is_taken(
@@ -117,11 +143,34 @@ def test_predict_prints_words_or_writes_a_csv_file(run_dir: Path, folder: Path, 
     run("predict", model, folder, "--output", output, "--quiet")
     with output.open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 120 and list(rows[0]) == ["image", "label", "probability", "a", "b", "c"]
+    assert len(rows) == 120 and list(rows[0]) == ["image", "label", "probability", "a", "b", "c", "error"]
     expected = vggft.load(model).predict([rows[5]["image"]])[0]
     np.testing.assert_allclose([float(rows[5][name]) for name in "abc"], expected, atol=1e-5)
     with pytest.raises(vggft.ConfigError, match="exists already; --force"):
         run("predict", model, folder, "--output", output)
+
+
+def test_one_bad_file_does_not_stop_a_folder(run_dir: Path, folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "a", tmp_path / "new")
+    (tmp_path / "new" / "010.png").write_bytes(b"no picture")
+    (tmp_path / "new" / "torn.png").write_bytes((folder / "a" / "000.png").read_bytes()[:200])
+    output = tmp_path / "predictions.csv"
+    told = CliRunner().invoke(cli.app, ["predict", str(run_dir), str(tmp_path / "new"), "-o", str(output), "-q"])
+    assert told.exit_code == 1 and told.stdout.startswith("40 predictions are in")
+    assert "2 of 42 images cannot be read:" in told.stderr and "010.png" in told.stderr and "torn.png" in told.stderr
+    with output.open() as file:
+        rows = {Path(row["image"]).name: row for row in csv.DictReader(file)}
+    assert len(rows) == 42 and "torn.png" in rows["torn.png"]["error"]
+    assert (rows["torn.png"]["label"], rows["torn.png"]["a"], rows["000.png"]["error"]) == ("", "", "")
+    listed = json.loads(run("predict", run_dir, tmp_path / "new", "--json", "--on-bad-image", "skip"))
+    assert sum(row["error"] is None for row in listed) == 40
+    expected = vggft.load(run_dir).predict(folder / "a" / "021.png")[0]
+    np.testing.assert_allclose([float(rows["021.png"][name]) for name in "abc"], expected, atol=1e-5)
+    for images in ((tmp_path / "new", "--on-bad-image", "raise"), (tmp_path / "new" / "torn.png",)):
+        with pytest.raises(vggft.DataError, match=r"torn\.png"):
+            run("predict", run_dir, *images)
+    with pytest.raises(vggft.ConfigError, match="no file or folder nowhere"):
+        run("predict", run_dir, "nowhere")
 
 
 def test_audit_reports_and_exits_with_one_where_there_are_errors(folder: Path, tmp_path: Path) -> None:
@@ -129,7 +178,15 @@ def test_audit_reports_and_exits_with_one_where_there_are_errors(folder: Path, t
     assert json.loads(run("audit", folder, "--json"))["errors"] == []
     (tmp_path / "bad" / "a").mkdir(parents=True)
     (tmp_path / "bad" / "a" / "note.jpg").write_text("hello")
-    assert "note.jpg" in run("audit", tmp_path / "bad", "--quiet", status=1)
+    printed = run("audit", tmp_path / "bad", "--quiet", status=1)
+    assert "note.jpg" in printed and f"vggft audit {tmp_path / 'bad'} --output problems.csv" in printed
+    asked = ("audit", tmp_path / "bad", "--check-images", "--output", tmp_path / "problems.csv")
+    assert f"All of it is in {tmp_path / 'problems.csv'}" in run(*asked, status=1)
+    with (tmp_path / "problems.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert (row["problem"], row["image"]) == ("unreadable", "a/note.jpg") and "is not an image" in row["detail"]
+    with pytest.raises(vggft.ConfigError, match=r"problems\.csv exists already; --force"):
+        run(*asked)
 
 
 def test_errors_are_sentences_on_standard_error(
@@ -142,7 +199,7 @@ def test_errors_are_sentences_on_standard_error(
         cli.main()
     printed = capsys.readouterr()
     assert caught.value.code == 2
-    assert printed.err.startswith("Error: backbone must be one of") and "Traceback" not in printed.err
+    assert printed.err.startswith("Error: 'no such folder' is a string instead") and "Traceback" not in printed.err
     assert printed.out == ""
 
 
@@ -151,6 +208,61 @@ def test_help_teaches(command: str) -> None:
     text = run(*command.split(), "--help")
     assert "Usage" in text and len(text) > 300
     assert f"vggft {vggft.__version__}" in run("--version")
+
+
+def plain(text: str) -> list[str]:
+    """The words of a text, without frames and the marks of code."""
+    return re.sub(r"[\u2500-\u257f]", " ", text.replace("`", "")).split()
+
+
+@pytest.mark.parametrize("command", [name for group in cli.HELP.values() for name in group])
+def test_help_shows_every_word_and_examples_that_can_be_typed(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Markdown once ate what stood in angle brackets."""
+    monkeypatch.setenv("COLUMNS", "300")
+    words = plain(run(command, "--help"))
+    shown = " ".join(words)
+    found = typer.main.get_command(cli.app).commands[command]  # type: ignore[attr-defined]
+    for told in (found.help, *(each.help for each in found.params if each.name != "help")):
+        assert " ".join(plain(told or "")) in shown, told
+    examples = [example for group in cli.HELP.values() for example in group.get(command, ())]
+    for example in examples:
+        assert example in shown
+        program, name, *arguments = shlex.split(example)
+        assert (program, name) == ("vggft", command)
+        with found.make_context(command, arguments, resilient_parsing=False):
+            pass
+    if command == "finetune":
+        common = words[words.index("--test") : words.index("--num-classes")]
+        assert {"--freeze", "--backbone", "--epochs", "--run-dir", "--resume"} <= set(common)
+
+
+def test_choices_are_completed() -> None:
+    found = typer.main.get_command(cli.app).commands["search"]  # type: ignore[attr-defined]
+    context = typer.Context(found)
+
+    def completed(name: str, begun: str) -> list[str]:
+        option = next(each for each in found.params if each.name == name)
+        return [item.value for item in option.shell_complete(context, begun)]
+
+    assert completed("backbone", "vgg16") == ["vgg16_imagenet", "vgg16_mini"]
+    assert "block3" in completed("freeze", "b")
+    assert completed("algorithm", "b") == ["bayesian"] and completed("precision", "b") == ["bfloat16"]
+
+
+def test_no_colours_where_none_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    console.tell_error("red [x]")
+    assert "\x1b[31m" in stream.getvalue() and "red [x]" in stream.getvalue()
+    for name, value in (("NO_COLOR", "1"), ("TERM", "dumb")):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            stream.truncate(0)
+            console.tell_error("plain")
+            assert "\x1b" not in stream.getvalue()
 
 
 def test_a_dry_run_says_what_it_would_cost_and_leaves_no_run(
@@ -247,8 +359,9 @@ def test_predictions_from_several_views(run_dir: Path, folder: Path) -> None:
 
 @pytest.mark.parametrize(("command", "home"), [("finetune", "vggft.api"), ("search", "vggft.tuning.search")])
 def test_a_command_passes_on_every_argument_of_the_function(
-    command: str, home: str, monkeypatch: pytest.MonkeyPatch
+    command: str, home: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    (tmp_path / "data.csv").touch()
     only_in_python = {"dataset", "callbacks", "metrics"}
     arguments = set(inspect.signature(getattr(vggft, command)).parameters) - only_in_python
 
@@ -261,6 +374,7 @@ def test_a_command_passes_on_every_argument_of_the_function(
 
         with monkeypatch.context() as patch, pytest.raises(vggft.RunError, match="far enough"):
             patch.setattr(f"{home}.{command}", end)
+            patch.chdir(tmp_path)
             run(command, "data.csv", *options)
         return given
 
@@ -358,6 +472,39 @@ def test_compare_two_runs_on_what_both_were_judged_on(
     )
     with pytest.warns(UserWarning, match="trained or chosen on"):
         assert json.loads(run("compare", run_dir, tmp_path / "second", folder, "--json"))["images"] == 120
+    shutil.copytree(run_dir, tmp_path / "third")
+    three = run("compare", run_dir, tmp_path / "second", tmp_path / "third")
+    assert "3 classifiers on the same 24 test images" in three and "first  second  third" in three
+    assert "third against first: only third is right 0 times" in three
+    told = json.loads(run("compare", run_dir, tmp_path / "second", tmp_path / "third", "--json"))
+    p_value = found["p_value"]
+    assert told["adjusted_p_values"] == [pytest.approx(min(1, 2 * p_value)), 1] and len(told["comparisons"]) == 2
+    with pytest.raises(vggft.ConfigError, match="compare needs two classifiers or more"):
+        run("compare", run_dir, folder)
+
+
+def test_runs_are_listed_sorted_and_written(run_dir: Path, folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    shutil.copytree(run_dir, tmp_path / "runs" / "good")
+    finetune(folder, tiny_weights, "--run-dir", tmp_path / "runs" / "poor", "--epochs", "1", "--test", 0.2)
+    (tmp_path / "runs" / "killed").mkdir()
+    for name in ("config.json", "environment.json"):
+        shutil.copy(run_dir / name, tmp_path / "runs" / "killed")
+    printed = run("runs", tmp_path / "runs", "--sort", "test")
+    rows = [line.split() for line in printed.splitlines()[3:]]
+    assert [row[0] for row in rows] == ["good", "poor", "killed"] and "3 runs in" in printed
+    judged = json.loads((run_dir / "evaluation.json").read_text())["test"]
+    assert f"{judged['accuracy']:.3f} ({judged['intervals']['accuracy'][0]:.3f}-" in printed
+    assert rows[2][1:4] == ["-", "-", "-"] and rows[0][-3:] == ["all", "16", "stripes"]
+    assert "3 runs are in" in run("runs", tmp_path / "runs", "--output", tmp_path / "runs.csv")
+    with (tmp_path / "runs.csv").open() as file:
+        written = {row["run"]: row for row in csv.DictReader(file)}
+    assert float(written["good"]["test"]) == judged["accuracy"] and 0 < float(written["good"]["seconds"]) < 300
+    assert (written["poor"]["freeze"], written["poor"]["what"], written["killed"]["test"]) == ("all", "finetune", "")
+    assert json.loads(run("runs", tmp_path / "runs", "--json"))["runs"][0]["data"] == str(folder)
+    with pytest.raises(vggft.ConfigError, match="can be sorted by run, what"):
+        run("runs", tmp_path / "runs", "--sort", "accuracy")
+    with pytest.raises(vggft.RunError, match="no folder"):
+        run("runs", tmp_path / "nowhere")
 
 
 def test_export_says_what_it_compared(run_dir: Path, folder: Path, tmp_path: Path) -> None:
@@ -397,3 +544,50 @@ def test_serve_passes_on_where_and_how_much(run_dir: Path, monkeypatch: pytest.M
     monkeypatch.setattr("vggft.deploy.server.serve", lambda classifier, **how: asked.update(how))
     run("serve", run_dir, "--host", "0.0.0.0", "--port", 8123, "--max-megabytes", 2)
     assert (asked["host"], asked["port"], asked["max_bytes"]) == ("0.0.0.0", 8123, 2_000_000)
+
+
+def test_a_run_in_the_folder_of_the_data_is_beside_it(
+    folder: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`vggft finetune .` once wrote runs/-1 into the data, which the next run took for a class."""
+    data = shutil.copytree(folder, tmp_path / "stripes")
+    for here in (data, data / "a"):
+        monkeypatch.chdir(here)
+        dataset = os.path.relpath(data)
+        found = json.loads(finetune(Path(dataset), tiny_weights, "--epochs", 1, "--json"))
+        assert Path(found["classifier"]).resolve().parent.parent == tmp_path / "runs"
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"stripes-1", "stripes-2"}
+    shutil.copytree(tmp_path / "runs", data / "runs")  # as earlier versions did
+    listed = json.loads(run("audit", data, "--json"))
+    assert listed["class_names"] == ["a", "b", "c"] and listed["ok"]
+    assert listed["warnings"] == ["the folder runs with runs of vggft was left out."]
+
+
+def test_what_cannot_be_is_told_before_tensorflow_is_imported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def imported() -> None:
+        raise AssertionError("TensorFlow is imported")
+
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    for module in (cli.training_commands, cli.search_commands, cli.classifier_commands):
+        monkeypatch.setattr(module, "import_quietly", imported)
+    monkeypatch.chdir(folder.parent)
+    (folder.parent / "high" / "classes").mkdir(parents=True)
+    for name in "abcde":
+        shutil.copytree(folder / "a", folder.parent / "high" / "classes" / name)
+    shutil.copytree(folder / "b", folder.parent / "high" / "figures")
+    for arguments, message in (
+        (("finetune", "strips"), r"path that does not exist\. Did you mean stripes\?"),
+        (("finetune", "high"), r"classes in it holds no image itself, but 5 folders\. Did you mean high/classes\?"),
+        (("finetune", "stripes", "--test", "stripe"), "'stripe' is a string"),
+        (("search", "stripes", "--backbone", "vgg16_mimi"), r"Did you mean 'vgg16_mini'\?"),
+        (("cross-validate", "stripes", "--freeze", "blok3"), r"Did you mean 'block3'\?"),
+        (("find-learning-rate", "nowhere"), "path that does not exist"),
+        (("finetune", "stripes", "--run-dir", "stripes"), "is not empty"),
+        (("predict", "strips", "stripes"), r"no file or folder strips \(from .*\)\. Did you mean stripes\?"),
+        (("evaluate", "stripes", "nowhere"), "no file or folder nowhere"),
+        (("export", "stripes", "a.onnx"), r"Exporting needs tf2onnx: pip install tf2onnx onnxruntime onnx \(the extra"),
+        (("serve", "stripes"), "Serving needs uvicorn"),
+    ):
+        with pytest.raises(vggft.VggftError, match=message):
+            run(*arguments)

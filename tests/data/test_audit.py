@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,8 @@ def test_unreadable_files(clean: Path) -> None:
     result = found(clean)
     assert not result.ok and len(result.unreadable) == 2
     assert "2 images cannot be used" in result.errors[0]
-    assert f"{clean / 'rose' / '0.png'} is not an image" in result.errors[0] and "truncated" in result.errors[0]
+    assert "rose/0.png is not an image" in result.errors[0] and "truncated" in result.errors[0]
+    assert str(clean) not in result.errors[0] and result.folder == str(clean)
 
 
 def test_small_images_are_told(clean: Path) -> None:
@@ -73,8 +75,62 @@ def test_copies(clean: Path) -> None:
     assert sorted(map(len, names)) == [2, 3] and {"0.png", "copy.png", "other.bmp"} in names
     assert len(result.conflicts) == 1 and len(result.conflicts[0]) == 3 and result.leaks == ()
     text = "\n".join(result.warnings)
-    assert "copies with different labels (1 image): " in text and "copies with the same label (1 image): " in text
-    assert result.ok
+    assert "copies with different labels (1 group): daisy/other.bmp (daisy) = rose/0.png (rose) = " in text
+    assert "copies with the same label (1 group): daisy/3.png = daisy/twin.png." in text
+    assert result.ok and result.summary == "1 image with different labels, 1 group of duplicates"
+
+
+def test_everything_that_was_found_is_a_table(clean: Path, tmp_path: Path) -> None:
+    for i in range(4):
+        (clean / "rose" / f"copy {i}.png").write_bytes((clean / "rose" / f"{i}.png").read_bytes())
+    result = found(clean)
+    assert "rose/2.png = rose/copy 2.png, ... and 1 more." in result.warnings[0]
+    with result.to_csv(tmp_path / "problems.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 8 and list(rows[0]) == ["problem", "group", "image", "detail"]
+    assert rows[6:] == [
+        {"problem": "copies", "group": "4", "image": f"rose/{name}.png", "detail": ""} for name in ("3", "copy 3")
+    ]
+    with found((np.zeros((0, 32, 32, 3)), [])).to_csv(tmp_path / "none.csv").open() as file:
+        assert file.read() == "problem,group,image,detail\n"
+
+
+def test_images_that_look_like_a_mistake(clean: Path) -> None:
+    rng = np.random.default_rng(1)
+    for i in range(8):
+        picture(clean / "daisy" / f"more{i}.png", seed=50 + i, size=(64, 64))
+    noise = rng.integers(0, 256, (64, 64, 3)).astype("float32")
+    wave = np.broadcast_to(127 + 100 * np.sin(np.arange(64) / 10)[:, None], (64, 64))
+    made = {
+        "dark": noise / 8,
+        "bright": 240 + noise / 18,
+        "blurred": np.stack([wave] * 3, axis=-1),
+        "without contrast": np.full((64, 64, 3), 128),
+        "odd shape": rng.integers(0, 256, (30, 120, 3)),
+        "odd size": np.kron(rng.integers(0, 256, (16, 16, 3)), np.ones((50, 50, 1))),
+    }
+    for name, pixels in made.items():
+        Image.fromarray(np.rint(pixels).astype("uint8")).save(clean / "rose" / f"{name}.png")
+    assert found(clean).findings == ()
+    result = audit(clean, image_size=64, check_images=True)
+    assert {(finding.kind, *finding.images) for finding in result.findings} == {
+        (name, f"rose/{name}.png") for name in made
+    }
+    text = str(result)
+    assert "much larger or smaller than the others (1 image): rose/odd size.png (800x800 px)." in text
+    assert result.ok and "1 blurred image, 1 dark image, 1 overexposed image" in result.summary
+
+
+def test_repeated_rows_are_no_copies(clean: Path) -> None:
+    rows = [f"{path.parent.name}/{path.name},{path.parent.name}" for path in sorted(clean.rglob("*.png"))]
+    table = clean / "labels.csv"
+    table.write_text("\n".join(["image,label", *rows, rows[0], rows[0], rows[1], "rose/0.png,daisy"]))
+    result = found(table)
+    assert result.summary == "1 image with different labels, 2 rows that are repeated"
+    assert result.conflicts == ((str(clean / "rose" / "0.png"),),)
+    text = "\n".join(result.warnings)
+    assert "copies with different labels (1 group): rose/0.png (rose, daisy)." in text
+    assert "rows that are repeated (2 rows): daisy/0.png (3 times), daisy/1.png (2 times)." in text
 
 
 def test_copies_across_splits(clean: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -85,7 +141,7 @@ def test_copies_across_splits(clean: Path, tmp_path_factory: pytest.TempPathFact
     assert result.splits == {"train": 8, "test": 1}
     assert [[Path(name).name for name in group] for group in result.leaks] == [["0.png", "leaked.png"]]
     text = "\n".join(result.warnings)
-    assert "copies in more than one split (1 image): " in text
+    assert "copies in more than one split (1 group): train/rose/0.png (train) = test/rose/leaked.png (test)." in text
     assert "no images in test, which can say nothing about these classes: daisy." in text
     assert "train" in str(result) and result.class_counts["test"] == {"daisy": 0, "rose": 1}
 
@@ -98,7 +154,8 @@ def test_names_that_lie_and_files_that_are_left_out(clean: Path) -> None:
     assert result.wrong_suffix == (f"{clean / 'rose' / '0.jpg'} is a PNG file by content.",)
     assert {Path(path).name for path in result.ignored} == {"readme.md", "1"}
     text = "\n".join(result.warnings)
-    assert "1 file with the suffix of another format" in text and "images by their content were left out (1)" in text
+    assert "files with the suffix of another format (1 file): rose/0.jpg (PNG by content)." in text
+    assert "images by their content were left out (1)" in text
 
 
 def test_classes_that_are_small_or_missing(clean: Path) -> None:

@@ -203,7 +203,7 @@ def test_images_that_hardly_use_the_range_are_told() -> None:
 def test_floats_share_one_scale() -> None:
     dark, light = np.full((32, 32, 3), 0.5), np.full((32, 32, 3), 200.0)
     pixels, problems = read_images([dark, light], settled([dark, light], Reading.of(32)))
-    assert problems == [] and pixels[:, 0, 0, 0].tolist() == [0.5, 200]
+    assert problems == {} and pixels[:, 0, 0, 0].tolist() == [0.5, 200]
 
 
 def test_impossible_values_are_not_predicted() -> None:
@@ -212,8 +212,8 @@ def test_impossible_values_are_not_predicted() -> None:
     images = as_sequence([good, bad, scaled, "missing.png"])
     pixels, problems = read_images(images, settled(images, Reading.of(32)), first=256)
     assert len(pixels) == 1 and len(problems) == 3
-    assert "images[257] holds NaN or infinity" in problems[0] and "images[258] holds the value -1" in problems[1]
-    assert "images" in problems[1] and problems[2] == "missing.png does not exist."
+    assert "images[257] holds NaN or infinity" in problems[257] and "images[258] holds the value -1" in problems[258]
+    assert "images" in problems[258] and problems[259] == "missing.png does not exist."
 
 
 def test_a_classifier_of_8_bits_reads_deep_pictures_one_by_one() -> None:

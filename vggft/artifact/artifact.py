@@ -7,7 +7,7 @@ import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import keras
 import numpy as np
@@ -23,18 +23,17 @@ from ..errors import ClassifierFileError, DataError
 from ..evaluation.checks import evaluate
 from ..evaluation.evaluation import Evaluation
 from ..fields import as_path, shown
+from ..heads.history import History
 from ..listings.integers import as_class_names
 from ..network.assembly import Network
 from ..network.blocks import pooling_layer
 from ..network.description import Classification, Description
 from ..network.forward import between
-from ..pictures.arrays import as_sequence
 from ..progress import Narrator
 from .archive import classifier_file, read_archive, write_archive
-from .history import History
-from .inputs import as_frame as frame_of
-from .inputs import inputs_of, read_parts
+from .inputs import inputs_of
 from .known import KeptFeatures, kind_for, predict_images, views_of
+from .predictions import Predictions, predictions_of
 from .record import Record, read_record
 
 A = TypeVar("A", bound="Artifact")
@@ -131,6 +130,7 @@ class Artifact:
         *,
         views: int | Augment = 1,
         as_frame: bool = False,
+        on_bad_image: Literal["raise", "skip"] = "raise",
     ) -> Any:
         """Predict class probabilities for images.
 
@@ -150,7 +150,9 @@ class Artifact:
                 accuracy; 8 added about 4 if the head was trained with `Augment()`, and took 2 to 4 if it was not.
 
             as_frame: return a `pandas.DataFrame` with a row for each image: `image` (its file, or "images[3]"), `label`
-                (several are joined by "|"), `probability` (the highest), and a column for each class.
+                (several are joined by "|"), `probability` (the highest), and a column for each class; and `error` with
+                `on_bad_image="skip"`.
+            on_bad_image: `"skip"` gives an image that cannot be read a row of NaN instead of raising an error.
 
         Returns:
             (N, num_classes) float32, or a DataFrame. Rows sum to one, unless images may have several labels: then each
@@ -158,19 +160,24 @@ class Artifact:
 
         Raises:
             DataError: some images cannot be read; the message names all of them.
-            ConfigError: impossible `views`.
+            ConfigError: impossible `views` or `on_bad_image`.
         """
-        given = inputs_of(pictures)
-        pictures = as_sequence(given.images)
-        further = views_of(views)
-        with Narrator(verbose).bar("predict", len(pictures) * (1 + len(further))) as advance:
-            kept, parts = self.kept_features(), read_parts(pictures, self.description.reading)
-            how: dict[str, Any] = {"batch_size": batch_size, "advance": advance, "views": further}
-            found = np.concatenate([predict_images(self.network, kept, pixels, **how) for _, pixels in parts])
-        if not as_frame:
-            return found
-        labels = ["|".join(self.describe(row).present) for row in found]
-        return frame_of(given.names, found, labels, self.class_names)
+        found = self.predictions(pictures, batch_size, verbose, views=views, on_bad_image=on_bad_image)
+        return found.to_frame() if as_frame else found.probabilities
+
+    @own_settings()
+    def predictions(
+        self,
+        pictures: Any,
+        batch_size: int = 32,
+        verbose: int = 0,
+        *,
+        views: int | Augment = 1,
+        on_bad_image: Literal["raise", "skip"] = "raise",
+    ) -> Predictions:
+        """Predict as `predict` does, and return names, labels and errors as well, which `to_csv` writes."""
+        how: dict[str, Any] = {"views": views, "on_bad_image": on_bad_image, "verbose": verbose}
+        return predictions_of(self.network, self.description, self.kept_features, pictures, batch_size, **how)
 
     def kept_features(self) -> KeptFeatures | None:
         """Return the features that the cache may have of images that this classifier sees; None if it has none."""

@@ -145,16 +145,16 @@ def explain(
     if len(wanted) != len(pictures):
         raise ConfigError(f"label: expected one class, or one for each of {len(pictures)} images; got {len(wanted)}.")
     found: list[Explanation] = []
-    for start, pixels in read_parts(pictures, reading, AT_ONCE, is_settled=True):
+    for rows, pixels in read_parts(pictures, reading, AT_ONCE, is_settled=True):
         probabilities = predict_images(artifact.network, artifact.kept_features(), pixels)
-        asked = wanted[start : start + len(pixels)]
+        asked = [wanted[row] for row in rows]
         classes = [
             int(row.argmax()) if each is None else names.index(each)
             for each, row in zip(asked, probabilities, strict=True)
         ]
         for i, heat in enumerate(grad_cam(artifact, pixels, classes, block)):
             c = classes[i]
-            picture = shown(pictures[start + i], reading)
+            picture = shown(pictures[rows[i]], reading)
             whole = over_shown(heat, picture, reading)
             found.append(Explanation(picture, whole, names[c], float(probabilities[i, c]), block))
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -158,25 +158,13 @@ def _is_image(data: Any) -> bool:
     return known or hasattr(data, "getbands") or hasattr(data, "read")
 
 
-def as_frame(names: Sequence[str], probabilities: np.ndarray, labels: Sequence[str], class_names: Sequence[str]) -> Any:
-    """Return predictions as a `pandas.DataFrame`: image, label, probability, and a column for each class.
-
-    Raises:
-        DataError: pandas is not installed.
-    """
-    try:
-        import pandas as pd
-    except ImportError:
-        raise DataError("as_frame=True needs pandas: pip install pandas.") from None
-    own = ("image", "label", "probability")
-    columns = {"image": list(names), "label": list(labels), "probability": probabilities.max(axis=1)}
-    classes = {f"class {name}" if name in own else name: probabilities[:, c] for c, name in enumerate(class_names)}
-    return pd.DataFrame(columns | classes)
-
-
 def read_parts(
-    pictures: Any, reading: Reading, at_once: int = 256, is_settled: bool = False
-) -> Iterator[tuple[int, np.ndarray]]:
+    pictures: Any,
+    reading: Reading,
+    at_once: int = 256,
+    is_settled: bool = False,
+    errors: dict[int, str] | None = None,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Read images in parts, so that memory does not limit their number.
 
     Args:
@@ -184,20 +172,22 @@ def read_parts(
         reading: how; the ranges that it leaves open are decided by all of the images.
         at_once: maximum number of images per part, n.
         is_settled: whether these ranges have been decided already.
+        errors: gets the number of each image that cannot be read, and a sentence about it; None to raise these.
 
     Yields:
-        The index of the first image of the part, and its pixels, (n, height, width, 3) in 0..255.
+        The numbers of the images of the part that can be read, (n,), and their pixels, (n, height, width, 3) in 0..255.
 
     Raises:
-        DataError: after the last part, naming every image that cannot be read.
+        DataError: after the last part, naming every image that cannot be read, unless `errors` takes them.
     """
     pictures = as_sequence(pictures)
     reading = reading if is_settled else settled(pictures, reading)
-    problems: list[str] = []
+    problems: dict[int, str] = {} if errors is None else errors
     for start in range(0, len(pictures), at_once):
-        pixels, found = read_images(pictures[start : start + at_once], reading, start)
-        problems += found
-        if not problems:
-            yield start, pixels
-    if problems:
-        raise DataError.listing("Some images cannot be read", problems)
+        part = pictures[start : start + at_once]
+        pixels, found = read_images(part, reading, start)
+        problems.update(found)
+        if errors is not None or not problems:
+            yield np.array([row for row in range(start, start + len(part)) if row not in found], int), pixels
+    if problems and errors is None:
+        raise DataError.listing("Some images cannot be read", problems.values())

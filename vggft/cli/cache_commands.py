@@ -11,7 +11,7 @@ from rich.filesize import decimal
 
 from ..pictures.reading import size_text
 from . import words
-from .options import AsJson
+from .flags import AsJson
 
 if TYPE_CHECKING:
     from ..cache import Cache
@@ -77,17 +77,23 @@ def verify(as_json: AsJson = False) -> None:
 @app.command()
 def prune(
     max_size: Annotated[str, typer.Option(help="Size that the cache may keep, such as 20GB, 500MB or 0.")],
+    as_json: AsJson = False,
 ) -> None:
     """Remove the least recently used rows until the others fit."""
     cache = _cache()
     freed = cache.prune(words.size(max_size))
-    typer.echo(f"{decimal(freed)} removed; {decimal(sum(part.size for part in cache.parts()))} remain")
+    rest = sum(part.size for part in cache.parts())
+    if as_json:
+        typer.echo(json.dumps({"removed": freed, "remaining": rest}))
+    else:
+        typer.echo(f"{decimal(freed)} removed; {decimal(rest)} remain")
 
 
 @app.command()
-def compact() -> None:
+def compact(as_json: AsJson = False) -> None:
     """Merge the small files that many small additions have left behind."""
-    typer.echo(f"{_cache().compact()} files merged")
+    merged = _cache().compact()
+    typer.echo(json.dumps({"merged": merged}) if as_json else f"{merged} files merged")
 
 
 def _cache() -> Cache:

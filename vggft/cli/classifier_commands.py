@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from .console import import_quietly, picture_files, print_result, quiet_stderr, refuse
-from .options import AsJson, Dataset, Force, Quiet, Verify
+from ..errors import ConfigError
+from ..extras import OF_EXPORTS, check_extra
+from .console import (
+    check_exists,
+    import_quietly,
+    is_classifier,
+    picture_files,
+    print_json,
+    print_result,
+    quiet_stderr,
+    refuse,
+    short_names,
+    tell_files,
+    tell_problems,
+)
+from .flags import AsJson, Dataset, Force, Quiet, Verify
 
 Model = Annotated[
     Path, typer.Argument(help="A classifier, such as runs/flowers-1/classifier.keras, or its run directory.")
 ]
-Images = Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")]
+Images = Annotated[list[Path], typer.Argument(help="Image files, folders of them, or a CSV file that names them.")]
 Split = Annotated[str | None, typer.Option(help="Split to evaluate on, if the dataset is split; test by default.")]
 Views = Annotated[
     int,
@@ -24,9 +36,10 @@ Views = Annotated[
 ]
 
 
-def load(model: Path) -> Any:
+def load(model: Path, quiet: bool = False) -> Any:
     """Load a classifier from its file or its run directory."""
-    import_quietly()
+    check_exists(model)
+    import_quietly(quiet)
     from ..classifier import load as load_file
 
     return load_file(model)
@@ -36,33 +49,45 @@ def predict(
     model: Model,
     images: Images,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write a CSV file instead of printing.")] = None,
-    top: Annotated[int, typer.Option(help="Number of labels to print for each image.")] = 3,
+    top: Annotated[int, typer.Option(help="Number of labels to print for each image.", min=1)] = 3,
     views: Views = 1,
+    on_bad_image: Annotated[
+        Literal["raise", "skip"] | None,
+        typer.Option(
+            help="Whether images that cannot be read stop the command, or are left out. By default those among several "
+            "are listed and left out, and the command exits with 1.",
+        ),
+    ] = None,
     force: Force = False,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Classify images: print labels with their probabilities, or write a CSV file with one row for each image."""
+    """Classify images: print labels with their probabilities, or write a CSV file with one row for each image.
+
+    The file has a column for each class, and a column error for images that cannot be read.
+    """
     if output:
         refuse(output, force)
-    from ..run import write_whole
-
     files = picture_files(images)
-    classifier = load(model)
-    probabilities = classifier.predict(files, verbose=0 if quiet else 1, views=views)
-    if output is None:
-        for file, row in zip(files, probabilities, strict=True):
-            order = (-row).argsort()[:top]
-            typer.echo(f"{file}: " + ", ".join(f"{classifier.class_names[i]} ({row[i]:.1%})" for i in order))
-        return
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    own = ("image", "label", "probability")
-    writer.writerow([*own, *(f"class {name}" if name in own else name for name in classifier.class_names)])
-    for file, row in zip(files, probabilities, strict=True):
-        label = "|".join(classifier.describe(row).present)
-        writer.writerow([file, label, f"{row.max():.6f}", *(f"{p:.6f}" for p in row)])
-    write_whole(output, text.getvalue())
-    typer.echo(f"{len(files)} predictions are in {output}")
+    rule = on_bad_image or ("skip" if len(files) > 1 else "raise")
+    found = load(model, quiet or as_json).predictions(
+        files, verbose=0 if quiet or as_json else 1, views=views, on_bad_image=rule
+    )
+    if output:
+        found.to_csv(output)
+    if as_json:
+        print_json(list(found.rows()))
+    elif output:
+        typer.echo(f"{len(files) - len(found.errors or ())} predictions are in {output}")
+    else:
+        for name, one in zip(found.names, found.found, strict=True):
+            if one is not None:
+                told = zip(one.labels[:top], one.probabilities, strict=False)
+                typer.echo(f"{name}: " + ", ".join(f"{label} ({p:.1%})" for label, p in told))
+    if found.errors:
+        tell_problems(f"{len(found.errors)} of {len(files)} images cannot be read", found.errors.values())
+        if on_bad_image is None:
+            raise typer.Exit(1)
 
 
 def evaluate(
@@ -76,7 +101,10 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Evaluate a classifier on labelled images."""
-    found = load(model).evaluate(dataset, split=split, verbose=0 if quiet or as_json else 1, views=views)
+    check_exists(dataset)
+    found = load(model, quiet or as_json).evaluate(
+        dataset, split=split, verbose=0 if quiet or as_json else 1, views=views
+    )
     slices = {} if by is None else found.slices(by)
     if as_json:
         more = {"slices": {name: each.to_dict() for name, each in slices.items()}} if slices else {}
@@ -90,36 +118,50 @@ def evaluate(
 
 
 def compare(
-    first: Model,
-    second: Annotated[Path, typer.Argument(help="Another classifier.")],
-    dataset: Annotated[
-        str | None, typer.Argument(help="Labelled images; by default those that both were evaluated on.")
-    ] = None,
+    models: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Two or more classifiers, or their run directories; then labelled images, if not those that "
+            "all were evaluated on."
+        ),
+    ],
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Compare two classifiers on the same images: McNemar's test, and the difference in every metric."""
-    classifiers = load(first), load(second)
-    from ..evaluation.compare import compare as run_compare
+    """Compare classifiers on the same images: McNemar's test, and the difference in every metric.
 
-    names = (first.parent.name, first.name) if first.suffix else (first.name, first.name)
-    others = (second.parent.name, second.name) if second.suffix else (second.name, second.name)
-    told = next(((a, b) for a, b in zip(names, others, strict=True) if a != b), (str(first), str(second)))
-    print_result(run_compare(*classifiers, dataset, names=told), as_json)
+    All are compared with the first, and the probabilities of McNemar's test are adjusted to their number.
+    """
+    check_exists(*models)
+    *classifiers, last = models
+    dataset = None if is_classifier(last) else str(last)
+    classifiers = models if dataset is None else classifiers
+    if len(classifiers) < 2:
+        raise ConfigError(f"compare needs two classifiers or more; got {', '.join(map(str, models))}.")
+    loaded = [load(each, quiet or as_json) for each in classifiers]
+    from ..evaluation.compare import compare_all
+
+    print_result(compare_all(loaded, dataset, names=short_names(classifiers)), as_json)
 
 
 def explain(
     model: Model,
     images: Images,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the overlays.")] = Path("explained"),
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for the overlays; by default explained next to the classifier."),
+    ] = None,
     label: Annotated[str | None, typer.Option(help="Class to explain; by default the predicted class.")] = None,
     block: Annotated[
-        str | None,
+        Literal["block1", "block2", "block3", "block4", "block5"] | None,
         typer.Option(help="Block to use: the last one is the most specific, earlier ones have a finer resolution."),
     ] = None,
     force: Force = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show where in images the classifier saw a class, by Grad-CAM."""
     files = picture_files(images)
+    output = output or (model if model.is_dir() else model.parent) / "explained"
     classifier = load(model)
     from ..artifact.explain import last_seen
 
@@ -128,10 +170,16 @@ def explain(
         targets = [output / f"{i:05d}-{target.name}" for i, target in enumerate(targets)]
     for target in targets:
         refuse(target, force)
+    told = []
     for start in range(0, len(files), 64):
         found = classifier.explain(files[start : start + 64], label, block)
         for file, target, each in zip(files[start:], targets[start:], found, strict=False):
-            typer.echo(f"{file}: {each.label} ({each.probability:.1%}) -> {each.save(target)}")
+            saved = str(each.save(target))
+            told.append({"image": str(file), "label": each.label, "probability": each.probability, "overlay": saved})
+            if not as_json:
+                typer.echo(f"{file}: {each.label} ({each.probability:.1%}) -> {saved}")
+    if as_json:
+        print_json(told)
 
 
 def report(
@@ -143,6 +191,7 @@ def report(
         Path | None, typer.Option(help="Model card; by default MODEL_CARD.md next to the classifier.")
     ] = None,
     force: Force = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a report of a classifier as one HTML file, and a model card."""
     folder = model if model.is_dir() else model.parent
@@ -150,8 +199,7 @@ def report(
     refuse(output, force)
     refuse(card, force)
     classifier = load(model)
-    typer.echo(f"The report is {classifier.report(output)}")
-    typer.echo(f"The model card is {classifier.model_card(card)}")
+    tell_files({"report": classifier.report(output), "model card": classifier.model_card(card)}, as_json)
 
 
 def export(
@@ -160,7 +208,7 @@ def export(
         Path, typer.Argument(help="File to write: flowers.onnx, flowers.tflite, or no suffix for a SavedModel.")
     ],
     precision: Annotated[
-        str, typer.Option(help="Precision of the weights: float32, and for LiteRT also float16 or int8.")
+        Literal["float32", "float16", "int8"], typer.Option(help="Precision of the weights; 16 and 8 bits for LiteRT.")
     ] = "float32",
     data: Annotated[
         str | None,
@@ -171,6 +219,7 @@ def export(
 ) -> None:
     """Export a classifier to another runtime, and check that it predicts the same there."""
     refuse(output, force)
+    check_extra(OF_EXPORTS.get(output.suffix.lower()), "Exporting")
     classifier = load(model)
     with quiet_stderr():  # the converters' own log
         found = classifier.export(output, precision=precision, dataset=data, overwrite=force)
@@ -186,6 +235,7 @@ def serve(
     max_megabytes: Annotated[float, typer.Option(help="Maximum size of an upload in MB.")] = 10.0,
 ) -> None:
     """Serve a page that classifies the images dropped on it, and a JSON endpoint. Images are not stored."""
+    check_extra("serve", "Serving")
     classifier = load(model)
     from ..deploy.server import serve as run_serve
 
@@ -204,18 +254,22 @@ def draw(
         Path | None,
         typer.Option(help="Classifier to draw, or its run directory; by default the paper's network."),
     ] = None,
-    column: Annotated[str, typer.Option(help="Column of the paper's Table 1: A, A-LRN, B, C, D or E.")] = "D",
+    column: Annotated[
+        Literal["A", "A-LRN", "B", "C", "D", "E"], typer.Option(help="Column of the paper's Table 1.")
+    ] = "D",
     force: Force = False,
+    as_json: AsJson = False,
 ) -> None:
     """Draw a network with the shapes of its layers (needs graphviz)."""
     if model is None and (output.is_dir() or output.suffix == ".keras"):
         model, output = output, (output if output.is_dir() else output.parent) / "network.png"
-        refuse(output, force)
+    check_extra("draw", "Drawing")
+    refuse(output, force)
     import_quietly()
     from ..network import vgg
 
     network = vgg.vgg(column) if model is None else load(model).keras_model
-    typer.echo(f"The drawing is {vgg.draw(network, output)}")
+    tell_files({"drawing": vgg.draw(network, output)}, as_json)
 
 
 COMMANDS: tuple[Callable[..., None], ...] = (predict, evaluate, compare, explain, report, export, serve, draw)

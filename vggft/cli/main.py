@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -10,7 +11,7 @@ import typer
 from .. import __version__
 from ..errors import VggftError
 from . import cache_commands, classifier_commands, search_commands, training_commands
-from .console import print_anything
+from .console import print_anything, tell_error
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,9 +21,43 @@ app = typer.Typer(
     help="Fine-tune VGG16 on your own images. Start with `vggft demo`, then `vggft audit FOLDER`, "
     "then `vggft finetune FOLDER`.",
 )
-for command in (*training_commands.COMMANDS, *search_commands.COMMANDS, *classifier_commands.COMMANDS):
-    app.command()(command)
-app.add_typer(cache_commands.app, name="cache")
+MODULES = (training_commands, search_commands, classifier_commands)
+# Group -> command -> examples, in the order of use.
+HELP: dict[str, dict[str, tuple[str, ...]]] = {
+    "From images to a classifier": {
+        "demo": ("vggft demo",),
+        "audit": ("vggft audit flowers/", "vggft audit labels.csv --check-images --output problems.csv"),
+        "finetune": ("vggft finetune flowers/ --test 0.2", "vggft finetune flowers/ --freeze block4 --augment"),
+        "search": ("vggft search flowers/ --test 0.2", "vggft search flowers/ --units 64,256 --dropout 0:0.6"),
+        "cross-validate": ("vggft cross-validate flowers/ --folds 5",),
+        "find-learning-rate": ("vggft find-learning-rate flowers/ --freeze block4 --plot rates.png",),
+    },
+    "With a classifier": {
+        "predict": ("vggft predict runs/flowers-1 new/", "vggft predict runs/flowers-1 new/ --output new.csv"),
+        "evaluate": ("vggft evaluate runs/flowers-1 other_flowers/", "vggft evaluate runs/a-1 b.csv --by site"),
+        "explain": ("vggft explain runs/flowers-1 rose.jpg",),
+        "runs": ("vggft runs", "vggft runs --sort test --output runs.csv"),
+        "compare": ("vggft compare runs/flowers-1 runs/flowers-2",),
+        "report": ("vggft report runs/flowers-1",),
+        "export": ("vggft export runs/flowers-1 flowers.onnx", "vggft export runs/a-1 a.tflite --precision int8"),
+        "serve": ("vggft serve runs/flowers-1",),
+        "draw": ("vggft draw runs/flowers-1", "vggft draw vgg19.png --column E"),
+    },
+}
+
+
+def _add_commands() -> None:
+    found = {each.__name__.replace("_", "-"): each for module in MODULES for each in module.COMMANDS}
+    for panel, commands in HELP.items():
+        for name, examples in commands.items():
+            lines = "\n\n".join(f"- `{example}`" for example in examples)
+            app.command(name, epilog=f"Examples:\n\n{lines}", rich_help_panel=panel)(found.pop(name))
+    if found:
+        raise LookupError(f"commands without a place in HELP: {', '.join(found)}")
+    app.add_typer(cache_commands.app, name="cache", rich_help_panel="What is kept")
+
+
+_add_commands()
 
 
 @app.callback(invoke_without_command=True)
@@ -32,11 +67,17 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
         raise typer.Exit
 
 
+def _show_warning(message: Warning | str, category: type[Warning], *where: object) -> None:
+    name = "Warning" if issubclass(category, UserWarning) else category.__name__
+    tell_error(f"{name}: {message}", "yellow")
+
+
 def main() -> None:
     """Run the command line; errors of vggft are printed as messages, without a traceback."""
     print_anything()
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
         app()
     except VggftError as error:
-        typer.secho(f"Error: {error}", fg="red", err=True)
+        tell_error(f"Error: {error}")
         sys.exit(2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import operator
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, dataclass, fields
@@ -19,38 +18,12 @@ from ..augment import Augment
 from ..config import Phase, Training
 from ..errors import ConfigError
 from ..fields import Config, Count
+from ..network.blocks import BLOCKS
 from ..tuning.space import SearchSpace
+from ..weightfiles.presets import PRESETS
 from .defaults import read_defaults
+from .flags import ConfigFile
 from .words import CHOICE, READ, Bands, Freeze, Names, Size, ValueRange, choice, value
-
-Dataset = Annotated[str, typer.Argument(help="A folder of class folders, or a CSV file of paths and labels.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result.")]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-
-
-def _read_all_files(asked: bool) -> bool:
-    if asked:
-        os.environ["VGGFT_CACHE_CHECK"] = "1"
-    return asked
-
-
-Verify = Annotated[
-    bool,
-    typer.Option(
-        "--verify",
-        help="Read every image file, also those whose size and modification time have not changed since last time.",
-        callback=_read_all_files,
-    ),
-]
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option(
-        help="Settings from a run's config.json or a TOML, JSON or YAML file; the command line overrides them.",
-        exists=True,
-        dir_okay=False,
-    ),
-]
 
 
 class Options(Config):
@@ -140,8 +113,11 @@ class RunOptions(Options):
 
 
 # Every other field of a configuration in a command's signature is an option of the command.
-NOT_OPTIONS = {(RunOptions, "verbose"), (Training, "loss")}  # the former is --quiet
+NOT_OPTIONS = {(RunOptions, "verbose"), (Training, "loss")}  # the former is --quiet and --verbose
 
+# What most people need, in the first group of the help, and what may be completed.
+COMMON = "test validation backbone freeze augment epochs learning_rate units trials folds run_dir resume seed".split()
+WORDS = {"backbone": (*PRESETS, "none"), "freeze": ("all", "none", "auto", *BLOCKS)}
 PANELS = {Augment: "Augmentation", SearchSpace: "Search space"}  # others: the name of the class, without Options
 ONLY_IN_PYTHON = (Any, tuple[Phase, ...])  # types of fields, or parts of them, that an option cannot be
 
@@ -202,9 +178,11 @@ def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(**dict.fromkeys(groups) | {each.name: values[each.name] for each in own} | made)
 
     new = functools.partial(inspect.Parameter, kind=inspect.Parameter.KEYWORD_ONLY)
-    expanded = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
-    expanded += [new(name, annotation=option.annotation, default=option.default) for name, option in options.items()]
-    expanded += [new("config", annotation=ConfigFile, default=None), new("context", annotation=typer.Context)]
+    made = [new(name, annotation=option.annotation, default=option.default) for name, option in options.items()]
+    expanded = [new("context", annotation=typer.Context)]
+    expanded += sorted(made, key=lambda each: COMMON.index(each.name) if each.name in COMMON else len(COMMON))
+    expanded += [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
+    expanded.append(new("config", annotation=ConfigFile, default=None))
     run.__annotations__ = {each.name: each.annotation for each in expanded}
     run.__signature__ = inspect.Signature(expanded)  # type: ignore[attr-defined]
     return run
@@ -217,7 +195,7 @@ def _options(groups: Mapping[str, type[Config]], optional: set[str]) -> Iterator
     for owner, cls in groups.items():
         if owner in optional:
             told = (cls.__doc__ or "").partition(".")[0] + "."
-            yield owner, Option(owner, _typed(bool | None, cls, told), None)
+            yield owner, Option(owner, _typed(bool | None, cls, told, owner), None)
         for field in fields(cls):  # type: ignore[arg-type]
             hint = get_type_hints(cls)[field.name]
             if cls is SearchSpace:
@@ -236,11 +214,13 @@ def _option(owner: str, cls: type[Config], field: Field[Any], hint: Any) -> Opti
     told, union = help_of(cls).get(field.name, ""), get_origin(hint) in (Union, UnionType)
     if hint in READ:
         read, how = READ[hint]
-        return Option(owner, _typed(str | None, cls, told + how), _written(field.default, ","), read)
+        kind = _typed(str | None, cls, told + how, field.name)
+        return Option(owner, kind, _written(field.default, ","), read)
     if union and field.default is not None:  # None, or a word, is a value of its own
         words = [word for part in get_args(hint) for word in (["none"] if part is NoneType else get_args(part))]
-        return Option(owner, _typed(str, cls, f"{told} Or {' or '.join(words)}."), str(field.default), value)
-    return Option(owner, _typed(hint, cls, told, show_default=field.default is not False), field.default)
+        told = f"{told} Or {' or '.join(words)}."
+        return Option(owner, _typed(str, cls, told, field.name), str(field.default), value)
+    return Option(owner, _typed(hint, cls, told, field.name, show_default=field.default is not False), field.default)
 
 
 def _written_as(hint: Any) -> Any:
@@ -256,12 +236,15 @@ def _searched(owner: str, field: Field[Any], hint: Any, told: str) -> Option:
     told += f" Of {', '.join(words)}." if words else ""
     ranges = {int, float} & {hint, *get_args(hint)} or field.name in ("units", "layers")
     told += f" {CHOICE}" if ranges else " One value, or a list `a,b`."
-    annotation = _typed(str | None, SearchSpace, told, metavar="CHOICE", autocompletion=lambda: words)
+    how: dict[str, Any] = {"metavar": "CHOICE", "autocompletion": lambda: list(WORDS.get(field.name, words))}
+    annotation = _typed(str | None, SearchSpace, told, field.name, **how)
     return Option(owner, annotation, _written(field.default, ":"), functools.partial(choice, field.name))
 
 
-def _typed(kind: Any, cls: type[Config], told: str, **how: Any) -> Any:
-    panel = PANELS.get(cls, cls.__name__.removesuffix("Options"))
+def _typed(kind: Any, cls: type[Config], told: str, name: str, **how: Any) -> Any:
+    panel = None if name in COMMON else PANELS.get(cls, cls.__name__.removesuffix("Options"))
+    if name in WORDS:
+        how = {"autocompletion": lambda: list(WORDS[name])} | how
     return Annotated[kind, typer.Option(help=told, rich_help_panel=panel, **how)]
 
 

@@ -1,4 +1,4 @@
-"""The commands that compare many trainings: cross-validate, search, find-learning-rate."""
+"""The commands about many trainings: cross-validate, search, find-learning-rate, runs."""
 
 from __future__ import annotations
 
@@ -13,21 +13,11 @@ import typer
 from ..augment import Augment
 from ..config import Head, Training
 from ..fields import Count
+from ..overview import COLUMNS, read_runs
 from ..tuning.space import SearchSpace
-from .console import import_quietly, print_result, refuse
-from .options import (
-    AdjustOptions,
-    AsJson,
-    BackboneOptions,
-    DataOptions,
-    Dataset,
-    Force,
-    Options,
-    Quiet,
-    RunOptions,
-    Verify,
-    with_options,
-)
+from .console import check_data, import_quietly, print_json, print_result, refuse, run_in, tell
+from .flags import AsJson, Dataset, Force, Quiet, Verbose, Verify
+from .options import AdjustOptions, BackboneOptions, DataOptions, Options, RunOptions, with_options
 from .training_commands import chosen_head, prepared
 
 
@@ -102,18 +92,20 @@ def cross_validate(
     verify: Verify = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    details: Verbose = False,
 ) -> None:
     """Estimate how good a classifier will be if there are few images, by cross-validation; no classifier is kept.
 
     Every image is judged by a training that has not seen it. Frozen blocks are computed once for all folds. Of the
     images outside a fold, --validation is the share that selects the best epoch; those of a test split are in no fold.
     """
-    run, run_dir = prepared(run, "cross-validation", f"{Path(dataset).stem}-folds", quiet or as_json)
-    import_quietly()
+    run, run_dir = prepared(run, "cross-validation", dataset, "folds", quiet or as_json, details, data, backbone)
+    import_quietly(run.verbose == 0)
     from ..crossvalidation import cross_validate as run_folds
 
     arguments: dict[str, Any] = vars(data) | vars(backbone) | vars(run) | vars(more)
-    result = run_folds(dataset, **arguments, head=chosen_head(head), training=training, augment=augment)
+    with run_in(run_dir):
+        result = run_folds(dataset, **arguments, head=chosen_head(head), training=training, augment=augment)
     where = {"table of folds": str(run_dir / "folds.csv"), "table of predictions": str(run_dir / "predictions.csv")}
     print_result(result, as_json, where)
 
@@ -134,25 +126,26 @@ def search(
     verify: Verify = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    details: Verbose = False,
 ) -> None:
     """Search for the head and its training with KerasTuner, on frozen features that are computed once.
 
     An option of the search space takes one value, which is fixed, a list (64,128,256), a range (0.1:0.6), or a
     logarithmic range (1e-4:1e-2:log). All other options are as in `vggft finetune`.
     """
-    run, run_dir = prepared(run, "search", f"{Path(dataset).stem}-search", quiet or as_json)
+    run, run_dir = prepared(run, "search", dataset, "search", quiet or as_json, details, data, backbone)
     if space.freeze is not None:  # one value is not a choice
         fixed = isinstance(space.freeze, str)
         backbone = replace(backbone, freeze=space.freeze if fixed else "all")
         space = replace(space, freeze=None) if fixed else space
-    import_quietly()
+    import_quietly(run.verbose == 0)
     from ..tuning.search import search as run_search
     from ..tuning.workers import end_with_chief, with_workers
 
     end_with_chief()
     arguments: dict[str, Any] = vars(data) | vars(backbone) | vars(adjust) | vars(run) | vars(more)
     arguments |= {"head": head, "training": training, "space": space, "augment": augment}
-    with with_workers(workers, run_dir) if workers > 1 else nullcontext():
+    with run_in(run_dir), with_workers(workers, run_dir) if workers > 1 else nullcontext():
         result = run_search(dataset, **arguments)
     if result is not None:  # a worker has none
         where = {"classifier": str(run_dir / "classifier.keras"), "table of trials": str(run_dir / "trials.csv")}
@@ -178,7 +171,8 @@ def find_learning_rate(
 
     With all blocks frozen it is the --learning-rate, else the --fine-tune-learning-rate. Nothing is trained for good.
     """
-    import_quietly()
+    check_data(dataset, data.validation, data.test, backbone.backbone, backbone.freeze)
+    import_quietly(quiet or as_json)
     from .. import learning_rates
 
     if plot:
@@ -189,4 +183,32 @@ def find_learning_rate(
     print_result(found, as_json, {"plot": str(found.plot(plot))} if plot else {})
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (cross_validate, search, find_learning_rate)
+def runs(
+    folder: Annotated[Path, typer.Argument(help="Folder that run directories are in, or below.")] = Path("runs"),
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            help="Column to sort by, such as test, seconds or data; the best first.",
+            autocompletion=lambda: list(COLUMNS),
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write all columns into a CSV file instead of printing.")
+    ] = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """List all runs: data, frozen blocks, head, validation and test with intervals, and seconds."""
+    if output:
+        refuse(output, force)
+    found = read_runs(folder)
+    found = found.sorted_by(sort) if sort else found
+    if output:
+        found.to_csv(output)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        tell(str(found) if output is None else f"{len(found.rows)} runs are in {output}")
+
+
+COMMANDS: tuple[Callable[..., None], ...] = (cross_validate, search, find_learning_rate, runs)

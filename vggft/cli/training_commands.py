@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,19 +14,10 @@ import typer
 from ..augment import Augment
 from ..config import Head, Training
 from ..errors import ConfigError
-from .console import import_quietly, next_run, print_json, print_result
-from .options import (
-    AdjustOptions,
-    AsJson,
-    BackboneOptions,
-    DataOptions,
-    Dataset,
-    Options,
-    Quiet,
-    RunOptions,
-    Verify,
-    with_options,
-)
+from ..run import RunDirectory
+from .console import check_data, import_quietly, next_run, print_json, print_result, refuse, run_in, tell
+from .flags import AsJson, Dataset, Force, Quiet, Verbose, Verify
+from .options import AdjustOptions, BackboneOptions, DataOptions, Options, RunOptions, with_options
 from .words import numbers
 
 
@@ -51,6 +44,13 @@ def audit(
     num_classes: Annotated[int | None, typer.Option(help="Expected number of classes.")] = None,
     value_range: Annotated[str | None, typer.Option(help="Black and white, as for finetune.")] = None,
     bands: Annotated[str | None, typer.Option(help="Red, green and blue, as for finetune.")] = None,
+    check_images: Annotated[
+        bool, typer.Option("--check-images", help="Also look for blurred, dark or bright images and odd sizes.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write everything that was found into a CSV file.")
+    ] = None,
+    force: Force = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -58,14 +58,24 @@ def audit(
 
     Lists unreadable files, wrong extensions, duplicates, small classes and more. Exits with 1 if there are errors.
     """
+    if output:
+        refuse(output, force)
     from ..data.audit import audit as run_audit
 
     how: dict[str, Any] = {"value_range": value_range and numbers(value_range), "bands": bands and numbers(bands)}
-    found = run_audit(dataset, num_classes, **how, verbose=0 if quiet or as_json else 1)
+    how |= {"check_images": check_images, "verbose": 0 if quiet or as_json else 1}
+    found = run_audit(dataset, num_classes, **how)
+    if output:
+        found.to_csv(output)
     if as_json:
         print_json(found.to_dict())
     else:
-        typer.echo(str(found))
+        tell(str(found))
+        if output:
+            tell(f"\nAll of it is in {output}")
+        elif found.findings:
+            again = [dataset, *(["--check-images"] if check_images else []), "--output", "problems.csv"]
+            tell(f"\nAll of it: vggft audit {shlex.join(again)}")
     if not found.ok:
         raise typer.Exit(1)
 
@@ -85,14 +95,15 @@ def finetune(
     verify: Verify = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    details: Verbose = False,
 ) -> None:
     """Train a classifier on your images and evaluate it.
 
     Frozen blocks are computed once, and the head is trained on their features. Unfrozen blocks (--freeze block3) are
     then trained together with the head.
     """
-    run, run_dir = prepared(run, "run", Path(dataset).stem, quiet or as_json)
-    import_quietly()
+    run, run_dir = prepared(run, "run", dataset, "", quiet or as_json, details, data, backbone)
+    import_quietly(run.verbose == 0)
     from .. import api
 
     arguments: dict[str, Any] = vars(data) | vars(backbone) | vars(adjust) | vars(run) | vars(more)
@@ -101,10 +112,11 @@ def finetune(
         cost = api.estimate(dataset, **arguments)
         print_result(cost, as_json)
         return
-    classifier = api.finetune(dataset, **arguments)
+    with run_in(run_dir):
+        classifier = api.finetune(dataset, **arguments)
     print_result(classifier.evaluation, as_json, {"classifier": str(run_dir / "classifier.keras")})
     if not as_json:
-        typer.echo(f"\nNext: vggft report {run_dir}")
+        tell(f"\nNext: vggft report {shlex.quote(str(run_dir))}")
 
 
 def chosen_head(head: Head) -> Head | None:
@@ -112,12 +124,29 @@ def chosen_head(head: Head) -> Head | None:
     return None if head == Head() else head
 
 
-def prepared(run: RunOptions, what: str, name: str, quiet: bool) -> tuple[RunOptions, Path]:
-    """Complete the options of a run and choose its directory; raise `ConfigError` if something is missing."""
+def prepared(
+    run: RunOptions,
+    what: str,
+    dataset: str,
+    name: str,
+    quiet: bool,
+    details: bool,
+    data: DataOptions,
+    backbone: BackboneOptions,
+) -> tuple[RunOptions, Path]:
+    """Complete the options of a run and choose its directory, after what can be checked in no time.
+
+    Raises:
+        ConfigError, DataError, RunError: something is missing, does not exist, or cannot be.
+    """
+    check_data(dataset, data.validation, data.test, backbone.backbone, backbone.freeze)
     if run.resume and run.run_dir is None:
         raise ConfigError(f"--resume continues the {what} in --run-dir, so --run-dir must be given too.")
-    run_dir = Path(run.run_dir or next_run(name))
-    return replace(run, run_dir=run_dir, verbose=0 if quiet else run.verbose), run_dir
+    run_dir = Path(run.run_dir or next_run(name, dataset))
+    if "KERASTUNER_ORACLE_IP" not in os.environ:  # a worker of a search joins a run that has begun
+        RunDirectory.open(run_dir, run.resume)
+    level = 0 if quiet else 2 if details else run.verbose
+    return replace(run, run_dir=run_dir, verbose=level), run_dir
 
 
 def demo(

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
+import os
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..display import render
 from ..errors import DataError, some
 from ..pictures.formats import suffix_fits
 from ..pictures.reading import ImageSize, reading_of
 from ..progress import Narrator
 from .dataset import Dataset, collect, concatenate
+from .findings import Audit as Audit
+from .findings import Finding, common_folder, short_names
+from .quality import look_over
 from .scan import Scan, scan
 from .streams import Keep
 from .suspects import suspects
@@ -25,96 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 IMBALANCE = 10  # ratio of the largest class to the smallest at which accuracy says little about the smallest
-SHOWN_CLASSES = 20
-
-
-@dataclass(frozen=True)
-class Audit:
-    """What is in a dataset. `print` it for a summary; `ok` says whether it can be trained on.
-
-    Attributes:
-        images: number of images, without those whose label or file is missing.
-        splits: number of images in each split, such as {"all": 2062} or {"train": 50, "test": 10}.
-        class_names: class names in the order of the class indices.
-        class_counts: split -> class -> number of images. An image with several labels counts for each of them.
-        multi_label: whether an image may have several classes, or none.
-        unreadable: sentences that name an image and say why it cannot be used.
-        ignored: files that were left out: without an image's suffix, or outside class folders.
-        wrong_suffix: sentences that name a file whose content has another format than its suffix says.
-        widths, heights: (smallest, median, largest) in px, or None if nothing can be read.
-        modes: Pillow's pixel formats (dtypes for arrays) -> number of images.
-        formats: file formats by content -> number of images.
-        duplicates: groups of images with the same pixels after resizing, by name.
-        conflicts: groups of duplicates with different labels.
-        leaks: groups of duplicates in more than one split.
-        notes: what was inferred from the data, as sentences.
-        errors: what has to be corrected before training, as sentences.
-        warnings: what should be checked, as sentences.
-    """
-
-    images: int
-    splits: dict[str, int]
-    class_names: tuple[str, ...]
-    class_counts: dict[str, dict[str, int]]
-    multi_label: bool = False
-    unreadable: tuple[str, ...] = ()
-    ignored: tuple[str, ...] = ()
-    wrong_suffix: tuple[str, ...] = ()
-    widths: tuple[int, int, int] | None = None
-    heights: tuple[int, int, int] | None = None
-    modes: dict[str, int] = field(default_factory=dict)
-    formats: dict[str, int] = field(default_factory=dict)
-    duplicates: tuple[tuple[str, ...], ...] = ()
-    conflicts: tuple[tuple[str, ...], ...] = ()
-    leaks: tuple[tuple[str, ...], ...] = ()
-    notes: tuple[str, ...] = ()
-    errors: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        """Whether there are no errors."""
-        return not self.errors
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all attributes and `ok`, ready for JSON."""
-        return {"ok": self.ok, **json.loads(json.dumps(dataclasses.asdict(self)))}
-
-    def __str__(self) -> str:
-        parts = "" if set(self.splits) <= {"all"} else f" ({', '.join(f'{n} {s}' for s, n in self.splits.items())})"
-        lines = [f"{self.images} images{parts}, {len(self.class_names)} classes{' (multi-label)' * self.multi_label}"]
-        if self.widths and self.heights:
-            (narrow, width, wide), (low, height, high) = self.widths, self.heights
-            alike = narrow == wide and low == high
-            spread = "each" if alike else f"(median; {narrow}-{wide} wide, {low}-{high} high)"
-            kinds = [f"{n} {kind}" for counts in (self.formats, self.modes) for kind, n in counts.items()]
-            lines.append(f"{width}x{height} px {spread}; {', '.join(kinds)}")
-        lines += ["", *self._table()] if self.class_names else []
-        for title, sentences in (("error", self.errors), ("warning", self.warnings)):
-            if sentences:
-                lines += ["", f"{len(sentences)} {title}{'s' * (len(sentences) > 1)}"]
-                lines += [f"  - {sentence}" for sentence in sentences]
-        return "\n".join(lines if self.errors or self.warnings else [*lines, "", "No problems found."])
-
-    def _repr_html_(self) -> str:
-        return render("audit.html", audit=self, limit=SHOWN_CLASSES)
-
-    def _table(self) -> list[str]:
-        """Make one line per class: its name, the number of its images in each split, and a bar for their sum."""
-        totals = {name: sum(counts[name] for counts in self.class_counts.values()) for name in self.class_names}
-        shown = self.class_names[:SHOWN_CLASSES]
-        width = min(max(len(name) for name in (*shown, "class")), 30)
-        lines = []
-        if len(self.splits) > 1:
-            lines.append(f"  {'class':{width}}" + "".join(f" {split:>10}" for split in self.splits))
-        for name in shown:
-            label = name if len(name) <= width else f"{name[: width - 3]}..."
-            counts = "".join(f" {self.class_counts[split][name]:>10}" for split in self.splits)
-            bar = "#" * max(round(24 * totals[name] / max(1, *totals.values())), totals[name] > 0)
-            lines.append(f"  {label:{width}}{counts}  {bar}")
-        if rest := self.class_names[SHOWN_CLASSES:]:
-            lines.append(f"  ... and {len(rest)} more classes with {sum(totals[name] for name in rest)} images")
-        return lines
+EXAMPLES = 3  # of findings in a warning; `Audit.to_csv` writes all of them
 
 
 def audit(
@@ -125,6 +36,7 @@ def audit(
     resize: str = "squash",
     value_range: tuple[float, float] | None = None,
     bands: tuple[int, int, int] | None = None,
+    check_images: bool = False,
     verbose: int = 0,
 ) -> Audit:
     """Check every image and every label once, and summarise what is in the data and what is wrong with it.
@@ -137,6 +49,8 @@ def audit(
         image_size: side in px, or (height, width), to resize to before images are compared; copies have equal resized
             pixels.
         resize, value_range, bands: as for `finetune`.
+        check_images: also look for images that are blurred, dark, overexposed, without contrast, or of an odd shape or
+            size; this reads every image a second time.
         verbose: 0 is silent, 1 shows a progress bar.
 
     Returns:
@@ -156,11 +70,21 @@ def audit(
             found = scan(whole, reading, on_image=advance)
         except DataError as error:  # of streams in different ranges
             return Audit(len(whole), {}, whole.class_names, {}, errors=(*problems, str(error)))
-        return make_audit(splits, found, problems)
+    quality: tuple[Finding, ...] = ()
+    if check_images:
+        with narrator.bar("look at images", len(whole)) as advance:
+            short = short_names(common_folder(dataset, whole.images), whole.names)
+            quality = tuple(look_over(whole, found, short, found.reading, advance))
+    return make_audit(splits, found, problems, data=dataset, quality=quality)
 
 
 def make_audit(
-    splits: Mapping[str, Dataset], found: Scan, problems: Sequence[str] = (), grouped: bool = False
+    splits: Mapping[str, Dataset],
+    found: Scan,
+    problems: Sequence[str] = (),
+    grouped: bool = False,
+    data: Any = None,
+    quality: Sequence[Finding] = (),
 ) -> Audit:
     """Audit datasets that have been scanned already.
 
@@ -169,36 +93,42 @@ def make_audit(
         found: the scan of all of them, one after another.
         problems: what is already known to be wrong with the data, as sentences.
         grouped: whether it is known already which images belong together.
+        data: the dataset as given, whose folder names in sentences are relative to if it is a path.
+        quality: what was found by looking at the images.
     """
     whole, facts = concatenate(list(splits.values())), found.facts
     split_of = np.repeat(list(splits), [len(part) for part in splits.values()])
     counts = {
         split: dict(zip(whole.class_names, part.class_counts.tolist(), strict=True)) for split, part in splits.items()
     }
+    folder = common_folder(data, whole.images)
+    short = short_names(folder, whole.names)
     unreadable = tuple(found.problems.values())
-    wrong_suffix = tuple(
-        f"{name} is a {format} file by content."
-        for image, name, format in zip(whole.images, whole.names, facts["format"].tolist(), strict=True)
+    details = [(short[row], told.removeprefix(whole.names[row]).strip(" .")) for row, told in found.problems.items()]
+    findings = [Finding("unreadable", (name,), (detail,)) for name, detail in details]
+    lying = {
+        row: format
+        for row, (image, format) in enumerate(zip(whole.images, facts["format"].tolist(), strict=True))
         if isinstance(image, Path) and format and not suffix_fits(image.suffix, format)
-    )
+    }
     main = "train" if "train" in splits else next(iter(splits))
     class_errors, warnings = _check_classes(splits[main], main, facts["digest"][split_of == main], counts)
     errors = [*problems]
     if unreadable:
-        errors.append(f"{_count(unreadable, 'image')} cannot be used: {some(unreadable)}")
+        told = some((f"{name} {detail}" for name, detail in details), limit=10)
+        errors.append(f"{_count(unreadable, 'image')} cannot be used: {told}.")
     errors += class_errors
-    duplicates, conflicts, leaks = _copies(whole, split_of.tolist(), found.digests)
-    same = [group for group in duplicates if group not in conflicts and group not in leaks]
-    for groups, what in (
-        (leaks, "in more than one split"),
-        (conflicts, "with different labels"),
-        (same, "with the same label"),
-    ):
-        if groups:
-            warnings.append(f"copies {what} ({_count(groups, 'image')}): {_groups(groups)}.")
-    if wrong_suffix:
-        warnings.append(f"{_count(wrong_suffix, 'file')} with the suffix of another format: {some(wrong_suffix)}")
-    warnings += [f"{note}." for note in whole.notes if "left out" in note]
+    copies = _copies(whole, split_of.tolist(), found.digests)
+    findings += [Finding(kind, *_named(whole, short, split_of, kind, rows)) for kind, rows in copies]
+    findings += [Finding("wrong suffix", (short[row],), (f"{format} by content",)) for row, format in lying.items()]
+    findings += quality
+    for kind, told in WARNINGS.items():
+        if of_kind := [finding for finding in findings if finding.kind == kind]:
+            noun = NOUNS.get(kind, "image")
+            examples = some(of_kind, limit=5 if kind == "different labels" else EXAMPLES)
+            warnings.append(f"{told} ({_count(of_kind, noun)}): {examples}.")
+    notes = [note.replace(f"{folder}{os.sep}", "") if folder else note for note in whole.notes]
+    warnings += [f"{note}." for note in notes if "left out" in note]
     if not grouped:
         labels = [label.tobytes() for label in whole.labels]
         warnings += [f"{each}." for each in suspects(whole.names, whole.metadata, split_of.tolist(), labels)]
@@ -212,36 +142,78 @@ def make_audit(
         multi_label=whole.multi_label,
         unreadable=unreadable,
         ignored=whole.ignored,
-        wrong_suffix=wrong_suffix,
+        wrong_suffix=tuple(f"{whole.names[row]} is a {format} file by content." for row, format in lying.items()),
         widths=_spread(readable["width"]),
         heights=_spread(readable["height"]),
         modes=_counts(readable["mode"]),
         formats=_counts(readable["format"]),
-        duplicates=duplicates,
-        conflicts=conflicts,
-        leaks=leaks,
+        duplicates=_groups(whole, [rows for _, rows in copies if len({whole.names[row] for row in rows}) > 1]),
+        conflicts=_groups(whole, [rows for kind, rows in copies if kind == "different labels"]),
+        leaks=_groups(whole, [rows for kind, rows in copies if kind == "in several splits"]),
         notes=(*whole.notes, *found.notes),
         errors=tuple(errors),
         warnings=tuple(warnings),
+        findings=tuple(findings),
+        folder=folder,
     )
 
 
-_Groups = tuple[tuple[str, ...], ...]
+WARNINGS = {  # kind of finding -> how it is told
+    "in several splits": "copies in more than one split",
+    "different labels": "copies with different labels",
+    "copies": "copies with the same label",
+    "repeated rows": "rows that are repeated",
+    "wrong suffix": "files with the suffix of another format",
+    "blurred": "blurred",
+    "dark": "dark",
+    "bright": "overexposed",
+    "without contrast": "without contrast",
+    "odd shape": "much longer than wide, or wider than high",
+    "odd size": "much larger or smaller than the others",
+}
+GROUPS = ("in several splits", "different labels", "copies")
+NOUNS = {"repeated rows": "row", "wrong suffix": "file", **dict.fromkeys(GROUPS, "group")}  # others: image
 
 
-def _copies(whole: Dataset, splits: Sequence[str], digests: Sequence[str]) -> tuple[_Groups, _Groups, _Groups]:
-    """Group the names of equal images: all groups, those with different labels, those in more than one split."""
-    found: dict[str, list[tuple[str, str, bytes]]] = defaultdict(list)
-    for digest, name, split, label in zip(digests, whole.names, splits, whole.labels, strict=True):
+def _copies(whole: Dataset, splits: Sequence[str], digests: Sequence[str]) -> list[tuple[str, tuple[int, ...]]]:
+    """Group the rows of equal images, and say what is the matter with each group: a kind of `Finding`."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for row, digest in enumerate(digests):
         if digest:
-            found[digest].append((name, split, label.tobytes()))
-    # The names, splits and labels of each group.
-    groups = [tuple(zip(*copies, strict=True)) for copies in found.values() if len(copies) > 1]
-    return (
-        tuple(names for names, _, _ in groups),
-        tuple(names for names, _, labels in groups if len(set(labels)) > 1),
-        tuple(names for names, of_copies, _ in groups if len(set(of_copies)) > 1),
-    )
+            found[digest].append(row)
+    groups = []
+    for rows in found.values():
+        if len(rows) > 1:
+            kinds = []
+            if len({whole.labels[row].tobytes() for row in rows}) > 1:
+                kinds.append("different labels")
+            if len({splits[row] for row in rows}) > 1:
+                kinds.append("in several splits")
+            if not kinds:
+                kinds.append("copies" if len({whole.names[row] for row in rows}) > 1 else "repeated rows")
+            groups += [(kind, tuple(rows)) for kind in kinds]
+    return groups
+
+
+def _named(
+    whole: Dataset, short: Sequence[str], splits: np.ndarray, kind: str, rows: Sequence[int]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of the images in a group of copies, each once, and what is to be said of them."""
+    told: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        label = whole.labels[row]
+        classes = np.flatnonzero(label) if whole.multi_label else [label]
+        labels = "|".join(whole.class_names[c] for c in classes) or "no label"
+        told[short[row]].append({"different labels": labels, "in several splits": str(splits[row])}.get(kind, ""))
+    if kind == "repeated rows":
+        return tuple(told), tuple(f"{len(each)} times" for each in told.values())
+    details = tuple(", ".join(dict.fromkeys(each)) for each in told.values())
+    return tuple(told), details if any(details) else ()
+
+
+def _groups(whole: Dataset, groups: Sequence[tuple[int, ...]]) -> tuple[tuple[str, ...], ...]:
+    """Return the names in each group, each once."""
+    return tuple(tuple(dict.fromkeys(whole.names[row] for row in rows)) for rows in dict.fromkeys(groups))
 
 
 def _check_classes(
@@ -289,7 +261,3 @@ def _counts(values: np.ndarray) -> dict[str, int]:
 
 def _count(items: Sequence[Any], noun: str) -> str:
     return f"{len(items)} {noun}{'s' * (len(items) != 1)}"
-
-
-def _groups(groups: Sequence[Sequence[str]]) -> str:
-    return some((" = ".join(group[:4]) + " = ..." * (len(group) > 4) for group in groups), limit=10)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..errors import DataError, some
+from ..errors import DataError, meant, some
 from ..listings.cells import text_of
 from ..listings.columns import SUFFIXES, is_table
 from ..listings.folders import list_folder
@@ -45,7 +45,7 @@ def loader(data: Any, keep: Keep) -> Load:
         unpack = " Unpack it first." if path.suffix.lower() in (".zip", ".tar", ".gz", ".tgz") else ""
         if path.suffix.lower() in (".parquet", ".xlsx", ".xls", ".feather", ".json", ".jsonl"):
             unpack = " Read it with pandas, and pass the DataFrame."
-        wrong = "a string instead of a dataset, or a path that does not exist."
+        wrong = f"a string instead of a dataset, or a path that does not exist.{meant(path)}"
         wrong = f"a single file, not a dataset.{unpack}" if there == "file" else wrong
         raise DataError(f"{str(data)!r} is {wrong} A dataset is {KINDS}.")
     if (feed := feed_of(data)) is not None:

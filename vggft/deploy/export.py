@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import os
 import shutil
@@ -25,6 +24,7 @@ from ..engine import own_settings
 from ..errors import ConfigError, DataError, ExportError
 from ..evaluation.checks import score
 from ..evaluation.metrics import accuracy_of
+from ..extras import OF_EXPORTS, check_extra
 from ..fields import as_path, shown
 from ..network.forward import forward
 from ..pictures.arrays import ArrayImage, PixelImage, as_sequence
@@ -33,7 +33,6 @@ from . import runtimes
 
 FORMATS = {"": "SavedModel", ".onnx": "ONNX", ".tflite": "LiteRT"}
 EXPORT_PRECISIONS = {"SavedModel": ("float32",), "ONNX": ("float32",), "LiteRT": ("float32", "float16", "int8")}
-NEEDS = {"SavedModel": (), "ONNX": ("tf2onnx", "onnxruntime"), "LiteRT": ("ai_edge_litert",)}  # packages
 TOLERANCE = {"float32": 1e-4, "float16": 1e-2}  # of probabilities; for int8, the accuracy is stated instead
 CALIBRATE_ON, CHECK_ON = 100, 500  # maximum number of images
 FILES = 32  # maximum number of images that a SavedModel also gets as encoded files
@@ -186,11 +185,7 @@ def _format(path: Path, precision: str, overwrite: bool) -> str:
         raise ConfigError(
             f"precision of {format} must be one of {', '.join(EXPORT_PRECISIONS[format])}; got {shown(precision)}."
         )
-    missing = [name.replace("_", "-") for name in NEEDS[format] if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(
-            f"Exporting to {format} needs {' and '.join(missing)}: pip install 'vggft[{format.lower()}]'."
-        )
+    check_extra(OF_EXPORTS.get(path.suffix.lower()), f"Exporting to {format}")
     if path.exists() and not overwrite:
         raise ConfigError(f"{path} already exists; overwrite=True (--force) replaces it.")
     if path.is_dir() and any(path.iterdir()) and not (path / "saved_model.pb").exists():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
 import ipaddress
 import secrets
 import socket
@@ -16,6 +15,7 @@ import numpy as np
 from ..artifact.artifact import Artifact
 from ..display import render
 from ..errors import ConfigError
+from ..extras import check_extra
 from ..progress import Narrator
 from .service import Service, about
 from .uploads import MAX_UPLOAD_PIXELS, MEGABYTE, RefusedError
@@ -183,6 +183,4 @@ def is_loopback(host: str) -> bool:
 
 
 def _check_installed() -> None:
-    missing = [name for name in ("starlette", "uvicorn", "python_multipart") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(f"Serving needs {', '.join(missing).replace('_', '-')}: pip install 'vggft[serve]'.")
+    check_extra("serve", "Serving")

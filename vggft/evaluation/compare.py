@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -120,6 +121,69 @@ def compare(
     neither, only_b, only_a, both = np.bincount(2 * right_a + right_b, minlength=4).tolist()
     p_value = float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
     return Comparison(*names, a.split, len(a.labels), level, metrics, both, only_a, only_b, neither, p_value)
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """The result of `compare_all`; `str` describes it.
+
+    Args:
+        pairs: the first classifier with each of the others.
+        adjusted: the p-value of each, by Holm's method, which holds the level over all of them together.
+    """
+
+    pairs: tuple[Comparison, ...]
+    adjusted: tuple[float, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values; those of the one comparison, if there is only one."""
+        if len(self.pairs) == 1:
+            return self.pairs[0].to_dict()
+        return {"comparisons": [pair.to_dict() for pair in self.pairs], "adjusted_p_values": list(self.adjusted)}
+
+    def __str__(self) -> str:
+        if len(self.pairs) == 1:
+            return str(self.pairs[0])
+        first, names = self.pairs[0], [self.pairs[0].first, *(pair.second for pair in self.pairs)]
+        values = [[m.first, *(pair.metrics[name].second for pair in self.pairs)] for name, m in first.metrics.items()]
+        rows = [[name, *map(score, row)] for name, row in zip(first.metrics, values, strict=True)]
+        told = [
+            f"{pair.second} against {first.first}: only {pair.second} is right {pair.only_second} times, only "
+            f"{first.first} {pair.only_first} times; McNemar's exact test, adjusted for {len(self.pairs)} comparisons: "
+            f"p = {p:.3g}{', which may well be chance' * (p >= 1 - pair.level)}."
+            for pair, p in zip(self.pairs, self.adjusted, strict=True)
+        ]
+        head = f"{len(names)} classifiers on the same {first.images} {first.split} images"
+        return "\n\n".join([head, table([["metric", *names], *rows]), "\n".join(told)])
+
+
+def compare_all(
+    classifiers: Sequence[Any], dataset: Any = None, *, names: Sequence[str] = (), level: float = 0.95, seed: int = 0
+) -> Comparisons:
+    """Compare the first classifier with each of the others on the same images; see `compare`.
+
+    Args:
+        classifiers: at least two, each a `Classifier` or an `Evaluation`.
+        dataset, level, seed: as for `compare`.
+        names: of the classifiers; by default their numbers, from 1 on.
+
+    Raises:
+        ConfigError: there are fewer than two, nothing to compare, or the classes differ.
+        DataError: the evaluations are of different images.
+    """
+    if len(classifiers) < 2:
+        raise ConfigError(f"compare_all needs at least two classifiers; got {len(classifiers)}.")
+    names = names or [str(n) for n in range(1, len(classifiers) + 1)]
+    found = [_evaluation(each, dataset, name) for each, name in zip(classifiers, names, strict=True)]
+    how: dict[str, Any] = {"level": level, "seed": seed}
+    pairs = [
+        compare(found[0], each, names=(names[0], name), **how) for each, name in zip(found[1:], names[1:], strict=True)
+    ]
+    adjusted, least = dict[int, float](), 0.0
+    for place, n in enumerate(sorted(range(len(pairs)), key=lambda n: pairs[n].p_value)):
+        least = max(least, min(1.0, (len(pairs) - place) * pairs[n].p_value))  # Holm (1979)
+        adjusted[n] = least
+    return Comparisons(tuple(pairs), tuple(adjusted[n] for n in range(len(pairs))))
 
 
 def _evaluation(given: Any, dataset: Any, name: str) -> Evaluation:

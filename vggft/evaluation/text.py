@@ -55,7 +55,7 @@ def summary(
         blocks.append(f"The {_MAX_ROWS} of {num_classes} classes with the lowest F1, worst first:")
         shown = lowest_f1(per_class, _MAX_ROWS)
     rows = [[row.name, *map(score, astuple(row)[1:-1]), str(row.support)] for row in shown]
-    blocks.append(table([["class", "precision", "recall", "f1", "roc_auc", "avg_precision", "images"], *rows]))
+    blocks.append(table([["class", "precision", "recall", "f1", "roc_auc", "avg_prec", "images"], *rows]))
 
     if confused:
         lines = (f"{a} -> {b}: {len(images)} ({', '.join(images)})" for (a, b), images in confused.items())

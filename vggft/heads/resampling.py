@@ -67,6 +67,18 @@ class Held:
     probabilities: np.ndarray
 
 
+def ending_of(history: list[dict[str, Any]], planned: int) -> str:
+    """Say how the last phase of a history ended.
+
+    >>> ending_of([{"phase": "head", "epoch": n, "kept": n == 2} for n in (1, 2, 3)], planned=9)
+    'head: stopped after epoch 3, kept 2'
+    """
+    phase, last = history[-1]["phase"], history[-1]["epoch"]
+    best = best_epochs(history)[phase]
+    ended = f"stopped after epoch {last}" if last < planned else f"{last} epoch{'s' * (last > 1)}"
+    return f"{phase}: {ended}, kept {best or 'the weights before it'}"
+
+
 def best_epochs(history: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """Return the epoch of every phase whose weights were kept, counted from 1; 0 for the weights before its first."""
     best: dict[str, int] = {}

@@ -39,6 +39,8 @@ def list_folder(data: str | os.PathLike[str]) -> Listing:
     elif inverted := _splits_inside(root):
         listing.splits = [inverted[Path(name).relative_to(root).parts[1]] for name in listing.names]
         listing.notes.append(f"every class folder holds the splits: {some(sorted(inverted))}")
+    if runs := [folder for folder in _all_folders(root) if _is_of_runs(folder)]:
+        listing.notes.append(f"the folder {some(runs)} with runs of vggft was left out")
     listing.class_names = tuple(sorted(classes["train"] or set().union(*classes.values())))
     if listing.ignored:
         listing.notes.append(f"files without an image's suffix or class folder were left out ({len(listing.ignored)})")
@@ -82,6 +84,13 @@ def _check_classes(root: Path, classes: Sequence[Path]) -> None:
     if _splits_inside(root):
         return
     inside = {folder: {each.name for each in _folders(folder)} for folder in classes if not _has_images(folder)}
+    many = [folder for folder, names in inside.items() if len(names) > max(2, len(classes))]
+    if len(many) == 1 and len(inside) == 1 + sum(not _holds_images(folder) for folder in inside if folder != many[0]):
+        raise DataError(
+            f"{root} looks like one folder too high: {many[0].name} in it holds no image itself, but"
+            f" {len(inside[many[0]])} folders. Did you mean {many[0]}? If {many[0].name} is a class nevertheless, list"
+            " the images with their labels in a CSV file."
+        )
     for folder, names in inside.items():
         others = {other: {each.name for each in _folders(other)} for other in classes if other != folder}
         shared = len(names) > 1 and bool(others) and names <= set().union(*others.values())
@@ -153,8 +162,29 @@ def _inner(root: Path, split: str | None = None) -> Path:
 
 
 def _folders(root: Path) -> list[Path]:
+    return [folder for folder in _all_folders(root) if not _is_of_runs(folder)]
+
+
+def _all_folders(root: Path) -> list[Path]:
     with os.scandir(root) as found:  # which needs no look at each of very many files
         return sorted(Path(root, each.name) for each in found if not is_hidden(each.name) and each.is_dir())
+
+
+def _is_of_runs(folder: Path) -> bool:
+    """Whether a folder is a run directory of vggft, whose plots are no images of the data, or holds only such."""
+    if _is_run(folder):
+        return True
+    try:
+        with os.scandir(folder) as found:
+            inside = (each for each in found if not is_hidden(each.name))
+            first = next(inside, None)
+            return first is not None and all(each.is_dir() and _is_run(Path(each.path)) for each in (first, *inside))
+    except OSError:  # which listing it reports better
+        return False
+
+
+def _is_run(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in ("config.json", "environment.json"))
 
 
 def _files(root: Path) -> list[Path]:
@@ -204,7 +234,8 @@ def walk_files(folder: Path, around: frozenset[str] = frozenset()) -> Iterator[P
     folders = []
     for each in entries:
         if each.is_dir():
-            folders.append(each.name)
+            if not _is_run(Path(folder, each.name)):
+                folders.append(each.name)
         else:
             yield Path(folder, each.name)
     for name in folders:

@@ -5,6 +5,7 @@ Simonyan & Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Re
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypeAlias
 
@@ -85,7 +86,9 @@ def frozen_blocks(freeze: str | Iterable[str]) -> tuple[str, ...]:
         if freeze in ("all", "none"):
             return BLOCKS if freeze == "all" else ()
         if freeze not in BLOCKS:
-            raise ConfigError(f"freeze must be {expected}; got {shown(freeze)}.")
+            close = difflib.get_close_matches(freeze, ("all", "none", "auto", *BLOCKS), n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ConfigError(f"freeze must be {expected}; got {shown(freeze)}.{hint}")
         return BLOCKS[: BLOCKS.index(freeze) + 1]
     try:
         names = set() if isinstance(freeze, (Mapping, bytes)) else set(freeze)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import inspect
 import os
 import shutil
@@ -16,6 +15,7 @@ import numpy as np
 
 from ..engine import own_settings
 from ..errors import ConfigError, VggftError
+from ..extras import missing, remedy
 from ..fields import as_path, is_integer, is_number, refuse_unknown, shown
 from ..pictures.reading import MIN_SIZE
 from .blocks import BLOCKS, COLUMNS, FILTERS, POOLING_LAYERS, check_architecture, scaled
@@ -282,9 +282,9 @@ def draw(model: keras.Model, path: str | os.PathLike[str]) -> Path:
         VggftError: pydot or graphviz is missing; the message says how to install them.
     """
     path = as_path(path)
-    if not importlib.util.find_spec("pydot") or not shutil.which("dot"):
+    if missing("draw") or not shutil.which("dot"):
         raise VggftError(
-            "Drawing a network needs the Python package pydot (pip install 'vggft[draw]') and the program graphviz, "
+            f"Drawing a network needs the Python package pydot ({remedy('draw')}) and the program graphviz, "
             "whose command is `dot` (apt install graphviz, brew install graphviz, or from graphviz.org)."
         )
     path.parent.mkdir(parents=True, exist_ok=True)

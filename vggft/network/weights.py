@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import math
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,17 +14,15 @@ from typing import Any
 import keras
 import numpy as np
 
-from ..errors import ConfigError, WeightsError
-from ..fields import shown
+from ..errors import WeightsError
 from ..pictures.reading import ImageSize
 from ..weightfiles.chain import CONVOLUTION, POOLING, what_is_odd
 from ..weightfiles.files import open_layers
 from ..weightfiles.layers import Layer, layers_of_model
-from ..weightfiles.presets import PRESETS, find_preset
+from ..weightfiles.presets import PRESETS, find_preset, preset_of
 from .blocks import BLOCKS, COLUMNS, column_of, kernel_shapes
 from .freezing import digest_of
 
-ALIASES = {"imagenet": "vgg16_imagenet", "vgg16": "vgg16_imagenet", "vgg19": "vgg19_imagenet"}  # as people say
 TOP = ("fc1", "fc2", "predictions")
 RANDOM = "random"  # the name of fresh weights
 
@@ -127,23 +123,17 @@ def load_pretrained(backbone: Any, seed: int = 0, with_top: bool = False) -> Pre
         ConfigError: `backbone` is none of these.
         WeightsError: the file cannot be found or downloaded, or holds no VGG; the message says what it holds.
     """
-    expected = f"one of {', '.join(PRESETS)}, a file of weights, a keras.Model, or None for random weights"
+    name = preset_of(backbone)
     if backbone is None or (isinstance(backbone, str) and backbone.lower() == "none"):
         return random_weights(seed)
     model = getattr(backbone, "keras_model", backbone)  # of a classifier
     if hasattr(model, "layers") and hasattr(model, "get_weights"):
         return _pretrained(model.name, f"The model {model.name!r}", list(layers_of_model(model)), with_top)
-    if not isinstance(backbone, (str, os.PathLike)) or not str(backbone).strip():
-        raise ConfigError(f"backbone must be {expected}; got {shown(backbone)}.")
-    preset = PRESETS.get(ALIASES.get(str(backbone).lower(), str(backbone)))
-    if preset is None:
+    if name is None:
         path = Path(backbone).expanduser()
-        if not os.path.exists(path):  # noqa: PTH110 - pathlib raises for names that are too long
-            close = difflib.get_close_matches(str(backbone), PRESETS, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ConfigError(f"backbone must be {expected}; got {str(backbone)!r}, and there is no such file.{hint}")
         with open_layers(path) as layers:
             return _pretrained(path.name, str(path), layers, with_top)
+    preset = PRESETS[name]
     path = find_preset(preset)
     with open_layers(path) as layers:
         found = _pretrained(str(backbone), str(path), layers)
@@ -152,7 +142,6 @@ def load_pretrained(backbone: Any, seed: int = 0, with_top: bool = False) -> Pre
             f"{path} should hold {backbone} (column {preset.column}, width {preset.width:g}), "
             f"but its shapes belong to column {found.column}, width {found.width:g}."
         )
-    name = next(name for name, each in PRESETS.items() if each is preset)
     return replace(found, name=name, image_size=preset.image_size)
 
 

@@ -226,7 +226,7 @@ def settled(images: Any, reading: Reading) -> Reading:
 
 def read_images(
     images: Sequence[Any] | np.ndarray, reading: Reading | ImageSize, first: int = 0
-) -> tuple[np.ndarray, list[str]]:
+) -> tuple[np.ndarray, dict[int, str]]:
     """Read and resize some of the images that `as_sequence` returned.
 
     Args:
@@ -235,7 +235,8 @@ def read_images(
         first: number of the first image in error messages.
 
     Returns:
-        (n, height, width, 3) pixels in 0..255 of the images that can be used, and a sentence for each of the others.
+        (n, height, width, 3) pixels in 0..255 of the images that can be used, and a sentence for the number of each of
+        the others.
     """
     reading = Reading.of(reading)
 
@@ -257,7 +258,7 @@ def read_images(
             return str(error)
 
     found = list(in_threads(read, enumerate(images, start=first)))
-    problems = [each for each in found if isinstance(each, str)]
+    problems = {number: each for number, each in enumerate(found, start=first) if isinstance(each, str)}
     pixels = [each for each in found if not isinstance(each, str)]
     return np.stack(pixels) if pixels else np.empty((0, *(reading.size or (0, 0)), 3), np.uint8), problems
 

@@ -9,6 +9,8 @@ from typing import IO
 
 from PIL import Image
 
+from ..extras import remedy
+
 # The formats that are tried, by Pillow's names. Others are left out: some of Pillow's plugins start programs (EPS) or
 # accept nearly any bytes as an image (TGA). HEIF works if pillow-heif has been registered.
 FORMAT_SUFFIXES: dict[str, tuple[str, ...]] = {
@@ -100,7 +102,7 @@ def open_header(file: IO[bytes], format: str | None = None) -> Image.Image:
 def needs(package: str, extra: str, what: str) -> None:
     """Raise `UnusableError` unless a package is installed."""
     if importlib.util.find_spec(package) is None:
-        raise UnusableError(f"is {what}, which needs {package}: pip install 'vggft[{extra}]'")
+        raise UnusableError(f"is {what}, which needs {package}: {remedy(extra)}")
 
 
 def is_unnamed_image(path: Path) -> bool:

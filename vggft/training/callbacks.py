@@ -160,8 +160,15 @@ class Deadline(keras.callbacks.Callback):
 class Bar(keras.callbacks.Callback):
     """Advance a progress bar batch by batch, and show the validation accuracy of each epoch."""
 
-    def __init__(self, advance: Callable[..., None], batches: Batches, phase: str):
+    def __init__(
+        self,
+        advance: Callable[..., None],
+        batches: Batches,
+        phase: str,
+        on_epoch: Callable[[str], object] = lambda told: None,
+    ):
         super().__init__()
+        self.on_epoch = on_epoch
         self.advance, self.batches, self.phase, self.seen = advance, batches, phase, 0
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -178,3 +185,4 @@ class Bar(keras.callbacks.Callback):
             if (value := (logs or {}).get(f"val_{name}")) is not None:
                 told = f": validation {name.replace('_', ' ')} {value:.3f}"
         self.advance(0, f"{self.phase}, epoch {epoch + 1}{told}")
+        self.on_epoch(f"{self.phase}, epoch {epoch + 1}{told}")

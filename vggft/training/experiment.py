@@ -32,6 +32,7 @@ from ..network.weights import RANDOM, Pretrained, load_pretrained
 from ..pictures.reading import ImageSize, plain_size, reading_of
 from ..progress import Narrator
 from ..splits.pool import Pool, prepare
+from ..weightfiles.presets import PRESETS, preset_of
 from .phases import ResolvedPhase, Setting, phases_of
 from .request import Augmentation, Request
 
@@ -195,9 +196,11 @@ def make_experiment(
         check_activation(setting.head)
         phases_of(setting)
     asked = {"resize": request.resize, "value_range": request.value_range, "bands": request.bands}
+    preset, known, pretrained = None, None, None
     if (start := request.start) is None:
-        pretrained, known = load_pretrained(request.backbone, seed), None
-        own = pretrained.image_size if request.image_size is None else request.image_size
+        preset = PRESETS.get(preset_of(request.backbone) or "")  # read after the data, as it may have to be downloaded
+        pretrained = None if preset else load_pretrained(request.backbone, seed)
+        own = (preset or pretrained).image_size if request.image_size is None else request.image_size  # type: ignore[union-attr]
         reading = reading_of(own, **asked)
     else:
         backbone = None if request.backbone == Request.backbone else request.backbone
@@ -220,6 +223,7 @@ def make_experiment(
     )
     for setting in settings:
         check_classes(setting.training, pool)
+    pretrained = pretrained or load_pretrained(request.backbone, seed)
     if pretrained.name == RANDOM and any(setting.frozen for setting in settings):
         pool = replace(pool, notes=(*pool.notes, FROZEN_AT_RANDOM))
     transform: Transform | None = None

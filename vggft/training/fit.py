@@ -13,7 +13,7 @@ from ..heads.batches import Batches, Examples, FeatureBank, class_weights, poole
 from ..heads.objective import Objective
 from ..heads.population import Member, fit_in_memory, train_population, why_alone
 from ..heads.probe import is_exact, train_probe
-from ..heads.resampling import Fitted, Fold
+from ..heads.resampling import Fitted, Fold, ending_of
 from ..network.blocks import BLOCKS
 from ..network.forward import between, forward, without_retracing_warnings
 from ..network.freezing import assign_weights, block_digests, check_movement, learned_weights, set_frozen
@@ -161,6 +161,7 @@ def _train_directly(
             keep_start=phase.keep_start,
             on_epoch=lambda done: advance(done * images),
         )
+        advance(0, ending_of([row | {"phase": phase.name} for row in fitted.history], phase.epochs))
     return fitted
 
 
@@ -238,7 +239,7 @@ def fit_phase(
                 *callbacks,
                 keeper,
                 *([Deadline(deadline)] if deadline else []),
-                Bar(advance, batches, phase.name),
+                Bar(advance, batches, phase.name, narrator.detail),
             ]
             if tensorboard and run.path is not None:
                 all_of_them.append(keras.callbacks.TensorBoard(run.path / "tensorboard" / phase.name.replace(" ", "-")))
@@ -251,5 +252,6 @@ def fit_phase(
                 shuffle=False,
                 verbose=0,
             )
+            advance(0, ending_of(keeper.rows, phase.epochs), (len(keeper.rows) - keeper.first_epoch) * len(examples))
     carried.take_from(optimizer, model.trainable_variables)
     return keeper.rows

@@ -261,7 +261,7 @@ def _result(run: Run, terms: Terms, bank: FeatureBank, tuner: HeadTuner, place: 
         run.directory.write_json("search.json", result.to_dict())
         result.to_csv(path / "trials.csv")
         result.plot(path / "trials.png")
-    run.narrator.say(repr(result))
+    run.narrator.conclude(repr(result))
     if stopped:
         warnings.warn(stopped, stacklevel=4)
     run.save(classifier)

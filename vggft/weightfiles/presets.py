@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import hashlib
 import os
 import sys
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
-import keras
-
-from ..errors import WeightsError
+from ..errors import ConfigError, WeightsError
+from ..fields import shown
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,30 @@ PRESETS: dict[str, Preset] = {
 }
 
 
+ALIASES = {"imagenet": "vgg16_imagenet", "vgg16": "vgg16_imagenet", "vgg19": "vgg19_imagenet"}  # as people say
+
+
+def preset_of(backbone: Any) -> str | None:
+    """Return the name of the preset that is meant; None for another kind of backbone, of which nothing is read.
+
+    Raises:
+        ConfigError: it is neither a preset nor something that can hold weights, or a file that does not exist.
+    """
+    if backbone is None or hasattr(backbone, "keras_model") or hasattr(backbone, "get_weights"):
+        return None
+    expected = f"one of {', '.join(PRESETS)}, a file of weights, a keras.Model, or None for random weights"
+    if not isinstance(backbone, (str, os.PathLike)) or not str(backbone).strip():
+        raise ConfigError(f"backbone must be {expected}; got {shown(backbone)}.")
+    name = ALIASES.get(str(backbone).lower(), str(backbone))
+    if name in PRESETS:
+        return name
+    if str(backbone).lower() != "none" and not os.path.exists(Path(backbone).expanduser()):  # noqa: PTH110 - pathlib raises for names that are too long
+        close = difflib.get_close_matches(str(backbone), PRESETS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ConfigError(f"backbone must be {expected}; got {str(backbone)!r}, and there is no such file.{hint}")
+    return None
+
+
 def find_preset(preset: Preset) -> Path:
     """Find the file of a preset: in the package, in `VGGFT_WEIGHTS_DIR`, or downloaded once by Keras and verified.
 
@@ -81,6 +106,8 @@ def find_preset(preset: Preset) -> Path:
                     "To use your own file, pass its path as backbone."
                 )
             return path
+    import keras  # so late, as the table serves the help of the command line too
+
     try:
         with contextlib.redirect_stdout(sys.stderr):  # Keras draws its progress bar there; standard output stays clean
             return Path(keras.utils.get_file(preset.file, preset.url, cache_subdir="models", file_hash=preset.md5))

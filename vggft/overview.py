@@ -1,0 +1,160 @@
+"""The runs below a folder as one table, read from what each has left; neither TensorFlow nor a classifier is loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from .display import UNDEFINED, score, table
+from .errors import ConfigError, RunError
+from .fields import as_path
+from .run import write_table
+
+COLUMNS = (
+    *("run", "what", "started", "data", "images", "backbone", "freeze", "head", "metric"),
+    *("validation", "validation_low", "validation_high", "test", "test_low", "test_high", "seconds"),
+)
+HEADLINES = ("accuracy", "average_precision")  # the latter for several labels per image
+
+
+@dataclass(frozen=True)
+class RunTable:
+    """A table of runs; `str` describes it.
+
+    Attributes:
+        folder: where they were looked for.
+        rows: a dict of `COLUMNS` for each run; None is unknown or undefined.
+    """
+
+    folder: str
+    rows: Sequence[dict[str, Any]]
+
+    def sorted_by(self, column: str) -> RunTable:
+        """Return the table in another order: best first for scores, else ascending; what is unknown comes last.
+
+        Raises:
+            ConfigError: there is no such column.
+        """
+        if column not in COLUMNS:
+            raise ConfigError(f"Runs can be sorted by {', '.join(COLUMNS)}; got {column!r}.")
+        known = [row for row in self.rows if row[column] is not None]
+        falling = column.startswith(("validation", "test"))
+        rest = [row for row in self.rows if row[column] is None]
+        return RunTable(self.folder, [*sorted(known, key=lambda row: row[column], reverse=falling), *rest])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return {"folder": self.folder, "runs": list(self.rows)}
+
+    def to_csv(self, path: str | os.PathLike[str]) -> Path:
+        """Write the table as a CSV file."""
+        write_table(path := as_path(path), self.rows, COLUMNS)
+        return path
+
+    def to_frame(self) -> Any:
+        """Return the table as a `pandas.DataFrame`; it needs pandas."""
+        import pandas as pd
+
+        return pd.DataFrame(list(self.rows), columns=list(COLUMNS))
+
+    def __str__(self) -> str:
+        if not self.rows:
+            return f"There are no runs in {self.folder}."
+        head = ["run", "validation", "test", "seconds", "freeze", "head", "data"]
+        lines = [
+            [
+                str(row["run"]),
+                *(_score(row, split) for split in ("validation", "test")),
+                UNDEFINED if row["seconds"] is None else f"{row['seconds']:.0f}",
+                *(str(row[name] or UNDEFINED) for name in ("freeze", "head")),
+                PurePath(row["data"]).name if row["data"] else UNDEFINED,
+            ]
+            for row in self.rows
+        ]
+        metrics = ", ".join(dict.fromkeys(str(row["metric"]) for row in self.rows if row["metric"]))
+        return f"{len(self.rows)} runs in {self.folder}; {metrics or 'nothing judged'} with 95 % intervals\n\n" + table(
+            [head, *lines]
+        )
+
+
+def read_runs(folder: str | os.PathLike[str] = "runs") -> RunTable:
+    """Read all runs below a folder, finished or not, in the order of their beginning.
+
+    Raises:
+        RunError: the folder does not exist.
+    """
+    path = as_path(folder, "folder")
+    if not path.is_dir():
+        raise RunError(f"There is no folder {path} to look for runs in.")
+    rows = [_row(found, path) for found in _run_directories(path)]
+    return RunTable(str(path), sorted(rows, key=lambda row: (row["started"] or "", row["run"])))
+
+
+def _run_directories(folder: Path) -> Iterator[Path]:
+    for here, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in ("trials", "resume"))
+        if {"config.json", "environment.json"} <= set(files):
+            yield Path(here)
+
+
+def _row(run: Path, folder: Path) -> dict[str, Any]:
+    config, about, judged = (_read(run / f"{name}.json") for name in ("config", "environment", "evaluation"))
+    row: dict[str, Any] = dict.fromkeys(COLUMNS)
+    row |= {"run": str(run.relative_to(folder)) if run != folder else run.resolve().name}
+    row |= {"what": "search" if "search" in config else "cross-validation" if "folds" in config else "finetune"}
+    row |= {"started": about.get("started"), "data": (about.get("arguments") or {}).get("dataset")}
+    row |= {"images": sum((config.get("splits") or {}).values()) or None, "backbone": config.get("backbone")}
+    row |= {"freeze": _frozen(config.get("frozen")), "head": _head(run, config)}
+    row |= {"seconds": _read(run / "environment.json").get("seconds")}
+    for split in ("validation", "test"):
+        found = judged.get(split)
+        if not isinstance(found, dict) and split == "validation":
+            found = judged.get("cross-validation")
+        if isinstance(found, dict) and (metric := next((name for name in HEADLINES if name in found), None)):
+            low, high = (found.get("intervals") or {}).get(metric) or (None, None)
+            row |= {"metric": metric, split: found[metric], f"{split}_low": low, f"{split}_high": high}
+    return row
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """Return the content of a JSON file; empty if there is none, or none that can be read."""
+    with suppress(OSError, ValueError):
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _frozen(blocks: Any) -> str | None:
+    """Write frozen blocks as the argument `freeze`."""
+    if not isinstance(blocks, list):
+        return None
+    if blocks and blocks == [f"block{n}" for n in range(1, len(blocks) + 1)]:
+        return "all" if len(blocks) == 5 else str(blocks[-1])
+    return "+".join(blocks) or "none"
+
+
+def _head(run: Path, config: dict[str, Any]) -> str | None:
+    """Describe the head that was taken, such as "probe l2" or "256, 64"."""
+    head = config.get("head")
+    if "search" in config:
+        head = (_read(run / "search.json").get("best") or {}).get("head", head)
+    if head is None and (run / "choice.json").exists():
+        with suppress(OSError, ValueError, KeyError, StopIteration):
+            told = json.loads((run / "choice.json").read_text(encoding="utf-8"))
+            return f"probe {next(row['normalize'] for row in told if row['worse'] == 0)}"
+    if not isinstance(head, dict):
+        return None
+    units = "-".join(map(str, head.get("units", ())))
+    return units or f"probe {head.get('normalize', '')}".strip()
+
+
+def _score(row: dict[str, Any], split: str) -> str:
+    if row[split] is None:
+        return UNDEFINED
+    low, high = row[f"{split}_low"], row[f"{split}_high"]
+    return score(row[split]) + ("" if low is None else f" ({score(low)}-{score(high)})")
