@@ -226,7 +226,9 @@ vggft.finetune((arrays["images"], arrays["labels"]), 3, backbone=weights, image_
             {"sampling": "balanced", "class_weight": {"0": 1, "1": 2, "2": 3}, "ema_momentum": 0.5, "clip_norm": 0.5},
             marks=pytest.mark.slow,
         ),
-        ("deeper/resume/blocks and head", "auto", {"fine_tune_learning_rate": 1e-2}),
+        pytest.param(
+            "deeper/resume/blocks and head", "auto", {"fine_tune_learning_rate": 1e-2}, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_killed_is_not_lost(

@@ -200,6 +200,7 @@ def log_of(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.with_suffix(".log.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_pretraining_stops_goes_on_and_writes_a_plain_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module, data = recipe("pretrain_backbone"), tiny_cifar10(tmp_path / "cifar10.zip")
     config = module.Config(width=1 / 16, epochs=2, batch_size=8, watched=4)

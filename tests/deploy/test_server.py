@@ -353,7 +353,7 @@ def test_where_it_listens(
 
 def test_a_missing_library_is_named(classifier: vggft.Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    with pytest.raises(vggft.ConfigError, match=r"Serving needs uvicorn: pip install 'vggft\[serve\]'"):
+    with pytest.raises(vggft.ConfigError, match=r"Serving needs uvicorn: pip install starlette uvicorn"):
         serving.serve(classifier)
 
 

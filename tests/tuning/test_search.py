@@ -380,6 +380,7 @@ def stripes_folder(stripes: tuple, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
+@pytest.mark.slow
 def test_a_chief_and_two_workers_one_of_which_is_killed(
     stripes_folder: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
