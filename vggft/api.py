@@ -71,7 +71,8 @@ def finetune(
             paths and labels (`vggft.Table` says what its columns mean), `(images, labels)` arrays or tensors, a finite
             `tf.data.Dataset` (of pairs, or of dicts as those of TensorFlow Datasets), a `keras.utils.PyDataset`, a
             generator of pairs or batches, or a Hugging Face dataset; several splits as a dict by name, or as a tuple
-            `(train, validation)`.
+            `(train, validation)`. Images may have weights in the loss, `(images, labels, weights)` or as the third part
+            of batches; a linear probe is then logistic regression alone, and nothing is judged by them.
         num_classes: number of classes; checked against the data. None reads it off the data, which a note says.
         validation: a stratified fraction of the images that are not test images, or a dataset.
         test: a stratified fraction of all images, a dataset, or None. Only the final evaluation uses it, once.

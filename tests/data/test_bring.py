@@ -522,8 +522,8 @@ OBJECTS: dict[str, tuple[Callable[[Path], Any], Any]] = {
     "an endless generator": (lambda tree: itertools.cycle([(X[:2], Y[:2]), (X[2:], Y[2:])]), "again and again"),
     "a generator of something": (lambda tree: iter(range(3)), "The elements must be (image, label)"),
     "equal weights": (lambda tree: tf_data(X, Y, np.ones(3)), NUMBERS),
-    "weights": (lambda tree: tf_data(X, Y, np.arange(3.0)), "sample weights that differ"),
-    "weights of arrays": (lambda tree: (X, Y, np.arange(3.0)), "Training(class_weight=...)"),
+    "weights": (lambda tree: tf_data(X, Y, np.arange(3.0)), NUMBERS),
+    "weights of arrays": (lambda tree: (X, Y, np.arange(3.0)), NUMBERS),
     "tensors": (lambda tree: (keras_tensor(X), keras_tensor(Y)), NUMBERS),
     "Hugging Face": (lambda tree: hugging_face(), CATS),
     "DatasetDict": (

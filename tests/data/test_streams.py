@@ -146,7 +146,7 @@ def test_all_impossible_values_are_listed(tmp_path: Path, monkeypatch: pytest.Mo
         ([(NOISE.transpose(0, 3, 1, 2), np.arange(10))], r"shape \(10, 3, 36, 40\), channels first"),
         ([(NOISE, np.arange(9))], r"equal length; got the shapes \(10, 36, 40, 3\) and \(9,\)"),
         ([(NOISE, np.arange(10)), (NOISE, np.eye(10))], r"same shape in all batches; got \[\(\), \(10,\)\]"),
-        ([NOISE], "without sample weights"),
+        ([NOISE], "must be .images, labels"),
         ([], "the dataset is empty"),
     ],
 )

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import DataError, VggftError, some
 from ..listings.labels import encode, name_classes
-from ..listings.listing import KINDS, SPLITS, Listing, place
+from ..listings.listing import KINDS, SPLITS, Listing, join_weights, place
 from .sources import loader
 from .streams import Keep
 
@@ -39,6 +39,7 @@ class Dataset:
         names: name of each image in messages and CSV files: its path, or "images[3]".
         multi_label: whether an image may have several classes, or none.
         metadata: the other columns of a CSV or DataFrame, as text.
+        weights: (N,) float32 weights of the images in the loss; None if all are equal.
         notes: what was inferred from the data, as sentences.
         ignored: files in the folder that were left out: without an image's suffix, or outside class folders.
     """
@@ -51,6 +52,7 @@ class Dataset:
     metadata: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
     ignored: tuple[str, ...] = field(default=(), repr=False)
+    weights: np.ndarray | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -75,6 +77,7 @@ class Dataset:
             labels=self.labels[rows],
             names=tuple(self.names[r] for r in rows),
             metadata={column: tuple(cells[r] for r in rows) for column, cells in self.metadata.items()},
+            weights=None if self.weights is None else self.weights[rows],
         )
 
 
@@ -95,6 +98,7 @@ def concatenate(parts: Sequence[Dataset]) -> Dataset:
         },
         notes=tuple(dict.fromkeys(chain.from_iterable(part.notes for part in parts))),
         ignored=tuple(dict.fromkeys(chain.from_iterable(part.ignored for part in parts))),
+        weights=join_weights([(part.weights, len(part)) for part in parts]),
     )
 
 
@@ -189,6 +193,7 @@ def collect(
         {column: tuple(cells) for column, cells in table.metadata.items()},
         tuple(table.notes + found.notes),
         tuple(table.ignored),
+        table.weights,
     )
     splits = np.array(table.splits)
     present = [name for name in SPLITS if name in splits]
@@ -227,11 +232,16 @@ def _from_dataset(data: Dataset) -> Listing:
         metadata={column: list(cells) for column, cells in data.metadata.items()},
         notes=list(data.notes),
         ignored=list(data.ignored),
+        weights=data.weights,
     )
 
 
-def fingerprint(digests: Iterable[str], labels: np.ndarray, class_names: Sequence[str]) -> str:
-    """Return the SHA-256 (hex) of the images' content and order, their labels and the class names."""
+def fingerprint(
+    digests: Iterable[str], labels: np.ndarray, class_names: Sequence[str], weights: np.ndarray | None = None
+) -> str:
+    """Return the SHA-256 (hex) of the images' content and order, their labels and weights, and the class names."""
     state = hashlib.sha256(repr((tuple(digests), tuple(map(str, class_names)), labels.shape)).encode())
     state.update(np.ascontiguousarray(labels, np.int64).tobytes())
+    if weights is not None:
+        state.update(np.ascontiguousarray(weights, "float32").tobytes())
     return state.hexdigest()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, some
-from ..listings.listing import Listing
+from ..listings.listing import Listing, as_weights
 from ..pictures.files import read_image
 from .streams import Keep, read_stream
 
@@ -150,27 +150,26 @@ def _named(listing: Listing, data: Any) -> Listing:
 
 def _from_batches(batches: Iterable[Any], keep: Keep, count: int | None) -> Listing:
     """Read all batches once; the rows are in the order of their content, as the dataset may shuffle them."""
-    images, labels, taken = read_stream(_weightless(batches), keep, count)
+    weights: list[np.ndarray | None] = []
+    images, labels, taken = read_stream(_weightless(batches, weights), keep, count)
     names = [f"images[{i}]" for i in range(len(images))]
     listing = Listing(images, labels, names, "the dataset", by_content=True)
+    if any(each is not None for each in weights):
+        if any(each is None for each in weights):
+            raise DataError("Some batches have sample weights, and others have none.")
+        given = as_weights(np.concatenate([each for each in weights if each is not None]), len(images), "the dataset")
+        listing.weights = given[[image.row for image in images]]
     listing.notes.append(taken)
     listing.notes.append("images[i] is the i-th image in the order of their content, as the dataset may shuffle them")
     return listing
 
 
-def _weightless(batches: Iterable[Any]) -> Iterator[Any]:
-    """Leave out sample weights that are all equal; refuse others, as they would be ignored otherwise."""
-    first: Any = None
+def _weightless(batches: Iterable[Any], weights: list[np.ndarray | None]) -> Iterator[Any]:
+    """Yield batches without their sample weights, which are added to a list."""
     for batch in batches:
-        if isinstance(batch, (tuple, list)) and len(batch) == 3 and batch[2] is not None:
-            weights = np.ravel(np.asarray(batch[2]))
-            first = weights[0] if first is None and len(weights) else first
-            if weights.dtype.kind not in "biuf" or (weights != first).any():
-                raise DataError(
-                    "The batches have sample weights that differ, which are not supported: Training(class_weight=...)"
-                    " weighs classes. Use batches without sample weights, such as data.map(lambda x, y, w: (x, y))."
-                )
-        yield tuple(batch[:2]) if isinstance(batch, (tuple, list)) and len(batch) == 3 else batch
+        several = isinstance(batch, (tuple, list)) and len(batch) == 3
+        weights.append(np.ravel(np.asarray(batch[2])) if several and batch[2] is not None else None)
+        yield tuple(batch[:2]) if several else batch
 
 
 def _pair(element: Any) -> Any:

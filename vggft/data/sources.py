@@ -21,7 +21,7 @@ from ..errors import DataError, meant, some
 from ..listings.cells import text_of
 from ..listings.columns import SUFFIXES, is_table
 from ..listings.folders import list_folder
-from ..listings.listing import KINDS, SPLITS, Listing, join, place, split_of
+from ..listings.listing import KINDS, SPLITS, Listing, as_weights, join, place, split_of
 from ..listings.meaning import hold_images, list_table
 from ..listings.tables import Table
 from ..pictures.arrays import ArrayImage, checked_shape
@@ -139,11 +139,15 @@ def _of_sequence(data: Sequence[Any], keep: Keep) -> Load:
     if len(data) == 2:
         return partial(_from_arrays, keep=keep)
     if len(data) == 3 and all(hasattr(each, "__len__") and not isinstance(each, str) for each in data):
-        raise DataError(
-            "(images, labels, weights): weights of single images are not supported; Training(class_weight=...) weighs"
-            " classes. Pass (images, labels)."
-        )
+        return partial(_with_weights, keep=keep)
     raise DataError(f"A {type(data).__name__} of {len(data)} is not a dataset. A dataset is {KINDS}.")
+
+
+def _with_weights(data: Sequence[Any], keep: Keep) -> Listing:
+    """Read (images, labels, weights), with a weight in the loss for each image."""
+    listing = _from_arrays(data[:2], keep)
+    listing.weights = as_weights(data[2], len(listing.images), listing.where)
+    return listing
 
 
 def _is_dataset(data: Any) -> bool:

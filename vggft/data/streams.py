@@ -105,7 +105,7 @@ def read_stream(batches: Iterable[Any], keep: Keep, count: int | None = None) ->
 def _checked(batches: Iterable[Any], reading: Reading) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for batch in batches:
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-            raise DataError("Batches must be (images, labels), without sample weights or further inputs.")
+            raise DataError("Batches must be (images, labels), or (images, labels, sample weights).")
         x, y = (np.asarray(part) for part in batch)
         if x.ndim < 3 or not y.ndim or len(x) != len(y):
             raise DataError(

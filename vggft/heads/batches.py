@@ -34,6 +34,7 @@ class Examples:
         view_rows: (n,) index of each row in the views; None if they are in the same order.
         transform: changes a batch, given inputs, targets, their rows and the epoch.
         sizes: of pooled features, the number of those of each block; () if all are of one block.
+        weights: (N,) float32 weights of the images in the loss; None if all are equal.
     """
 
     inputs: np.ndarray | Rows
@@ -43,6 +44,7 @@ class Examples:
     view_rows: np.ndarray | None = None
     transform: Transform | None = None
     sizes: tuple[int, ...] = ()
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -64,6 +66,7 @@ class FeatureBank:
         viewed: the rows that have further views.
         transform: the function that changes the pixels of a batch in every epoch, if any.
         width: of the backbone, by which pooled features of its blocks are told apart.
+        weights: (N,) float32 weights of the images in the loss; None if all are equal.
     """
 
     pixels: np.ndarray | Rows
@@ -72,6 +75,7 @@ class FeatureBank:
     viewed: np.ndarray = field(default_factory=lambda: np.arange(0))
     transform: Transform | None = None
     width: float = 1.0
+    weights: np.ndarray | None = None
 
     def arrays(self, cut: str) -> list[np.ndarray | Rows]:
         """Return the features of all images at a cut, then those of each further view."""
@@ -85,14 +89,14 @@ class FeatureBank:
     def examples(self, cut: str | None, rows: np.ndarray) -> Examples:
         """Select rows, with the further views and the transform that training may draw from."""
         if cut is None:
-            return Examples(self.pixels, self.targets, rows, transform=self.transform)
+            return Examples(self.pixels, self.targets, rows, transform=self.transform, weights=self.weights)
         inputs, *views = self.arrays(cut)
         sizes = sizes_of(pooled_blocks(cut), self.width) if kept_as(cut) == POOLED else ()
         if not views:
-            return Examples(inputs, self.targets, rows, sizes=sizes)
+            return Examples(inputs, self.targets, rows, sizes=sizes, weights=self.weights)
         where = np.zeros(len(self.targets), np.int64)
         where[self.viewed] = np.arange(len(self.viewed))
-        return Examples(inputs, self.targets, rows, views, where[rows], sizes=sizes)
+        return Examples(inputs, self.targets, rows, views, where[rows], sizes=sizes, weights=self.weights)
 
     def judged(self, cut: str | None, rows: np.ndarray | None) -> Examples | None:
         """Select rows to judge a training on, without views; None for no rows."""
@@ -197,6 +201,16 @@ def class_weights(train: Examples, training: Training, class_names: Sequence[str
     return balancing_weights(train)
 
 
+def image_weights(
+    of_images: np.ndarray | None, rows: np.ndarray, targets: np.ndarray, of_classes: np.ndarray | None
+) -> np.ndarray | None:
+    """Return the (n,) weights in the loss of some rows with (n, num_classes) targets; None if all are equal."""
+    weights = None if of_classes is None else targets @ of_classes
+    if of_images is None:
+        return weights
+    return of_images[rows] if weights is None else of_images[rows] * weights
+
+
 def weights_by_name(weights: Mapping[str, float], class_names: Sequence[str]) -> list[float] | None:
     """Return the weight of each class, given by name, or all by position from 0; None unless each class has one.
 
@@ -255,7 +269,8 @@ class Batches(keras.utils.PyDataset):
             inputs[where] = features[examples.in_views[chosen[where]]]
         if examples.transform and self.seed is not None:
             inputs, targets = examples.transform(inputs, targets, rows, self.epoch)
-        return (inputs, targets) if self.class_weight is None else (inputs, targets, targets @ self.class_weight)
+        weights = image_weights(examples.weights, rows, targets, self.class_weight)
+        return (inputs, targets) if weights is None else (inputs, targets, weights)
 
     def go_to(self, epoch: int) -> None:
         """Draw the order and the views of an epoch, unless they are those of now."""

@@ -17,7 +17,7 @@ import tensorflow as tf
 from ..config import Head, Training
 from ..network.head import STANDARDIZE, initial_weights
 from ..rows import Rows
-from .batches import FIRST_ORDER, Examples, Scaled, class_weights, order_of, sampled_labels
+from .batches import FIRST_ORDER, Examples, Scaled, class_weights, image_weights, order_of, sampled_labels
 from .objective import Objective
 from .probe import is_exact
 from .resampling import Fitted
@@ -179,9 +179,10 @@ def train_population(
             course.best = Objective.score(told)
             course.keep(program.weights_of(place), begun[place])
     weigh, labels = class_weights(train, training, class_names), sampled_labels(train, training)
-    image_weights = np.ones(count, "float32") if weigh is None else train.targets[train.rows] @ weigh
+    weights = image_weights(train.weights, train.rows, train.targets[train.rows], weigh)
+    weights = np.ones(count, "float32") if weights is None else weights
     orders = (order_of(count, len(train.views), seed, epoch + FIRST_ORDER, labels) for epoch in range(epochs))
-    for epoch, batches in enumerate(_batches(orders, count, batch_size, image_weights)):
+    for epoch, batches in enumerate(_batches(orders, count, batch_size, weights)):
         started = time.monotonic()
         losses, right = program.epoch(*batches, inputs, targets)
         sizes = np.count_nonzero(batches[2], axis=1)

@@ -61,7 +61,7 @@ def train_probe(
     Logistic regression is solved by scikit-learn's L-BFGS for each of `STRENGTHS`, and linear discriminant analysis for
     each of `SHRINKAGES`. Of each, the validation images choose one by their log loss, which is smoother than accuracy
     for as few as ten images. The probe has the mean of their logits: the two err on different images. Images with
-    several labels, and a head with an `l2` of its own, have the regression alone.
+    several labels or with weights of their own, and a head with an `l2` of its own, have the regression alone.
 
     Args:
         train: pooled features, (N, C); every view counts as an image with its share of the weight.
@@ -121,6 +121,7 @@ class _Problem:
         views = [train.inputs[train.rows], *(view[train.in_views] for view in train.views)]
         self.x = np.concatenate([self.scaled(np.asarray(view)) for view in views])
         self.y = np.tile(train.targets[train.rows], (len(views), 1))
+        self.weights = None if train.weights is None else np.tile(train.weights[train.rows], len(views))
         self.basis: np.ndarray | None = None
         if len(self.x) < self.x.shape[1]:
             self.basis = np.linalg.qr(self.x.T.astype("float64")).Q.astype("float32")
@@ -132,8 +133,8 @@ class _Problem:
 
     @property
     def has_discriminants(self) -> bool:
-        """Whether every image has one class, every class an image, and the covariance fits into memory."""
-        one_class = not self.multi_label and bool(self.y.any(axis=0).all())
+        """Whether every image has one class and equal weight, every class an image, and the covariance fits."""
+        one_class = not self.multi_label and bool(self.y.any(axis=0).all()) and self.weights is None
         return one_class and self.x.shape[1] <= MOST_FOR_DISCRIMINANTS and len(self.x) > self.y.shape[1]
 
     def best(self) -> _Best:
@@ -195,6 +196,7 @@ class _Regression:
 
     def __init__(self, problem: _Problem, weights: np.ndarray | None, views: int):
         self.x, self.y, self.views, self.multi_label = problem.x, problem.y, views, problem.multi_label
+        self.weights = problem.weights
         options: dict[str, Any] = {"max_iter": ITERATIONS, "tol": TOLERANCE, "warm_start": True}
         options["class_weight"] = None if weights is None else dict(enumerate(weights.tolist()))
         self.models = [LogisticRegression(**options) for _ in range(self.y.shape[1] if self.multi_label else 1)]
@@ -215,7 +217,7 @@ class _Regression:
         if len(np.unique(labels)) == 1:  # a label that all images have, or none
             count = len(labels)
             return np.zeros((self.x.shape[1], 1)), np.array([logit((labels.sum() + 0.5) / (count + 1))])
-        model = self.models[n].set_params(C=strength / self.views).fit(self.x, labels)
+        model = self.models[n].set_params(C=strength / self.views).fit(self.x, labels, self.weights)
         kernel, bias = model.coef_.T, model.intercept_
         if not self.multi_label and kernel.shape[1] == 1:  # two classes: softmax of (-z / 2, z / 2) is the sigmoid of z
             kernel, bias = (np.concatenate([-each / 2, each / 2], axis=-1) for each in (kernel, bias))

@@ -49,6 +49,7 @@ class Listing:
     class_names: tuple[str, ...] | None = None  # all possible ones, if the data says so: class folders, columns
     positions: bool | None = None  # whether integers are positions in `class_names`; None: that is to be found out
     said: bool = False  # whether `class_names` are those that the user gives
+    weights: np.ndarray | None = None  # (N,) of the images in the loss
     metadata: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
@@ -88,6 +89,7 @@ def join(parts: Mapping[str, Listing]) -> Listing:
         multi_label=any(part.multi_label for part in found),
         class_names=names,
         positions=all(part.positions for part in found) or None,
+        weights=join_weights([(part.weights, len(part.images)) for part in found]),
         metadata={
             name: [c for part in found for c in part.metadata[name]] for name in found[0].metadata if name in columns
         },
@@ -98,6 +100,33 @@ def join(parts: Mapping[str, Listing]) -> Listing:
         check_files=any(part.check_files for part in found),
         by_content=any(part.by_content for part in found),
     )
+
+
+def as_weights(given: Any, count: int, where: str) -> np.ndarray:
+    """Return the weights of images as (N,) float32.
+
+    Raises:
+        DataError: they are not numbers from 0 on, one for each image, or all are 0.
+    """
+    try:
+        found = np.asarray(given, "float64").reshape(len(given), -1)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"The weights of the images of {where} must be numbers, one for each: {error}.") from None
+    if found.shape != (count, 1):
+        raise DataError(f"There must be one weight for each of {count} images of {where}; got {np.shape(given)}.")
+    if not (np.isfinite(found) & (found >= 0)).all() or not found.any():
+        raise DataError(
+            f"The weights of the images of {where} must be numbers from 0 on, some above 0; got "
+            f"{found.min():g} to {found.max():g}."
+        )
+    return found[:, 0].astype("float32")
+
+
+def join_weights(parts: Sequence[tuple[np.ndarray | None, int]]) -> np.ndarray | None:
+    """Put the weights of several parts together, (weights, number of images) each: 1 where a part has none."""
+    if all(weights is None for weights, _ in parts):
+        return None
+    return np.concatenate([np.ones(count, "float32") if weights is None else weights for weights, count in parts])
 
 
 def _rows(part: Listing) -> list[tuple[int, str]]:

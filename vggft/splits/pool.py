@@ -49,6 +49,7 @@ class Pool:
         groups: the group of each image, such as its patient; empty if there are none.
         units: (N,) int64, equal for images that no split may divide, of one group or copies; None without groups.
         grouping: what made the groups, and their digest, ready for JSON; empty without groups.
+        weights: (N,) float32 weights in the loss, 1 on average over the training images; None if all are equal.
         reading: how the pictures were read, with the value ranges that were decided over all of them.
     """
 
@@ -68,6 +69,7 @@ class Pool:
     units: np.ndarray | None = None
     grouping: Mapping[str, Any] = field(default_factory=dict)
     reading: Reading = AS_IT_IS
+    weights: np.ndarray | None = None
 
     def digests_of(self, *splits: str) -> frozenset[str]:
         """Collect the digests of the images in some splits."""
@@ -98,7 +100,8 @@ class Pool:
         """SHA-256 (hex) of the images, their order, labels and splits."""
         order = [f"{split}:{self.digests[row]}" for split, rows in self.rows.items() for row in rows]
         targets = np.concatenate([self.targets[rows] for rows in self.rows.values()])
-        return fingerprint(order, targets, self.class_names)
+        weights = None if self.weights is None else np.concatenate([self.weights[rows] for rows in self.rows.values()])
+        return fingerprint(order, targets, self.class_names, weights)
 
     def labels(self, rows: np.ndarray) -> np.ndarray:
         """Return the labels of some rows: (n,) class indices, or (n, num_classes) of 0 and 1 if `multi_label`."""
@@ -195,6 +198,7 @@ def prepare(
         units=units,
         grouping={"group": described(group), "groups_digest": key_of("\n".join(groups))} if groups else {},
         reading=found.reading,
+        weights=None if whole.weights is None else whole.weights / whole.weights[rows["train"]].mean(),
     )
     notes = [] if num_classes is not None else [_read_off(pool.class_names)]
     if groups:

@@ -109,7 +109,8 @@ class Experiment:
         """Return the features of these passes; compute what is not in the cache."""
         pool, viewed = self.pool, planned[-1].rows if planned else np.arange(0)
         features = frozen_features(self.prefix, planned, pool.pixels, cache=self.cache, narrator=narrator)
-        return FeatureBank(pool.pixels, pool.targets, features, viewed, self.transform, self.pretrained.width)
+        width = self.pretrained.width
+        return FeatureBank(pool.pixels, pool.targets, features, viewed, self.transform, width, pool.weights)
 
     def describe(self, setting: Setting) -> Description:
         """Describe the classifier that a setting gives. A block that was ever trained is not frozen in it."""
