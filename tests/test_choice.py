@@ -185,6 +185,21 @@ def test_any_blocks_end_to_end(head: dict[str, Any], noisy: tuple, tiny_weights:
     assert Path(exported.path).exists() and exported.same_label == 1
 
 
+def test_folds_choose_the_probe_that_blocks_start_from(
+    noisy: tuple, tiny_weights: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Where test images judge: a few validation images chose badly, and what blocks start from, they keep."""
+    training = vggft.Training(fine_tune_epochs=1, batch_size=16)
+    how: dict[str, Any] = {"backbone": tiny_weights, "freeze": "block4", "training": training, "verbose": 1}
+    classifier = vggft.finetune(noisy, test=0.25, **(ABOUT | how))
+    told = " ".join(capfd.readouterr().err.split())
+    assert "5 folds of all images choose instead of the validation images alone" in told
+    train = round(0.75 * len(noisy[0]))
+    assert f"on {train} images" in told and classifier.evaluation.split == "test"
+    vggft.finetune(noisy, **(ABOUT | how))  # without test images, the validation images have to judge
+    assert "folds of all images" not in capfd.readouterr().err
+
+
 def test_blocks_learn_from_the_start_of_a_probe(noisy: tuple, tiny_weights: Path, tmp_path: Path) -> None:
     """`freeze="auto"`: it ends, it says what it kept, and that is what the validation images were told better by."""
     training = vggft.Training(fine_tune_epochs=2, batch_size=16)

@@ -99,7 +99,7 @@ def plan_of(request: Request, run: Run) -> Plan:
         smallest, images = smallest_class(pool), len(pool.rows["train"]) + len(pool.rows["validation"])
         few, most, frozen = smallest < FEW, min(MOST_FOLDS, smallest, fewest_groups(pool)), setting.frozen == BLOCKS
         shared = "validation" in pool.drawn and most >= 2 and images <= MOST_FOR_FOLDS
-        if frozen and shared and (few or has_test):
+        if shared and (has_test or (few and frozen)):
             folds = resample(pool, int(most), 1, experiment.seed)
         refits = bool(folds) or has_test if refits is None else refits
     (fold,) = resample(pool, None, 1, experiment.seed)
