@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from .errors import ConfigError
 
@@ -42,3 +44,16 @@ def check_extra(extra: str | None, doing: str) -> None:
     """
     if extra and (names := missing(extra)):
         raise ConfigError(f"{doing} needs {' and '.join(names)}: {remedy(extra)}.")
+
+
+def data_frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None, instead: str) -> Any:
+    """Return rows as a `pandas.DataFrame`; `instead` is what needs no pandas.
+
+    Raises:
+        ConfigError: pandas is not installed.
+    """
+    try:
+        import pandas as pd
+    except ImportError:
+        raise ConfigError(f"to_frame needs pandas: pip install pandas. `{instead}` needs nothing.") from None
+    return pd.DataFrame(list(rows), columns=columns and list(columns))

@@ -12,6 +12,7 @@ from typing import Any
 
 from .display import UNDEFINED, score, table
 from .errors import ConfigError, RunError
+from .extras import data_frame
 from .fields import as_path
 from .run import write_table
 
@@ -58,9 +59,7 @@ class RunTable:
 
     def to_frame(self) -> Any:
         """Return the table as a `pandas.DataFrame`; it needs pandas."""
-        import pandas as pd
-
-        return pd.DataFrame(list(self.rows), columns=list(COLUMNS))
+        return data_frame(self.rows, COLUMNS, "to_csv")
 
     def __str__(self) -> str:
         if not self.rows:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..display import render
+from ..extras import data_frame
 from ..fields import as_path
 from ..run import write_table
 
@@ -136,9 +137,7 @@ class Audit:
 
     def to_frame(self) -> Any:
         """Return all findings as a `pandas.DataFrame`, with the columns of `to_csv`; it needs pandas."""
-        import pandas as pd
-
-        return pd.DataFrame(list(self.rows()), columns=list(COLUMNS))
+        return data_frame(list(self.rows()), COLUMNS, "to_csv")
 
     def __str__(self) -> str:
         parts = "" if set(self.splits) <= {"all"} else f" ({', '.join(f'{n} {s}' for s, n in self.splits.items())})"

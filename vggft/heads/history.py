@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, overload
 
-from ..errors import ConfigError, some
+from ..errors import some
+from ..extras import data_frame
 
 
 class History(Sequence[Mapping[str, Any]]):
@@ -41,11 +42,7 @@ class History(Sequence[Mapping[str, Any]]):
         Raises:
             ConfigError: pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError:
-            raise ConfigError("to_frame needs pandas: pip install pandas. `history` needs nothing.") from None
-        return pd.DataFrame(self.rows)
+        return data_frame(self.rows, None, "history")
 
     @overload
     def __getitem__(self, index: int) -> dict[str, Any]: ...
