@@ -104,7 +104,7 @@ def grad_cam(
     size, batch = pixels.shape[2:0:-1], batch_size_for(artifact.network.model)
     found = np.empty((0, 0, 0), "float32")
     for rows, inputs, cut in _inputs(artifact, pixels, block):
-        to_maps, to_logits = artifact.halves(block, cut)
+        to_maps, to_logits = artifact.network.halves(block, cut)
         for start in range(0, len(rows), batch):
             part = rows[start : start + batch]
             found_maps = to_maps(tf.cast(inputs[start : start + batch], "float32"), training=False)
