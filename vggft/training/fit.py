@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from ..config import Head, Training
 from ..features.cuts import is_pooled
@@ -243,15 +244,13 @@ def fit_phase(
             ]
             if tensorboard and run.path is not None:
                 all_of_them.append(keras.callbacks.TensorBoard(run.path / "tensorboard" / phase.name.replace(" ", "-")))
-            model.fit(
-                batches,
-                validation_data=judged,
-                epochs=phase.epochs,
-                initial_epoch=keeper.first_epoch,
-                callbacks=all_of_them,
-                shuffle=False,
-                verbose=0,
-            )
+            epochs: dict[str, int] = {"epochs": phase.epochs, "initial_epoch": keeper.first_epoch}
+            try:
+                model.fit(batches, validation_data=judged, callbacks=all_of_them, shuffle=False, verbose=0, **epochs)
+            except tf.errors.OpError:
+                if batches.failed is not None:
+                    raise batches.failed from None
+                raise
             advance(0, ending_of(keeper.rows, phase.epochs), (len(keeper.rows) - keeper.first_epoch) * len(examples))
     carried.take_from(optimizer, model.trainable_variables)
     return keeper.rows
