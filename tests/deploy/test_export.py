@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import struct
 import sys
 import zipfile
@@ -15,7 +16,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, ImageOps
 
 import vggft
 from vggft.classifier import Classifier
@@ -266,9 +267,44 @@ def test_class_names_and_preprocessing_travel_inside(exports: tuple, classifier:
         assert archive.read("labels.txt").decode().split("\n") == list(classifier.class_names)
 
 
-def test_200_real_images_through_every_format(
-    shared_data: Path, tmp_path: Path, classifier: Classifier, exports: tuple
-) -> None:
+@pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
+def test_a_stranger_who_follows_the_steps_has_the_very_pixels(resize: str) -> None:
+    """By plain Pillow, with nothing of ours but the sentences that lie in an export."""
+    width, height = 48, 32
+    description = Description.with_reading(Reading((height, width), resize), class_names=("a", "b"), width=1 / 16)
+    steps = " ".join(runtimes.metadata(description, "float32")["preprocessing"])
+    for name, data in every_kind().items():
+        if "16 bits" in name:
+            continue
+        image = Image.open(io.BytesIO(data))
+        if found := re.search(r"image.draft\('RGB', \((\d+), (\d+)\)\)", steps):
+            least = tuple(map(int, found.groups()))
+            turned = image.getexif().get(0x0112, 1) >= 5
+            image.draft("RGB", least[::-1] if turned else least)
+        assert "upright by its EXIF orientation" in steps and "transparent on white" in steps
+        image = ImageOps.exif_transpose(image)
+        clear = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear).convert("RGB")
+        assert (resize == "crop") == ("the largest part in the middle" in steps)
+        assert (resize == "pad") == ("a black frame of 48 x 32" in steps)
+        assert (runtimes.ROUNDED in steps) == (resize != "squash")
+        size, place = (width, height), (0, 0)
+        if resize == "crop":
+            wide = min(image.width, int(image.height * width / height + 0.5))
+            high = min(image.height, int(image.width * height / width + 0.5))
+            left, top = (image.width - wide) // 2, (image.height - high) // 2
+            image = image.crop((left, top, left + wide, top + high))
+        if resize == "pad":
+            scale = min(width / image.width, height / image.height)
+            size = (int(image.width * scale + 0.5), int(image.height * scale + 0.5))
+            place = ((width - size[0]) // 2, (height - size[1]) // 2)
+        assert "Resize to 48 x 32 px" in steps and "Image.Resampling.BILINEAR" in steps
+        frame = Image.new("RGB", (width, height))
+        frame.paste(image.resize(size, Image.Resampling.BILINEAR), place)
+        np.testing.assert_array_equal(np.asarray(frame), read_image(data, description.reading).pixels, name)
+
+
+def test_200_real_images(shared_data: Path, tmp_path: Path, classifier: Classifier, exports: tuple) -> None:
     """From files: photographs rotated by EXIF, and others made grey or partly transparent."""
     files = sorted((shared_data / "exif").glob("*.jpg"))
     files += sorted((shared_data / "sign_digits").rglob("*.JPG"))[::20][:100]

@@ -16,9 +16,11 @@ import tensorflow as tf
 
 from ..fields import as_path
 from ..network.description import Description
+from ..pictures.reading import draft_size
 from .savedmodel_decoder import decode
 
 MEMBER = "vggft.json"
+ROUNDED = "in whole pixels, halves up; of an odd rest the larger part lies right or below"
 
 Runtime = Callable[[np.ndarray], np.ndarray]  # (N, height, width, 3) float32 -> (N, num_classes) probabilities
 
@@ -30,8 +32,37 @@ def metadata(description: Description, precision: str) -> dict[str, Any]:
         "precision": precision,
         "value_range": description.value_range,
         "input": f"(B, {height}, {width}, 3) float32, RGB in 0..255, upright, {description.prepares()}",
+        "preprocessing": steps_of(description),
         "output": f"(B, {len(description.class_names)}) float32 probabilities, in the order of class_names",
     }
+
+
+def steps_of(description: Description) -> list[str]:
+    """Say step by step how a file becomes the pixels that an export takes, for whoever has only the export."""
+    reading, (height, width) = description.reading, description.size
+    steps = ["Decode the file to RGB; a grey value is red, green and blue; CMYK is converted by its inverse."]
+    if least := draft_size(reading):
+        steps.append(
+            f"A JPEG whose width (upright) is at least 2, 4 or 8 times {least[0]} px and whose height is as many times "
+            f"{least[1]} px is decoded at a half, a quarter or an eighth of its size, as libjpeg does; in Pillow: "
+            f"image.draft('RGB', {least})."
+        )
+    steps.append("Turn it upright by its EXIF orientation.")
+    if reading.bands is None:
+        steps.append("Lay what is transparent on white, by its alpha channel.")
+    black, white = reading.integers or (0, "the least of 255, 1023, 4095, 16383 and 65535 that holds all values")
+    steps.append(f"Values of more than 8 bits: {black:g} is black (0) and {white} is white (255); round to integers.")
+    if reading.resize == "crop":
+        steps.append(f"Cut out the largest part in the middle with the proportions of {width} x {height}, {ROUNDED}.")
+    steps.append(
+        f"Resize to {width} x {height} px (width x height)"
+        + (f" at most, with its proportions ({ROUNDED})," if reading.resize == "pad" else "")
+        + " by the bilinear filter with antialiasing, and round to integers; in Pillow: "
+        "image.resize(size, Image.Resampling.BILINEAR)."
+    )
+    if reading.resize == "pad":
+        steps.append(f"Put it in the middle of a black frame of {width} x {height} px.")
+    return [*steps, "Pass the values 0..255 as float32, as they are: the network subtracts its own means."]
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
