@@ -188,6 +188,7 @@ class Classifier(Artifact):
         *,
         precision: str = "float32",
         dataset: Any = None,
+        max_changed: float = 0.05,
         overwrite: bool = False,
     ) -> Export:
         """Export for another runtime: `.onnx`, `.tflite` (LiteRT), or a name without suffix for a SavedModel.
@@ -196,9 +197,10 @@ class Classifier(Artifact):
 
         Args:
             path: the file, or the folder of a SavedModel.
-            precision: `"float32"`, for LiteRT also `"float16"` or `"int8"`; the result states what int8 costs in
-                accuracy.
+            precision: `"float32"`; for LiteRT also `"float16"` or `"dynamic"`, which store weights in 16 or 8 bits, and
+                `"int8"`, whose blocks compute with integers of 8 bits. The result states what that costs in accuracy.
             dataset: labelled images to compare on; None for those of its evaluation, if they still exist.
+            max_changed: largest share of these images whose predicted class may be another one in the export, 0..1.
             overwrite: replace what is at `path`.
 
         Raises:
@@ -209,7 +211,8 @@ class Classifier(Artifact):
         from .deploy.export import export, to_compare_on
 
         pictures, labels = to_compare_on(self, dataset)
-        return export(self, path, pictures=pictures, labels=labels, precision=precision, overwrite=overwrite)
+        how: dict[str, Any] = {"precision": precision, "max_changed": max_changed, "overwrite": overwrite}
+        return export(self, path, pictures=pictures, labels=labels, **how)
 
     def model_card(self, path: str | os.PathLike[str]) -> Path:
         """Write a model card (`MODEL_CARD.md`) in the format of model hubs, for you to complete."""

@@ -208,12 +208,16 @@ def export(
         Path, typer.Argument(help="File to write: flowers.onnx, flowers.tflite, or no suffix for a SavedModel.")
     ],
     precision: Annotated[
-        Literal["float32", "float16", "int8"], typer.Option(help="Precision of the weights; 16 and 8 bits for LiteRT.")
+        Literal["float32", "float16", "dynamic", "int8"],
+        typer.Option(help="16 or 8 (dynamic) bits for weights, or blocks that compute with 8 bits (int8), for LiteRT."),
     ] = "float32",
     data: Annotated[
         str | None,
         typer.Option(help="Labelled images to check the export on; by default those of the last evaluation."),
     ] = None,
+    max_changed: Annotated[
+        float, typer.Option(help="Largest share of these images whose predicted class may be another one, 0..1.")
+    ] = 0.05,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
@@ -222,7 +226,7 @@ def export(
     check_extra(OF_EXPORTS.get(output.suffix.lower()), "Exporting")
     classifier = load(model)
     with quiet_stderr():  # the converters' own log
-        found = classifier.export(output, precision=precision, dataset=data, overwrite=force)
+        found = classifier.export(output, precision=precision, dataset=data, max_changed=max_changed, overwrite=force)
     print_result(found, as_json)
 
 
