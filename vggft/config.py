@@ -105,7 +105,8 @@ class Phase(Config):
     """One phase of a training, with a schedule of its own; what is None is as in `Training`.
 
     Args:
-        freeze: The frozen blocks: `"all"`, `"none"`, `"block3"` (through block 3), or a tuple of blocks.
+        freeze: The frozen blocks: `"all"`, `"none"`, `"block3"` (through block 3), `"block5_conv2"` (through that
+            convolution), or a tuple of blocks and convolutions.
         epochs: Maximum number of epochs; by default `epochs` if only the head learns, else `fine_tune_epochs`.
         learning_rate: Peak learning rate; by default `learning_rate` if only the head learns, else
             `fine_tune_learning_rate`.

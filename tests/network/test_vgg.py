@@ -173,17 +173,20 @@ def test_a_file_with_the_top_gives_the_whole_network(tmp_path: Path) -> None:
         ("block3", ("block1", "block2", "block3")),
         (("block4", "block1"), ("block1", "block4")),
         ([], ()),
+        ("block4_conv2", ("block1", "block2", "block3", "block4_conv1", "block4_conv2")),
+        (["block5_conv1", "block1", "block1_conv2"], ("block1", "block5_conv1")),
     ],
 )
 def test_freeze_names_blocks(freeze: object, frozen: tuple[str, ...]) -> None:
     assert blocks.frozen_blocks(freeze) == frozen
     model = vgg.vgg("D", include_top=False, image_size=32, width=1 / 16)
     freezing.set_frozen(model, frozen)
-    trainable = {weight.path.split("_")[0] for weight in model.trainable_weights}
-    assert trainable == set(blocks.BLOCKS) - set(frozen)
+    layers = {weight.path.split("/")[0] for weight in model.weights}
+    trainable = {weight.path.split("/")[0] for weight in model.trainable_weights}
+    assert trainable == {name for name in layers if name not in frozen and name.split("_")[0] not in frozen}
 
 
-@pytest.mark.parametrize("freeze", ["block6", "some", ("block1", "head"), 3, None])
+@pytest.mark.parametrize("freeze", ["block6", "some", ("block1", "head"), 3, None, "block1_conv3"])
 def test_unknown_freeze_is_refused(freeze: object) -> None:
     with pytest.raises(vggft.ConfigError, match="freeze must be 'all', 'none'"):
         blocks.frozen_blocks(freeze)
@@ -196,15 +199,18 @@ def test_the_prefix_is_the_run_of_frozen_blocks_from_the_input() -> None:
 
 def test_movement_is_checked_both_ways() -> None:
     model = vgg.vgg("D", include_top=False, image_size=32, width=1 / 16)
-    before = freezing.block_digests(model)
+    before = freezing.layer_digests(model)
     kernel = model.get_layer("block4_conv2").kernel
     kernel.assign(kernel + 1e-6)
-    after = freezing.block_digests(model)
+    after = freezing.layer_digests(model)
     freezing.check_movement(before, after, [b for b in blocks.BLOCKS if b != "block4"])
     with pytest.raises(vggft.FreezeError, match="block4 is frozen, but its weights changed"):
         freezing.check_movement(before, after, blocks.BLOCKS)
     with pytest.raises(vggft.FreezeError, match="block5 is not frozen, but training did not change"):
         freezing.check_movement(before, after, ("block1", "block2", "block3"))
+    freezing.check_movement(before, after, ("block1", "block2", "block3", "block5", "block4_conv1", "block4_conv3"))
+    with pytest.raises(vggft.FreezeError, match="block4_conv2 is frozen, but its weights changed"):
+        freezing.check_movement(before, after, ("block1", "block2", "block3", "block5", "block4_conv2"))
 
 
 def test_a_picture_with_shapes_is_one_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

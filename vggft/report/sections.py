@@ -126,7 +126,9 @@ def network_table(artifact: Artifact) -> list[dict[str, Any]]:
         if not inside:  # a head may see only earlier blocks
             continue
         kind = f"{sum('_conv' in layer.name for layer in inside)} convolutions, {inside[0].filters} filters"
-        rows.append(row(block, kind, inside, "frozen" if block in artifact.description.frozen else "learned"))
+        held = [name.split("_")[1] for name in artifact.description.frozen if name.startswith(f"{block}_")]
+        state = f"learned, but for {', '.join(held)}" if held else "learned"
+        rows.append(row(block, kind, inside, "frozen" if block in artifact.description.frozen else state))
     for layer in layers:
         if layer.count_params() and not layer.name.startswith(BLOCKS):
             kind = {"Dense": "dense", "BatchNormalization": "normalisation"}.get(type(layer).__name__, "")

@@ -23,7 +23,7 @@ from ..heads.batches import FeatureBank, Transform, weights_by_name
 from ..heads.probe import is_exact
 from ..listings.integers import as_class_names
 from ..network.assembly import Network
-from ..network.blocks import BLOCKS
+from ..network.blocks import BLOCKS, check_frozen, with_layers
 from ..network.description import Description, build
 from ..network.freezing import set_frozen
 from ..network.precision import choose, measure, policy
@@ -124,7 +124,7 @@ class Experiment:
             head=setting.head,
             multi_label=self.pool.multi_label,
             backbone=self.pretrained.name,
-            frozen=tuple(block for block in setting.frozen if block in held),
+            frozen=with_layers((block for block in setting.frozen if block in held), setting.frozen),
             features=() if cut is None else (cut, self.precision, self.prefix.stored_as),
         )
 
@@ -225,6 +225,7 @@ def make_experiment(
     for setting in settings:
         check_classes(setting.training, pool)
     pretrained = pretrained or load_pretrained(request.backbone, seed)
+    check_frozen({name for setting in settings for name in setting.frozen}, pretrained.column)
     if pretrained.name == RANDOM and any(setting.frozen for setting in settings):
         pool = replace(pool, notes=(*pool.notes, FROZEN_AT_RANDOM))
     transform: Transform | None = None

@@ -17,7 +17,7 @@ from ..heads.probe import is_exact, train_probe
 from ..heads.resampling import Fitted, Fold, ending_of
 from ..network.blocks import BLOCKS
 from ..network.forward import between, forward, without_retracing_warnings
-from ..network.freezing import assign_weights, block_digests, check_movement, learned_weights, set_frozen
+from ..network.freezing import assign_weights, check_movement, layer_digests, learned_weights, set_frozen
 from ..network.head import STANDARDIZE, head_model, standardize
 from ..progress import Narrator
 from ..run import RunDirectory
@@ -86,7 +86,7 @@ def train(
     # The head of the standard phases may have been trained directly, so these always begin with new moments.
     carried = None if setting.training.phases == "standard" else Carried()
     for phase, layer, cut in todo:
-        before = block_digests(model)
+        before = layer_digests(model)
         set_frozen(model, phase.freeze)
         history += fit_phase(
             between(model, layer, "logits"),
@@ -101,7 +101,7 @@ def train(
             steps_at_once=STEPS_AT_ONCE if layer == "features" or is_pooled(layer) else 1,
             tensorboard=tensorboard,
             at_end=lambda rows, phase=phase, before=before: check_movement(
-                before, block_digests(model), phase.freeze, learned=any(row["loss"] for row in rows)
+                before, layer_digests(model), phase.freeze, learned=any(row["loss"] for row in rows)
             ),
             carried=carried,
             class_names=pool.class_names,
