@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import vggft
-from vggft.network import blocks, forward, freezing, vgg
+from vggft.network import blocks, forward, freezing, precision, vgg
 
 # Table 2 of the paper gives millions; the exact counts follow from Table 1.
 PARAMETERS = {
@@ -221,3 +222,15 @@ def test_a_picture_with_shapes_is_one_call(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(vggft.VggftError, match="graphviz"):
         vgg.draw(model, tmp_path / "b.png")
     assert not (tmp_path / "b.png").exists()
+
+
+def test_where_16_bits_are_slow_one_convolution_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "HOPELESS", 0.0)
+    monkeypatch.setattr(precision, "_step", lambda *how: pytest.fail("a network was measured"))
+    found = precision.measure("D", 1.0, 224, True, tmp_path / "precision.json")
+    assert len(found) == 2 and all(seconds > 0 for seconds in found.values())
+    assert precision.measure("D", 1.0, 224, True, tmp_path / "precision.json") == found  # remembered
+    assert precision.choose({"float32": 1.0, "bfloat16": 2.9})[0] == "float32"
+    assert precision.choose({"float32": 1.0, "bfloat16": math.inf}) == (
+        "float32", "this machine has no convolutions in bfloat16"
+    )  # fmt: skip

@@ -6,6 +6,7 @@ bfloat16 is about twice as fast on processors that have instructions for it, and
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import platform
@@ -28,6 +29,9 @@ from .vgg import add_blocks, preprocess
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
 MEASURED_BLOCKS = 3
+HOPELESS = 1.5  # times the seconds of float32 for one convolution, from which a network is not measured
+
+logger = logging.getLogger("vggft")
 
 
 def policy(precision: str) -> str:
@@ -60,6 +64,9 @@ def measure(column: str, width: float, image_size: ImageSize, learns: bool, memo
         return {precision: float(known[key][precision]) for precision in ("float32", other)}
     except (OSError, ValueError, KeyError, TypeError):
         pass
+    if (found := _one_convolution(other))[other] > HOPELESS * found["float32"]:
+        _remember(memory, key, found)
+        return found
     steps = {p: _step(p, column, width, image_size, learns) for p in ("float32", other)}
     times: dict[str, list[float]] = {p: [] for p in steps}
     count = _count(width, image_size)
@@ -77,8 +84,29 @@ def choose(seconds: dict[str, float]) -> tuple[str, str]:
     """Choose the precision, 16 bits only if they save a quarter of the time; also say why in a sentence."""
     (other,) = set(seconds) - {"float32"}
     share = seconds[other] / seconds["float32"]
+    if share == math.inf:
+        return "float32", f"this machine has no convolutions in {other}"
     chosen = other if share < 0.75 else "float32"
-    return chosen, f"here, blocks 1 to {MEASURED_BLOCKS} take {share:.1f} times as long in {other} as in float32"
+    return chosen, f"here, convolutions take {share:.1f} times as long in {other} as in float32"
+
+
+def _one_convolution(other: str) -> dict[str, float]:
+    """Measure the seconds of one convolution, a hundredth of a network, which tells where 16 bits are no question."""
+    found = dict[str, float]()
+    for precision in ("float32", other):
+        pixels, kernel = (keras.ops.ones(shape, precision) for shape in ((1, 56, 56, 64), (3, 3, 64, 64)))
+        seconds = [math.inf]
+        try:
+            for _ in range(6):
+                started = time.perf_counter()
+                keras.ops.convert_to_numpy(keras.ops.conv(pixels, kernel, padding="same"))
+                seconds.append(time.perf_counter() - started)
+        except Exception as error:  # a processor or driver that has no such arithmetic
+            if precision == "float32":
+                raise
+            logger.debug("no convolutions in %s: %s", precision, error)
+        found[precision] = min(seconds)
+    return found
 
 
 def _count(width: float, image_size: ImageSize) -> int:
