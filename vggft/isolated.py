@@ -26,7 +26,7 @@ MEGABYTE = 2**20
 TOGETHER = 232 * MEGABYTE  # of memory, that small works may take at once
 MOST = 768 * MEGABYTE  # of memory, that one large work may take; a second waits for it
 HEADERS = 64 * MEGABYTE  # of memory, until a work says how much it needs
-PROCESSOR_SECONDS, SECONDS = 4.0, 8.0  # the second for what waits for a disk, or for a processor that is busy
+SECONDS = 4.0  # of the processor, and twice as much by the clock, for what waits for a disk or a busy processor
 CORES = os.cpu_count() or 1
 
 
@@ -69,8 +69,10 @@ class Budgets:
 class Worker:
     """One process that answers requests, one after another."""
 
-    def __init__(self, target: str):
-        start = f"import sys; sys.path[:] = {sys.path!r}; from vggft.isolated import serve; serve({target!r})"
+    def __init__(self, target: str, seconds: float):
+        start = (
+            f"import sys; sys.path[:] = {sys.path!r}; from vggft.isolated import serve; serve({target!r}, {seconds})"
+        )
         self.process = subprocess.Popen(
             [sys.executable, "-c", start],
             stdin=subprocess.PIPE,
@@ -84,7 +86,7 @@ class Worker:
 
     def call(self, request: bytes, budgets: Budgets) -> list[bytes]:
         """Return the parts of an answer; raise `EOFError` if the process ended instead."""
-        clock = None if hasattr(signal, "setitimer") else threading.Timer(SECONDS, self.process.kill)
+        clock = None if hasattr(signal, "setitimer") else threading.Timer(2 * SECONDS, self.process.kill)
         if clock is not None:  # elsewhere the process ends itself
             clock.start()
         try:
@@ -117,10 +119,11 @@ class Pool:
 
     Args:
         target: `module:function`, of bytes and `Limits` to the parts of an answer. What it raises has to be in that.
+        seconds: of the processor, that one request may take; twice as much by the clock.
     """
 
-    def __init__(self, target: str):
-        self.target = target
+    def __init__(self, target: str, seconds: float = SECONDS):
+        self.target, self.seconds = target, seconds
         self.most = CORES + 2  # so that slow works do not hold up the others
         self.foreign: list[Worker] = []  # of the process that this one was forked from
         self.idle: list[Worker] = []
@@ -153,7 +156,7 @@ class Pool:
             with self.lock:
                 worker = self.idle.pop() if self.idle else None
             if worker is None:
-                worker = Worker(self.target)
+                worker = Worker(self.target, self.seconds)
                 with self.lock:
                     self.all.append(worker)
             done = False
@@ -171,7 +174,7 @@ class Pool:
                 raise LimitError(f"needs more than {MOST // MEGABYTE} MB of memory to decode: make it smaller first")
             return parts
         if code in (-getattr(signal, "SIGPROF", 0), -getattr(signal, "SIGALRM", 0)):
-            raise LimitError(f"takes more than {PROCESSOR_SECONDS:g} seconds to decode: save it anew, or leave it out")
+            raise LimitError(f"takes more than {self.seconds:g} seconds to decode: save it anew, or leave it out")
         raise LimitError(f"cannot be decoded: the decoder crashed (exit code {code})")
 
     def close(self) -> None:
@@ -191,8 +194,8 @@ class Limits:
     Time counts from the beginning; `ready` is called when everything is imported, so that this is not limited.
     """
 
-    def __init__(self, ask: Callable[[int], None]):
-        self.ask, self.said = ask, tempfile.TemporaryFile()  # noqa: SIM115, as long as the process lives
+    def __init__(self, ask: Callable[[int], None], seconds: float):
+        self.seconds, self.ask, self.said = seconds, ask, tempfile.TemporaryFile()  # noqa: SIM115, as long as the process lives
         self.base = 0
 
     def ready(self) -> None:
@@ -204,15 +207,15 @@ class Limits:
         """Wait until the work may take this much memory, in bytes."""
         _clock(signal_real=0)  # waiting is not work
         self.ask(min(size, MOST))
-        _clock(signal_real=SECONDS)
+        _clock(signal_real=2 * self.seconds)
         _limit(self.base + min(size, MOST))
 
     @contextmanager
-    def apply(self, seconds: float = PROCESSOR_SECONDS) -> Iterator[None]:
+    def apply(self) -> Iterator[None]:
         """Limit what happens inside."""
         os.ftruncate(self.said.fileno(), 0)
         self.said.seek(0)
-        _clock(seconds, SECONDS)
+        _clock(self.seconds, 2 * self.seconds)
         try:
             yield
         finally:
@@ -225,7 +228,7 @@ class Limits:
         return list(dict.fromkeys(self.said.read(4096).decode("utf-8", "replace").split("\n")))
 
 
-def serve(target: str) -> None:
+def serve(target: str, seconds: float) -> None:
     """Answer requests from standard input with a function `module:function` until it ends."""
     module, _, name = target.partition(":")
     function = getattr(importlib.import_module(module), name)
@@ -235,7 +238,7 @@ def serve(target: str) -> None:
         _send(answers, b"need", str(size).encode())
         _receive(requests)
 
-    limits = Limits(ask)
+    limits = Limits(ask, seconds)
     os.dup2(limits.said.fileno(), 1)  # nothing that a decoder prints is an answer
     os.dup2(limits.said.fileno(), 2)
     with suppress(EOFError, BrokenPipeError):

@@ -211,7 +211,7 @@ def _from_pillow(
     except OSError as error:
         if any(word in str(error).lower() for word in ("truncated", "broken", "incomplete")):
             raise UnusableError(f"is truncated (the {format} data ends early)") from error
-        if "memory" in str(error).lower():
+        if "memory" in str(error).lower() or str(error).endswith("error -9"):  # of Pillow, for memory
             raise MemoryError(str(error)) from error
         raise
     orientation = orientation if image.format != "TIFF" else _orientation(image)  # which is turned by now
