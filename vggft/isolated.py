@@ -26,7 +26,7 @@ MEGABYTE = 2**20
 TOGETHER = 232 * MEGABYTE  # of memory, that small works may take at once
 MOST = 768 * MEGABYTE  # of memory, that one large work may take; a second waits for it
 HEADERS = 64 * MEGABYTE  # of memory, until a work says how much it needs
-SECONDS = 4.0  # of the processor, and twice as much by the clock, for what waits for a disk or a busy processor
+SECONDS = 3.0  # of the processor, and twice as much by the clock, for what waits for a disk or a busy processor
 CORES = os.cpu_count() or 1
 
 

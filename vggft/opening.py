@@ -6,6 +6,8 @@ import os
 import stat
 from typing import IO
 
+from .errors import VggftError
+
 SPECIAL = {
     stat.S_IFIFO: "a pipe (FIFO)",
     stat.S_IFSOCK: "a socket",
@@ -14,8 +16,16 @@ SPECIAL = {
 }
 
 
-class NotAFileError(OSError):
-    """A path, or what a link leads to, is no regular file; the text ends a sentence that begins with its name."""
+class NotAFileError(VggftError, OSError):
+    """A path, or what a link leads to, is a pipe, a socket or a device.
+
+    Attributes:
+        told: the reason, as the end of a sentence that begins with its name.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], told: str):
+        super().__init__(f"{os.fspath(path)} {told}.")
+        self.told = told
 
 
 def special(path: str | os.PathLike[str]) -> str:
@@ -34,7 +44,7 @@ def _special(mode: int) -> str:
 def check_file(path: str | os.PathLike[str]) -> None:
     """Raise `NotAFileError` for a pipe, a socket or a device."""
     if told := special(path):
-        raise NotAFileError(told)
+        raise NotAFileError(path, told)
 
 
 def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
@@ -49,5 +59,11 @@ def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
     file = open(path, "rb", opener=lambda name, _: os.open(name, how))  # noqa: SIM115, which has an opener
     if told := _special(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise NotAFileError(told)
+        raise NotAFileError(path, told)
     return file
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """Return the text of a regular file in UTF-8; raises as `open_file` does."""
+    with open_file(path) as file:
+        return file.read().decode("utf-8")

@@ -97,7 +97,7 @@ def look_into(source: Any, reading: Reading, max_pixels: int, need: Need) -> Val
 def reason(error: BaseException) -> str:
     """Say what went wrong with a picture, as the end of a sentence that begins with its name."""
     if isinstance(error, (UnusableError, NotAFileError)):
-        return str(error)
+        return getattr(error, "told", str(error))
     if isinstance(error, FileNotFoundError):
         return "does not exist"
     if isinstance(error, PermissionError):

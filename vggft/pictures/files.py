@@ -29,6 +29,7 @@ import PIL
 from PIL import Image, ImageFile
 
 from ..errors import DataError
+from ..foreign import visible
 from ..isolated import MOST, LimitError, Pool, packed
 from ..opening import open_file
 from ..store import Kind
@@ -96,7 +97,7 @@ def _bounded(what: str, source: Any, reading: Reading, name: str | None, max_pix
     if name is None:
         is_path = isinstance(source, (str, os.PathLike))
         name = str(source if is_path else getattr(source, "filename", "") or getattr(source, "name", "") or "the image")
-    told: list[str] = []
+    name, told = visible(name), list[str]()
     try:
         found = _found(what, source, reading, max_pixels, told)
     except Exception as error:
@@ -106,7 +107,7 @@ def _bounded(what: str, source: Any, reading: Reading, name: str | None, max_pix
             new = line not in _told and len(_told) < REFUSED
             _told.add(line)
         if new:
-            warnings.warn(f"{name}: {line} (this is said once, also if other images have it)", stacklevel=3)
+            warnings.warn(f"{name}: {visible(line)} (this is said once, also if other images have it)", stacklevel=3)
     return found
 
 
@@ -122,6 +123,7 @@ def _found(what: str, source: Any, reading: Reading, max_pixels: int, told: list
             return here(data, reading, max_pixels, lambda size: None)
     if deep:
         raise UnusableError("is a PNG of 16 bits that is too large, or of an unusual structure: save it anew")
+    key = key or (hashlib.blake2b(data, digest_size=16).digest(),)
     with _lock:
         if key in _refused:
             raise UnusableError(_refused[key])
@@ -149,7 +151,8 @@ def _found(what: str, source: Any, reading: Reading, max_pixels: int, told: list
 
 
 def _content(source: Any) -> tuple[bytes, str, tuple[Any, ...]]:
-    """Return the bytes of a picture, or only the first of a file that is not decoded here; its format; and a key.
+    """Return the bytes of a picture, or the first of a file that is not decoded here; its format; and a key of a file
+    that has not changed.
 
     Raises:
         UnusableError: it is no image.
@@ -168,5 +171,4 @@ def _content(source: Any) -> tuple[bytes, str, tuple[Any, ...]]:
     if not isinstance(data, bytes):
         raise UnusableError("must be opened as a binary file, in mode 'rb'")
     format = kind_of_file(io.BytesIO(data))
-    plain = format in ("JPEG", "PNG") and len(data) <= WHOLE
-    return data, format, () if plain else (hashlib.blake2b(data, digest_size=16).digest(),)
+    return data, format, ()
