@@ -118,7 +118,7 @@ def jpeg_url(image: Image.Image, quality: int = 88) -> str:
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill in a template of this package. Every value is escaped, as HTML or as Markdown, but those that are `Markup`."""
+    """Fill in a template of this package. Values are escaped, as HTML or as Markdown, but those that are `Markup`."""
     return _environment(template.endswith(".html")).get_template(template).render(**values)
 
 

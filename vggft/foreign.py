@@ -12,7 +12,7 @@ from typing import Any
 _OBEYED = "\0-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff"
 _IN_TEXT, _IN_NAME = re.compile(f"[{_OBEYED}]"), re.compile(f"[{_OBEYED}\t\n]")
 _FORMULA = tuple("=+-@\t\r＝＋－＠")  # noqa: RUF001, which spreadsheets in Japanese take for the former
-_MARKS = {mark: f"\\{mark}" for mark in "\\`*_{}[]#|~$@"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
+_MARKS: dict[str, Any] = {mark: f"\\{mark}" for mark in "\\`*_{}[]#|~$@"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 
 
 def visible(text: object, lines: bool = False) -> str:

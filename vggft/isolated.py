@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import importlib
 import os
-import pickle
 import signal
 import struct
 import subprocess
@@ -205,9 +204,9 @@ class Limits:
 
     def need(self, size: int) -> None:
         """Wait until the work may take this much memory, in bytes."""
-        _clock(signal_real=0)  # waiting is not work
+        _clock(real=0)  # waiting is not work
         self.ask(min(size, MOST))
-        _clock(signal_real=2 * self.seconds)
+        _clock(real=2 * self.seconds)
         _limit(self.base + min(size, MOST))
 
     @contextmanager
@@ -223,9 +222,9 @@ class Limits:
             _limit(None)
 
     def told(self) -> list[str]:
-        """Return the lines that decoders in C have printed on standard error."""
+        """Return the first lines that decoders in C have printed on standard error."""
         self.said.seek(0)
-        return list(dict.fromkeys(self.said.read(4096).decode("utf-8", "replace").split("\n")))
+        return self.said.read(4096).decode("utf-8", "replace").split("\n")
 
 
 def serve(target: str, seconds: float) -> None:
@@ -270,10 +269,10 @@ def _limit(size: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
 
 
-def _clock(signal_prof: float | None = None, signal_real: float | None = None) -> None:
+def _clock(processor: float | None = None, real: float | None = None) -> None:
     """Set the clocks whose signals end this process, whatever it does: of processor time, and of time."""
     if hasattr(signal, "setitimer"):
-        for kind, seconds in ((signal.ITIMER_PROF, signal_prof), (signal.ITIMER_REAL, signal_real)):
+        for kind, seconds in ((signal.ITIMER_PROF, processor), (signal.ITIMER_REAL, real)):
             if seconds is not None:
                 signal.setitimer(kind, seconds)
 
@@ -294,8 +293,3 @@ def _receive(file: IO[bytes]) -> list[bytes]:
     if any(len(part) < length for part, length in zip(parts, struct.unpack(f">{head[0]}Q", lengths), strict=True)):
         raise EOFError
     return parts
-
-
-def packed(*arguments: Any) -> bytes:
-    """Return the arguments of a work as a request; only ever our own."""
-    return pickle.dumps(arguments)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import IO
+from io import BufferedReader
 
 from .errors import VggftError
 
@@ -47,7 +47,7 @@ def check_file(path: str | os.PathLike[str]) -> None:
         raise NotAFileError(path, told)
 
 
-def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
+def open_file(path: str | os.PathLike[str]) -> BufferedReader:
     """Open a regular file for reading.
 
     Raises:

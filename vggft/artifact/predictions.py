@@ -63,7 +63,7 @@ class Predictions:
             yield dict(zip(self.columns, cells, strict=True))
 
     def to_csv(self, path: str | os.PathLike[str]) -> Path:
-        """Write the table as a CSV file, with six decimals; names that a spreadsheet would run begin with an apostrophe."""
+        """Write the table as a CSV file, with six decimals; what spreadsheets would run begins with an apostrophe."""
         text = io.StringIO()
         writer = csv.DictWriter(text, list(map(guarded, self.columns)), lineterminator="\n")
         writer.writeheader()

@@ -18,6 +18,7 @@ import hashlib
 import io
 import json
 import os
+import pickle
 import threading
 import warnings
 from collections import OrderedDict
@@ -30,7 +31,7 @@ from PIL import Image, ImageFile
 
 from ..errors import DataError
 from ..foreign import visible
-from ..isolated import MOST, LimitError, Pool, packed
+from ..isolated import MOST, LimitError, Pool
 from ..opening import open_file
 from ..store import Kind
 from .decoding import DecodedImage, decode, look_into, reason
@@ -130,7 +131,7 @@ def _found(what: str, source: Any, reading: Reading, max_pixels: int, told: list
     if format == "DICOM":
         needs("pydicom", "dicom", "a DICOM file")
     place = os.path.abspath(source) if isinstance(source, (str, os.PathLike)) else data  # noqa: PTH100, links stay
-    request = packed(what, place, format, reading, max_pixels, ImageFile.LOAD_TRUNCATED_IMAGES)
+    request = pickle.dumps((what, place, format, reading, max_pixels, ImageFile.LOAD_TRUNCATED_IMAGES))
     try:
         about, *pixels = POOL.call(request)
     except LimitError as error:

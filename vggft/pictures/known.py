@@ -139,6 +139,9 @@ def look_at(
         (table,) = cache.fill([kind], [contents[row] for row in files], compute)
         for row, packed in zip(files, np.asarray(table[:]).tolist(), strict=True):
             found[row] = _unpacked(packed)
+        again = [row for row in files if found[row] is None]  # unreadable once, or a file like it was
+        for row, values in zip(again, in_threads(look, again, 16), strict=True):
+            found[row] = values
     return found
 
 
