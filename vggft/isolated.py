@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from typing import IO, Any
 
 MEGABYTE = 2**20
-TOGETHER = 232 * MEGABYTE  # of memory, that small works may take at once
+SMALL = 116 * MEGABYTE  # of memory, that one small work may take, and two at once; more with more cores
 MOST = 768 * MEGABYTE  # of memory, that one large work may take; a second waits for it
 HEADERS = 64 * MEGABYTE  # of memory, until a work says how much it needs
 SECONDS = 3.0  # of the processor, and twice as much by the clock, for what waits for a disk or a busy processor
@@ -58,11 +58,11 @@ class Budgets:
     """The memory of small works and that of large ones, so that neither waits for the other."""
 
     def __init__(self) -> None:
-        self.small, self.large = Budget(max(TOGETHER, 64 * MEGABYTE * CORES)), Budget(MOST)
+        self.small, self.large = Budget(max(2 * SMALL, 64 * MEGABYTE * CORES)), Budget(MOST)
 
     def take(self, needed: int) -> Any:
         """Wait for this much memory, in bytes."""
-        return (self.small if needed <= TOGETHER // 2 else self.large).take(needed)
+        return (self.small if needed <= SMALL else self.large).take(needed)
 
 
 class Worker:
@@ -104,13 +104,12 @@ class Worker:
 
     def end(self) -> int:
         """End the process, and return its exit code; negative for the number of a signal."""
-        with suppress(OSError):
-            self.input.close()
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(1)
-        self.process.kill()
-        self.output.close()
-        return self.process.wait()
+        self.process.kill()  # which changes nothing if it has ended
+        code = self.process.wait()
+        for pipe in (self.input, self.output):
+            with suppress(OSError):
+                pipe.close()
+        return code
 
 
 class Pool:

@@ -31,7 +31,7 @@ from PIL import Image, ImageFile
 
 from ..errors import DataError
 from ..foreign import visible
-from ..isolated import MOST, LimitError, Pool
+from ..isolated import MOST, SMALL, LimitError, Pool
 from ..opening import open_file
 from ..store import Kind
 from .decoding import DecodedImage, decode, look_into, reason
@@ -119,7 +119,7 @@ def _found(what: str, source: Any, reading: Reading, max_pixels: int, told: list
     data, format, key = _content(source)
     deep = format == "PNG" and is_deep(data)
     needed = plain_need(data, draft_size(reading)) if len(data) > HEAD else None
-    if needed is not None and needed <= (MOST if deep else POOL.budgets.small.total // 2):
+    if needed is not None and needed <= (MOST if deep else SMALL):
         with POOL.budgets.take(needed):
             return here(data, reading, max_pixels, lambda size: None)
     if deep:

@@ -133,7 +133,7 @@ SEGMENTS = 100  # of a JPEG
 TAGS = 200  # of Exif; each may claim all of its bytes
 TAG_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}  # by type
 SCANNED = 200_000_000  # pixels, over all scans of a JPEG: about two seconds
-COPIES = 16  # bytes per pixel: the picture, and its copies in other modes
+COPIES = 9  # bytes per pixel: the picture, and a copy in another mode
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
