@@ -19,7 +19,7 @@ class Table:
     """A table of images and labels, and what its columns mean; goes wherever a dataset does.
 
     Args:
-        data: a CSV file, a DataFrame, a Hugging Face `Dataset`, or a dict of columns. In a CSV file an apostrophe before
+        data: a CSV file, a DataFrame, a Hugging Face `Dataset`, or a dict of columns. In CSV an apostrophe before
             `=`, `+`, `-`, `@` or another one is not part of the cell, as in the files that vggft writes.
         image: the column of the images: paths or ids of files (with or without suffix), arrays, PIL images, or the
             bytes of files. None finds it by its name and its cells.
