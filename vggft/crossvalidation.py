@@ -27,6 +27,7 @@ from .heads.batches import FeatureBank
 from .heads.resampling import Fold, nested
 from .network.blocks import BLOCKS, Freeze
 from .network.precision import Precision
+from .opening import open_file
 from .pipeline import Run, introduce
 from .progress import Narrator
 from .run import RunDirectory
@@ -211,7 +212,7 @@ def _judge_all(
     for number, (fold, inside) in enumerate(trainings, start=1):
         file = None if run.directory.path is None else run.directory.path / "folds" / f"{fold.name}.npz"
         if file is not None and file.exists():
-            with np.load(file, allow_pickle=False) as stored:
+            with open_file(file) as opened, np.load(opened, allow_pickle=False) as stored:
                 probabilities = stored["probabilities"]
         else:
             probabilities = _train_and_predict(run, bank, run.resolve(setting, len(fold.train)), fold, inside, exact)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len, set_cell_size
 
+from .foreign import markdown, visible
+
 if TYPE_CHECKING:
     from jinja2 import Environment
     from PIL import Image
@@ -102,6 +104,7 @@ def table(rows: list[list[str]]) -> str:
       class     f1
       cat    0.500
     """
+    rows = [list(map(visible, row)) for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]  # CJK characters are two cells wide
     lines = [["", set_cell_size(row[0], widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows]
     return "\n".join(map("  ".join, lines))
@@ -115,17 +118,24 @@ def jpeg_url(image: Image.Image, quality: int = 88) -> str:
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill in a template of this package. Templates named `.html` escape every value."""
+    """Fill in a template of this package. Values are escaped, as HTML or as Markdown, but those that are `Markup`."""
     return _environment(template.endswith(".html")).get_template(template).render(**values)
 
 
 @cache
-def _environment(autoescape: bool) -> Environment:
+def _environment(is_html: bool) -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    def escaped(value: Any) -> Any:
+        if not isinstance(value, str) or isinstance(value, Markup):
+            return value
+        return visible(value, lines=True) if is_html else markdown(value)
 
     made = Environment(
         loader=PackageLoader("vggft"),
-        autoescape=autoescape,
+        autoescape=is_html,
+        finalize=escaped,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
+from .foreign import visible
+
 
 def some(items: Iterable[Any], limit: int = 20) -> str:
     """Join items with commas; only the first `limit` are shown, and the rest are counted.
@@ -14,7 +16,7 @@ def some(items: Iterable[Any], limit: int = 20) -> str:
     >>> some("abcd", limit=2)
     'a, b, ... and 2 more'
     """
-    texts = [str(item) for item in items]
+    texts = list(map(visible, items))
     return ", ".join(texts[:limit]) + (f", ... and {len(texts) - limit} more" if len(texts) > limit else "")
 
 
@@ -29,7 +31,10 @@ def meant(path: Path) -> str:
 
 
 class VggftError(Exception):
-    """Base class of every error that vggft raises on purpose."""
+    """Base class of every error that vggft raises on purpose; its text holds nothing that a terminal obeys."""
+
+    def __str__(self) -> str:
+        return visible(super().__str__(), lines=True)
 
 
 class ConfigError(VggftError, ValueError):
@@ -46,7 +51,7 @@ class DataError(VggftError, ValueError):
     @classmethod
     def listing(cls, headline: str, problems: Iterable[str], limit: int = 20) -> Self:
         """Combine problems into one error, a line each; only the first `limit` are shown, and the rest are counted."""
-        lines = list(problems)
+        lines = list(map(visible, problems))
         shown = [f"  - {line}" for line in lines[:limit]]
         if len(lines) > limit:
             shown.append(f"  ... and {len(lines) - limit} more")

@@ -14,6 +14,7 @@ from .display import UNDEFINED, score, table
 from .errors import ConfigError, RunError
 from .extras import data_frame
 from .fields import as_path
+from .opening import read_text
 from .run import write_table
 
 COLUMNS = (
@@ -123,7 +124,7 @@ def _row(run: Path, folder: Path) -> dict[str, Any]:
 def _read(file: Path) -> dict[str, Any]:
     """Return the content of a JSON file; empty if there is none, or none that can be read."""
     with suppress(OSError, ValueError):
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(read_text(file))
         return found if isinstance(found, dict) else {}
     return {}
 
@@ -144,7 +145,7 @@ def _head(run: Path, config: dict[str, Any]) -> str | None:
         head = (_read(run / "search.json").get("best") or {}).get("head", head)
     if head is None and (run / "choice.json").exists():
         with suppress(OSError, ValueError, KeyError, StopIteration):
-            told = json.loads((run / "choice.json").read_text(encoding="utf-8"))
+            told = json.loads(read_text(run / "choice.json"))
             return f"probe {next(row['normalize'] for row in told if row['worse'] == 0)}"
     if not isinstance(head, dict):
         return None

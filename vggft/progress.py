@@ -32,6 +32,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from .display import printable
+from .foreign import visible
 
 SHOWN_TRIALS = 8
 IN_NO_TIME = 20_000  # images per second, of work that is not worth a rate
@@ -163,11 +164,11 @@ class Narrator:
 
     def line(self, sentence: str) -> None:
         """Print a sentence; square brackets in it are not markup, as file names may contain them."""
-        self.console.print(sentence, markup=False, soft_wrap=not self.console.is_terminal)
+        self.console.print(visible(sentence, lines=True), markup=False, soft_wrap=not self.console.is_terminal)
 
     def say(self, sentence: str) -> None:
         """Print and log one sentence."""
-        LOGGER.info("%s", sentence)
+        LOGGER.info("%s", visible(sentence, lines=True))
         if not _is_shown():
             self.line(sentence)
 
@@ -179,7 +180,7 @@ class Narrator:
     def conclude(self, sentence: str) -> None:
         """Say a result, unless the caller prints it."""
         if _prints_results.get():
-            LOGGER.info("%s", sentence)
+            LOGGER.info("%s", visible(sentence, lines=True))
         else:
             self.say(sentence)
 
@@ -200,10 +201,11 @@ class Narrator:
                 lines.tell()
             return
         with Bars(self.console, not self.verbose) as progress:
-            task: TaskID = progress.add_task(description, total=total)
+            task: TaskID = progress.add_task(visible(description), total=total)
 
             def advance(done: int = 1, description: str | None = None, total: int | None = None) -> None:
-                progress.update(task, advance=done, description=description, total=total)
+                told = None if description is None else visible(description)
+                progress.update(task, advance=done, description=told, total=total)
 
             yield advance
 
@@ -258,7 +260,7 @@ class Board:
 
     def add(self, line: str, score: float | None) -> None:
         """Add a finished trial, in one line; the score of a failed one is None."""
-        self.lines.append(line)
+        self.lines.append(line := visible(line))
         if score is not None and (self.best is None or self.sign * score < self.best[0]):
             self.best = self.sign * score, line
         self._tell()

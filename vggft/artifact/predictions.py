@@ -15,6 +15,7 @@ import numpy as np
 from ..augment import Augment
 from ..errors import ConfigError, DataError
 from ..fields import as_path, is_word, shown
+from ..foreign import guarded, guarded_row
 from ..network.assembly import Network
 from ..network.description import Classification, Description
 from ..pictures.arrays import as_sequence
@@ -62,12 +63,13 @@ class Predictions:
             yield dict(zip(self.columns, cells, strict=True))
 
     def to_csv(self, path: str | os.PathLike[str]) -> Path:
-        """Write the table as a CSV file, with six decimals."""
+        """Write the table as a CSV file, with six decimals; what spreadsheets would run begins with an apostrophe."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+        writer = csv.DictWriter(text, list(map(guarded, self.columns)), lineterminator="\n")
         writer.writeheader()
         for row in self.rows():
-            writer.writerow({key: f"{cell:.6f}" if isinstance(cell, float) else cell for key, cell in row.items()})
+            told = {key: f"{cell:.6f}" if isinstance(cell, float) else cell for key, cell in row.items()}
+            writer.writerow(guarded_row(told))
         write_whole(path := as_path(path), text.getvalue())
         return path
 

@@ -10,6 +10,7 @@ import typer
 
 from ..errors import ConfigError
 from ..extras import OF_EXPORTS, check_extra
+from ..foreign import visible
 from .console import (
     check_exists,
     import_quietly,
@@ -78,12 +79,12 @@ def predict(
     if as_json:
         print_json(list(found.rows()))
     elif output:
-        typer.echo(f"{len(files) - len(found.errors or ())} predictions are in {output}")
+        typer.echo(visible(f"{len(files) - len(found.errors or ())} predictions are in {output}"))
     else:
         for name, one in zip(found.names, found.found, strict=True):
             if one is not None:
                 told = zip(one.labels[:top], one.probabilities, strict=False)
-                typer.echo(f"{name}: " + ", ".join(f"{label} ({p:.1%})" for label, p in told))
+                typer.echo(visible(f"{name}: " + ", ".join(f"{label} ({p:.1%})" for label, p in told)))
     if found.errors:
         tell_problems(f"{len(found.errors)} of {len(files)} images cannot be read", found.errors.values())
         if on_bad_image is None:
@@ -112,9 +113,9 @@ def evaluate(
         return
     print_result(found, as_json)
     if slices:
-        typer.echo(f"\nBy {by}:")
+        typer.echo(f"\nBy {visible(by)}:")
         for name, each in slices.items():
-            typer.echo(f"  {name}: {each!r}")
+            typer.echo(visible(f"  {name}: {each!r}"))
 
 
 def compare(
@@ -177,7 +178,7 @@ def explain(
             saved = str(each.save(target))
             told.append({"image": str(file), "label": each.label, "probability": each.probability, "overlay": saved})
             if not as_json:
-                typer.echo(f"{file}: {each.label} ({each.probability:.1%}) -> {saved}")
+                typer.echo(visible(f"{file}: {each.label} ({each.probability:.1%}) -> {saved}"))
     if as_json:
         print_json(told)
 

@@ -20,6 +20,8 @@ from rich.console import Console
 from ..display import printable
 from ..engine import check_backend
 from ..errors import ConfigError, DataError, meant
+from ..foreign import json_text, visible
+from ..opening import check_file
 from ..progress import Narrator, results_printed
 
 STARTING = "Starting TensorFlow ..."
@@ -51,6 +53,7 @@ def check_exists(*paths: str | Path) -> None:
     for path in map(Path, paths):
         if not path.exists():
             raise ConfigError(f"There is no file or folder {path} (from {Path.cwd()}).{meant(path)}")
+        check_file(path)
 
 
 def is_classifier(path: Path) -> bool:
@@ -126,7 +129,7 @@ def print_anything() -> None:
 
 def print_json(value: Any, indent: int | None = 2) -> None:
     """Print JSON, with its own escapes for what the encoding of standard output lacks, so that it can be read back."""
-    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    text = json_text(value, indent=indent)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     typer.echo(text if printable(text, encoding) == text else json.dumps(value, indent=indent))
 
@@ -156,7 +159,7 @@ def tell(text: str) -> None:
 
     Rows of tables, which begin with spaces, are cut at the edge of the terminal.
     """
-    console = Console(highlight=False)
+    text, console = visible(text, lines=True), Console(highlight=False)
     if not console.is_terminal:
         typer.echo(text)
         return
@@ -179,7 +182,7 @@ def tell_error(text: str, colour: str = "red") -> None:
     """Print on standard error, in colour on a terminal that has some."""
     console = Console(stderr=True, highlight=False)
     style = None if is_plain() else colour
-    console.print(text, style=style, markup=False, soft_wrap=not console.is_terminal)
+    console.print(visible(text, lines=True), style=style, markup=False, soft_wrap=not console.is_terminal)
 
 
 def import_quietly(quiet: bool = False) -> None:

@@ -11,6 +11,7 @@ from scipy.stats import binomtest
 
 from ..display import score, table
 from ..errors import ConfigError, DataError
+from ..foreign import visible
 from . import bootstrap
 from .evaluation import Evaluation
 from .mistakes import correct
@@ -154,7 +155,7 @@ class Comparisons:
             for pair, p in zip(self.pairs, self.adjusted, strict=True)
         ]
         head = f"{len(names)} classifiers on the same {first.images} {first.split} images"
-        return "\n\n".join([head, table([["metric", *names], *rows]), "\n".join(told)])
+        return "\n\n".join([head, table([["metric", *names], *rows]), "\n".join(map(visible, told))])
 
 
 def compare_all(

@@ -10,6 +10,7 @@ import numpy as np
 from rich.cells import cell_len
 
 from ..display import ends, score, table
+from ..foreign import visible
 from .bootstrap import Interval
 from .metrics import ClassScores, lowest_f1
 
@@ -29,7 +30,7 @@ def headline(split: str, metric: str, value: float | None, interval: Interval, i
 
 def notes(split: str, per_class: Sequence[ClassScores], images: int, multi_label: bool) -> tuple[str, ...]:
     """Say which classes macro averages leave out, and which metrics are undefined."""
-    absent, full = (", ".join(row.name for row in per_class if row.support == n) for n in (0, images))
+    absent, full = (", ".join(visible(row.name) for row in per_class if row.support == n) for n in (0, images))
     undefined = "ROC AUC" if multi_label else "ROC AUC and MCC"
     found = [f"no {split} images of {absent}: left out of macro averages"] if absent else []
     return (*found, *([f"all {split} images are of {full}: {undefined} undefined"] if full else []))
@@ -45,7 +46,7 @@ def summary(
         confused: (true class, predicted class) -> names of the images.
         confusion_matrix: (C, C) int; multi-label: (C, 2, 2).
     """
-    blocks = ["\n".join([title, *(shorten(f"Note: {note}", _MAX_NOTE) for note in notes)])]
+    blocks = ["\n".join([title, *(shorten(visible(f"Note: {note}"), _MAX_NOTE) for note in notes)])]
     rows = [[name, score(value), *map(score, intervals[name] or ())] for name, value in metrics.items()]
     rows = [[*row, *[""] * (4 - len(row))] for row in rows]  # without an interval
     blocks.append(table([["metric", "", "95 % from", "to"], *rows]))
@@ -59,7 +60,7 @@ def summary(
 
     if confused:
         lines = (f"{a} -> {b}: {len(images)} ({', '.join(images)})" for (a, b), images in confused.items())
-        blocks.append("\n".join(["Most confused:", *(f"  {shorten(line, _MAX_LINE)}" for line in lines)]))
+        blocks.append("\n".join(["Most confused:", *(f"  {shorten(visible(line), _MAX_LINE)}" for line in lines)]))
     if num_classes <= _MAX_MATRIX:
         names = [row.name for row in per_class]
         what = "right and wrong, absent and present" if confusion_matrix.ndim == 3 else "rows: true, columns: predicted"

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import DataError, some
+from ..opening import special
 from ..pictures.formats import IMAGE_SUFFIXES, format_of, is_hidden, is_unnamed_image
 from .listing import SPLITS, Listing, split_of
 
@@ -188,7 +189,7 @@ def _is_run(folder: Path) -> bool:
 
 
 def _files(root: Path) -> list[Path]:
-    return [path for path in sorted(root.iterdir()) if path.is_file() and not is_hidden(path.name)]
+    return [path for path in sorted(root.iterdir()) if (path.is_file() or special(path)) and not is_hidden(path.name)]
 
 
 def _has_images(root: Path) -> bool:

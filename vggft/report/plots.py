@@ -17,6 +17,7 @@ from sklearn.calibration import CalibrationDisplay
 from ..display import NOT_SHARES
 from ..evaluation.bootstrap import share_interval
 from ..evaluation.evaluation import Evaluation
+from ..foreign import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -91,7 +92,9 @@ def learning_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
     for i, start in enumerate(starts):
         close = i and start - starts[i - 1] < 0.3 * len(history)  # stack the labels
         at, coordinates = (start + 0.5, 1.12 if close else 1.02), ("data", "axes fraction")
-        panels[0].annotate(str(history[start]["phase"]), at, xycoords=coordinates, fontsize=8, annotation_clip=False)
+        panels[0].annotate(
+            short(str(history[start]["phase"]), 40), at, xycoords=coordinates, fontsize=8, annotation_clip=False
+        )
     panels[0].legend(loc="best")
     panels[1].set_xlabel("epoch")
     panels[1].xaxis.get_major_locator().set_params(integer=True)
@@ -215,7 +218,7 @@ def trials(given: Sequence[Mapping[str, Any]], best: str, label: str, only: str 
         with_it = [trial for trial in done if name in trial["hyperparameters"]]
         values = [trial["hyperparameters"][name] for trial in with_it]
         if any(isinstance(value, (str, bool)) for value in values):
-            values = [str(value) for value in values]
+            values = [short(str(value)) for value in values]
         elif min(values) > 0 and max(values) >= 10 * min(values):
             axes.set_xscale("log")
             axes.xaxis.set_minor_formatter(NullFormatter())  # they would overlap
@@ -224,7 +227,7 @@ def trials(given: Sequence[Mapping[str, Any]], best: str, label: str, only: str 
         for value, trial in zip(values, with_it, strict=True):
             if trial["trial_id"] == best:
                 axes.scatter([value], [trial["score"]], s=90, facecolors="none", edgecolors="tab:red", linewidths=1.5)
-        axes.set_xlabel(name)
+        axes.set_xlabel(short(name, 40))
         axes.grid()
     if label.rpartition(" ")[2] not in NOT_SHARES:
         percentages(panels[0].yaxis)  # of all panels, which share it
@@ -244,8 +247,10 @@ def percentages(*axes: Any) -> None:
 
 
 def short(name: str, most: int = 18) -> str:
-    """Shorten a class name to fit beside an axis, and escape dollar signs, which matplotlib takes for formulas."""
-    return (name if len(name) <= most else name[: most - 1] + "…").replace("$", r"\$")
+    """Shorten a name to fit beside an axis; matplotlib takes dollar signs for formulas, and leaves out names in `_`."""
+    name = visible(name)
+    name = (name if len(name) <= most else name[: most - 1] + "…").replace("$", r"\$")
+    return f" {name}" if name.startswith("_") else name
 
 
 def _shown_classes(evaluation: Evaluation, scores: Iterable[float | None]) -> Iterator[tuple[int, np.ndarray]]:

@@ -16,6 +16,7 @@ import keras_tuner
 import numpy as np
 
 from ..errors import SearchError
+from ..opening import read_text
 from ..run import whole_file
 
 MOST_FAILURES = 3  # in a row, after which a search ends
@@ -56,7 +57,7 @@ class _Kept:
         if not self.state_file.exists():
             return
         try:
-            state = json.loads(self.state_file.read_text(encoding="utf-8"))
+            state = json.loads(read_text(self.state_file))
             trials = [keras_tuner.engine.trial.Trial.from_state(each) for each in state["trials"]]
             oracle.trials = {trial.trial_id: trial for trial in trials}
             oracle.set_state(state["oracle"])

@@ -28,6 +28,7 @@ from ..heads.probe import is_exact
 from ..heads.resampling import Fitted, Fold, resample
 from ..network.blocks import BLOCKS, Freeze
 from ..network.precision import Precision
+from ..opening import read_text
 from ..pipeline import Run, open_run
 from ..run import RunDirectory
 from ..splits.groups import Group
@@ -281,6 +282,6 @@ def _finished(run: Run, terms: Terms, path: Path) -> SearchResult:
     classifier: Classifier = load(path / "classifier.keras")
     run.narrator.say(f"The search in {path} is finished; its classifier is {path / 'classifier.keras'}.")
     outcomes = read_outcomes(path / PROJECT)
-    told = json.loads((path / "search.json").read_text(encoding="utf-8"))
+    told = json.loads(read_text(path / "search.json"))
     best = next(trial for trial in outcomes if trial.trial_id == told["best"]["trial_id"])
     return SearchResult(tuple(outcomes), best, classifier, terms.metric, str(terms.winner), told["stopped"])

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..config import Head, Training
+from ..opening import open_file, read_text
 from ..run import whole_file
 
 OUTCOME, WEIGHTS = "outcome.json", "head.npz"
@@ -100,7 +101,7 @@ def write_outcome(folder: Path, trial: Trial, weights: Mapping[str, np.ndarray] 
 def read_outcome(folder: Path, hyperparameters: Mapping[str, Any] | None = None) -> Trial | None:
     """Read the outcome of a trial; None if it did not end, or had other hyperparameters."""
     try:
-        trial = Trial.from_dict(json.loads((folder / OUTCOME).read_text(encoding="utf-8")))
+        trial = Trial.from_dict(json.loads(read_text(folder / OUTCOME)))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if hyperparameters is not None and trial.hyperparameters != dict(hyperparameters):
@@ -126,7 +127,7 @@ def ranked(trials: Iterable[Trial], direction: str) -> list[Trial]:
 def read_weights(folder: Path) -> dict[str, np.ndarray] | None:
     """Read the weights of a trial, if they were kept."""
     try:
-        with np.load(folder / WEIGHTS, allow_pickle=False) as stored:
+        with open_file(folder / WEIGHTS) as file, np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
     except OSError:
         return None
