@@ -98,10 +98,8 @@ def test_what_the_audit_found_is_said_before_a_run(
 ) -> None:
     images, labels = stripes[0].copy(), stripes[1]
     images[3], images[7] = images[0], images[5]  # a copy of its class, and one of another class
-    images[110] = images[113]  # both are test images
     data = {"train": (images[:90], labels[:90]), "test": (images[90:], labels[90:])}
     vggft.estimate(data, **(SETTINGS | {"verbose": 1, "backbone": tiny_weights}))
     told = " ".join(capsys.readouterr().err.split())
     assert "equal images have different labels: train images[5] (2) = train images[7] (1)." in told
-    assert "The data has 1 image with different labels, 2 groups of duplicates: `vggft audit` lists them." in told
-    assert "of the 30 test images 1 is a copy of another in test; each counts" in told
+    assert "The data has 1 image with different labels, 1 group of duplicates: `vggft audit` lists them." in told

@@ -18,7 +18,8 @@ from .run import write_table
 
 COLUMNS = (
     *("run", "what", "started", "data", "images", "backbone", "freeze", "head", "metric"),
-    *("validation", "validation_low", "validation_high", "test", "test_low", "test_high", "seconds"),
+    *("validation", "validation_low", "validation_high", "test", "test_low", "test_high"),
+    *("baseline", "seconds"),
 )
 HEADLINES = ("accuracy", "average_precision")  # the latter for several labels per image
 
@@ -64,11 +65,12 @@ class RunTable:
     def __str__(self) -> str:
         if not self.rows:
             return f"There are no runs in {self.folder}."
-        head = ["run", "validation", "test", "seconds", "freeze", "head", "data"]
+        head = ["run", "validation", "test", "baseline", "seconds", "freeze", "head", "data"]
         lines = [
             [
                 str(row["run"]),
                 *(_score(row, split) for split in ("validation", "test")),
+                score(row["baseline"]),
                 UNDEFINED if row["seconds"] is None else f"{row['seconds']:.0f}",
                 *(str(row[name] or UNDEFINED) for name in ("freeze", "head")),
                 PurePath(row["data"]).name if row["data"] else UNDEFINED,
@@ -117,6 +119,7 @@ def _row(run: Path, folder: Path) -> dict[str, Any]:
         if isinstance(found, dict) and (metric := next((name for name in HEADLINES if name in found), None)):
             low, high = (found.get("intervals") or {}).get(metric) or (None, None)
             row |= {"metric": metric, split: found[metric], f"{split}_low": low, f"{split}_high": high}
+            row |= {"baseline": found.get("baseline")}  # of an answer that looks at no image
     return row
 
 

@@ -14,7 +14,7 @@ from ..fields import as_path
 from ..run import write_whole
 from ..weightfiles.presets import PRESETS
 from .names import Names
-from .verdict import baseline
+from .verdict import baseline, copies
 
 # Our name of a metric -> its name on model hubs.
 HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "roc_auc": "roc_auc", "mcc": "matthews_correlation"}
@@ -49,7 +49,7 @@ def card(artifact: Artifact) -> str:
         versions=record.environment.get("versions") or description.versions,
         call=names.call(record.call),
         thresholds=() if evaluation is None or evaluation.thresholds is None else evaluation.thresholds.tolist(),
-        baseline=plain(baseline(evaluation)) if evaluation else "",
+        baseline=plain(f"{baseline(evaluation)} {copies(evaluation)}") if evaluation else "",
         search=record.search,
     )
 
