@@ -271,7 +271,7 @@ def test_a_dry_run_says_what_it_would_cost_and_leaves_no_run(
     monkeypatch.setenv("VGGFT_CACHE_DIR", str(tmp_path / "cache"))  # other tests have computed features of these images
     run_dir = tmp_path / "run"
     printed = finetune(folder, tiny_weights, "--dry-run", "--run-dir", run_dir, "--freeze", "block3")
-    assert re.search(r"Estimate: .*; training at most .*; about .* of memory", " ".join(printed.split()))
+    assert re.search(r"Estimate: .*; training and evaluation at most .*; about .* of memory", " ".join(printed.split()))
     assert not run_dir.exists()
     told = json.loads(finetune(folder, tiny_weights, "--dry-run", "--json", "--augment", "--precision", "float32"))
     assert told["images"] == {"train": 96, "validation": 24} and told["minutes"] > 0

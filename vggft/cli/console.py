@@ -175,6 +175,11 @@ def is_plain() -> bool:
     return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
 
 
+def tell_note(text: str) -> None:
+    """Print a remark on standard error, apart from what a command prints for others to read."""
+    Narrator().line(text)
+
+
 def tell_error(text: str, colour: str = "red") -> None:
     """Print on standard error, in colour on a terminal that has some."""
     console = Console(stderr=True, highlight=False)

@@ -166,6 +166,7 @@ def find_learning_rate(
     verify: Verify = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    details: Verbose = False,
 ) -> None:
     """Find a learning rate: raise it from step to step, and see where the loss falls and where training diverges.
 
@@ -179,7 +180,8 @@ def find_learning_rate(
         refuse(learning_rates.check_plot(plot), force)
     arguments: dict[str, Any] = vars(data) | vars(backbone) | vars(more)
     arguments |= {"head": chosen_head(head), "training": training, "augment": augment}
-    found = learning_rates.find_learning_rate(dataset, **arguments, verbose=0 if quiet or as_json else 1)
+    level = 0 if quiet or as_json else 2 if details else 1
+    found = learning_rates.find_learning_rate(dataset, **arguments, verbose=level)
     print_result(found, as_json, {"plot": str(found.plot(plot))} if plot else {})
 
 

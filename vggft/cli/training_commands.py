@@ -152,16 +152,21 @@ def prepared(
 def demo(
     run_dir: Annotated[Path | None, typer.Option(help="New directory for all results.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of splits, initial weights and order.")] = 0,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """See it work in a minute, without a network: handwritten digits and the backbone that ships with vggft.
 
     Writes a folder of digits, fine-tunes on it, searches for something better, and writes a report.
     """
-    import_quietly()
+    import_quietly(quiet or as_json)
     from ..demo import run_demo
 
-    run_demo(run_dir or next_run("demo"), seed, quiet)
+    found = run_demo(run_dir or next_run("demo"), seed, quiet or as_json)
+    if as_json:
+        print_json(found, indent=None)
+    elif quiet:
+        tell(found["report"])
 
 
 COMMANDS: tuple[Callable[..., None], ...] = (audit, finetune, demo)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..display import render
+from ..display import render, score
 from ..errors import ConfigError
 from . import bootstrap, calibration, metrics, mistakes, text
 from .bootstrap import Interval
@@ -241,6 +241,14 @@ class Evaluation:
             "confusion_matrix": self.confusion_matrix.tolist(),
         }
 
+    def told(self, value: float | None, interval: Interval) -> str:
+        """Return one line with a value of the headline metric, which may be a mean over repeats, and its interval."""
+        guess = f"{'random labels' if self.multi_label else 'most frequent class'} {score(self.baseline)}"
+        once = self.without_copies
+        kept = None if once is None else (len(once.labels), once[self.headline])
+        counts = len(self.labels), len(self.class_names)
+        return text.headline(self.split, self.headline, value, interval, guess, counts, kept)
+
     def __getitem__(self, metric: str) -> float | None:
         if metric not in self.metrics:
             raise KeyError(f"{metric!r} is not measured here; expected one of {', '.join(self.metrics)}")
@@ -252,7 +260,7 @@ class Evaluation:
     def __repr__(self) -> str:
         name = self.headline
         ends = self.bootstrap(metrics=[name])[name]  # with many classes the other intervals take longer
-        return text.headline(self, name, self[name], ends)
+        return self.told(self[name], ends)
 
     def __str__(self) -> str:
         confused = {(a, b): self.confused_images(a, b) for a, b, _ in self.most_confused()}

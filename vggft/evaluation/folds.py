@@ -182,7 +182,7 @@ class CrossValidation:
         return f"{trainings}: {self.headline} {score(min(known))} to {score(max(known))}, mean {score(self.mean)}."
 
     def __repr__(self) -> str:
-        return text.headline(self.evaluation, self.headline, self.score, self.interval)
+        return self.evaluation.told(self.score, self.interval)
 
     def __str__(self) -> str:
         first = self.evaluation

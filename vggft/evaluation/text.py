@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from textwrap import shorten
-from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.cells import cell_len
@@ -14,22 +13,29 @@ from ..display import ends, score, table
 from .bootstrap import Interval
 from .metrics import ClassScores, lowest_f1
 
-if TYPE_CHECKING:
-    from .evaluation import Evaluation
-
 _MAX_ROWS, _MAX_MATRIX, _MAX_NOTE, _MAX_LINE, _MAX_COLUMNS = 30, 12, 300, 110, 80  # readable in a terminal
 
 
-def headline(evaluation: Evaluation, metric: str, value: float | None, interval: Interval) -> str:
-    """Return one line with the most important metric, what guessing would give, and what copies of images change."""
-    images, classes, split = len(evaluation.labels), len(evaluation.class_names), evaluation.split
-    guess = "random labels" if evaluation.multi_label else "most frequent class"
+def headline(
+    split: str, metric: str, value: float | None, interval: Interval, guess: str, counts: tuple[int, int],
+    without_copies: tuple[int, float | None] | None = None,
+) -> str:  # fmt: skip
+    """Return one line with the most important metric, what guessing would give, and what copies of images change.
+
+    Args:
+        guess: what is answered without looking, and what that is worth.
+        counts: number of images, and of classes.
+        without_copies: number of images that are no copies of others, and the metric on these.
+
+    >>> headline("test", "accuracy", 0.5, (0.25, 0.75), "most frequent class 0.500", (1, 2))
+    'Test: accuracy 0.500 (95 % interval 0.250 to 0.750; most frequent class 0.500; 1 image, 2 classes)'
+    """
+    images, classes = counts
     told = [] if interval is None else [f"95 % interval {ends(interval)}"]
-    told.append(f"{guess} {score(evaluation.baseline)}")
-    told.append(f"{images} image{'s' * (images > 1)}, {classes} class{'es' * (classes > 1)}")
-    if (once := evaluation.without_copies) is not None:
-        copies = images - len(once.labels)
-        told.append(f"{score(once[metric])} without {copies} cop{'y' if copies == 1 else 'ies'} of others")
+    told += [guess, f"{images} image{'s' * (images > 1)}, {classes} class{'es' * (classes > 1)}"]
+    if without_copies is not None:
+        copies = images - without_copies[0]
+        told.append(f"{score(without_copies[1])} without {copies} cop{'y' if copies == 1 else 'ies'} of others")
     return f"{split[:1].upper()}{split[1:]}: {metric} {score(value)} ({'; '.join(told)})"
 
 

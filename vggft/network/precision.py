@@ -5,11 +5,14 @@ bfloat16 is about twice as fast on processors that have instructions for it, and
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import platform
+import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -51,6 +54,9 @@ def measure(column: str, width: float, image_size: ImageSize, learns: bool, memo
     Args:
         learns: whether to measure a training step, which may benefit less than a forward pass.
         memory: a JSON file of measurements, so that the next run on this machine makes the same choice despite noise.
+
+    Returns:
+        precision -> seconds that an image would take if no other program ran; see `crowding`.
     """
     other = "float16" if keras.distribution.list_devices("gpu") else "bfloat16"
     here = [platform.node(), str(os.cpu_count()), other, keras.__version__, keras.backend.backend()]
@@ -68,9 +74,24 @@ def measure(column: str, width: float, image_size: ImageSize, learns: bool, memo
             started = time.perf_counter()
             step()
             times[precision].append((time.perf_counter() - started) / count)
-    found = {precision: min(seconds) for precision, seconds in times.items()}
+    crowded = crowding()
+    found = {precision: statistics.median(seconds) / crowded for precision, seconds in times.items()}
     _remember(memory, key, found)
     return found
+
+
+def crowding() -> float:
+    """Return how many times as long work on all cores takes as it would if no other program ran; 1 if none does.
+
+    It is the time of some hashing, which Python does on several cores at once, against the time that cores spent on it.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    block = bytes(2**20)
+    with ThreadPoolExecutor(cores) as pool:
+        started, spent = time.perf_counter(), time.process_time()
+        list(pool.map(lambda _: [hashlib.sha256(block) for _ in range(24)], range(cores)))
+        taken, spent = time.perf_counter() - started, time.process_time() - spent
+    return max(1.0, cores * taken / max(spent, 1e-9))
 
 
 def choose(seconds: dict[str, float]) -> tuple[str, str]:
