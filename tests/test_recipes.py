@@ -40,7 +40,7 @@ def test_every_recipe_is_tested_here() -> None:
     folds = {"cross_validation", "sklearn_pipeline", "few_shot"}
     trainings = {"linear_probe", "feature_extraction", "pretrain_backbone", "calibration", "imbalanced", "multilabel"}
     trainings |= {"gradual_unfreezing"}
-    assert names == trainings | folds | searches
+    assert names == {"voc_labels"} | trainings | folds | searches
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == {"quickstart"}
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from rich.cells import cell_len
+
 from .display import UNDEFINED, score, table
 from .errors import ConfigError, RunError
 from .extras import data_frame
@@ -63,6 +65,10 @@ class RunTable:
         return data_frame(self.rows, COLUMNS, "to_csv")
 
     def __str__(self) -> str:
+        return self.text()
+
+    def text(self, width: int | None = None) -> str:
+        """Describe the runs in lines of at most `width` characters; the last columns are left out for that."""
         if not self.rows:
             return f"There are no runs in {self.folder}."
         head = ["run", "validation", "test", "baseline", "seconds", "freeze", "head", "data"]
@@ -78,9 +84,12 @@ class RunTable:
             for row in self.rows
         ]
         metrics = ", ".join(dict.fromkeys(str(row["metric"]) for row in self.rows if row["metric"]))
-        return f"{len(self.rows)} runs in {self.folder}; {metrics or 'nothing judged'} with 95 % intervals\n\n" + table(
-            [head, *lines]
-        )
+        count, rows = f"{len(self.rows)} run{'s' * (len(self.rows) > 1)}", [head, *lines]
+        while width and len(rows[0]) > 3 and max(map(cell_len, table(rows).splitlines())) > width:
+            rows = [row[:-1] for row in rows]
+        told = f"{count} in {self.folder}; {metrics or 'nothing judged'} with 95 % intervals\n\n{table(rows)}"
+        left = ", ".join(head[len(rows[0]) :])
+        return told + (f"\n\nThere is no room for {left}: --output runs.csv has all columns." if left else "")
 
 
 def read_runs(folder: str | os.PathLike[str] = "runs") -> RunTable:

@@ -149,7 +149,7 @@ def read_archive(path: Path) -> tuple[keras.Model, Description, Evaluation | Non
 
 def _pack_evaluation(evaluation: Evaluation) -> bytes:
     file = io.BytesIO()
-    pictures = {} if evaluation.pictures is None else {"pictures": evaluation.pictures}
+    pictures: dict[str, Any] = {} if evaluation.pictures is None else {"pictures": evaluation.pictures}
     np.savez_compressed(
         file,
         **pictures,

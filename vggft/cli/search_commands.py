@@ -15,7 +15,8 @@ from ..config import Head, Training
 from ..fields import Count
 from ..overview import COLUMNS, read_runs
 from ..tuning.space import SearchSpace
-from .console import check_data, import_quietly, print_json, print_result, refuse, run_in, tell
+from ..weightfiles.presets import check_download
+from .console import check_data, import_quietly, print_json, print_result, refuse, run_in, tell, width
 from .flags import AsJson, Dataset, Force, Quiet, Verbose, Verify
 from .options import AdjustOptions, BackboneOptions, DataOptions, Options, RunOptions, with_options
 from .training_commands import chosen_head, prepared
@@ -172,7 +173,9 @@ def find_learning_rate(
 
     With all blocks frozen it is the --learning-rate, else the --fine-tune-learning-rate. Nothing is trained for good.
     """
-    check_data(dataset, data.validation, data.test, backbone.backbone, backbone.freeze)
+    begins = backbone.backbone if more.start is None else "none"  # start brings its own
+    check_data(dataset, data.validation, data.test, begins, backbone.freeze)
+    check_download(begins)
     import_quietly(quiet or as_json)
     from .. import learning_rates
 
@@ -210,7 +213,7 @@ def runs(
     if as_json:
         print_json(found.to_dict())
     else:
-        tell(str(found) if output is None else f"{len(found.rows)} runs are in {output}")
+        tell(found.text(width()) if output is None else f"{len(found.rows)} runs are in {output}")
 
 
 COMMANDS: tuple[Callable[..., None], ...] = (cross_validate, search, find_learning_rate, runs)

@@ -15,6 +15,7 @@ from ..augment import Augment
 from ..config import Head, Training
 from ..errors import ConfigError
 from ..run import RunDirectory
+from ..weightfiles.presets import check_download
 from .console import check_data, import_quietly, next_run, print_json, print_result, refuse, run_in, tell
 from .flags import AsJson, Dataset, Force, Quiet, Verbose, Verify
 from .options import AdjustOptions, BackboneOptions, DataOptions, Options, RunOptions, with_options
@@ -102,7 +103,8 @@ def finetune(
     Frozen blocks are computed once, and the head is trained on their features. Unfrozen blocks (--freeze block3) are
     then trained together with the head.
     """
-    run, run_dir = prepared(run, "run", dataset, "", quiet or as_json, details, data, backbone)
+    begins = backbone if more.start is None else replace(backbone, backbone="none")  # start brings its own
+    run, run_dir = prepared(run, "run", dataset, "", quiet or as_json, details, data, begins)
     import_quietly(run.verbose == 0)
     from .. import api
 
@@ -137,7 +139,7 @@ def prepared(
     """Complete the options of a run and choose its directory, after what can be checked in no time.
 
     Raises:
-        ConfigError, DataError, RunError: something is missing, does not exist, or cannot be.
+        ConfigError, DataError, RunError, WeightsError: something is missing, does not exist, or cannot be.
     """
     check_data(dataset, data.validation, data.test, backbone.backbone, backbone.freeze)
     if run.resume and run.run_dir is None:
@@ -145,6 +147,7 @@ def prepared(
     run_dir = Path(run.run_dir or next_run(name, dataset))
     if "KERASTUNER_ORACLE_IP" not in os.environ:  # a worker of a search joins a run that has begun
         RunDirectory.open(run_dir, run.resume)
+    check_download(backbone.backbone)  # last, as it asks the network
     level = 0 if quiet else 2 if details else run.verbose
     return replace(run, run_dir=run_dir, verbose=level), run_dir
 

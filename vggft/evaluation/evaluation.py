@@ -199,7 +199,7 @@ class Evaluation:
         metadata = {column: tuple(cells[row] for row in rows) for column, cells in self.metadata.items()}
         labels, probabilities = self.labels[rows], self.probabilities[rows]
         pictures = None if self.pictures is None else self.pictures[rows]
-        more = {"names": names, "metadata": metadata, "pictures": pictures}
+        more: dict[str, Any] = {"names": names, "metadata": metadata, "pictures": pictures}
         return replace(self, labels=labels, probabilities=probabilities, **more)
 
     def slices(self, column: str) -> dict[str, Evaluation]:
