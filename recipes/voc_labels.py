@@ -3,7 +3,8 @@
     python recipes/voc_labels.py --data ../shared/data/bccd --output cells.csv
     vggft finetune cells.csv --test 0.2 --tune-thresholds
 
-On BCCD (364 pictures of blood cells): three labels; average precision 0.857 to 0.978 on 73 test pictures by vgg16_mini.
+On BCCD (364 pictures of blood cells) with vgg16_mini and seed 0: average precision 0.900 (95 % interval 0.839 to 0.942)
+on 73 test pictures, where random labels have 0.831, as two of the three kinds are in nearly every picture.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ def main(data: str, output: str) -> None:
         rows.append((str(picture.resolve()), "|".join(names)))
     with Path(output).open("x", newline="", encoding="utf-8") as table:
         csv.writer(table).writerows([("image", "label"), *rows])
-    print(f"{len(rows)} pictures with {len({name for _, cell in rows for name in cell.split('|')})} labels: {output}")
+    print(
+        f"{len(rows)} pictures with {len(set('|'.join(cell for _, cell in rows if cell).split('|')))} labels: {output}"
+    )
 
 
 if __name__ == "__main__":
