@@ -25,9 +25,8 @@ def main(data: str, output: str) -> None:
         rows.append((str(picture.resolve()), "|".join(names)))
     with Path(output).open("x", newline="", encoding="utf-8") as table:
         csv.writer(table).writerows([("image", "label"), *rows])
-    print(
-        f"{len(rows)} pictures with {len(set('|'.join(cell for _, cell in rows if cell).split('|')))} labels: {output}"
-    )
+    labels = {name for _, cell in rows for name in cell.split("|") if name}
+    print(f"{len(rows)} pictures with {len(labels)} labels: {output}")
 
 
 if __name__ == "__main__":

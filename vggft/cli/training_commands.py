@@ -16,7 +16,7 @@ from ..config import Head, Training
 from ..errors import ConfigError
 from ..run import RunDirectory
 from ..weightfiles.presets import check_download
-from .console import check_data, import_quietly, next_run, print_json, print_result, refuse, run_in, tell
+from .console import check_data, check_exists, import_quietly, next_run, print_json, print_result, refuse, run_in, tell
 from .flags import AsJson, Dataset, Force, Quiet, Verbose, Verify
 from .options import AdjustOptions, BackboneOptions, DataOptions, Options, RunOptions, with_options
 from .words import numbers
@@ -59,6 +59,7 @@ def audit(
 
     Lists unreadable files, wrong extensions, duplicates, small classes and more. Exits with 1 if there are errors.
     """
+    check_exists(dataset)
     if output:
         refuse(output, force)
     from ..data.audit import audit as run_audit
