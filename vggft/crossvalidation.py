@@ -152,7 +152,7 @@ def cross_validate(
     how = {"folds": folds, "repeats": repeats, "validation": validation}
     run.start(config_of(setting, probes) | how)
     directory.write_table("splits.csv", _splits(experiment.pool, trainings))
-    cost = estimate_run(experiment, run.resolve(setting), planned, probes=len(probes))
+    cost = estimate_run(experiment, run.resolve(setting), planned, probes=len(probes), trainings=len(trainings))
     notes = _introduce(run, Plan(resolved, probes, first, (), False), trainings, cost)
     bank = experiment.bank(planned, narrator)
     judged = _judge_all(run, bank, setting, trainings)
@@ -195,7 +195,6 @@ def _introduce(run: Run, plan: Plan, trainings: Sequence[tuple[Fold, np.ndarray]
     told = f"{len(trainings)} trainings, each of about {len(first.train)} images{selects}; {told}"
     counted = {"cross-validation": np.concatenate([pool.rows["train"], pool.rows["validation"]])}
     shown = replace(experiment, pool=replace(pool, rows=counted))
-    cost = replace(cost, training_seconds=len(trainings) * cost.training_seconds)
     run.directory.write_json("audit.json", run.audit)
     run.directory.write_json("estimate.json", cost.to_dict())
     introduce(shown, told, [*notes, *left_out], cost, run.narrator)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from rich.cells import cell_len
+
 from .display import UNDEFINED, score, table
 from .errors import ConfigError, RunError
 from .extras import data_frame
@@ -19,7 +21,8 @@ from .run import write_table
 
 COLUMNS = (
     *("run", "what", "started", "data", "images", "backbone", "freeze", "head", "metric"),
-    *("validation", "validation_low", "validation_high", "test", "test_low", "test_high", "seconds"),
+    *("validation", "validation_low", "validation_high", "test", "test_low", "test_high"),
+    *("baseline", "seconds"),
 )
 HEADLINES = ("accuracy", "average_precision")  # the latter for several labels per image
 
@@ -63,13 +66,18 @@ class RunTable:
         return data_frame(self.rows, COLUMNS, "to_csv")
 
     def __str__(self) -> str:
+        return self.text()
+
+    def text(self, width: int | None = None) -> str:
+        """Describe the runs in lines of at most `width` characters; the last columns are left out for that."""
         if not self.rows:
             return f"There are no runs in {self.folder}."
-        head = ["run", "validation", "test", "seconds", "freeze", "head", "data"]
+        head = ["run", "validation", "test", "baseline", "seconds", "freeze", "head", "data"]
         lines = [
             [
                 str(row["run"]),
                 *(_score(row, split) for split in ("validation", "test")),
+                score(row["baseline"]),
                 UNDEFINED if row["seconds"] is None else f"{row['seconds']:.0f}",
                 *(str(row[name] or UNDEFINED) for name in ("freeze", "head")),
                 PurePath(row["data"]).name if row["data"] else UNDEFINED,
@@ -77,9 +85,12 @@ class RunTable:
             for row in self.rows
         ]
         metrics = ", ".join(dict.fromkeys(str(row["metric"]) for row in self.rows if row["metric"]))
-        return f"{len(self.rows)} runs in {self.folder}; {metrics or 'nothing judged'} with 95 % intervals\n\n" + table(
-            [head, *lines]
-        )
+        count, rows = f"{len(self.rows)} run{'s' * (len(self.rows) > 1)}", [head, *lines]
+        while width and len(rows[0]) > 3 and max(map(cell_len, table(rows).splitlines())) > width:
+            rows = [row[:-1] for row in rows]
+        told = f"{count} in {self.folder}; {metrics or 'nothing judged'} with 95 % intervals\n\n{table(rows)}"
+        left = ", ".join(head[len(rows[0]) :])
+        return told + (f"\n\nThere is no room for {left}: --output runs.csv has all columns." if left else "")
 
 
 def read_runs(folder: str | os.PathLike[str] = "runs") -> RunTable:
@@ -118,6 +129,7 @@ def _row(run: Path, folder: Path) -> dict[str, Any]:
         if isinstance(found, dict) and (metric := next((name for name in HEADLINES if name in found), None)):
             low, high = (found.get("intervals") or {}).get(metric) or (None, None)
             row |= {"metric": metric, split: found[metric], f"{split}_low": low, f"{split}_high": high}
+            row |= {"baseline": found.get("baseline")}  # of an answer that looks at no image
     return row
 
 

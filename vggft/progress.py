@@ -189,15 +189,18 @@ class Narrator:
         self.say(f"Another process is writing {path}; waiting for it.")
 
     @contextmanager
-    def bar(self, description: str, total: int | None) -> Iterator[Callable[..., None]]:
+    def bar(self, description: str, total: int | None, brief: bool = False) -> Iterator[Callable[..., None]]:
         """Show a progress bar over images, whose number may be unknown.
+
+        Args:
+            brief: whether it is not worth a line where nothing can move, unless it takes half a minute.
 
         Yields `advance(done=1, description=None, total=None)`; None changes nothing.
         """
         if not self.moves:
             lines = Lines(self, description, total)
             yield lines.advance
-            if self.verbose:
+            if self.verbose and not (brief and lines.told == lines.started):
                 lines.tell()
             return
         with Bars(self.console, not self.verbose) as progress:

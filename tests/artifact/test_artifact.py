@@ -14,6 +14,7 @@ import pytest
 import vggft
 from vggft import classifier
 from vggft.artifact.artifact import Artifact
+from vggft.artifact.predictions import Predictions
 from vggft.network.description import Description, build
 
 FILES = Path(__file__).parent / "files"
@@ -82,3 +83,14 @@ def test_an_evaluation_of_other_weights_is_dropped(tmp_path: Path) -> None:
     artifact.keras_model = build(description)
     with pytest.warns(UserWarning, match="evaluated"):
         assert artifact.evaluation is None
+
+
+def test_predictions_of_several_labels_say_what_is_below_its_threshold() -> None:
+    about = Description(("cat", "dog", "sun"), 32, multi_label=True, thresholds=(0.5, 0.3, 0.5))
+    p = np.array([[0.2, 0.4, 0.9], [0.1, 0.2, 0.3]], "float32")
+    cuts = dict(zip(about.class_names, about.thresholds or (), strict=True))
+    found = Predictions(("a.jpg", "b.jpg"), p, [about.describe(row) for row in p], about.class_names, None, cuts)
+    assert found.line(0, 3) == "a.jpg: sun (90.0%), dog (40.0%); not cat (20.0%)"
+    assert found.line(1, 1) == "b.jpg: nothing; not sun (30.0%)"
+    assert found.rule == "A label is predicted from 50.0% on, but dog from 30.0%."
+    assert [row["label"] for row in found.rows()] == ["sun|dog", ""]

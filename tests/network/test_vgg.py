@@ -226,10 +226,11 @@ def test_a_picture_with_shapes_is_one_call(tmp_path: Path, monkeypatch: pytest.M
 
 def test_where_16_bits_are_slow_one_convolution_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "HOPELESS", 0.0)
-    monkeypatch.setattr(precision, "_step", lambda *how: pytest.fail("a network was measured"))
-    found = precision.measure("D", 1.0, 224, True, tmp_path / "precision.json")
-    assert len(found) == 2 and all(seconds > 0 for seconds in found.values())
-    assert precision.measure("D", 1.0, 224, True, tmp_path / "precision.json") == found  # remembered
+    step, measured = precision._step, []
+    monkeypatch.setattr(precision, "_step", lambda which, *how: (measured.append(which), step(which, *how))[1])
+    found = precision.measure("D", 1 / 16, 32, False, tmp_path / "precision.json")
+    assert measured == ["float32"] and len(found) == 2 and all(seconds > 0 for seconds in found.values())
+    assert precision.measure("D", 1 / 16, 32, False, tmp_path / "precision.json") == found  # remembered
     assert precision.choose({"float32": 1.0, "bfloat16": 2.9})[0] == "float32"
     assert precision.choose({"float32": 1.0, "bfloat16": math.inf}) == (
         "float32", "this machine has no convolutions in bfloat16"

@@ -152,8 +152,10 @@ def read_archive(path: Path) -> tuple[keras.Model, Description, Evaluation | Non
 
 def _pack_evaluation(evaluation: Evaluation) -> bytes:
     file = io.BytesIO()
+    pictures: dict[str, Any] = {} if evaluation.pictures is None else {"pictures": evaluation.pictures}
     np.savez_compressed(
         file,
+        **pictures,
         split=np.array(evaluation.split),
         labels=evaluation.labels,
         probabilities=evaluation.probabilities,
@@ -174,4 +176,5 @@ def _unpack_evaluation(packed: bytes, description: Description) -> Evaluation:
             names=tuple(stored["names"].tolist()),
             thresholds=description.thresholds,
             metadata=json.loads(str(stored["metadata"])) if "metadata" in stored.files else {},
+            pictures=stored["pictures"].tolist() if "pictures" in stored.files else (),
         )

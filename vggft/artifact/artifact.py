@@ -256,6 +256,7 @@ class Artifact:
             names=data.names,
             thresholds=self.description.thresholds,
             metadata=data.metadata,
+            pictures=found.digests,
         )
 
     @own_settings()

@@ -6,7 +6,7 @@ import csv
 import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class Predictions:
         found: the prediction for each image; None for one that cannot be read.
         class_names: names of the columns of `probabilities`.
         errors: row -> a sentence that names an image and says why it cannot be read; None if this would have raised.
+        thresholds: class -> the probability from which it is predicted; empty where the most probable class is.
     """
 
     names: Sequence[str]
@@ -44,6 +45,7 @@ class Predictions:
     found: Sequence[Classification | None]
     class_names: Sequence[str]
     errors: Mapping[int, str] | None = None
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -51,6 +53,31 @@ class Predictions:
         own = OWN if self.errors is not None else OWN[:3]
         classes = (f"class {name}" if name in own else name for name in self.class_names)
         return (*OWN[:3], *classes, *own[3:])
+
+    def line(self, row: int, top: int) -> str:
+        """Describe an image that was read in one line: the `top` labels, those that are not predicted after "not"."""
+        one = self.found[row]
+        assert one is not None
+        told = [f"{label} ({p:.1%})" for label, p in zip(one.labels[:top], one.probabilities, strict=False)]
+        if self.thresholds:
+            present = [label in one.present for label in one.labels[:top]]
+            others = ", ".join(words for words, there in zip(told, present, strict=True) if not there)
+            told = [words for words, there in zip(told, present, strict=True) if there] or ["nothing"]
+            return f"{self.names[row]}: {', '.join(told)}" + (f"; not {others}" if others else "")
+        return f"{self.names[row]}: {', '.join(told)}"
+
+    @property
+    def rule(self) -> str:
+        """From which probability on labels are predicted, in a sentence; empty if the most probable one always is."""
+        values = list(self.thresholds.values())
+        if not values:
+            return ""
+        usual = max(set(values), key=values.count)
+        if values.count(usual) == 1 and len(values) > 1:
+            told = ", ".join(f"{name} {cut:.1%}" for name, cut in self.thresholds.items())
+            return f"Labels are predicted from these probabilities on: {told}."
+        others = [f"{name} from {cut:.1%}" for name, cut in self.thresholds.items() if cut != usual]
+        return f"A label is predicted from {usual:.1%} on" + (f", but {', '.join(others)}." if others else ".")
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield a dict of the `columns` for each image; what is not known of one that cannot be read is None."""
@@ -115,4 +142,5 @@ def predictions_of(
             if len(rows):
                 probabilities[rows] = predict_images(network, kept, pixels, **how)
     found = [None if row in (errors or ()) else description.describe(each) for row, each in enumerate(probabilities)]
-    return Predictions(given.names, probabilities, found, names, errors)
+    cuts = description.thresholds or ((0.5,) * len(names) if description.multi_label else ())
+    return Predictions(given.names, probabilities, found, names, errors, dict(zip(names, cuts, strict=False)))

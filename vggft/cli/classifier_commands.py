@@ -21,10 +21,13 @@ from .console import (
     quiet_stderr,
     refuse,
     short_names,
+    tell,
     tell_files,
+    tell_note,
     tell_problems,
 )
 from .flags import AsJson, Dataset, Force, Quiet, Verify
+from .words import listed
 
 Model = Annotated[
     Path, typer.Argument(help="A classifier, such as runs/flowers-1/classifier.keras, or its run directory.")
@@ -77,14 +80,16 @@ def predict(
     if output:
         found.to_csv(output)
     if as_json:
-        print_json(list(found.rows()))
+        cuts = {"thresholds": dict(found.thresholds)} if found.thresholds else {}
+        print_json([row | cuts for row in found.rows()])
     elif output:
         typer.echo(visible(f"{len(files) - len(found.errors or ())} predictions are in {output}"))
     else:
-        for name, one in zip(found.names, found.found, strict=True):
+        for row, one in enumerate(found.found):
             if one is not None:
-                told = zip(one.labels[:top], one.probabilities, strict=False)
-                typer.echo(visible(f"{name}: " + ", ".join(f"{label} ({p:.1%})" for label, p in told)))
+                tell(found.line(row, top))
+    if found.rule and not quiet and not as_json:
+        tell_note(found.rule)
     if found.errors:
         tell_problems(f"{len(found.errors)} of {len(files)} images cannot be read", found.errors.values())
         if on_bad_image is None:
@@ -97,15 +102,21 @@ def evaluate(
     split: Split = None,
     by: Annotated[str | None, typer.Option(help="Also evaluate each value of a column, such as site.")] = None,
     views: Views = 1,
+    class_names: Annotated[
+        str | None,
+        typer.Option(
+            help="What the labels 0, 1, ... of the dataset stand for, separated by commas; by default the classes of "
+            "the classifier, in its order.",
+        ),
+    ] = None,
     verify: Verify = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Evaluate a classifier on labelled images."""
     check_exists(dataset)
-    found = load(model, quiet or as_json).evaluate(
-        dataset, split=split, verbose=0 if quiet or as_json else 1, views=views
-    )
+    how: dict[str, Any] = {"split": split, "views": views, "class_names": class_names and listed(class_names)}
+    found = load(model, quiet or as_json).evaluate(dataset, verbose=0 if quiet or as_json else 1, **how)
     slices = {} if by is None else found.slices(by)
     if as_json:
         more = {"slices": {name: each.to_dict() for name, each in slices.items()}} if slices else {}
@@ -115,7 +126,7 @@ def evaluate(
     if slices:
         typer.echo(f"\nBy {visible(by)}:")
         for name, each in slices.items():
-            typer.echo(visible(f"  {name}: {each!r}"))
+            tell(f"- {name}: {each!r}")
 
 
 def compare(
@@ -159,11 +170,12 @@ def explain(
     ] = None,
     force: Force = False,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Show where in images the classifier saw a class, by Grad-CAM."""
     files = picture_files(images)
     output = output or (model if model.is_dir() else model.parent) / "explained"
-    classifier = load(model)
+    classifier = load(model, quiet or as_json)
     from ..artifact.explain import last_seen
 
     targets = [output / f"{file.stem}.{block or last_seen(classifier)}.jpg" for file in files]
@@ -193,13 +205,14 @@ def report(
     ] = None,
     force: Force = False,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write a report of a classifier as one HTML file, and a model card."""
     folder = model if model.is_dir() else model.parent
     output, card = output or folder / "report.html", card or folder / "MODEL_CARD.md"
     refuse(output, force)
     refuse(card, force)
-    classifier = load(model)
+    classifier = load(model, quiet or as_json)
     tell_files({"report": classifier.report(output), "model card": classifier.model_card(card)}, as_json)
 
 
@@ -221,11 +234,12 @@ def export(
     ] = 0.05,
     force: Force = False,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Export a classifier to another runtime, and check that it predicts the same there."""
     refuse(output, force)
     check_extra(OF_EXPORTS.get(output.suffix.lower()), "Exporting")
-    classifier = load(model)
+    classifier = load(model, quiet or as_json)
     with quiet_stderr():  # the converters' own log
         found = classifier.export(output, precision=precision, dataset=data, max_changed=max_changed, overwrite=force)
     print_result(found, as_json)
@@ -238,16 +252,18 @@ def serve(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
     max_megabytes: Annotated[float, typer.Option(help="Maximum size of an upload in MB.")] = 10.0,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Serve a page that classifies the images dropped on it, and a JSON endpoint. Images are not stored."""
     check_extra("serve", "Serving")
-    classifier = load(model)
+    classifier = load(model, quiet or as_json)
     from ..deploy.server import serve as run_serve
 
     url = f"http://{host}:{port}"
     told = f"{url} (Ctrl+C ends it); for programs: curl --data-binary @picture.jpg {url}/classify"
     how: dict[str, Any] = {"host": host, "port": port, "max_bytes": int(max_megabytes * 10**6)}
-    run_serve(classifier, **how, on_listening=lambda: typer.echo(told))
+    run_serve(classifier, **how, on_listening=lambda: print_json({"url": url}, None) if as_json else typer.echo(told))
 
 
 def draw(
@@ -264,13 +280,14 @@ def draw(
     ] = "D",
     force: Force = False,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Draw a network with the shapes of its layers (needs graphviz)."""
     if model is None and (output.is_dir() or output.suffix == ".keras"):
         model, output = output, (output if output.is_dir() else output.parent) / "network.png"
     check_extra("draw", "Drawing")
     refuse(output, force)
-    import_quietly()
+    import_quietly(quiet or as_json)
     from ..network import vgg
 
     network = vgg.vgg(column) if model is None else load(model).keras_model

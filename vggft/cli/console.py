@@ -74,7 +74,7 @@ def check_data(dataset: str, validation: Any, test: Any, backbone: str, freeze: 
     """Check paths and words before TensorFlow is imported, which takes seconds.
 
     Raises:
-        ConfigError: an impossible backbone or choice of frozen blocks.
+        ConfigError: an impossible backbone or choice of frozen blocks, or a path that does not exist.
         DataError: a path that holds no dataset, or a folder whose classes cannot be told.
     """
     from ..data.sources import loader
@@ -84,8 +84,10 @@ def check_data(dataset: str, validation: Any, test: Any, backbone: str, freeze: 
     from ..weightfiles.presets import preset_of
 
     for given in (dataset, validation, test):
-        if isinstance(given, str) and (load := loader(given, Keep())) is list_folder:
-            load(given)
+        if isinstance(given, str):
+            check_exists(given)
+            if (load := loader(given, Keep())) is list_folder and (problems := load(given).problems):
+                raise DataError("\n".join(problems))
     preset_of(backbone)
     if freeze != "auto":
         frozen_blocks(freeze)
@@ -173,9 +175,20 @@ def tell(text: str) -> None:
             typer.echo(part)
 
 
+def width() -> int | None:
+    """Return the number of columns of the terminal; None if standard output is none."""
+    console = Console()
+    return console.width if console.is_terminal else None
+
+
 def is_plain() -> bool:
     """Whether colours are not wanted, or cannot be shown."""
     return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+
+
+def tell_note(text: str) -> None:
+    """Print a remark on standard error, apart from what a command prints for others to read."""
+    Narrator().line(text)
 
 
 def tell_error(text: str, colour: str = "red") -> None:

@@ -182,9 +182,7 @@ class CrossValidation:
         return f"{trainings}: {self.headline} {score(min(known))} to {score(max(known))}, mean {score(self.mean)}."
 
     def __repr__(self) -> str:
-        first = self.evaluation
-        counts = len(first.labels), len(first.class_names)
-        return text.headline(SPLIT, self.headline, self.score, self.interval, *counts)
+        return self.evaluation.told(self.score, self.interval)
 
     def __str__(self) -> str:
         first = self.evaluation

@@ -16,7 +16,7 @@ from ..foreign import json_text, visible
 from ..run import write_whole
 from ..weightfiles.presets import PRESETS
 from .names import Names
-from .verdict import baseline
+from .verdict import baseline, copies
 
 # Our name of a metric -> its name on model hubs.
 HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "roc_auc": "roc_auc", "mcc": "matthews_correlation"}
@@ -50,7 +50,7 @@ def card(artifact: Artifact) -> str:
         versions=record.environment.get("versions") or description.versions,
         call=Markup(visible(names.call(record.call), lines=True).replace("```", "'''")),
         thresholds=() if evaluation is None or evaluation.thresholds is None else evaluation.thresholds.tolist(),
-        baseline=baseline(evaluation) if evaluation else "",
+        baseline=f"{baseline(evaluation)} {copies(evaluation)}".strip() if evaluation else "",
         search=record.search,
     )
 

@@ -26,7 +26,7 @@ from ..network.assembly import Network
 from ..network.blocks import BLOCKS, check_frozen, with_layers
 from ..network.description import Description, build
 from ..network.freezing import set_frozen
-from ..network.precision import choose, measure, policy
+from ..network.precision import choose, crowding, measure, policy
 from ..network.start import Start
 from ..network.weights import RANDOM, Pretrained, load_pretrained
 from ..pictures.reading import ImageSize, plain_size, reading_of
@@ -57,9 +57,10 @@ class Experiment:
         transform: the function that changes the pixels of a batch in every epoch, if any.
         seed: seed of everything random.
         why: the reason for the precision, in words.
-        seconds: time per image through the first blocks, for each precision that was measured.
+        seconds: time per image through the first blocks, for each precision that was measured, if no other program ran.
         cache: where frozen features are kept.
         start: the classifier that training starts from, if any.
+        crowding: how many times as long everything takes, as other programs run.
     """
 
     pool: Pool
@@ -71,6 +72,7 @@ class Experiment:
     seconds: dict[str, float]
     cache: Cache
     start: Start | None = None
+    crowding: float = 1.0
 
     @property
     def pretrained(self) -> Pretrained:
@@ -248,7 +250,7 @@ def make_experiment(
             precision, stored_as, why = earlier["precision"], earlier.get("stored_as", stored_as), "as the run began"
     views = augment if isinstance(augment, Augment) and transform is None else None
     prefix = Prefix(pretrained, image_size, precision, stored_as, views, seed)
-    return Experiment(pool, prefix, augment, transform, seed, why, seconds, cache, start)
+    return Experiment(pool, prefix, augment, transform, seed, why, seconds, cache, start, crowding())
 
 
 def begins_anew(start: Start, settings: Iterable[Setting], augment: Augmentation) -> bool:

@@ -118,8 +118,10 @@ class SearchResult:
             f"The best is trial {self.best.trial_id}; {what}. The best {TOP} trials score {low:.3f} to {high:.3f}."
         )
         if self.test_score is None:
+            lines += [] if self.evaluation is None else [repr(self.evaluation)]
             lines.append("Without a test split (for example test=0.2), it is unknown how optimistic that score is.")
         else:
+            lines.append(repr(self.evaluation))
             lines.append(
                 f"Validation {self.objective} {self.best.score:.3f}, test {self.test_score:.3f}: a gap of "
                 f"{self.gap:+.3f}. Test images were used once, to evaluate the winner."
