@@ -286,8 +286,7 @@ def check_classes(training: Training, pool: Pool) -> None:
         told += [f"a weight is missing for {', '.join(missing)}"] if missing else []
         raise ConfigError(
             "Training.class_weight must have a weight for every class, by name or by position from 0: "
-            f"{'; '.join(told)}. "
-            f"The classes are {', '.join(names)}."
+            f"{'; '.join(told)}. The classes are {', '.join(names)}."
         )
 
 
