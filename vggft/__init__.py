@@ -114,7 +114,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'vggft' has no attribute {name!r}")
     if _HOME_OF[name] not in _WITHOUT_KERAS:
-        import_module(".engine", __name__).check_backend()
+        import_module(".engine", __name__).import_tensorflow()
     value = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
     globals()[name] = value
     return value
