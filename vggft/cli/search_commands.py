@@ -13,6 +13,7 @@ import typer
 from ..augment import Augment
 from ..config import Head, Training
 from ..fields import Count
+from ..figures import check_plot
 from ..overview import COLUMNS, read_runs
 from ..tuning.space import SearchSpace
 from .console import check_data, import_quietly, print_json, print_result, refuse, run_in, tell
@@ -173,13 +174,13 @@ def find_learning_rate(
     """
     check_data(dataset, data.validation, data.test, backbone.backbone, backbone.freeze)
     import_quietly(quiet or as_json)
-    from .. import learning_rates
+    from ..learning_rates import find_learning_rate
 
     if plot:
-        refuse(learning_rates.check_plot(plot), force)
+        refuse(check_plot(plot), force)
     arguments: dict[str, Any] = vars(data) | vars(backbone) | vars(more)
     arguments |= {"head": chosen_head(head), "training": training, "augment": augment}
-    found = learning_rates.find_learning_rate(dataset, **arguments, verbose=0 if quiet or as_json else 1)
+    found = find_learning_rate(dataset, **arguments, verbose=0 if quiet or as_json else 1)
     print_result(found, as_json, {"plot": str(found.plot(plot))} if plot else {})
 
 
