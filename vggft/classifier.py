@@ -13,7 +13,7 @@ from .artifact.artifact import Artifact
 from .artifact.inputs import inputs_of
 
 if TYPE_CHECKING:
-    from .artifact.explain import Explanation
+    from .artifact.explain import Explanation, Explanations
     from .deploy.export import Export
     from .evaluation.calibration import Calibration
     from .evaluation.operating import OperatingPoint
@@ -150,7 +150,7 @@ class Classifier(Artifact):
 
     def explain(
         self, pictures: Any, label: str | Sequence[str] | None = None, block: str | None = None
-    ) -> Explanation | list[Explanation]:
+    ) -> Explanation | Explanations:
         """Show where in an image the classifier saw a class, by Grad-CAM (arXiv:1610.02391).
 
         Args:
@@ -160,7 +160,7 @@ class Classifier(Artifact):
                 which is the most specific to the class; earlier blocks have a finer resolution.
 
         Returns:
-            One `Explanation` for one image, a list for several.
+            One `Explanation` for one image, a list of them for several; a notebook shows both as pictures.
 
         Raises:
             DataError: some images cannot be read; the message names all of them.
