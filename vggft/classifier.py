@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .arguments import refuse_arguments
 from .artifact.artifact import Artifact
 from .artifact.inputs import inputs_of
+from .errors import short_traceback
 
 if TYPE_CHECKING:
     from .artifact.explain import Explanation, Explanations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from .evaluation.operating import OperatingPoint
 
 
+@short_traceback
 class Classifier(Artifact):
     """A fine-tuned classifier, as returned by `vggft.finetune`, `vggft.search` and `vggft.load`.
 
@@ -224,6 +226,7 @@ class Classifier(Artifact):
         return draw(self.network.model, path)
 
 
+@short_traceback
 def load(path: str | os.PathLike[str]) -> Classifier:
     """Load a classifier that `Classifier.save` wrote, from its file or its run directory.
 

@@ -17,7 +17,7 @@ from .arguments import answers, refuse_arguments
 from .display import render
 from .drawing.curves import LearningRateDisplay
 from .engine import own_settings
-from .errors import ConfigError
+from .errors import ConfigError, short_traceback
 from .fields import check_count, is_number, shown, unwrapped
 from .finetuning import check_keras, open_start
 from .heads.probe import is_exact
@@ -33,6 +33,7 @@ LOSS = "The loss against the learning rate"
 FEWEST, MOST = 20, 100_000  # steps: what a curve needs, and more than it needs
 
 
+@short_traceback
 @dataclass(frozen=True, eq=False)
 class LearningRates:
     """The loss of a training whose learning rate rises exponentially; `str` and `plot` show it.

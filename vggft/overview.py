@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from .display import UNDEFINED, score, table
-from .errors import ConfigError, RunError
+from .errors import ConfigError, RunError, short_traceback
 from .extras import data_frame
 from .fields import as_path
 from .run import write_table
@@ -23,6 +23,7 @@ COLUMNS = (
 HEADLINES = ("accuracy", "average_precision")  # the latter for several labels per image
 
 
+@short_traceback
 @dataclass(frozen=True)
 class RunTable:
     """A table of runs; `str` describes it.
@@ -81,6 +82,7 @@ class RunTable:
         )
 
 
+@short_traceback
 def read_runs(folder: str | os.PathLike[str] = "runs") -> RunTable:
     """Read all runs below a folder, finished or not, in the order of their beginning.
 

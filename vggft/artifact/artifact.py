@@ -19,7 +19,7 @@ from ..data.scan import decode
 from ..data.streams import Keep
 from ..display import score
 from ..engine import own_settings
-from ..errors import ClassifierFileError, DataError
+from ..errors import ClassifierFileError, DataError, short_traceback
 from ..evaluation.checks import evaluate
 from ..evaluation.evaluation import Evaluation
 from ..fields import as_path, shown
@@ -41,6 +41,7 @@ A = TypeVar("A", bound="Artifact")
 LEARNED_FROM = "The classifier was trained or chosen on"  # beginning of the warning of `evaluate`
 
 
+@short_traceback
 class Artifact:
     """A trained network, its description, and what is known about how it was made.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from ..errors import ConfigError
+from ..errors import ConfigError, short_traceback
 from ..figures import new_figure, style, svg, write_plot
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 WIDTH = 4.8  # inches; text stays legible on a phone
 
 
+@short_traceback
 class Display:
     """What all plots here have in common.
 

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn import metrics as sk
 from sklearn.calibration import CalibrationDisplay
 
-from ..errors import ConfigError
+from ..errors import ConfigError, short_traceback
 from ..evaluation.bootstrap import share_interval
 from ..evaluation.evaluation import Evaluation
 from ..fields import shown
@@ -21,6 +21,7 @@ CELL = "#2f6fb3"  # a full cell of a confusion matrix
 CURVES = 8  # largest number of classes that all have a curve
 
 
+@short_traceback
 class OfEvaluation(Display):
     """A plot of an evaluation.
 
@@ -44,6 +45,7 @@ class OfEvaluation(Display):
         return f"<{type(self).__name__} of {self.evaluation!r}>"
 
 
+@short_traceback
 class ConfusionMatrixDisplay(OfEvaluation):
     """True against predicted classes: counts for up to 20 classes, for more the shares of each true class.
 

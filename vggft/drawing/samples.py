@@ -12,6 +12,7 @@ from ..cache import Cache
 from ..data.dataset import concatenate, open_dataset
 from ..data.scan import scan
 from ..data.streams import Keep
+from ..errors import short_traceback
 from ..fields import check_count
 from ..figures import short
 from ..pictures.reading import Reading
@@ -21,6 +22,7 @@ from .display import Display
 SMALL, GAP, ABREAST = 96, 6, 10  # px of a picture and between two; classes beside each other
 
 
+@short_traceback
 class SamplesDisplay(Display):
     """Some pictures of each class, a column for each, below its name.
 

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from ..display import score, table
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, short_traceback
 from . import bootstrap
 from .evaluation import Evaluation
 from .mistakes import correct
@@ -27,6 +27,7 @@ class Difference:
     high: float | None = None
 
 
+@short_traceback
 @dataclass(frozen=True)
 class Comparison:
     """The result of `compare`; `str` describes it.
@@ -78,6 +79,7 @@ class Comparison:
         )
 
 
+@short_traceback
 def compare(
     first: Any,
     second: Any,

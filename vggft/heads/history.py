@@ -6,13 +6,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
-from ..errors import some
+from ..errors import short_traceback, some
 from ..extras import data_frame
 
 if TYPE_CHECKING:
     from ..drawing.curves import HistoryDisplay
 
 
+@short_traceback
 class History(Sequence[Mapping[str, Any]]):
     """One row for each epoch, in the shape that Keras's `History` has, too.
 

@@ -12,6 +12,7 @@ from typing import Any, overload
 from ..classifier import Classifier
 from ..display import render
 from ..drawing.curves import NOT_DRAWN, TrialsDisplay
+from ..errors import short_traceback
 from ..evaluation.evaluation import Evaluation
 from ..evaluation.metrics import METRICS
 from ..fields import as_path
@@ -22,6 +23,7 @@ TOP = 5  # number of trials whose spread shows how much the winner stands out
 SHOWN = 10
 
 
+@short_traceback
 @dataclass(frozen=True, eq=False)
 class SearchResult:
     """The result of `vggft.search`; `str` describes it.
