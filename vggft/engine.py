@@ -1,4 +1,7 @@
-"""Keras as vggft uses it: on TensorFlow, and with settings of its own whatever those of the program around it."""
+"""Keras as vggft uses it: on TensorFlow, and with settings of its own whatever those of the program around it.
+
+`from .engine import keras` imports both without the lines that TensorFlow prints.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,14 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError
+
+if TYPE_CHECKING:
+    import keras as keras
 
 BACKEND = "tensorflow"
 OWN = {
@@ -64,6 +71,13 @@ def import_tensorflow() -> None:
         import tensorflow as tf
 
         tf.config.list_physical_devices()  # where CUDA finds no GPU, and says so
+
+
+def __getattr__(name: str) -> Any:
+    if name != "keras":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import_tensorflow()
+    return import_module("keras")
 
 
 @contextmanager

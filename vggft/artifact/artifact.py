@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-import keras
 import numpy as np
 
 from ..augment import Augment
@@ -18,7 +17,7 @@ from ..data.dataset import open_dataset
 from ..data.scan import decode
 from ..data.streams import Keep
 from ..display import score
-from ..engine import own_settings
+from ..engine import keras, own_settings
 from ..errors import ClassifierFileError, DataError, short_traceback
 from ..evaluation.checks import evaluate
 from ..evaluation.evaluation import Evaluation

@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
-from ..engine import own_settings
+from ..engine import keras, own_settings
 from ..errors import ConfigError, VggftError, short_traceback
 from ..extras import missing, remedy
 from ..fields import as_path, is_integer, is_number, refuse_unknown, shown
