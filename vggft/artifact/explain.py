@@ -15,7 +15,7 @@ from PIL import Image
 
 from ..display import jpeg_url, legible, render
 from ..engine import own_settings
-from ..errors import ConfigError
+from ..errors import ConfigError, short_traceback
 from ..features.cuts import is_pooled, last_block
 from ..fields import as_path
 from ..network.blocks import BLOCKS
@@ -34,6 +34,7 @@ AT_ONCE = 64  # images
 GAP = 4  # px between two pictures
 
 
+@short_traceback
 @dataclass(frozen=True, eq=False)
 class Explanation:
     """Where in an image a classifier saw a class.
