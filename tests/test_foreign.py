@@ -16,16 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from vggft import plots
 from vggft.artifact.predictions import Predictions
 from vggft.cli import console
 from vggft.data.audit import audit
 from vggft.display import table
 from vggft.errors import DataError, some
 from vggft.evaluation.evaluation import Evaluation
+from vggft.figures import style
 from vggft.foreign import guarded, json_text, markdown, unguarded, visible
 from vggft.listings.columns import read_columns
 from vggft.progress import Narrator
-from vggft.report import plots
 from vggft.run import write_table
 
 ATTACK = "\x1b]0;owned\x07cat\r\x9b31m\u202e\n=1+1"
@@ -90,10 +91,9 @@ def judged(names: tuple[str, ...]) -> Evaluation:
 def test_control_characters_and_dollars_do_not_break_plots_or_texts() -> None:
     evaluation = judged(("$\\frac{", "_hidden", ATTACK))
     assert not OBEYED.search(str(evaluation))
-    drawn = (plots.confusion, lambda judged: plots.ranking(judged, "roc"))
-    for draw in drawn:
-        with plots.style():
-            draw(evaluation).savefig(text := io.StringIO(), format="svg")
+    for kind in (plots.ConfusionMatrixDisplay, plots.RocCurveDisplay):
+        with style():
+            kind(evaluation).figure().savefig(text := io.StringIO(), format="svg")
         told = " ".join(xml.etree.ElementTree.fromstring(text.getvalue()).itertext())
         assert "_hidden" in told and "$\\frac{" in told and "owned" in told
 

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
-from .errors import ArgumentError
+from .errors import ArgumentError, short_traceback
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -76,7 +76,8 @@ SYNONYMS = {
 def answers(function: Callable[P, R]) -> Callable[P, R]:
     """Decorate a function, or an `__init__`, so that a call with other arguments than it has is answered in words.
 
-    The signature stays as it is. Functions that take `**arguments` answer for these themselves, by `refuse_arguments`.
+    The signature stays as it is, and tracebacks are short. Functions that take `**arguments` answer for these
+    themselves, by `refuse_arguments`.
     """
     signature, where = inspect.signature(function), function.__qualname__.removesuffix(".__init__")
 
@@ -88,7 +89,7 @@ def answers(function: Callable[P, R]) -> Callable[P, R]:
             raise refusal(where, signature, args, kwargs, error) from None
         return function(*args, **kwargs)
 
-    return checked
+    return short_traceback(checked)
 
 
 def refusal(

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 from .arguments import refuse_arguments
 from .artifact.artifact import Artifact
 from .artifact.inputs import inputs_of
+from .errors import short_traceback
 
 if TYPE_CHECKING:
-    from .artifact.explain import Explanation
+    from .artifact.explain import Explanation, Explanations
     from .deploy.export import Export
     from .evaluation.calibration import Calibration
     from .evaluation.operating import OperatingPoint
 
 
+@short_traceback
 class Classifier(Artifact):
     """A fine-tuned classifier, as returned by `vggft.finetune`, `vggft.search` and `vggft.load`.
 
@@ -150,7 +152,7 @@ class Classifier(Artifact):
 
     def explain(
         self, pictures: Any, label: str | Sequence[str] | None = None, block: str | None = None
-    ) -> Explanation | list[Explanation]:
+    ) -> Explanation | Explanations:
         """Show where in an image the classifier saw a class, by Grad-CAM (arXiv:1610.02391).
 
         Args:
@@ -160,7 +162,7 @@ class Classifier(Artifact):
                 which is the most specific to the class; earlier blocks have a finer resolution.
 
         Returns:
-            One `Explanation` for one image, a list for several.
+            One `Explanation` for one image, a list of them for several; a notebook shows both as pictures.
 
         Raises:
             DataError: some images cannot be read; the message names all of them.
@@ -227,6 +229,7 @@ class Classifier(Artifact):
         return draw(self.network.model, path)
 
 
+@short_traceback
 def load(path: str | os.PathLike[str]) -> Classifier:
     """Load a classifier that `Classifier.save` wrote, from its file or its run directory.
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from .errors import ConfigError
+from .errors import ConfigError, short_traceback
 from .fields import (
     PARTS,
     ClassWeights,
@@ -54,6 +54,7 @@ Widths = Annotated[
 ]
 
 
+@short_traceback
 @dataclass(frozen=True)
 class Head(Config):
     """The dense layers on top of the backbone.
@@ -100,6 +101,7 @@ class Head(Config):
 Schedule = Literal["cosine", "constant", "one_cycle", "plateau"]
 
 
+@short_traceback
 @dataclass(frozen=True)
 class Phase(Config):
     """One phase of a training, with a schedule of its own; what is None is as in `Training`.
@@ -141,6 +143,7 @@ Phases = Annotated[
 ]
 
 
+@short_traceback
 @dataclass(frozen=True)
 class Training(Config):
     """How the head, and then the unfrozen blocks, are trained.

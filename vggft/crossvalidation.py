@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
-import keras
 import numpy as np
 
 from .arguments import answers
@@ -17,7 +16,7 @@ from .augment import Augment
 from .config import Head, Training
 from .costs import Estimate, estimate_run
 from .display import score
-from .engine import own_settings
+from .engine import keras, own_settings
 from .errors import ConfigError, some
 from .evaluation.evaluation import Evaluation
 from .evaluation.folds import SPLIT, CrossValidation, FoldScore

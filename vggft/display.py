@@ -110,6 +110,19 @@ def table(rows: list[list[str]]) -> str:
     return "\n".join(map("  ".join, lines))
 
 
+def legible(image: Image.Image, side: int = 160) -> Image.Image:
+    """Return an image whose longer side is about as many pixels: small ones grow by a whole factor.
+
+    >>> from PIL import Image
+    >>> legible(Image.new("RGB", (32, 16))).size, legible(Image.new("RGB", (1000, 500))).size
+    ((160, 80), (240, 120))
+    """
+    scale = max(1, side // max(image.size))
+    image = image.resize((image.width * scale, image.height * scale), 3)  # bicubic, without importing Pillow for that
+    image.thumbnail((1.5 * side, 1.5 * side))
+    return image
+
+
 def jpeg_url(image: Image.Image, quality: int = 88) -> str:
     """Encode an image as a JPEG data URL, for the `src` of an `<img>`."""
     file = io.BytesIO()

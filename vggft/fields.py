@@ -18,7 +18,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from .arguments import CONFIGURATIONS, refusal
-from .errors import ConfigError
+from .errors import ConfigError, short_traceback
 
 PARTS = ("block1", "block2", "block3", "block4", "block5", "head")  # what may have a learning rate of its own
 
@@ -188,6 +188,7 @@ def shown(value: Any, longest: int = 200) -> str:
     return text if len(text) <= longest else f"{text[:longest]}..."
 
 
+@short_traceback
 class Config:
     """Base class of configurations: frozen dataclasses that check their values against the fields' annotations.
 

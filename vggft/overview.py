@@ -13,7 +13,7 @@ from typing import Any
 from rich.cells import cell_len
 
 from .display import UNDEFINED, score, table
-from .errors import ConfigError, RunError
+from .errors import ConfigError, RunError, short_traceback
 from .extras import data_frame
 from .fields import as_path
 from .opening import read_text
@@ -27,6 +27,7 @@ COLUMNS = (
 HEADLINES = ("accuracy", "average_precision")  # the latter for several labels per image
 
 
+@short_traceback
 @dataclass(frozen=True)
 class RunTable:
     """A table of runs; `str` describes it.
@@ -93,6 +94,7 @@ class RunTable:
         return told + (f"\n\nThere is no room for {left}: --output runs.csv has all columns." if left else "")
 
 
+@short_traceback
 def read_runs(folder: str | os.PathLike[str] = "runs") -> RunTable:
     """Read all runs below a folder, finished or not, in the order of their beginning.
 

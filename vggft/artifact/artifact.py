@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-import keras
 import numpy as np
 
 from ..augment import Augment
@@ -18,8 +17,8 @@ from ..data.dataset import open_dataset
 from ..data.scan import decode
 from ..data.streams import Keep
 from ..display import score
-from ..engine import own_settings
-from ..errors import ClassifierFileError, DataError
+from ..engine import keras, own_settings
+from ..errors import ClassifierFileError, DataError, short_traceback
 from ..evaluation.checks import evaluate
 from ..evaluation.evaluation import Evaluation
 from ..fields import as_path, shown
@@ -39,6 +38,7 @@ A = TypeVar("A", bound="Artifact")
 LEARNED_FROM = "The classifier was trained or chosen on"  # beginning of the warning of `evaluate`
 
 
+@short_traceback
 class Artifact:
     """A trained network, its description, and what is known about how it was made.
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from ..engine import quiet_stderr
 from ..errors import ConfigError
 from ..extras import OF_EXPORTS, check_extra
 from ..foreign import visible
@@ -18,7 +19,6 @@ from .console import (
     picture_files,
     print_json,
     print_result,
-    quiet_stderr,
     refuse,
     short_names,
     tell,

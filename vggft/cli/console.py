@@ -7,7 +7,6 @@ import json
 import os
 import shlex
 import sys
-import tempfile
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ import typer
 from rich.console import Console
 
 from ..display import printable
-from ..engine import check_backend
+from ..engine import check_backend, import_tensorflow
 from ..errors import ConfigError, DataError, meant
 from ..foreign import json_text, visible
 from ..opening import check_file
@@ -211,10 +210,7 @@ def import_quietly(quiet: bool = False) -> None:
         narrator.console.print(STARTING, end="\r")
     else:
         narrator.line(STARTING)
-    with quiet_stderr():
-        import tensorflow as tf
-
-        tf.config.list_physical_devices()
+    import_tensorflow()
     if narrator.moves:
         narrator.console.print(" " * len(STARTING), end="\r")
 
@@ -233,21 +229,3 @@ def run_in(run_dir: Path) -> Iterator[None]:
         told = f"To continue: {shlex.join(again)}" if begun else "Nothing was kept, as the run had not begun."
         typer.echo(f"\nInterrupted. {told}", err=True)
         raise typer.Exit(130) from None
-
-
-@contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Suppress what C++ code prints to file descriptor 2, unless an exception is raised."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as aside:
-        os.dup2(aside.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            aside.seek(0)
-            os.write(kept, aside.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)

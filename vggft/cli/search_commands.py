@@ -13,6 +13,7 @@ import typer
 from ..augment import Augment
 from ..config import Head, Training
 from ..fields import Count
+from ..figures import check_plot
 from ..overview import COLUMNS, read_runs
 from ..tuning.space import SearchSpace
 from ..weightfiles.presets import check_download
@@ -177,14 +178,14 @@ def find_learning_rate(
     check_data(dataset, data.validation, data.test, begins, backbone.freeze)
     check_download(begins)
     import_quietly(quiet or as_json)
-    from .. import learning_rates
+    from ..learning_rates import find_learning_rate
 
     if plot:
-        refuse(learning_rates.check_plot(plot), force)
+        refuse(check_plot(plot), force)
     arguments: dict[str, Any] = vars(data) | vars(backbone) | vars(more)
     arguments |= {"head": chosen_head(head), "training": training, "augment": augment}
     level = 0 if quiet or as_json else 2 if details else 1
-    found = learning_rates.find_learning_rate(dataset, **arguments, verbose=level)
+    found = find_learning_rate(dataset, **arguments, verbose=level)
     print_result(found, as_json, {"plot": str(found.plot(plot))} if plot else {})
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..display import render
+from ..errors import short_traceback
 from ..extras import data_frame
 from ..fields import as_path
 from ..foreign import visible
@@ -58,6 +59,7 @@ class Finding:
         return " = ".join(told[:4]) + " = ..." * (len(told) > 4)
 
 
+@short_traceback
 @dataclass(frozen=True)
 class Audit:
     """What is in a dataset. `print` it for a summary; `ok` says whether it can be trained on.

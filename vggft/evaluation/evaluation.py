@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..display import render, score
-from ..errors import ConfigError
+from ..errors import ConfigError, short_traceback
 from . import bootstrap, calibration, metrics, mistakes, text
 from .bootstrap import Interval
 from .calibration import Calibration, Reliability
@@ -18,6 +18,7 @@ from .metrics import METRICS, ClassScores, defined
 from .operating import OperatingPoint, operating_point
 
 
+@short_traceback
 @dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
     """The predictions of a classifier for one split, made by `checks.evaluate`; `evaluation["accuracy"]` is a metric.

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..display import render, score
+from ..errors import short_traceback
 from ..fields import as_path
 from ..run import write_table
 from . import bootstrap, text
@@ -39,6 +40,7 @@ class FoldScore:
     metrics: dict[str, float | None]
 
 
+@short_traceback
 @dataclass(frozen=True, eq=False, repr=False)
 class CrossValidation:
     """The result of `vggft.cross_validate`; `result["accuracy"]` is a metric, and `str` describes all of them.

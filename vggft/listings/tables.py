@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import ConfigError
+from ..errors import ConfigError, short_traceback
 from ..fields import shown
 
 _UNCERTAIN = ("negative", "positive", "skip")
 
 
+@short_traceback
 @dataclass(frozen=True, eq=False)
 class Table:
     """A table of images and labels, and what its columns mean; goes wherever a dataset does.

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from ..config import Head, Training
+from ..engine import without_retracing_warnings
 from ..features.cuts import is_pooled
 from ..heads.batches import Batches, Examples, FeatureBank, class_weights, pooled_features, sampled_labels
 from ..heads.objective import Objective
@@ -16,7 +17,7 @@ from ..heads.population import Member, fit_in_memory, train_population, why_alon
 from ..heads.probe import is_exact, train_probe
 from ..heads.resampling import Fitted, Fold, ending_of
 from ..network.blocks import BLOCKS
-from ..network.forward import between, forward, without_retracing_warnings
+from ..network.forward import between, forward
 from ..network.freezing import assign_weights, check_movement, layer_digests, learned_weights, set_frozen
 from ..network.head import STANDARDIZE, head_model, standardize
 from ..progress import Narrator

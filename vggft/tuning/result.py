@@ -7,21 +7,23 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from ..classifier import Classifier
 from ..display import render
+from ..drawing.curves import NOT_DRAWN, TrialsDisplay
+from ..errors import short_traceback
 from ..evaluation.evaluation import Evaluation
 from ..evaluation.metrics import METRICS
 from ..fields import as_path
-from ..report import plots
-from ..run import whole_file, write_table
+from ..run import write_table
 from .trial import Trial, ranked
 
 TOP = 5  # number of trials whose spread shows how much the winner stands out
 SHOWN = 10
 
 
+@short_traceback
 @dataclass(frozen=True, eq=False)
 class SearchResult:
     """The result of `vggft.search`; `str` describes it.
@@ -94,14 +96,27 @@ class SearchResult:
         write_table(path, [trial.to_row() for trial in self.trials])
         return path
 
-    def plot(self, path: str | os.PathLike[str]) -> Path:
-        """Plot the score against each hyperparameter into an image file."""
-        path = as_path(path)
-        with plots.style(), whole_file(path) as aside:
-            given = [trial.to_dict() for trial in self.trials]
-            figure = plots.trials(given, self.best.trial_id, f"validation {self.objective}")
-            figure.savefig(aside, format=path.suffix.lstrip(".") or "png", dpi=150)
-        return path
+    @overload
+    def plot(self, path: str | os.PathLike[str]) -> Path: ...
+    @overload
+    def plot(self, path: None = None, *, ax: Any = None) -> TrialsDisplay: ...
+    def plot(self, path: str | os.PathLike[str] | None = None, *, ax: Any = None) -> Path | TrialsDisplay:
+        """Plot the score against each hyperparameter.
+
+        Args:
+            path: a `.png`, `.svg` or `.pdf` file to draw it into.
+            ax: matplotlib `Axes` to draw on, if there is no path; None makes a new figure.
+
+        Returns:
+            The path of the file, or without one the `vggft.plots.TrialsDisplay`.
+
+        Raises:
+            ConfigError: the name of the file has another ending.
+        """
+        display = TrialsDisplay(
+            [trial.to_dict() for trial in self.trials], self.best.trial_id, f"validation {self.objective}"
+        )
+        return display.plot(ax) if path is None else display.save(path)
 
     def __str__(self) -> str:
         low, high = self.top
@@ -163,7 +178,7 @@ def write_hparams(directory: Path, trials: Sequence[Trial], objective: str) -> N
 
 
 def _shown(name: str) -> bool:
-    return not name.startswith(plots.NOT_DRAWN)
+    return not name.startswith(NOT_DRAWN)
 
 
 def _short(value: Any) -> str:

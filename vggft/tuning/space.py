@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 from ..config import Head, Training
-from ..errors import ConfigError
+from ..errors import ConfigError, short_traceback
 from ..fields import Config, is_integer, is_number, is_word, shown, unwrapped
 from ..network.blocks import frozen_blocks
 from ..training.phases import Setting
@@ -42,6 +42,7 @@ class Range:
             raise ConfigError(f"A 'log' range must begin above 0; got {shown(self.low)}.")
 
 
+@short_traceback
 @dataclass(frozen=True)
 class SearchSpace(Config):
     """What a search may choose from. Each field is a value, a list (any of its values), or a range.
