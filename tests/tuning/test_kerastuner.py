@@ -226,13 +226,15 @@ def test_a_longer_search_that_is_interrupted_ends_as_one_that_was_begun_so(
 
     def oracle(trials: int) -> Any:
         if kind in ("hyperband", "blocks"):
-            return HyperbandOracle(max_epochs=4, factor=2, hyperband_iterations=trials, seed=2)
+            epochs = 2 if kind == "blocks" else 4
+            return HyperbandOracle(max_epochs=epochs, factor=2, hyperband_iterations=trials, seed=2)
         if kind == "bayesian":
             return BayesianOptimizationOracle(max_trials=4 * trials, num_initial_points=4, seed=2)
         return RandomSearchOracle(max_trials=4 * trials, seed=2)
 
     space = vggft.SearchSpace(units=[8], layers=1, normalize=None, learning_rate=(1e-3, 3e-2, "log"))
-    how = {"space": space, "parallel_trials": 4, **common, "training": vggft.Training(batch_size=24)}
+    rounds_of = 4 if kind in ("random", "bayesian") else 5  # which divides the trials before and after
+    how = {"space": space, "parallel_trials": rounds_of, **common, "training": vggft.Training(batch_size=24)}
     how |= (
         {"freeze": "block4", "training": vggft.Training(batch_size=24, fine_tune_epochs=2)} if kind == "blocks" else {}
     )
