@@ -69,6 +69,7 @@ def train(
     phases = experiment.phases(setting)
     if begun is not None:
         phases = (replace(phases[-1], epochs=max(1, phases[-1].epochs - epochs), keep_start=True),)
+        fold = replace(fold, seed=fold.seed + epochs)  # else its batches would be those that it had before
     cuts = [phase.cut(setting.head) for phase in phases]
     seed, pool, history = fold.seed, experiment.pool, list[dict[str, Any]]()
     direct = head

@@ -109,7 +109,7 @@ class Rounds:
         for job in jobs:
             setting = job.setting
             alone, remaining = self.why_alone(setting), replace(setting.training, epochs=_remaining(job))
-            key = (job.trial_id,) if alone else (job.past is None, *alike(setting.head, remaining))
+            key = (job.trial_id,) if alone else (job.past and job.past[1].epochs, *alike(setting.head, remaining))
             groups.setdefault(key, []).append(job)
         for group in groups.values():
             head = group[0].setting.head
@@ -153,7 +153,7 @@ class Rounds:
             self.bank.examples(cut, fold.train),
             self.bank.judged(cut, fold.validation),
             multi_label=self.experiment.pool.multi_label,
-            seed=fold.seed,
+            seed=fold.seed + (_done(jobs[0]) if goes_on else 0),  # as in `train`
             class_names=self.experiment.pool.class_names,
             programs=self.programs,
             start=[each.weights for each in begun] if goes_on else None,
@@ -260,7 +260,11 @@ def _begun(job: Job, fold: Fold) -> Fitted | None:
     return read_rung(job.past[0], fold.name)
 
 
+def _done(job: Job) -> int:
+    """Return the number of epochs of the head that the trial had which a job continues."""
+    return job.past[1].epochs or 0 if job.past else 0
+
+
 def _remaining(job: Job, goes_on: bool = True) -> int:
     """Return the number of epochs of the head that a job has left."""
-    done = job.past[1].epochs or 0 if job.past and goes_on else 0
-    return max(1, (job.setting.training.epochs or 1) - done)
+    return max(1, (job.setting.training.epochs or 1) - (_done(job) if goes_on else 0))
