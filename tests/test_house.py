@@ -39,7 +39,7 @@ ROOMS = (
     ("report", "names gallery verdict sections report card"),
     ("deploy", "savedmodel_decoder runtimes export uploads service server"),
     ("", "costs pipeline depth finetuning crossvalidation classifier"),
-    ("tuning", "space trial oracles rounds workers tuner result terms search"),
+    ("tuning", "space trial goals oracles rounds workers tuner result terms search"),
     ("", "api learning_rates estimators demo"),
     ("cli", f"words flags console defaults options {COMMANDS} main"),
     ("", "__main__"),

@@ -27,6 +27,7 @@ ELSEWHERE = {"folds": "cross_validate and search", "repeats": "cross_validate an
 SYNONYMS = {
     word: name
     for name, words in {
+        "algorithm": "tuner oracle sampler",
         "augment": "augmentation augmentations transform transforms data_augmentation",
         "backbone": "base_model model pretrained pretrained_weights weights architecture",
         "batch_norm": "batchnorm batch_normalization bn",
@@ -55,10 +56,12 @@ SYNONYMS = {
         "patience": "early_stopping early_stopping_patience",
         "pooling": "pool",
         "precision": "dtype mixed_precision fp16",
+        "repeats": "executions_per_trial",
         "rotate": "rotation rotation_range degrees random_rotation",
-        "run_dir": "output_dir out_dir save_dir log_dir logdir output save_path",
+        "run_dir": "output_dir out_dir save_dir log_dir logdir output save_path directory project_name",
         "schedule": "scheduler lr_schedule lr_scheduler",
         "seed": "random_state random_seed",
+        "space": "hypermodel search_space",
         "start": "checkpoint classifier init_from",
         "test": "test_split test_size test_data",
         "time_limit": "timeout max_time time_budget",

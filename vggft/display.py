@@ -55,7 +55,7 @@ def measure(value: float | None, metric: str) -> str:
     >>> measure(0.5, "accuracy"), measure(0.5, "log_loss")
     ('50.0\\xa0%', '0.500')
     """
-    return score(value) if metric in NOT_SHARES else percent(value)
+    return score(value) if metric in NOT_SHARES or " " in metric else percent(value)  # several are a sum
 
 
 def metric_name(metric: str) -> str:
