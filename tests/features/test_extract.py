@@ -196,6 +196,7 @@ print(json.dumps(sizes))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits its memory as Linux does")
 def test_out_of_memory_halves_the_batch_and_goes_on() -> None:
     command = [sys.executable, "-c", SMALL_MEMORY]

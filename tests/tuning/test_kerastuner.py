@@ -112,6 +112,7 @@ def test_failures_in_a_round_are_tried_again_and_then_end_it(
     assert len(counts) == 8 and set(counts.values()) == {tries}, counts
 
 
+@pytest.mark.slow
 def test_three_failures_in_the_middle_of_a_round_end_it(stripes: tuple, common: dict) -> None:
     trained: list[str] = []
 
@@ -155,6 +156,7 @@ def test_promoted_trials_continue_from_their_weights(stripes: tuple, common: dic
     assert not list(tmp_path.glob("run/trials/*/rung.npz"))  # what no trial needs any more is deleted
 
 
+@pytest.mark.slow
 def test_a_finished_search_goes_on_with_more_trials(stripes: tuple, common: dict, tmp_path: Path) -> None:
     space = vggft.SearchSpace(units=[8], layers=1, normalize=None, learning_rate=(1e-3, 1e-1, "log"))
     how = {"space": space, "algorithm": "random", "run_dir": tmp_path / "run", **common}

@@ -59,7 +59,9 @@ def run(oracle: Any, rounds: int, at_once: int = 4) -> list[dict[str, Any]]:
     return seen
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize(
+    "algorithm", [pytest.param(each, marks=pytest.mark.slow) if each == "bayesian" else each for each in ALGORITHMS]
+)
 def test_a_restart_changes_nothing(algorithm: str, tmp_path: Path) -> None:
     whole = run(begun(algorithm, tmp_path / "whole"), 5)
     pieces: list[dict[str, Any]] = []

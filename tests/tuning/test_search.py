@@ -322,7 +322,9 @@ def run_search(stripes: tuple, common: dict, run_dir: Path, algorithm: str, resu
     return vggft.search(stripes, 3, run_dir=run_dir, resume=resume, **kinds, **common)
 
 
-@pytest.mark.parametrize("algorithm", ["random", "bayesian", "hyperband", pytest.param("grid", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "algorithm", ["random", "hyperband", *(pytest.param(each, marks=pytest.mark.slow) for each in ("bayesian", "grid"))]
+)
 def test_interrupted_again_and_again_it_ends_as_if_it_had_not_been(
     algorithm: str, stripes: tuple, common: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -452,6 +454,7 @@ def test_twenty_kills_in_one_search(stripes_folder: Path, tiny_weights: Path, tm
     ]
 
 
+@pytest.mark.slow
 def test_a_refit_of_gradual_phases_lasts_as_long_as_was_best(stripes: tuple, common: dict) -> None:
     training = vggft.Training(phases="gradual", epochs=4, fine_tune_epochs=3, batch_size=16)
     settings = common | {"training": training, "freeze": "block3", "trials": 1, "test": 0.2}
