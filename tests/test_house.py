@@ -18,9 +18,10 @@ PACKAGE = Path(vggft.__file__).parent
 ROOT = Path(__file__).parents[1]
 
 # The path that the data takes, from top to bottom: packages in order, and the modules of each in order ("" is the top).
+SETTINGS = "config augment writing documents"
 COMMANDS = "training_commands search_commands classifier_commands cache_commands"
 ROOMS = (
-    ("", "errors extras arguments engine fields config augment run claims store rows cache display overview progress"),
+    ("", f"errors extras arguments engine fields {SETTINGS} run claims store rows cache display overview progress"),
     ("pictures", "reading ranges formats colours tiffs dicoms npys files arrays known"),
     ("listings", "listing integers labels cells columns folders files tables meaning"),
     ("data", "scan streams feeds sources dataset suspects findings quality audit"),

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from vggft import RunError
-from vggft.run import RunDirectory, whole_file
+from vggft.run import RunDirectory
+from vggft.writing import whole_file
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -17,7 +18,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     with whole_file(target) as aside:
         aside.write_text("first")
         assert not target.exists()
-    with pytest.raises(ZeroDivisionError), whole_file(target) as aside:
+    with pytest.raises(ZeroDivisionError), whole_file(target, overwrite=True) as aside:
         aside.write_text("sec")
         1 / 0  # noqa: B018
     assert target.read_text() == "first"

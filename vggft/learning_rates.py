@@ -23,9 +23,10 @@ from .heads.probe import is_exact
 from .network.blocks import BLOCKS
 from .pipeline import open_run
 from .report import plots
-from .run import RunDirectory, whole_file
+from .run import RunDirectory
 from .training.ranges import losses_of
 from .training.request import Request
+from .writing import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -98,14 +99,14 @@ class LearningRates:
         with plots.style():
             return render("learning_rates.html", told=str(self), plot=plots.svg(self._figure()))
 
-    def plot(self, path: str | os.PathLike[str]) -> Path:
+    def plot(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         """Plot the losses against the learning rate, with the suggestion, as `.png`, `.svg` or `.pdf`.
 
         Raises:
             ConfigError: the name of the file has another ending.
         """
         path = check_plot(path)
-        with whole_file(path) as aside:
+        with whole_file(path, overwrite) as aside:
             self._figure().savefig(aside, format=path.suffix[1:], dpi=150)
         return path
 

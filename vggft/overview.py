@@ -14,7 +14,7 @@ from .display import UNDEFINED, score, table
 from .errors import ConfigError, RunError
 from .extras import data_frame
 from .fields import as_path
-from .run import write_table
+from .writing import write_table
 
 COLUMNS = (
     *("run", "what", "started", "data", "images", "backbone", "freeze", "head", "metric"),
@@ -52,9 +52,9 @@ class RunTable:
         """Return JSON-ready values."""
         return {"folder": self.folder, "runs": list(self.rows)}
 
-    def to_csv(self, path: str | os.PathLike[str]) -> Path:
+    def to_csv(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         """Write the table as a CSV file."""
-        write_table(path := as_path(path), self.rows, COLUMNS)
+        write_table(path := as_path(path), self.rows, COLUMNS, overwrite)
         return path
 
     def to_frame(self) -> Any:

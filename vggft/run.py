@@ -1,10 +1,8 @@
-"""Run directories: configuration, versions, results and resume points; files are written whole or not at all."""
+"""Run directories: configuration, versions, results and resume points."""
 
 from __future__ import annotations
 
-import csv
 import importlib.metadata
-import io
 import json
 import os
 import platform
@@ -12,8 +10,8 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,41 +20,18 @@ import numpy as np
 
 from .errors import RunError
 from .fields import as_path
+from .writing import UNFINISHED, remove_own, whole_file, write_table, write_whole
 
-_UNFINISHED = re.compile(r"\.\d+-")  # beginning of the names of files that `whole_file` has not finished
+OLDER = (
+    "config environment audit estimate evaluation choice search search_state outcome classifier history splits trials"
+)
+_UNFINISHED = re.compile(  # names of what a killed process left unfinished; earlier versions put its number first
+    rf"{UNFINISHED.pattern}|\.\d+-(({'|'.join(OLDER.split())})\.(json|keras|csv|png)|[^/]*\.npz|MODEL_CARD\.md)"
+)
+_POINT = re.compile(rf"[^.][^/]*\.npz|{_UNFINISHED.pattern}")  # names of the files in `resume/`
 
 NEEDED = 500_000_000  # bytes: VGG16 and a head, and thrice as much for the moments of the optimizer
 PACKAGES = ("vggft", "tensorflow", "keras", "keras-tuner", "scikit-learn", "numpy", "pillow")
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to, and rename it at the end, so that files appear whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{os.getpid()}-{path.name}")  # keeps the suffix, which Keras looks at
-    try:
-        yield aside
-        with aside.open("r+b") as file:  # Windows can flush only files that are open for writing
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    with whole_file(path) as aside:
-        aside.write_text(text, encoding="utf-8")
-
-
-def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
-    """Write rows as a CSV file; the columns are those given, and all further keys in order of first appearance."""
-    text = io.StringIO()
-    names = list(dict.fromkeys([*columns, *(key for row in rows for key in row)]))
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_whole(path, text.getvalue())
 
 
 def versions() -> dict[str, str]:
@@ -122,7 +97,7 @@ class RunDirectory:
         _check_room(path)
         if not path.exists():
             return cls(path)
-        names = {file.name for file in path.iterdir() if not _UNFINISHED.match(file.name)}
+        names = {file.name for file in path.iterdir() if not _UNFINISHED.fullmatch(file.name)}
         if names and not resume:
             raise RunError(
                 f"run_dir {path} is not empty, and a run never overwrites another. "
@@ -137,7 +112,7 @@ class RunDirectory:
     def start(self, config: Mapping[str, Any], arguments: Mapping[str, Any] | None = None) -> None:
         """Write the configuration and environment of a new run, or check the configuration of a resumed one.
 
-        Files that a killed process left unfinished (`.<process id>-<name>`) are deleted from the whole directory.
+        Files that a killed process left unfinished are deleted from the whole directory.
 
         Args:
             config: the resolved configuration, ready for JSON; it determines the result of the run.
@@ -153,9 +128,7 @@ class RunDirectory:
         else:
             self.write_json("environment.json", environment(arguments or {}))
             self.write_json("config.json", config)  # last, as a directory that has one can be resumed
-        for file in list(self.path.rglob(".*")):
-            if _UNFINISHED.match(file.name):
-                file.unlink()
+        remove_own(self.path, _UNFINISHED)
 
     def check_same(self, config: Mapping[str, Any]) -> None:
         """Raise `RunError` unless the directory holds a run with this configuration; the message lists differences."""
@@ -184,7 +157,7 @@ class RunDirectory:
     def write_text(self, name: str, text: str) -> None:
         """Write a text file, whole or not at all."""
         if self.path is not None:
-            write_whole(self.path / name, text)
+            write_whole(self.path / name, text, overwrite=True)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a value as indented JSON."""
@@ -193,20 +166,20 @@ class RunDirectory:
     def write_arrays(self, name: str, **arrays: np.ndarray) -> None:
         """Write arrays as a compressed .npz file."""
         if self.path is not None:
-            with whole_file(self.path / name) as aside:
+            with whole_file(self.path / name, overwrite=True) as aside:
                 np.savez_compressed(aside, **arrays)  # type: ignore[arg-type]
 
     def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write rows as a CSV file; see `write_table`."""
+        """Write rows as a CSV file; see `writing.write_table`."""
         if self.path is not None:
-            write_table(self.path / name, rows)
+            write_table(self.path / name, rows, overwrite=True)
 
     # A resume point is a named group of arrays with a note in JSON; it replaces the earlier one of that name.
 
     def save_point(self, name: str, arrays: Sequence[np.ndarray], note: Mapping[str, Any]) -> None:
         """Write the state of a phase of the run."""
         if self.path is not None:
-            with whole_file(self.path / "resume" / f"{name}.npz") as aside:
+            with whole_file(self.path / "resume" / f"{name}.npz", overwrite=True) as aside:
                 named: dict[str, Any] = {f"a{i}": array for i, array in enumerate(arrays)}
                 np.savez(aside, note=np.array(json.dumps(note)), **named)
 
@@ -220,6 +193,6 @@ class RunDirectory:
     def drop_points(self) -> None:
         """Delete the resume points of a finished run, and the directory itself if nothing else is in it."""
         if self.path is not None and (points := self.path / "resume").exists():
-            shutil.rmtree(points)
+            remove_own(points, _POINT, folders=True)
             if not any(self.path.iterdir()):
                 self.path.rmdir()

@@ -22,9 +22,9 @@ from ..evaluation.evaluation import Evaluation
 from ..fields import shown
 from ..network.description import Description, build
 from ..pictures.reading import RULES
-from ..run import whole_file
 from ..weightfiles.files import kind_of
 from ..weightfiles.hdf5 import refuse_outside
+from ..writing import whole_file
 
 MEMBER = "vggft.json"
 EVALUATION_MEMBER = "vggft_evaluation.npz"
@@ -32,7 +32,12 @@ WEIGHTS = "model.weights.h5"  # as Keras names it
 
 
 def write_archive(
-    path: Path, model: keras.Model, description: Description, evaluation: Evaluation | None, more: Mapping[str, Any]
+    path: Path,
+    model: keras.Model,
+    description: Description,
+    evaluation: Evaluation | None,
+    more: Mapping[str, Any],
+    overwrite: bool = False,
 ) -> None:
     """Write a classifier, and check that plain Keras predicts the same from the file before it is put in place.
 
@@ -42,12 +47,14 @@ def write_archive(
         description: the description, saved as JSON.
         evaluation: an evaluation to save with its probabilities, if any.
         more: further values for the JSON.
+        overwrite: replace a file that exists.
 
     Raises:
+        ConfigError: the file exists, and `overwrite` is not set.
         ClassifierFileError: the network that was read back predicts something else.
     """
     probe = np.random.default_rng(0).integers(0, 256, (1, *description.size, 3)).astype("float32")
-    with whole_file(path) as aside:
+    with whole_file(path, overwrite) as aside:
         model.save(aside)
         content = description.to_dict()
         with zipfile.ZipFile(aside, "a") as archive:

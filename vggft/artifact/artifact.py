@@ -259,12 +259,17 @@ class Artifact:
         )
 
     @own_settings()
-    def save(self, path: str | os.PathLike[str]) -> Path:
+    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         """Save as one `.keras` file, which plain `keras.models.load_model` opens too.
 
         The file is written under a temporary name, loaded by plain Keras, and renamed only if its predictions agree.
 
+        Args:
+            path: the file.
+            overwrite: replace a file that exists.
+
         Raises:
+            ConfigError: the file exists, and `overwrite` is not set.
             ClassifierFileError: the name does not end in `.keras`, or the saved file predicts something else.
         """
         path = as_path(path)
@@ -273,7 +278,7 @@ class Artifact:
         splits = sorted(set(self.seen.values()))
         seen = {split: sorted(digest for digest, its in self.seen.items() if its == split) for split in splits}
         more = {"history": list(self.history), "seen": seen}
-        write_archive(path, self.network.model, self.description, self.evaluation, more)
+        write_archive(path, self.network.model, self.description, self.evaluation, more, overwrite)
         return path
 
     def __reduce__(self) -> Any:

@@ -15,7 +15,8 @@ from ..config import Head, Training
 from ..fields import Count
 from ..overview import COLUMNS, read_runs
 from ..tuning.space import SearchSpace
-from .console import check_data, import_quietly, print_json, print_result, refuse, run_in, tell
+from ..writing import check_free
+from .console import check_data, import_quietly, print_json, print_result, run_in, tell
 from .flags import AsJson, Dataset, Force, Quiet, Verbose, Verify
 from .options import AdjustOptions, BackboneOptions, DataOptions, Options, RunOptions, with_options
 from .training_commands import chosen_head, prepared
@@ -176,11 +177,11 @@ def find_learning_rate(
     from .. import learning_rates
 
     if plot:
-        refuse(learning_rates.check_plot(plot), force)
+        check_free(learning_rates.check_plot(plot), force)
     arguments: dict[str, Any] = vars(data) | vars(backbone) | vars(more)
     arguments |= {"head": chosen_head(head), "training": training, "augment": augment}
     found = learning_rates.find_learning_rate(dataset, **arguments, verbose=0 if quiet or as_json else 1)
-    print_result(found, as_json, {"plot": str(found.plot(plot))} if plot else {})
+    print_result(found, as_json, {"plot": str(found.plot(plot, force))} if plot else {})
 
 
 def runs(
@@ -200,11 +201,11 @@ def runs(
 ) -> None:
     """List all runs: data, frozen blocks, head, validation and test with intervals, and seconds."""
     if output:
-        refuse(output, force)
+        check_free(output, force)
     found = read_runs(folder)
     found = found.sorted_by(sort) if sort else found
     if output:
-        found.to_csv(output)
+        found.to_csv(output, force)
     if as_json:
         print_json(found.to_dict())
     else:

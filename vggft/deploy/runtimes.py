@@ -19,6 +19,7 @@ from ..network.description import Description
 from .savedmodel_decoder import decode
 
 MEMBER = "vggft.json"
+SAVED_MODEL = ("saved_model.pb", "fingerprint.pb", "variables", "assets", "assets.extra")  # what is in its folder
 
 Runtime = Callable[[np.ndarray], np.ndarray]  # (N, height, width, 3) float32 -> (N, num_classes) probabilities
 

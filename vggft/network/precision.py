@@ -21,7 +21,7 @@ from ..engine import own_settings
 from ..errors import ConfigError
 from ..fields import is_word, shown
 from ..pictures.reading import ImageSize, check_size, plain_size
-from ..run import whole_file
+from ..writing import write_whole
 from .blocks import BLOCKS
 from .vgg import add_blocks, preprocess
 
@@ -107,7 +107,6 @@ def _remember(memory: Path, key: str, found: dict[str, float]) -> None:
     except (OSError, ValueError, TypeError):
         known = {key: found}
     try:
-        with whole_file(memory) as aside:
-            aside.write_text(json.dumps(known, indent=2), encoding="utf-8")
+        write_whole(memory, json.dumps(known, indent=2), overwrite=True)
     except OSError:  # measured again next time
         return

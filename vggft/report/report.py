@@ -9,7 +9,8 @@ from typing import Any
 from ..artifact.artifact import Artifact
 from ..display import render
 from ..fields import as_path
-from ..run import versions, write_whole
+from ..run import versions
+from ..writing import check_free, write_whole
 from . import plots
 from .names import Names
 from .sections import class_counts, facts, image_of, network_table, results, search_section
@@ -18,10 +19,10 @@ from .verdict import costs, next_steps, sentences
 AUDITED = ("errors", "warnings", "left_out")  # sentences of the audit, which may name files
 
 
-def write_report(artifact: Artifact, path: str | os.PathLike[str]) -> Path:
+def write_report(artifact: Artifact, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
     """Write everything that is known about a classifier as one self-contained HTML file."""
-    path = as_path(path)
-    write_whole(path, render("report.html", **contents(artifact)))
+    check_free(path := as_path(path), overwrite)
+    write_whole(path, render("report.html", **contents(artifact)), overwrite)
     return path
 
 

@@ -16,7 +16,7 @@ import keras_tuner
 import numpy as np
 
 from ..errors import SearchError
-from ..run import whole_file
+from ..writing import write_whole
 
 MOST_FAILURES = 3  # in a row, after which a search ends
 
@@ -42,8 +42,7 @@ class _Kept:
         assert self.state_file is not None
         oracle: Any = self
         state = {"oracle": oracle.get_state(), "trials": [trial.get_state() for trial in oracle.trials.values()]}
-        with whole_file(self.state_file) as aside:
-            aside.write_text(json.dumps(state), encoding="utf-8")
+        write_whole(self.state_file, json.dumps(state), overwrite=True)
 
     def restore(self, project: Path) -> None:
         """Continue from the state file, and rewrite KerasTuner's own files in `project`.

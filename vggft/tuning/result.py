@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,12 @@ from ..evaluation.evaluation import Evaluation
 from ..evaluation.metrics import METRICS
 from ..fields import as_path
 from ..report import plots
-from ..run import whole_file, write_table
+from ..writing import remove_own, whole_file, write_table
 from .trial import Trial, ranked
 
 TOP = 5  # number of trials whose spread shows how much the winner stands out
 SHOWN = 10
+_CURVES = re.compile(r"events\.out\.tfevents\..*")  # names of TensorBoard's files
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,16 +89,16 @@ class SearchResult:
             f"top_{TOP}": list(self.top),
         }
 
-    def to_csv(self, path: str | os.PathLike[str]) -> Path:
+    def to_csv(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         """Write all trials as CSV, one row each."""
         path = as_path(path)
-        write_table(path, [trial.to_row() for trial in self.trials])
+        write_table(path, [trial.to_row() for trial in self.trials], overwrite=overwrite)
         return path
 
-    def plot(self, path: str | os.PathLike[str]) -> Path:
+    def plot(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         """Plot the score against each hyperparameter into an image file."""
         path = as_path(path)
-        with plots.style(), whole_file(path) as aside:
+        with plots.style(), whole_file(path, overwrite) as aside:
             given = [trial.to_dict() for trial in self.trials]
             figure = plots.trials(given, self.best.trial_id, f"validation {self.objective}")
             figure.savefig(aside, format=path.suffix.lstrip(".") or "png", dpi=150)
@@ -150,7 +151,7 @@ def write_hparams(directory: Path, trials: Sequence[Trial], objective: str) -> N
     import tensorflow as tf
     from tensorboard.plugins.hparams import api as hparams
 
-    shutil.rmtree(directory, ignore_errors=True)  # a kill may have left it unfinished
+    remove_own(directory, _CURVES, folders=True)  # a kill may have left it unfinished
     for trial in trials:
         if trial.score is not None:
             with tf.summary.create_file_writer(str(directory / trial.trial_id)).as_default():

@@ -259,8 +259,8 @@ def _result(run: Run, terms: Terms, bank: FeatureBank, tuner: HeadTuner, place: 
     if (path := run.directory.path) is not None:
         write_hparams(path / "tensorboard", result.trials, result.objective)
         run.directory.write_json("search.json", result.to_dict())
-        result.to_csv(path / "trials.csv")
-        result.plot(path / "trials.png")
+        result.to_csv(path / "trials.csv", overwrite=True)
+        result.plot(path / "trials.png", overwrite=True)
     run.narrator.conclude(repr(result))
     if stopped:
         warnings.warn(stopped, stacklevel=4)

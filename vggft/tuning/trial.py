@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..config import Head, Training
-from ..run import whole_file
+from ..writing import whole_file, write_whole
 
 OUTCOME, WEIGHTS = "outcome.json", "head.npz"
 
@@ -90,11 +90,10 @@ class Trial:
 def write_outcome(folder: Path, trial: Trial, weights: Mapping[str, np.ndarray] | None) -> None:
     """Write the outcome of a trial, after its weights, so that a trial with an outcome has its weights."""
     if weights is not None:
-        with whole_file(folder / WEIGHTS) as aside:
+        with whole_file(folder / WEIGHTS, overwrite=True) as aside:
             arrays: Any = {name: np.asarray(array) for name, array in weights.items()}
             np.savez(aside, **arrays)
-    with whole_file(folder / OUTCOME) as aside:
-        aside.write_text(json.dumps(trial.to_dict(), indent=2), encoding="utf-8")
+    write_whole(folder / OUTCOME, json.dumps(trial.to_dict(), indent=2), overwrite=True)
 
 
 def read_outcome(folder: Path, hyperparameters: Mapping[str, Any] | None = None) -> Trial | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -21,19 +22,20 @@ import keras_tuner
 
 from ..config import Head, Training
 from ..errors import SearchError
+from ..writing import remove_own, write_whole
 from .rounds import Done, Job, Rounds
 from .space import Declare
 from .trial import WEIGHTS, Trial, ranked, read_outcome, read_outcomes, write_outcome
 from .workers import is_chief, is_worker
 
 PROJECT = "trials"
+STATES = re.compile(r"(oracle|tuner\d+|chief|worker\d+)\.json")  # names of KerasTuner's own files
 WAIT = 0.5  # seconds until an oracle that waits for other workers is asked again
 
 
 def clear_project(directory: Path) -> None:
     """Delete KerasTuner's own state files, which it would reload; `search_state.json` holds all of it."""
-    for file in (directory / PROJECT).glob("*.json"):
-        file.unlink()
+    remove_own(directory / PROJECT, STATES)
 
 
 class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
@@ -75,7 +77,9 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
             oracle.restore(self.project)
             if is_chief():  # a chief sees only the end of a trial
                 oracle.on_end = self._heard
-            (self.project / "tuner0.json").write_text("{}")  # without it, KerasTuner would treat the project as new
+            write_whole(
+                self.project / "tuner0.json", "{}", overwrite=True
+            )  # without it, KerasTuner would treat the project as new
 
     @property
     def project(self) -> Path:
