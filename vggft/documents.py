@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from types import UnionType
@@ -84,7 +84,8 @@ def check_values(document: Any, *, nan: bool = False) -> None:
         document: what a reader of JSON, TOML or YAML has returned; what YAML repeats counts each time.
         nan: whether numbers may be NaN or infinite.
     """
-    waiting, count = [([document], "", -1)], 0
+    waiting: list[tuple[Any, str, int]] = [([document], "", -1)]
+    count = 0
     while waiting:
         inside, where, depth = waiting.pop()
         if (count := count + len(inside)) > MOST_VALUES + MOST_CONTAINERS:
@@ -113,6 +114,7 @@ def fault_in(value: Any, schema: Any, where: str = "") -> str | None:
     if is_typeddict(schema):
         return _fault_in_fields(value, schema, where)
     kind, inside = get_origin(schema), get_args(schema)
+    faults: Iterable[str | None]
     if kind in (Union, UnionType):
         faults = [fault_in(value, each, where) for each in inside]
         if None in faults:

@@ -30,7 +30,7 @@ from ..network.blocks import pooling_layer
 from ..network.description import Classification, Description
 from ..network.forward import between
 from ..progress import Narrator
-from .archive import classifier_file, read_archive, write_archive
+from .archive import classifier_file, read_archive, read_seen, write_archive
 from .inputs import inputs_of
 from .known import KeptFeatures, kind_for, predict_images, views_of
 from .predictions import Predictions, predictions_of
@@ -71,7 +71,7 @@ class Artifact:
         path = classifier_file(path)
         model, description, evaluation, more = read_archive(path)
         in_run = path.name == "classifier.keras" and (path.parent / "config.json").exists()
-        seen, history = _read_seen(more.get("seen", ())), more.get("history", ())
+        seen, history = read_seen(more), more.get("history", ())
         network = Network.of(model, description)
         return cls(network, description, evaluation, history, seen, path.resolve().parent if in_run else None)
 
@@ -293,9 +293,3 @@ def _from_bytes(cls: type[A], content: bytes, record: Record | Path | None) -> A
         found = cls.from_file(path)
     found._record = record
     return found
-
-
-def _read_seen(stored: Mapping[str, Sequence[str]] | Sequence[str]) -> dict[str, str]:
-    """Return digest -> split. Earlier versions stored one list of train and validation images: all are "train"."""
-    by_split = stored if isinstance(stored, Mapping) else {"train": stored}
-    return {digest: split for split, digests in by_split.items() for digest in digests}
