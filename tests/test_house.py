@@ -18,7 +18,7 @@ PACKAGE = Path(vggft.__file__).parent
 ROOT = Path(__file__).parents[1]
 
 # The path that the data takes, from top to bottom: packages in order, and the modules of each in order ("" is the top).
-SETTINGS = "config augment writing documents archives"
+SETTINGS = "config augment writing documents archives schemas"
 COMMANDS = "training_commands search_commands classifier_commands cache_commands"
 ROOMS = (
     ("", f"errors extras arguments engine fields {SETTINGS} run claims store rows cache display overview progress"),

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 import keras
 import numpy as np
 
+from .archives import read_arrays
 from .arguments import answers
 from .artifact.judge import AGREE_ON, evaluate_split, predict_splits
 from .augment import Augment
@@ -18,7 +19,7 @@ from .config import Head, Training
 from .costs import Estimate, estimate_run
 from .display import score
 from .engine import own_settings
-from .errors import ConfigError, some
+from .errors import ConfigError, RunError, some
 from .evaluation.evaluation import Evaluation
 from .evaluation.folds import SPLIT, CrossValidation, FoldScore
 from .fields import check_count, shown, unwrapped
@@ -211,8 +212,8 @@ def _judge_all(
     for number, (fold, inside) in enumerate(trainings, start=1):
         file = None if run.directory.path is None else run.directory.path / "folds" / f"{fold.name}.npz"
         if file is not None and file.exists():
-            with np.load(file, allow_pickle=False) as stored:
-                probabilities = stored["probabilities"]
+            shape = (len(inside), len(pool.class_names))
+            probabilities = read_arrays(file, RunError, {"probabilities": ("f", shape)})["probabilities"]
         else:
             probabilities = _train_and_predict(run, bank, run.resolve(setting, len(fold.train)), fold, inside, exact)
         judged.append(evaluate_split(pool, SPLIT, inside, probabilities))

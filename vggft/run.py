@@ -18,8 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from .archives import read_arrays
+from .documents import DocumentError, parse_document, read_document
 from .errors import RunError
-from .fields import as_path
+from .fields import as_path, shown
+from .schemas import Settings
 from .writing import UNFINISHED, remove_own, whole_file, write_table, write_whole
 
 OLDER = (
@@ -28,6 +31,7 @@ OLDER = (
 _UNFINISHED = re.compile(  # names of what a killed process left unfinished; earlier versions put its number first
     rf"{UNFINISHED.pattern}|\.\d+-(({'|'.join(OLDER.split())})\.(json|keras|csv|png)|[^/]*\.npz|MODEL_CARD\.md)"
 )
+REMEDY = "Without this file, what it holds is computed anew."
 _POINT = re.compile(rf"[^.][^/]*\.npz|{_UNFINISHED.pattern}")  # names of the files in `resume/`
 
 NEEDED = 500_000_000  # bytes: VGG16 and a head, and thrice as much for the moments of the optimizer
@@ -71,10 +75,12 @@ class RunDirectory:
     Attributes:
         path: the directory; None for writing nothing.
         earlier: the configuration of the run that is resumed.
+        begun: whether there is one.
     """
 
     path: Path | None
     earlier: dict[str, Any] = field(default_factory=dict, kw_only=True)
+    begun: bool = field(default=False, kw_only=True)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str] | None, resume: bool = False) -> RunDirectory:
@@ -104,7 +110,7 @@ class RunDirectory:
                 "Name a new directory, or pass resume=True (--resume) to continue the run in it."
             )
         if "config.json" in names:
-            return cls(path, earlier=json.loads((path / "config.json").read_text(encoding="utf-8")))
+            return cls(path, begun=True, earlier=read_document(path / "config.json", Settings, RunError))
         if names - {"environment.json"}:
             raise RunError(f"run_dir {path} has files but no config.json, so there is no run of vggft to resume.")
         return cls(path)
@@ -123,7 +129,7 @@ class RunDirectory:
         """
         if self.path is None:
             return
-        if self.earlier:
+        if self.begun:
             self.check_same(config)
         else:
             self.write_json("environment.json", environment(arguments or {}))
@@ -135,7 +141,8 @@ class RunDirectory:
         config, earlier = json.loads(json.dumps(config)), self.earlier
         differing = sorted(key for key in {*earlier, *config} if earlier.get(key) != config.get(key))
         if differing:
-            changes = "; ".join(f"{key} was {earlier.get(key)!r}, is {config.get(key)!r}" for key in differing)
+            pairs = [(key, shown(earlier.get(key)), shown(config.get(key))) for key in differing]
+            changes = "; ".join(f"{shown(key)[1:-1]} was {before}, is {now}" for key, before, now in pairs)
             raise RunError(
                 f"run_dir {self.path} holds a run with another configuration, which cannot be resumed: {changes}."
             )
@@ -176,19 +183,37 @@ class RunDirectory:
 
     # A resume point is a named group of arrays with a note in JSON; it replaces the earlier one of that name.
 
+    def point(self, name: str) -> Path:
+        """Return the file of a resume point."""
+        assert self.path is not None
+        return self.path / "resume" / f"{name}.npz"
+
     def save_point(self, name: str, arrays: Sequence[np.ndarray], note: Mapping[str, Any]) -> None:
         """Write the state of a phase of the run."""
         if self.path is not None:
-            with whole_file(self.path / "resume" / f"{name}.npz", overwrite=True) as aside:
+            with whole_file(self.point(name), overwrite=True) as aside:
                 named: dict[str, Any] = {f"a{i}": array for i, array in enumerate(arrays)}
                 np.savez(aside, note=np.array(json.dumps(note)), **named)
 
-    def load_point(self, name: str) -> tuple[list[np.ndarray], dict[str, Any]] | None:
-        """Return what `save_point` wrote under this name, or None."""
-        if self.path is None or not (file := self.path / "resume" / f"{name}.npz").exists():
+    def load_point(self, name: str, schema: Any = dict[str, Any]) -> tuple[list[np.ndarray], dict[str, Any]] | None:
+        """Return what `save_point` wrote under this name, or None.
+
+        Args:
+            name: of the resume point.
+            schema: what is in its note; see `documents`.
+
+        Raises:
+            RunError: the file is damaged; the message names the field.
+        """
+        if self.path is None or not (file := self.point(name)).exists():
             return None
-        with np.load(file, allow_pickle=False) as stored:
-            return [stored[f"a{i}"] for i in range(len(stored.files) - 1)], json.loads(str(stored["note"]))
+        stored = read_arrays(file, RunError, {"note": ("U", ())})
+        try:
+            note = parse_document(str(stored.pop("note")), schema, nan=True)
+            return [stored[f"a{i}"] for i in range(len(stored))], note
+        except (DocumentError, KeyError) as error:
+            told = f"lacks the array {error.args[0]}" if isinstance(error, KeyError) else f"{error}"
+            raise RunError(f"{file} {told}. {REMEDY}") from error
 
     def drop_points(self) -> None:
         """Delete the resume points of a finished run, and the directory itself if nothing else is in it."""

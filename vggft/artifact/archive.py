@@ -10,7 +10,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Required, TypedDict
+from typing import Any, TypedDict
 
 import h5py
 import keras
@@ -25,21 +25,15 @@ from ..evaluation.evaluation import Evaluation
 from ..fields import shown
 from ..network.description import Description, build
 from ..pictures.reading import RULES
+from ..schemas import Epoch
 from ..weightfiles.files import kind_of
 from ..weightfiles.hdf5 import check_tree
 from ..writing import whole_file
 
+ZIP = "zip archive"
 MEMBER = "vggft.json"
 EVALUATION_MEMBER = "vggft_evaluation.npz"
 WEIGHTS = "model.weights.h5"  # as Keras names it
-
-
-class Epoch(TypedDict, total=False):
-    """A row of a history: names of losses and metrics with their values, besides these."""
-
-    phase: Required[str]
-    epoch: Required[int]
-    kept: bool
 
 
 class Contents(TypedDict, total=False):
@@ -128,7 +122,7 @@ def read_archive(path: Path) -> tuple[keras.Model, Description, Evaluation | Non
     """
     if not path.is_file():
         raise ClassifierFileError(f"There is no classifier file {path}.")
-    part = "zip archive"  # what is being read
+    part = ZIP  # what is being read
     try:
         with path.open("rb") as file:
             if (kind := kind_of(file)) != "keras":
@@ -159,7 +153,8 @@ def read_archive(path: Path) -> tuple[keras.Model, Description, Evaluation | Non
     except ClassifierFileError:
         raise
     except (DocumentError, WeightsError) as error:
-        raise ClassifierFileError(f"{path} cannot be read as a classifier, its {part} {error}.") from error
+        told = f"cannot be read as a classifier, its {part} {error}" if part != ZIP else f"{error}"
+        raise ClassifierFileError(f"{path} {told}. Expected a .keras file that vggft wrote.") from error
     except Exception as error:  # a damaged zip, JSON or HDF5 may raise anything
         told = str(error).rstrip(".") or type(error).__name__
         raise ClassifierFileError(f"{path} cannot be read as a classifier, its {part}: {told}.") from error

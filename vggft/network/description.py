@@ -65,10 +65,7 @@ _CUT = r"block[1-5]_pool|(block[1-5]_)*(avg_pool|max_pool|flatten)|pooled|\w+(16
 _Cut = Annotated[
     str,
     "a cut, its precision and its dtype",
-    lambda value: (
-        isinstance(value, str)
-        and re.fullmatch(r"block[1-5]_pool|(block[1-5]_)*(avg_pool|max_pool|flatten)|pooled|\w+(16|32)", value)
-    ),
+    lambda value: isinstance(value, str) and bool(re.fullmatch(_CUT, value)),
 ]
 
 

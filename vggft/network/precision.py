@@ -17,9 +17,10 @@ from typing import Literal, TypeAlias
 import keras
 import numpy as np
 
+from ..documents import DocumentError, parse_document
 from ..engine import own_settings
 from ..errors import ConfigError
-from ..fields import is_word, shown
+from ..fields import Positive, is_word, shown
 from ..pictures.reading import ImageSize, check_size, plain_size
 from ..writing import write_whole
 from .blocks import BLOCKS
@@ -28,6 +29,7 @@ from .vgg import add_blocks, preprocess
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
 MEASURED_BLOCKS = 3
+Measured = dict[str, dict[str, Positive]]  # of this machine, in a file of the cache
 
 
 def policy(precision: str) -> str:
@@ -56,9 +58,9 @@ def measure(column: str, width: float, image_size: ImageSize, learns: bool, memo
     here = [platform.node(), str(os.cpu_count()), other, keras.__version__, keras.backend.backend()]
     key = " ".join([*here, column, f"{width:g}", str(plain_size(image_size)), "training" if learns else "forward"])
     try:
-        known = json.loads(memory.read_text(encoding="utf-8"))
-        return {precision: float(known[key][precision]) for precision in ("float32", other)}
-    except (OSError, ValueError, KeyError, TypeError):
+        known = parse_document(memory.read_bytes(), Measured)
+        return {precision: known[key][precision] for precision in ("float32", other)}
+    except (OSError, DocumentError, KeyError):
         pass
     steps = {p: _step(p, column, width, image_size, learns) for p in ("float32", other)}
     times: dict[str, list[float]] = {p: [] for p in steps}
@@ -102,9 +104,9 @@ def _step(precision: str, column: str, width: float, image_size: ImageSize, lear
 
 def _remember(memory: Path, key: str, found: dict[str, float]) -> None:
     try:
-        known = json.loads(memory.read_text(encoding="utf-8"))
+        known = parse_document(memory.read_bytes(), Measured)
         known[key] = found
-    except (OSError, ValueError, TypeError):
+    except (OSError, DocumentError):
         known = {key: found}
     try:
         write_whole(memory, json.dumps(known, indent=2), overwrite=True)

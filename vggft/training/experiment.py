@@ -244,7 +244,8 @@ def make_experiment(
     if precision == "auto":
         precision, why = choose(seconds)
         if earlier:
-            precision, stored_as, why = earlier["precision"], earlier.get("stored_as", stored_as), "as the run began"
+            precision, why = earlier.get("precision", precision), "as the run began"
+            stored_as = earlier.get("stored_as", stored_as)
     views = augment if isinstance(augment, Augment) and transform is None else None
     prefix = Prefix(pretrained, image_size, precision, stored_as, views, seed)
     return Experiment(pool, prefix, augment, transform, seed, why, seconds, cache, start)

@@ -15,7 +15,9 @@ from typing import Any
 import keras_tuner
 import numpy as np
 
+from ..documents import read_document
 from ..errors import SearchError
+from ..schemas import State
 from ..writing import write_whole
 
 MOST_FAILURES = 3  # in a row, after which a search ends
@@ -54,15 +56,21 @@ class _Kept:
         oracle: Any = self
         if not self.state_file.exists():
             return
+        state = read_document(self.state_file, State, SearchError, nan=True)
+        known = [each["trial_id"] for each in state["trials"]]
+        asked = {name for order in ("start_order", "end_order", "retry_queue") for name in state["oracle"][order]}
+        if unknown := sorted(asked - set(known)):
+            raise SearchError(
+                f"{self.state_file} has {unknown[0]!r} in oracle.start_order, and no such trial in trials."
+            )
         try:
-            state = json.loads(self.state_file.read_text(encoding="utf-8"))
             trials = [keras_tuner.engine.trial.Trial.from_state(each) for each in state["trials"]]
             oracle.trials = {trial.trial_id: trial for trial in trials}
             oracle.set_state(state["oracle"])
             # As in KerasTuner's own reload, trials that were running are handed out again.
             oracle._retry_queue += [t.trial_id for t in oracle.ongoing_trials.values() if t.status == "RUNNING"]
             oracle.ongoing_trials = {}
-        except (ValueError, KeyError, TypeError) as error:
+        except Exception as error:  # KerasTuner looks at nothing, and may raise anything
             raise SearchError(f"{self.state_file} cannot be read as the state of a search ({error}).") from error
         for trial in trials:
             folder = project / f"trial_{trial.trial_id}"

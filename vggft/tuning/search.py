@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 import warnings
@@ -16,7 +15,7 @@ import numpy as np
 
 from ..arguments import answers
 from ..augment import Augment
-from ..classifier import Classifier, load
+from ..classifier import Classifier
 from ..config import Head, Training
 from ..costs import estimate_search
 from ..engine import own_settings
@@ -39,7 +38,7 @@ from .result import SearchResult, line, write_hparams
 from .rounds import Rounds
 from .space import SearchSpace, declaration, possible_settings
 from .terms import Terms
-from .trial import Trial, ranked, read_outcomes, read_weights
+from .trial import Trial, ranked, read_weights
 from .tuner import PROJECT, HeadTuner, clear_project
 from .workers import await_chief, is_chief, is_worker
 
@@ -281,6 +280,9 @@ def _finished(run: Run, terms: Terms, path: Path) -> SearchResult:
     classifier: Classifier = load(path / "classifier.keras")
     run.narrator.say(f"The search in {path} is finished; its classifier is {path / 'classifier.keras'}.")
     outcomes = read_outcomes(path / PROJECT)
-    told = json.loads((path / "search.json").read_text(encoding="utf-8"))
-    best = next(trial for trial in outcomes if trial.trial_id == told["best"]["trial_id"])
+    told = read_document(path / "search.json", Found, SearchError)
+    name = told["best"]["trial_id"]
+    best = next((trial for trial in outcomes if trial.trial_id == name), None)
+    if best is None:
+        raise SearchError(f"{path / 'search.json'} has {name!r} in best.trial_id, and there is no such trial.")
     return SearchResult(tuple(outcomes), best, classifier, terms.metric, str(terms.winner), told["stopped"])

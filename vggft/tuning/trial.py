@@ -10,7 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from ..archives import check_finite, read_arrays
 from ..config import Head, Training
+from ..documents import DocumentError, read_document
+from ..errors import ConfigError, SearchError
+from ..schemas import Outcome
 from ..writing import whole_file, write_whole
 
 OUTCOME, WEIGHTS = "outcome.json", "head.npz"
@@ -97,11 +101,17 @@ def write_outcome(folder: Path, trial: Trial, weights: Mapping[str, np.ndarray] 
 
 
 def read_outcome(folder: Path, hyperparameters: Mapping[str, Any] | None = None) -> Trial | None:
-    """Read the outcome of a trial; None if it did not end, or had other hyperparameters."""
-    try:
-        trial = Trial.from_dict(json.loads((folder / OUTCOME).read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError):
+    """Read the outcome of a trial; None if it did not end, or had other hyperparameters.
+
+    Raises:
+        SearchError: the file is damaged; the message names the field.
+    """
+    if not (path := folder / OUTCOME).exists():
         return None
+    try:
+        trial = Trial.from_dict(read_document(path, Outcome, SearchError, nan=True))
+    except ConfigError as error:
+        raise SearchError(f"{path} has settings that cannot be: {error}") from None
     if hyperparameters is not None and trial.hyperparameters != dict(hyperparameters):
         return None
     return trial
@@ -123,9 +133,17 @@ def ranked(trials: Iterable[Trial], direction: str) -> list[Trial]:
 
 
 def read_weights(folder: Path) -> dict[str, np.ndarray] | None:
-    """Read the weights of a trial, if they were kept."""
-    try:
-        with np.load(folder / WEIGHTS, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except OSError:
+    """Read the weights of a trial, if they were kept.
+
+    Raises:
+        SearchError: the file is damaged, or has NaN; the message names the weight.
+    """
+    if not (path := folder / WEIGHTS).exists():
         return None
+    found = read_arrays(path, SearchError)
+    try:
+        for name, array in found.items():
+            check_finite(name, array)
+    except DocumentError as error:
+        raise SearchError(f"{path} {error}.") from None
+    return found
