@@ -15,9 +15,10 @@ import numpy as np
 
 from ..arguments import answers
 from ..augment import Augment
-from ..classifier import Classifier
+from ..classifier import Classifier, load
 from ..config import Head, Training
 from ..costs import estimate_search
+from ..documents import read_document
 from ..engine import own_settings
 from ..errors import ConfigError, SearchError
 from ..evaluation.metrics import METRICS
@@ -29,6 +30,7 @@ from ..network.blocks import BLOCKS, Freeze
 from ..network.precision import Precision
 from ..pipeline import Run, open_run
 from ..run import RunDirectory
+from ..schemas import Found
 from ..splits.groups import Group
 from ..training.phases import Setting
 from ..training.request import Request
@@ -38,7 +40,7 @@ from .result import SearchResult, line, write_hparams
 from .rounds import Rounds
 from .space import SearchSpace, declaration, possible_settings
 from .terms import Terms
-from .trial import Trial, ranked, read_weights
+from .trial import Trial, ranked, read_outcomes, read_weights
 from .tuner import PROJECT, HeadTuner, clear_project
 from .workers import await_chief, is_chief, is_worker
 
