@@ -14,7 +14,7 @@ from ..documents import parse_document
 from ..errors import WeightsError
 from .layers import Layer, in_order, layers_of_config, natural
 
-MOST_OBJECTS = 30_000  # groups and arrays, of the largest networks and their optimizers
+MOST_OBJECTS = 10_000  # groups and arrays, of the largest networks and their optimizers
 NOT_WEIGHTS = (
     "optimizer",
     "optimizer_weights",
@@ -86,9 +86,6 @@ def check_tree(tree: h5py.File, file: BinaryIO) -> list[tuple[int, ...]]:
     shapes, sizes = list[tuple[int, ...]](), [0, 0, 0]  # bytes of arrays, parts, texts
 
     def look(path: str, link: Any) -> str | None:
-        sizes[1] += 1
-        if sizes[1] > MOST_OBJECTS:
-            return f"has more than {MOST_OBJECTS} parts"
         if not isinstance(link, h5py.HardLink):
             return f"points outside of itself ({path} is a link)"
         item = tree[path]
@@ -107,6 +104,12 @@ def check_tree(tree: h5py.File, file: BinaryIO) -> list[tuple[int, ...]]:
         shapes.append(item.shape)
         return None
 
+    def count(path: bytes) -> bool | None:
+        sizes[1] += 1
+        return True if sizes[1] > MOST_OBJECTS else None
+
+    if tree.id.links.visit(count):  # before any of them is opened
+        raise WeightsError(f"has more than {MOST_OBJECTS} parts, which files of weights never do, and is not read")
     sizes[2] = _texts_of(tree)
     if (told := tree.visititems_links(look)) is not None:
         raise WeightsError(f"{told}, which files of weights never do, and is not read")
