@@ -53,7 +53,7 @@ ActivationName = Annotated[str, "the name of a Keras activation", lambda value: 
 Blocks = Annotated[tuple[str, ...], "a tuple of block1 to block5, such as ('block4', 'block5')", _are_blocks]
 Widths = Annotated[
     tuple[int, ...],
-    f"a tuple of up to {DEEPEST} integers >= 1, such as (256,) or (512, 128), or () for a linear probe",
+    f"a tuple of integers >= 1, such as (256,) or (512, 128), up to {DEEPEST}, or () for a linear probe",
     _are_widths,
 ]
 
