@@ -52,7 +52,7 @@ def open_archive(file: BinaryIO, size: int = 0) -> Iterator[zipfile.ZipFile]:
                 raise DocumentError(f"unpacks to {whole / 1e6:.0f} MB, from {size / 1e6:.1f} MB, and is not read")
             yield archive
     except (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error) as error:
-        raise DocumentError(f"is no whole zip archive ({error})") from error
+        raise DocumentError(f"is damaged: {error}") from error
 
 
 class Member:
