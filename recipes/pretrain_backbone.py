@@ -25,7 +25,7 @@ from typing import Any
 # vggft is imported before Keras, as it sets variables that TensorFlow reads when it is first imported.
 from vggft.network.blocks import BLOCKS, COLUMNS, FILTERS, scaled
 from vggft.network.vgg import add_blocks, preprocess
-from vggft.run import whole_file
+from vggft.writing import whole_file
 
 # isort: split
 import keras
@@ -92,7 +92,7 @@ class Keep(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         line = {"epoch": epoch, "seconds": round(time.monotonic() - self.started, 1)}
         append(self.log, line | {key: round(float(value), 4) for key, value in (logs or {}).items()})
-        with whole_file(self.backup) as aside:
+        with whole_file(self.backup, overwrite=True) as aside:
             self.model.save_weights(aside)
 
 
@@ -108,7 +108,7 @@ def restore(model: keras.Model, backup: Path, log: Path, steps: int) -> int:
         model.load_weights(backup)
     done = int(model.optimizer.iterations.numpy()) // steps
     lines = log.read_text().splitlines(keepends=True)[:done] if log.exists() else []
-    with whole_file(log) as aside:
+    with whole_file(log, overwrite=True) as aside:
         aside.write_text("".join(lines))
     return done
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vggft.cache import Cache
+from vggft.cache import TAG, Cache
 from vggft.errors import CacheError
 from vggft.store import SHARD_ROWS, Kind
 
@@ -76,16 +77,46 @@ def test_what_was_not_used_for_longest_makes_room(tmp_path: Path) -> None:
     assert cache.prune(0) >= 2 * one and not cache.parts() and not names(cache)
 
 
+def old_entry(root: Path) -> Path:
+    """Make an entry as version 0.0 did, whose key follows from what its manifest says."""
+    told = {"kind": "features", "parts": {"cut": "avg_pool"}, "shape": [10, 5], "dtype": "float64"}
+    key = hashlib.sha256(json.dumps([1, told], sort_keys=True).encode()).hexdigest()[:32]
+    (entry := root / "features" / key).mkdir(parents=True)
+    np.save(entry / "rows.npy", np.zeros((10, 5)))
+    (entry / "manifest.json").write_text(json.dumps({"format": 1, **told, "shards": {}}))
+    os.utime(entry / "manifest.json", (time.time() - 1000,) * 2)
+    return entry
+
+
 def test_entries_of_older_versions_are_not_read_but_pruned(tmp_path: Path) -> None:
-    cache, old = Cache(tmp_path), tmp_path / "features" / "0123"
-    old.mkdir(parents=True)
-    np.save(old / "rows.npy", np.zeros((10, 5)))
-    (old / "manifest.json").write_text(json.dumps({"format": 1, "kind": "features"}))
-    os.utime(old / "manifest.json", (time.time() - 1000,) * 2)
+    cache, old = Cache(tmp_path), old_entry(tmp_path)
     (rows,) = cache.fill([kind()], digests(), compute)
     assert np.asarray(rows)[3, 0] == 3 and cache.old_entries() == [old]
     cache.prune(sum(part.size for part in cache.parts()) - 1)
     assert not old.exists() and names(cache) == {"a"}
+
+
+def test_what_others_have_put_into_the_directory_is_never_deleted(tmp_path: Path) -> None:
+    """A cache once took every */*/manifest.json below it for an entry of its own, and deleted its folder."""
+    root, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    old = old_entry(elsewhere)
+    for place in (root / "photos" / "2019", root / "features" / "0123", root / "features" / old.name[::-1]):
+        place.mkdir(parents=True)
+        (place / "precious.jpg").write_text("precious")
+        (place / "manifest.json").write_text((old / "manifest.json").read_text())
+    (root / "features" / old.name).symlink_to(old)
+    (root / "images").symlink_to(elsewhere / "features")
+    before = sorted(each for each in tmp_path.rglob("*") if each.is_file())
+    assert Cache(root).prune(0) == 0  # of a directory that no cache has been in
+    cache = Cache(root, max_size=20_000)
+    for name in ("a", "b", "c"):
+        cache.fill([kind(name)], digests(), compute)
+    (store,) = (store for store in cache.stores() if store.kind.parts["name"] == "c")
+    (store.path / "notes.txt").write_text("precious")
+    assert cache.prune(0) and not cache.parts()
+    assert sorted(each for each in tmp_path.rglob("*") if each.is_file()) == sorted(
+        [*before, root / TAG, store.path / "notes.txt"]
+    )
 
 
 def test_a_directory_that_cannot_be_written_is_explained(tmp_path: Path) -> None:

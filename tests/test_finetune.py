@@ -304,7 +304,9 @@ def test_damaged_and_foreign_files_are_refused(trained: tuple, tmp_path: Path) -
         vggft.load(tmp_path / "cut.keras")
     at = whole.index(b"HDF")
     (tmp_path / "flipped.keras").write_bytes(whole[: at + 9000] + b"x" * 200 + whole[at + 9200 :])
-    with pytest.raises(vggft.ClassifierFileError, match=r"flipped.keras .* its model.weights.h5: Bad CRC-32"):
+    with pytest.raises(
+        vggft.ClassifierFileError, match=r"flipped.keras .* its model.weights.h5 is damaged: Bad CRC-32"
+    ):
         vggft.load(tmp_path / "flipped.keras")
     (tmp_path / "page.keras").write_bytes(b"<!DOCTYPE html>")
     with pytest.raises(vggft.ClassifierFileError, match=r"page.keras is a web page or XML. Expected a .keras file"):
@@ -312,7 +314,9 @@ def test_damaged_and_foreign_files_are_refused(trained: tuple, tmp_path: Path) -
     with zipfile.ZipFile(run_dir / "classifier.keras") as source, zipfile.ZipFile(tmp_path / "odd.keras", "w") as odd:
         for member in source.namelist():
             odd.writestr(member, b"{" if member == "vggft.json" else source.read(member))
-    with pytest.raises(vggft.ClassifierFileError, match=r"odd.keras cannot be read .* its vggft.json: Expecting"):
+    with pytest.raises(
+        vggft.ClassifierFileError, match=r"odd.keras cannot be read .* its vggft.json is not valid JSON: Expecting"
+    ):
         vggft.load(tmp_path / "odd.keras")
     vgg.vgg("A", include_top=False, image_size=32, width=1 / 16).save(tmp_path / "plain.keras")
     with pytest.raises(vggft.ClassifierFileError, match="vggft did not write it"):

@@ -19,10 +19,11 @@ ROOT = Path(__file__).parents[1]
 
 # The path that the data takes, from top to bottom: packages in order, and the modules of each in order ("" is the top).
 COMMANDS = "training_commands search_commands classifier_commands cache_commands"
-EVERYONE = "foreign errors opening isolated extras arguments engine fields config augment run claims store rows cache"
+EVERYONE = "foreign errors opening isolated extras arguments engine fields config augment"
+KEPT = "writing documents archives schemas run claims store rows cache"
 TOLD = "display figures overview bars notebook progress"
 ROOMS = (
-    ("", f"{EVERYONE} {TOLD}"),
+    ("", f"{EVERYONE} {KEPT} {TOLD}"),
     ("pictures", "reading formats ranges colours tiffs scientific decoding files arrays known"),
     ("listings", "listing integers labels cells columns folders files tables meaning"),
     ("data", "scan streams feeds sources dataset suspects findings quality audit"),

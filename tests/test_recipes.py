@@ -227,11 +227,13 @@ def test_pretraining_stops_goes_on_and_writes_a_plain_backbone(tmp_path: Path, m
     out = tmp_path / "stopped" / "mini.npz"
     whole_file, backups = module.whole_file, []
 
-    def stopping(path: Path) -> Any:  # in the second epoch, between the line in the log and the backup
+    def stopping(
+        path: Path, overwrite: bool = False
+    ) -> Any:  # in the second epoch, between the line in the log and the backup
         backups.extend([path] if path.suffix == ".h5" else [])
         if len(backups) == 2:
             raise KeyboardInterrupt
-        return whole_file(path)
+        return whole_file(path, overwrite)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(module, "whole_file", stopping)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from vggft import RunError
-from vggft.run import RunDirectory, whole_file
+from vggft import ConfigError, RunError
+from vggft.run import RunDirectory
+from vggft.writing import whole_file, write_whole
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -17,7 +20,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     with whole_file(target) as aside:
         aside.write_text("first")
         assert not target.exists()
-    with pytest.raises(ZeroDivisionError), whole_file(target) as aside:
+    with pytest.raises(ZeroDivisionError), whole_file(target, overwrite=True) as aside:
         aside.write_text("sec")
         1 / 0  # noqa: B018
     assert target.read_text() == "first"
@@ -100,3 +103,48 @@ def test_a_full_disk_is_told_before_anything(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(RunError, match=r"MB free; a run needs up to .* name a directory on another disk"):
         RunDirectory.open(tmp_path / "a" / "new" / "run")
     assert not (tmp_path / "a").exists()
+
+
+def test_four_threads_write_one_file_without_collision(tmp_path: Path) -> None:
+    target, texts = tmp_path / "a.txt", [letter * 100_000 for letter in "abcd"]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda text: [write_whole(target, text, overwrite=True) for _ in range(20)], texts))
+        (tmp_path / "b.txt").unlink(missing_ok=True)
+        results = [pool.submit(write_whole, tmp_path / "b.txt", text) for text in texts]
+    assert target.read_text() in texts and sorted(file.name for file in tmp_path.iterdir()) == ["a.txt", "b.txt"]
+    errors = [error for each in results if (error := each.exception())]
+    assert len(errors) == 3 and all(isinstance(error, ConfigError) for error in errors)  # one was first, and stays
+
+
+def test_a_link_is_not_followed_and_permissions_stay(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    (tmp_path / f".{os.getpid()}-a.txt").symlink_to(precious)  # the name that unfinished files once had
+    (link := tmp_path / "link.txt").symlink_to(precious)
+    write_whole(tmp_path / "a.txt", "first")
+    (tmp_path / "a.txt").chmod(0o640)
+    write_whole(tmp_path / "a.txt", "second", overwrite=True)
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
+    with pytest.raises(ConfigError, match=r"link\.txt exists already; overwrite=True \(--force\)"):
+        write_whole(link, "new")
+    write_whole(link, "new", overwrite=True)
+    assert precious.read_text() == "precious" and link.read_text() == "new" and not link.is_symlink()
+    for path, told in ((tmp_path, "is a folder"), (Path(os.devnull), "is a device"), (precious / "a", "is a file")):
+        with pytest.raises(ConfigError, match=told):
+            write_whole(path, "x", overwrite=True)
+
+
+def test_only_files_of_ours_are_deleted_from_a_run_directory(tmp_path: Path) -> None:
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    (elsewhere / "head.npz").write_text("precious")
+    RunDirectory.open(path := tmp_path / "run").start({"seed": 3})
+    (path / "resume").mkdir()
+    for name in (".2024-notes", ".vggft-0123456789abcdef.keras", ".17-head.npz", "resume/head.npz", "resume/notes.txt"):
+        (path / name).write_text("x")
+    (path / "resume" / "elsewhere").symlink_to(elsewhere)
+    run = RunDirectory.open(path, resume=True)
+    run.start({"seed": 3})
+    run.drop_points()
+    left = {str(file.relative_to(path)) for file in path.rglob("*")} - {"config.json", "environment.json"}
+    assert left == {".2024-notes", "resume", "resume/notes.txt", "resume/elsewhere"}
+    assert (elsewhere / "head.npz").read_text() == "precious"

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import numpy as np
 import platformdirs
 
+from .documents import parse_document
 from .errors import CacheError
+from .fields import is_integer
 from .rows import Rows, fill
-from .store import SHARD_ROWS, Kind, Store, as_keys, stores_in
+from .store import FORMAT, KINDS, SHARD_ROWS, Kind, Store, as_keys
+from .writing import write_whole
+
+TAG = "vggft-cache.txt"
+TOLD = """This directory is a cache of vggft: `vggft cache list` shows what is in it. When room is needed, vggft deletes
+what it has written here itself, and nothing else. Everything can be computed again.
+"""
+OLD = ("manifest.json", "rows.npy")  # the files of an entry in the format of an earlier version
 
 SPARE = 64 * 2**20  # bytes of the disk that are never used
 LOOK_AGAIN = 2**30  # bytes that are written before the disk is looked at again
@@ -51,6 +62,17 @@ class Cache:
         default = os.environ.get("VGGFT_CACHE_DIR") or platformdirs.user_cache_dir("vggft", appauthor=False)
         self.root, self.max_size = Path(default if root is None else root), max_size
         self._spare = 0  # bytes that may be written before the disk has to be looked at again
+
+    def mark(self) -> None:
+        """Make the directory, with a file that says that it is a cache; in others nothing is ever deleted."""
+        if not self._is_ours:
+            self.root.mkdir(parents=True, exist_ok=True)
+            write_whole(self.root / TAG, TOLD, overwrite=True)
+
+    @property
+    def _is_ours(self) -> bool:
+        tag = self.root / TAG
+        return tag.is_file() and not tag.is_symlink()
 
     def has(self, name: str) -> bool:
         """Whether there may be rows of kinds of this name."""
@@ -91,7 +113,7 @@ class Cache:
 
     def check_room(self, wanted: Sequence[tuple[Sequence[Kind], Sequence[str]]]) -> None:
         """Raise `CacheError` unless all rows of some kinds and their digests find room at the same time."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        self.mark()
         room = self._room(self._held())
         for count in (len, lambda digests: len(set(digests))):  # equal ones share a row, but to find them takes long
             needed = sum(kind.row_bytes * count(digests) for kinds, digests in wanted for kind in kinds)
@@ -136,27 +158,59 @@ class Cache:
     # What the cache holds --------------------------------------------------------------------------------------------
 
     def stores(self) -> list[Store]:
-        """Return the store of every kind."""
-        return sorted(stores_in(self.root), key=lambda store: store.path)
+        """Return the store of every kind: what describes itself as a kind that has this very directory."""
+        found = []
+        for about in self._entries("about.json"):
+            try:
+                told = parse_document(about.read_bytes(), _About)
+                kind = Kind(told["name"], told["parts"], tuple(told["shape"]), told["dtype"])
+                np.dtype(kind.dtype)
+            except (OSError, ValueError, TypeError):
+                continue
+            if (kind.name, kind.key) == (about.parent.parent.name, about.parent.name):
+                found.append(Store(self.root, kind))
+        return found
 
     def old_entries(self) -> list[Path]:
         """Return the entries of earlier versions, which are no longer read."""
-        return sorted(manifest.parent for manifest in self.root.glob("*/*/manifest.json"))
+        found = []
+        for manifest in self._entries(OLD[0]):
+            try:
+                told = parse_document(manifest.read_bytes(), _Manifest)
+            except (OSError, ValueError):
+                continue
+            what = [1, {name: told[name] for name in ("kind", "parts", "shape", "dtype")}]  # format 1
+            key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:32]
+            if (told["kind"], key) == (manifest.parent.parent.name, manifest.parent.name):
+                found.append(manifest.parent)
+        return found
+
+    def _entries(self, name: str) -> Iterator[Path]:
+        """Yield the files of this name that may describe something of ours; links are not followed."""
+        for kind in KINDS:
+            for file in sorted((self.root / kind).glob(f"{'[0-9a-f]' * 32}/{name}")):
+                if not any(each.is_symlink() for each in (file, file.parent, file.parent.parent)):
+                    yield file
 
     def parts(self) -> list[Part]:
         """Return everything that can be evicted, the least recently used first."""
-        found = [
-            part for store in stores_in(self.root) for shard in store.shard_names() if (part := _shard(store, shard))
-        ]
+        found = [part for store in self.stores() for shard in store.shard_names() if (part := _shard(store, shard))]
         for entry in self.old_entries():
-            files = tuple(sorted(entry.iterdir(), key=lambda file: file.name == "rows.npy"))
+            files = tuple(file for name in OLD if (file := entry / name).is_file() and not file.is_symlink())
             sizes = [file.stat().st_size for file in files]
-            found.append(Part(files, sum(sizes), (entry / "manifest.json").stat().st_mtime))
+            found.append(Part(files, sum(sizes), (entry / OLD[0]).stat().st_mtime))
         return sorted(found, key=lambda part: part.used)
 
     def prune(self, max_size: int) -> int:
-        """Remove the least recently used parts until the others fit; return the number of bytes that were freed."""
-        parts = self.parts()
+        """Remove the least recently used parts until the others fit; return the number of bytes that were freed.
+
+        Nothing is removed from a directory without the file that `mark` writes, unless it has nothing but a cache.
+        """
+        if self.root.is_dir() and {each.name for each in self.root.iterdir()} <= {*KINDS, "precision.json"}:
+            self.mark()  # of an earlier version
+        if not self._is_ours:
+            return 0
+        parts, stores = self.parts(), self.stores()
         total, freed = sum(part.size for part in parts), 0
         for part in parts:
             if total - freed <= max_size:
@@ -164,13 +218,17 @@ class Cache:
             for file in part.files:
                 file.unlink(missing_ok=True)
             freed += part.size
+        for store in stores:
+            for rows in store.path.glob("*.rows.npy"):  # without keys they are what a killed process has left
+                shard = rows.name.removesuffix(".rows.npy")
+                keys = rows.with_name(f"{shard}.keys.npy")
+                if not keys.exists() and time.time() - rows.lstat().st_mtime > ABANDONED:
+                    store.remove([shard])
+            if not store.shard_names() and not any(store.path.glob("*.npy")):
+                store.clear()
         for folder in {part.files[0].parent for part in parts}:
-            for rows in folder.glob("*.rows.npy"):  # without keys they are what a killed process has left
-                keys = rows.with_name(rows.name.replace(".rows.", ".keys."))
-                if not keys.exists() and time.time() - rows.stat().st_mtime > ABANDONED:
-                    rows.unlink(missing_ok=True)
-            if not any(folder.glob("*.npy")):
-                shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
         return freed
 
     def verify(self) -> Iterator[tuple[Store, int, int]]:
@@ -185,9 +243,24 @@ class Cache:
         return sum(store.compact() for store in self.stores())
 
 
+class _About(TypedDict):  # what a store says of itself
+    format: Annotated[int, f"the format {FORMAT}", lambda value: value == FORMAT]
+    name: str
+    parts: dict[str, Any]
+    shape: list[Annotated[int, "an integer >= 0", lambda value: is_integer(value) and value >= 0]]
+    dtype: str
+
+
+class _Manifest(TypedDict):  # the same of an entry in the format of an earlier version
+    kind: str
+    parts: dict[str, Any]
+    shape: list[int]
+    dtype: str
+
+
 def _shard(store: Store, name: str) -> Part | None:
     keys, rows = (store.path / f"{name}.{part}.npy" for part in ("keys", "rows"))
     try:
-        return Part((keys, rows), keys.stat().st_size + rows.stat().st_size, keys.stat().st_mtime)
+        return Part((keys, rows), keys.lstat().st_size + rows.lstat().st_size, keys.lstat().st_mtime)
     except OSError:  # removed just now
         return None

@@ -174,15 +174,16 @@ class Classifier(Artifact):
         found = explain(self, given.images, label, block)
         return found[0] if given.single else found
 
-    def report(self, path: str | os.PathLike[str]) -> Path:
+    def report(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         """Write a report as one self-contained HTML file: data, network, learning curves, metrics with intervals,
         confusion matrix, reliability, top losses with Grad-CAM, and how to repeat the run.
 
-        Audit and search are missing from the report of a classifier that was saved outside its run directory.
+        Audit and search are missing from the report of a classifier that was saved outside its run directory. A file
+        that exists is only replaced if `overwrite` is set, else there is a `ConfigError`.
         """
         from .report.report import write_report
 
-        return write_report(self, path)
+        return write_report(self, path, overwrite)
 
     def export(
         self,
@@ -216,17 +217,20 @@ class Classifier(Artifact):
         how: dict[str, Any] = {"precision": precision, "max_changed": max_changed, "overwrite": overwrite}
         return export(self, path, pictures=pictures, labels=labels, **how)
 
-    def model_card(self, path: str | os.PathLike[str]) -> Path:
-        """Write a model card (`MODEL_CARD.md`) in the format of model hubs, for you to complete."""
+    def model_card(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
+        """Write a model card (`MODEL_CARD.md`) in the format of model hubs, for you to complete.
+
+        A file that exists is only replaced if `overwrite` is set, else there is a `ConfigError`.
+        """
         from .report.card import write_card
 
-        return write_card(self, path)
+        return write_card(self, path, overwrite)
 
-    def draw(self, path: str | os.PathLike[str]) -> Path:
-        """Draw the network with the shapes of its layers, by `keras.utils.plot_model`."""
+    def draw(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
+        """Draw the network with the shapes of its layers, by `keras.utils.plot_model`; see `report` for `overwrite`."""
         from .network.vgg import draw
 
-        return draw(self.network.model, path)
+        return draw(self.network.model, path, overwrite)
 
 
 @short_traceback

@@ -30,10 +30,12 @@ from .fields import (
 )
 
 WIDEST = 1_000_000  # units of a layer, a hundred times what fits
+DEEPEST = 32  # hidden layers
 
 
 def _are_widths(value: Any) -> bool:
-    return isinstance(value, tuple) and all(is_integer(width) and 1 <= width <= WIDEST for width in value)
+    fits = isinstance(value, tuple) and len(value) <= DEEPEST
+    return fits and all(is_integer(width) and 1 <= width <= WIDEST for width in value)
 
 
 def _are_blocks(value: Any) -> bool:
@@ -50,7 +52,9 @@ def _listed(value: Any) -> Any:
 ActivationName = Annotated[str, "the name of a Keras activation", lambda value: isinstance(value, str) and value != ""]
 Blocks = Annotated[tuple[str, ...], "a tuple of block1 to block5, such as ('block4', 'block5')", _are_blocks]
 Widths = Annotated[
-    tuple[int, ...], "a tuple of integers >= 1, such as (256,) or (512, 128), or () for a linear probe", _are_widths
+    tuple[int, ...],
+    f"a tuple of integers >= 1, such as (256,) or (512, 128), up to {DEEPEST}, or () for a linear probe",
+    _are_widths,
 ]
 
 

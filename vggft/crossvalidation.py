@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from .archives import read_arrays
 from .arguments import answers
 from .artifact.judge import AGREE_ON, evaluate_split, predict_splits
 from .augment import Augment
@@ -17,7 +18,7 @@ from .config import Head, Training
 from .costs import Estimate, estimate_run
 from .display import score
 from .engine import keras, own_settings
-from .errors import ConfigError, some
+from .errors import ConfigError, RunError, some
 from .evaluation.evaluation import Evaluation
 from .evaluation.folds import SPLIT, CrossValidation, FoldScore
 from .fields import check_count, shown, unwrapped
@@ -26,7 +27,6 @@ from .heads.batches import FeatureBank
 from .heads.resampling import Fold, nested
 from .network.blocks import BLOCKS, Freeze
 from .network.precision import Precision
-from .opening import open_file
 from .pipeline import Run, introduce
 from .progress import Narrator
 from .run import RunDirectory
@@ -210,8 +210,8 @@ def _judge_all(
     for number, (fold, inside) in enumerate(trainings, start=1):
         file = None if run.directory.path is None else run.directory.path / "folds" / f"{fold.name}.npz"
         if file is not None and file.exists():
-            with open_file(file) as opened, np.load(opened, allow_pickle=False) as stored:
-                probabilities = stored["probabilities"]
+            shape = (len(inside), len(pool.class_names))
+            probabilities = read_arrays(file, RunError, {"probabilities": ("f", shape)})["probabilities"]
         else:
             probabilities = _train_and_predict(run, bank, run.resolve(setting, len(fold.train)), fold, inside, exact)
         judged.append(evaluate_split(pool, SPLIT, inside, probabilities))

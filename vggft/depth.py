@@ -16,6 +16,7 @@ from .heads.choice import Choice, choose
 from .heads.resampling import Fitted, Fold
 from .network.blocks import BLOCKS
 from .pipeline import Run
+from .schemas import Plan
 from .training.phases import Setting
 from .training.selection import Outcome, train_chosen
 
@@ -91,7 +92,7 @@ def deepen(
     each = epoch_seconds(experiment, setting) * (2 + kept / len(fold.train) if refits else 1)
     room = deadline - time.monotonic() - finish_seconds(experiment, setting)
     epochs, points = min(setting.training.fine_tune_epochs or 1, int(room / each)), run.directory.inside(PART)
-    if found := points.load_point("plan"):  # of a run that was killed, which had another time left
+    if found := points.load_point("plan", Plan):  # of a run that was killed, which had another time left
         epochs = found[1]["epochs"]
     points.save_point("plan", [], {"epochs": epochs})
     if epochs < LEAST_EPOCHS:

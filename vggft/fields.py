@@ -158,9 +158,18 @@ def from_keras_config(value: Any) -> Any:
     import keras
 
     try:
+        if others := sorted(_modules_in(value) - {"keras", "builtins"}):
+            raise ValueError(f"it is from {others[0]}, and only objects of Keras itself are made")
         return keras.saving.deserialize_keras_object(dict(value))
-    except (TypeError, ValueError, KeyError) as error:
+    except Exception as error:  # of settings that cannot be, Keras may raise anything
         raise ConfigError(f"Keras cannot make a {value['class_name']} of its settings: {error}") from None
+
+
+def _modules_in(value: Any) -> set[str]:
+    """Return the packages whose objects a configuration of Keras names; Keras would import any."""
+    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
+    mine = value.get("module") if isinstance(value, Mapping) and "class_name" in value else None
+    return {str(mine).split(".")[0]} - {"None"} | {name for each in inside for name in _modules_in(each)}
 
 
 def _plain(value: Any) -> Any:

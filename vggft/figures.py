@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import ConfigError
 from .fields import as_path, shown
 from .foreign import visible
-from .run import whole_file
+from .writing import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,14 +69,14 @@ def check_plot(path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def write_plot(path: str | os.PathLike[str], draw: Callable[[], Figure]) -> Path:
+def write_plot(path: str | os.PathLike[str], draw: Callable[[], Figure], overwrite: bool = False) -> Path:
     """Draw a figure into an image file.
 
     Raises:
-        ConfigError: the name of the file has another ending than .png, .svg or .pdf.
+        ConfigError: the name of the file has another ending than .png, .svg or .pdf, or something is there already.
     """
     path = check_plot(path)
-    with style(), whole_file(path) as aside:
+    with style(), whole_file(path, overwrite) as aside:
         draw().savefig(aside, format=path.suffix[1:], dpi=150)
     return path
 

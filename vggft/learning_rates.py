@@ -97,15 +97,18 @@ class LearningRates:
         return render("learning_rates.html", told=str(self), plot=LearningRateDisplay(self).to_html(LOSS))
 
     @overload
-    def plot(self, path: str | os.PathLike[str]) -> Path: ...
+    def plot(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path: ...
     @overload
     def plot(self, path: None = None, *, ax: Any = None) -> LearningRateDisplay: ...
-    def plot(self, path: str | os.PathLike[str] | None = None, *, ax: Any = None) -> Path | LearningRateDisplay:
+    def plot(
+        self, path: str | os.PathLike[str] | None = None, *, ax: Any = None, overwrite: bool = False
+    ) -> Path | LearningRateDisplay:
         """Plot the losses against the learning rate, with the suggestion.
 
         Args:
             path: a `.png`, `.svg` or `.pdf` file to draw it into.
             ax: matplotlib `Axes` to draw on, if there is no path; None makes a new figure.
+            overwrite: replace what is at `path`.
 
         Returns:
             The path of the file, or without one the `vggft.plots.LearningRateDisplay`.
@@ -114,7 +117,7 @@ class LearningRates:
             ConfigError: the name of the file has another ending.
         """
         display = LearningRateDisplay(self)
-        return display.plot(ax) if path is None else display.save(path)
+        return display.plot(ax) if path is None else display.save(path, overwrite)
 
 
 @answers

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -13,11 +11,12 @@ from typing import Any
 from rich.cells import cell_len
 
 from .display import UNDEFINED, score, table
+from .documents import read_document
 from .errors import ConfigError, RunError, short_traceback
 from .extras import data_frame
 from .fields import as_path
-from .opening import read_text
-from .run import write_table
+from .schemas import Candidate, Environment, Found, Settings, Summary
+from .writing import write_table
 
 COLUMNS = (
     *("run", "what", "started", "data", "images", "backbone", "freeze", "head", "metric"),
@@ -35,10 +34,12 @@ class RunTable:
     Attributes:
         folder: where they were looked for.
         rows: a dict of `COLUMNS` for each run; None is unknown or undefined.
+        problems: what is wrong with runs that cannot be read, which are not among them.
     """
 
     folder: str
     rows: Sequence[dict[str, Any]]
+    problems: Sequence[str] = ()
 
     def sorted_by(self, column: str) -> RunTable:
         """Return the table in another order: best first for scores, else ascending; what is unknown comes last.
@@ -51,15 +52,16 @@ class RunTable:
         known = [row for row in self.rows if row[column] is not None]
         falling = column.startswith(("validation", "test"))
         rest = [row for row in self.rows if row[column] is None]
-        return RunTable(self.folder, [*sorted(known, key=lambda row: row[column], reverse=falling), *rest])
+        rows = [*sorted(known, key=lambda row: row[column], reverse=falling), *rest]
+        return RunTable(self.folder, rows, self.problems)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""
-        return {"folder": self.folder, "runs": list(self.rows)}
+        return {"folder": self.folder, "runs": list(self.rows), "problems": list(self.problems)}
 
-    def to_csv(self, path: str | os.PathLike[str]) -> Path:
+    def to_csv(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         """Write the table as a CSV file."""
-        write_table(path := as_path(path), self.rows, COLUMNS)
+        write_table(path := as_path(path), self.rows, COLUMNS, overwrite)
         return path
 
     def to_frame(self) -> Any:
@@ -72,7 +74,7 @@ class RunTable:
     def text(self, width: int | None = None) -> str:
         """Describe the runs in lines of at most `width` characters; the last columns are left out for that."""
         if not self.rows:
-            return f"There are no runs in {self.folder}."
+            return "\n".join([f"There are no runs in {self.folder}.", *self.problems])
         head = ["run", "validation", "test", "baseline", "seconds", "freeze", "head", "data"]
         lines = [
             [
@@ -90,6 +92,7 @@ class RunTable:
         while width and len(rows[0]) > 3 and max(map(cell_len, table(rows).splitlines())) > width:
             rows = [row[:-1] for row in rows]
         told = f"{count} in {self.folder}; {metrics or 'nothing judged'} with 95 % intervals\n\n{table(rows)}"
+        told = "\n".join([told, *(f"Left out: {each}" for each in self.problems)])
         left = ", ".join(head[len(rows[0]) :])
         return told + (f"\n\nThere is no room for {left}: --output runs.csv has all columns." if left else "")
 
@@ -104,8 +107,13 @@ def read_runs(folder: str | os.PathLike[str] = "runs") -> RunTable:
     path = as_path(folder, "folder")
     if not path.is_dir():
         raise RunError(f"There is no folder {path} to look for runs in.")
-    rows = [_row(found, path) for found in _run_directories(path)]
-    return RunTable(str(path), sorted(rows, key=lambda row: (row["started"] or "", row["run"])))
+    rows, problems = list[dict[str, Any]](), list[str]()
+    for found in _run_directories(path):
+        try:
+            rows.append(_row(found, path))
+        except RunError as error:
+            problems.append(str(error))
+    return RunTable(str(path), sorted(rows, key=lambda row: (row["started"] or "", row["run"])), problems)
 
 
 def _run_directories(folder: Path) -> Iterator[Path]:
@@ -116,14 +124,15 @@ def _run_directories(folder: Path) -> Iterator[Path]:
 
 
 def _row(run: Path, folder: Path) -> dict[str, Any]:
-    config, about, judged = (_read(run / f"{name}.json") for name in ("config", "environment", "evaluation"))
+    config, about = _read(run / "config.json", Settings), _read(run / "environment.json", Environment)
+    judged = _read(run / "evaluation.json", Summary)
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
     row |= {"run": str(run.relative_to(folder)) if run != folder else run.resolve().name}
     row |= {"what": "search" if "search" in config else "cross-validation" if "folds" in config else "finetune"}
     row |= {"started": about.get("started"), "data": (about.get("arguments") or {}).get("dataset")}
     row |= {"images": sum((config.get("splits") or {}).values()) or None, "backbone": config.get("backbone")}
     row |= {"freeze": _frozen(config.get("frozen")), "head": _head(run, config)}
-    row |= {"seconds": _read(run / "environment.json").get("seconds")}
+    row |= {"seconds": about.get("seconds")}
     for split in ("validation", "test"):
         found = judged.get(split)
         if not isinstance(found, dict) and split == "validation":
@@ -135,12 +144,10 @@ def _row(run: Path, folder: Path) -> dict[str, Any]:
     return row
 
 
-def _read(file: Path) -> dict[str, Any]:
-    """Return the content of a JSON file; empty if there is none, or none that can be read."""
-    with suppress(OSError, ValueError):
-        found = json.loads(read_text(file))
-        return found if isinstance(found, dict) else {}
-    return {}
+def _read(file: Path, schema: Any) -> dict[str, Any]:
+    """Return the content of a JSON file; empty if there is none."""
+    found: dict[str, Any] = read_document(file, schema, RunError) if file.exists() else {}
+    return found
 
 
 def _frozen(blocks: Any) -> str | None:
@@ -156,11 +163,10 @@ def _head(run: Path, config: dict[str, Any]) -> str | None:
     """Describe the head that was taken, such as "probe l2" or "256, 64"."""
     head = config.get("head")
     if "search" in config:
-        head = (_read(run / "search.json").get("best") or {}).get("head", head)
+        head = _read(run / "search.json", Found).get("best", {}).get("head", head)
     if head is None and (run / "choice.json").exists():
-        with suppress(OSError, ValueError, KeyError, StopIteration):
-            told = json.loads(read_text(run / "choice.json"))
-            return f"probe {next(row['normalize'] for row in told if row['worse'] == 0)}"
+        told = read_document(run / "choice.json", list[Candidate], RunError)
+        return next((f"probe {row['normalize']}" for row in told if row["worse"] == 0), None)
     if not isinstance(head, dict):
         return None
     units = "-".join(map(str, head.get("units", ())))

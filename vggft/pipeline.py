@@ -173,7 +173,7 @@ class Run:
     def save(self, classifier: Artifact) -> None:
         """Write the classifier, the last file of a run, and delete the resume points."""
         if self.directory.classifier_path is not None:
-            classifier.save(self.directory.classifier_path)
+            classifier.save(self.directory.classifier_path, overwrite=True)
             self.directory.drop_points()
             self.narrator.conclude(f"The classifier is {self.directory.classifier_path}.")
 

@@ -1,10 +1,8 @@
-"""Run directories: configuration, versions, results and resume points; files are written whole or not at all."""
+"""Run directories: configuration, versions, results and resume points."""
 
 from __future__ import annotations
 
-import csv
 import importlib.metadata
-import io
 import json
 import os
 import platform
@@ -12,57 +10,33 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .archives import read_arrays
+from .documents import DocumentError, parse_document, read_document
 from .errors import RunError
-from .fields import as_path
-from .foreign import guarded, guarded_row
-from .opening import check_file, open_file, read_text, special
+from .fields import as_path, shown
+from .opening import special
+from .schemas import Settings
+from .writing import UNFINISHED, remove_own, whole_file, write_table, write_whole
 
-_UNFINISHED = re.compile(r"\.\d+-")  # beginning of the names of files that `whole_file` has not finished
+OLDER = (
+    "config environment audit estimate evaluation choice search search_state outcome classifier history splits trials"
+)
+_UNFINISHED = re.compile(  # names of what a killed process left unfinished; earlier versions put its number first
+    rf"{UNFINISHED.pattern}|\.\d+-(({'|'.join(OLDER.split())})\.(json|keras|csv|png)|[^/]*\.npz|MODEL_CARD\.md)"
+)
+REMEDY = "Without this file, what it holds is computed anew."
+_POINT = re.compile(rf"[^.][^/]*\.npz|{_UNFINISHED.pattern}")  # names of the files in `resume/`
 
 NEEDED = 500_000_000  # bytes: VGG16 and a head, and thrice as much for the moments of the optimizer
 PACKAGES = ("vggft", "tensorflow", "keras", "keras-tuner", "scikit-learn", "numpy", "pillow")
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to, and rename it at the end, so that files appear whole or not at all."""
-    check_file(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{os.getpid()}-{path.name}")  # keeps the suffix, which Keras looks at
-    try:
-        yield aside
-        with aside.open("r+b") as file:  # Windows can flush only files that are open for writing
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    with whole_file(path) as aside:
-        aside.write_text(text, encoding="utf-8")
-
-
-def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
-    """Write rows as a CSV file; the columns are those given, and all further keys in order of first appearance.
-
-    What a spreadsheet would run as a formula has an apostrophe before it, which reading it as a table takes away.
-    """
-    text = io.StringIO()
-    names = list(dict.fromkeys([*columns, *(key for row in rows for key in row)]))
-    writer = csv.DictWriter(text, list(map(guarded, names)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(map(guarded_row, rows))
-    write_whole(path, text.getvalue())
 
 
 def versions() -> dict[str, str]:
@@ -102,10 +76,12 @@ class RunDirectory:
     Attributes:
         path: the directory; None for writing nothing.
         earlier: the configuration of the run that is resumed.
+        begun: whether there is one.
     """
 
     path: Path | None
     earlier: dict[str, Any] = field(default_factory=dict, kw_only=True)
+    begun: bool = field(default=False, kw_only=True)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str] | None, resume: bool = False) -> RunDirectory:
@@ -130,14 +106,14 @@ class RunDirectory:
         _check_room(path)
         if not path.exists():
             return cls(path)
-        names = {file.name for file in path.iterdir() if not _UNFINISHED.match(file.name)}
+        names = {file.name for file in path.iterdir() if not _UNFINISHED.fullmatch(file.name)}
         if names and not resume:
             raise RunError(
                 f"run_dir {path} is not empty, and a run never overwrites another. "
                 "Name a new directory, or pass resume=True (--resume) to continue the run in it."
             )
         if "config.json" in names:
-            return cls(path, earlier=json.loads(read_text(path / "config.json")))
+            return cls(path, begun=True, earlier=read_document(path / "config.json", Settings, RunError))
         if names - {"environment.json"}:
             raise RunError(f"run_dir {path} has files but no config.json, so there is no run of vggft to resume.")
         return cls(path)
@@ -145,7 +121,7 @@ class RunDirectory:
     def start(self, config: Mapping[str, Any], arguments: Mapping[str, Any] | None = None) -> None:
         """Write the configuration and environment of a new run, or check the configuration of a resumed one.
 
-        Files that a killed process left unfinished (`.<process id>-<name>`) are deleted from the whole directory.
+        Files that a killed process left unfinished are deleted from the whole directory.
 
         Args:
             config: the resolved configuration, ready for JSON; it determines the result of the run.
@@ -156,21 +132,20 @@ class RunDirectory:
         """
         if self.path is None:
             return
-        if self.earlier:
+        if self.begun:
             self.check_same(config)
         else:
             self.write_json("environment.json", environment(arguments or {}))
             self.write_json("config.json", config)  # last, as a directory that has one can be resumed
-        for file in list(self.path.rglob(".*")):
-            if _UNFINISHED.match(file.name):
-                file.unlink()
+        remove_own(self.path, _UNFINISHED)
 
     def check_same(self, config: Mapping[str, Any]) -> None:
         """Raise `RunError` unless the directory holds a run with this configuration; the message lists differences."""
         config, earlier = json.loads(json.dumps(config)), self.earlier
         differing = sorted(key for key in {*earlier, *config} if earlier.get(key) != config.get(key))
         if differing:
-            changes = "; ".join(f"{key} was {earlier.get(key)!r}, is {config.get(key)!r}" for key in differing)
+            pairs = [(key, shown(earlier.get(key)), shown(config.get(key))) for key in differing]
+            changes = "; ".join(f"{shown(key)[1:-1]} was {before}, is {now}" for key, before, now in pairs)
             raise RunError(
                 f"run_dir {self.path} holds a run with another configuration, which cannot be resumed: {changes}."
             )
@@ -192,7 +167,7 @@ class RunDirectory:
     def write_text(self, name: str, text: str) -> None:
         """Write a text file, whole or not at all."""
         if self.path is not None:
-            write_whole(self.path / name, text)
+            write_whole(self.path / name, text, overwrite=True)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a value as indented JSON."""
@@ -201,33 +176,51 @@ class RunDirectory:
     def write_arrays(self, name: str, **arrays: np.ndarray) -> None:
         """Write arrays as a compressed .npz file."""
         if self.path is not None:
-            with whole_file(self.path / name) as aside:
+            with whole_file(self.path / name, overwrite=True) as aside:
                 np.savez_compressed(aside, **arrays)  # type: ignore[arg-type]
 
     def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write rows as a CSV file; see `write_table`."""
+        """Write rows as a CSV file; see `writing.write_table`."""
         if self.path is not None:
-            write_table(self.path / name, rows)
+            write_table(self.path / name, rows, overwrite=True)
 
     # A resume point is a named group of arrays with a note in JSON; it replaces the earlier one of that name.
+
+    def point(self, name: str) -> Path:
+        """Return the file of a resume point."""
+        assert self.path is not None
+        return self.path / "resume" / f"{name}.npz"
 
     def save_point(self, name: str, arrays: Sequence[np.ndarray], note: Mapping[str, Any]) -> None:
         """Write the state of a phase of the run."""
         if self.path is not None:
-            with whole_file(self.path / "resume" / f"{name}.npz") as aside:
+            with whole_file(self.point(name), overwrite=True) as aside:
                 named: dict[str, Any] = {f"a{i}": array for i, array in enumerate(arrays)}
                 np.savez(aside, note=np.array(json.dumps(note)), **named)
 
-    def load_point(self, name: str) -> tuple[list[np.ndarray], dict[str, Any]] | None:
-        """Return what `save_point` wrote under this name, or None."""
-        if self.path is None or not (file := self.path / "resume" / f"{name}.npz").exists():
+    def load_point(self, name: str, schema: Any = dict[str, Any]) -> tuple[list[np.ndarray], dict[str, Any]] | None:
+        """Return what `save_point` wrote under this name, or None.
+
+        Args:
+            name: of the resume point.
+            schema: what is in its note; see `documents`.
+
+        Raises:
+            RunError: the file is damaged; the message names the field.
+        """
+        if self.path is None or not (file := self.point(name)).exists():
             return None
-        with open_file(file) as opened, np.load(opened, allow_pickle=False) as stored:
-            return [stored[f"a{i}"] for i in range(len(stored.files) - 1)], json.loads(str(stored["note"]))
+        stored = read_arrays(file, RunError, {"note": ("U", ())})
+        try:
+            note = parse_document(str(stored.pop("note")), schema, nan=True)
+            return [stored[f"a{i}"] for i in range(len(stored))], note
+        except (DocumentError, KeyError) as error:
+            told = f"lacks the array {error.args[0]}" if isinstance(error, KeyError) else f"{error}"
+            raise RunError(f"{file} {told}. {REMEDY}") from error
 
     def drop_points(self) -> None:
         """Delete the resume points of a finished run, and the directory itself if nothing else is in it."""
         if self.path is not None and (points := self.path / "resume").exists():
-            shutil.rmtree(points)
+            remove_own(points, _POINT, folders=True)
             if not any(self.path.iterdir()):
                 self.path.rmdir()

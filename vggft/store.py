@@ -14,10 +14,11 @@ import io
 import json
 import math
 import os
+import re
 import uuid
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,13 +27,16 @@ from typing import Any
 import numpy as np
 
 from .claims import Claims
-from .run import whole_file, write_whole
+from .writing import UNFINISHED, remove_own, whole_file, write_whole
 
 FORMAT = 2
 SHARD_ROWS = 256  # what a killed process loses at most
 SMALL, LARGE = 16 * 2**20, 32 * 2**20  # bytes of shards that are merged, and of what they are merged into
 MOST_OPEN = 100  # files of a store that are open at once; some systems allow a process 256
 
+KINDS = ("features", "images", "image-facts", "contents", "values")  # names of kinds, which are directories
+_SHARD = re.compile(r"([0-9a-f]{32})\.(keys|rows)\.npy")  # names of the files of shards
+_OURS = re.compile(rf"{_SHARD.pattern}|about\.json|{UNFINISHED.pattern}|\.\d+-({_SHARD.pattern}|about\.json)")
 KEYS = np.dtype([("digest", "S16"), ("checksum", "<u4")])
 NOT_THE_FILE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM}  # say nothing about a file
 
@@ -126,7 +130,7 @@ class Store:
         names: list[str] = []
         with suppress(FileNotFoundError), os.scandir(self.path) as files:
             names = [file.name for file in files]
-        return sorted(name.removesuffix(".keys.npy") for name in names if name[0] != "." and name.endswith(".keys.npy"))
+        return sorted(found[1] for name in names if (found := _SHARD.fullmatch(name)) and found[2] == "keys")
 
     def verify(self) -> np.ndarray:
         """Read all rows; return (n,) bool, whether each of them is intact."""
@@ -223,7 +227,7 @@ class Store:
         rows = kept.reshape(len(kept), -1).view("u1")
         keys["checksum"] = [_checksum(digest, row) for digest, row in zip(digests, rows, strict=True)]
         if not (self.path / "about.json").exists():
-            write_whole(self.path / "about.json", json.dumps({"format": FORMAT, **asdict(self.kind)}, indent=2))
+            write_whole(self.path / "about.json", json.dumps({"format": FORMAT, **asdict(self.kind)}, indent=2), True)
         name = uuid.uuid4().hex
         for part, array in (("rows", kept), ("keys", keys)):  # the keys last: only then the shard is there
             with whole_file(self.path / f"{name}.{part}.npy") as aside:
@@ -271,27 +275,24 @@ class Store:
             if len(new):
                 self.append(self.keys[rows[new]], values[new])
             written[first[rows[new]]] = True
-            for number in group:  # whose rows are now in shards that this process has written
-                for part in ("keys", "rows"):  # processes that have it open can still read it
-                    (self.path / f"{self.shards[number].name}.{part}.npy").unlink(missing_ok=True)
+            # Their rows are now in shards that this process has written.
+            self.remove(self.shards[number].name for number in group)
         self.refresh()
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Delete shards; processes that have them open can still read them."""
+        for name in names:
+            for part in ("keys", "rows"):
+                (self.path / f"{name}.{part}.npy").unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Delete all that is in the directory and of this store, and the directory if nothing else is in it."""
+        remove_own(self.path, _OURS, folders=True)
 
 
 def as_keys(digests: Sequence[str]) -> np.ndarray:
     """Return (N,) digests of 32 hexadecimal digits as 16 bytes each."""
     return np.frombuffer(bytes.fromhex("".join(digests)), "S16")
-
-
-def stores_in(root: Path) -> Iterator[Store]:
-    """Yield the store of every kind under a directory."""
-    for about in root.glob("*/*/about.json"):
-        try:
-            told = json.loads(about.read_text(encoding="utf-8"))
-            kind = Kind(told["name"], told["parts"], tuple(told["shape"]), told["dtype"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        if (kind.name, kind.key) == (about.parent.parent.name, about.parent.name):
-            yield Store(root, kind)
 
 
 def _checksum(digest: Any, row: Any) -> int:

@@ -167,11 +167,15 @@ def test_the_record_is_the_same_in_memory_and_from_the_run_directory(
     assert classifier.save(tmp_path / "elsewhere.keras")
     assert vggft.load(tmp_path / "elsewhere.keras").record.config == {}
 
+    whole = (run_dir / "audit.json").read_text()
     (run_dir / "audit.json").write_text("{")
-    with pytest.raises(vggft.RunError, match=r"audit\.json cannot be read"):
+    with pytest.raises(vggft.RunError, match=r"audit\.json is not valid JSON"):
         read_record(run_dir)
     (run_dir / "audit.json").write_text("{}")
+    with pytest.raises(vggft.RunError, match=r"audit\.json lacks images"):
+        read_record(run_dir)
+    (run_dir / "audit.json").write_text(whole)
     images = (run_dir / "top_losses.npz").read_bytes()
     (run_dir / "top_losses.npz").write_bytes(images[: len(images) // 2])
-    with pytest.raises(vggft.RunError, match=r"top_losses\.npz cannot be read: "):
+    with pytest.raises(vggft.RunError, match=r"top_losses\.npz is damaged: "):
         read_record(run_dir)

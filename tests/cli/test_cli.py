@@ -147,7 +147,7 @@ def test_predict_prints_words_or_writes_a_csv_file(run_dir: Path, folder: Path, 
     assert len(rows) == 120 and list(rows[0]) == ["image", "label", "probability", "a", "b", "c", "error"]
     expected = vggft.load(model).predict([rows[5]["image"]])[0]
     np.testing.assert_allclose([float(rows[5][name]) for name in "abc"], expected, atol=1e-5)
-    with pytest.raises(vggft.ConfigError, match="exists already; --force"):
+    with pytest.raises(vggft.ConfigError, match=r"exists already; overwrite=True \(--force\)"):
         run("predict", model, folder, "--output", output)
 
 
@@ -186,7 +186,7 @@ def test_audit_reports_and_exits_with_one_where_there_are_errors(folder: Path, t
     with (tmp_path / "problems.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert (row["problem"], row["image"]) == ("unreadable", "a/note.jpg") and "is not an image" in row["detail"]
-    with pytest.raises(vggft.ConfigError, match=r"problems\.csv exists already; --force"):
+    with pytest.raises(vggft.ConfigError, match=r"problems\.csv exists already; overwrite=True \(--force\)"):
         run(*asked)
 
 
@@ -340,7 +340,7 @@ def test_a_learning_rate_is_found_and_plotted(folder: Path, tiny_weights: Path, 
     found = json.loads(run(*asked, "--json"))
     assert found["field"] == "learning_rate" and 1e-5 < found["suggestion"] < 10 and len(found["losses"]) <= 40
     assert (tmp_path / "rates.svg").read_text().count("<svg") == 1 and list(tmp_path.iterdir()) == [Path(found["plot"])]
-    with pytest.raises(vggft.ConfigError, match="exists already; --force overwrites it"):
+    with pytest.raises(vggft.ConfigError, match=r"exists already; overwrite=True \(--force\)"):
         run(*asked)
     assert f"Training(learning_rate={found['suggestion']:.1e})" in run(*asked, "--force")
     with pytest.raises(vggft.ConfigError, match="\\.png, \\.svg or \\.pdf file; got 'rates'"):
@@ -438,7 +438,7 @@ def test_report_writes_a_page_and_a_card_beside_the_run(
     text = page.read_text(encoding="utf-8")
     assert text.count("where the classifier saw") == 12 and "Images of each class" in text
     page.write_text("mine")
-    with pytest.raises(vggft.ConfigError, match=r"report\.html exists already; --force overwrites it"):
+    with pytest.raises(vggft.ConfigError, match=r"report\.html exists already; overwrite=True \(--force\)"):
         run("report", run_dir)
     assert page.read_text() == "mine"
     run("report", run_dir / "classifier.keras", "--output", tmp_path / "a.html", "--card", tmp_path / "b.md")
@@ -454,7 +454,7 @@ def test_explain_writes_an_overlay_for_each_picture(run_dir: Path, folder: Path,
     with Image.open(tmp_path / "out" / "000.block5.jpg") as overlay:
         assert overlay.size == (32, 32)
     common = ("explain", run_dir, folder / "a" / "000.png", "--output", tmp_path / "out")
-    with pytest.raises(vggft.ConfigError, match="exists already; --force"):
+    with pytest.raises(vggft.ConfigError, match=r"exists already; overwrite=True \(--force\)"):
         run(*common)
     assert ": b (" in run(*common, "--block", "block4", "--label", "b")
     with pytest.raises(vggft.ConfigError, match="There are no images in the folder"):
@@ -517,7 +517,7 @@ def test_export_says_what_it_compared(run_dir: Path, folder: Path, tmp_path: Pat
     assert found["exported_accuracy"] == pytest.approx(found["accuracy"], abs=0.05)
     given = run("export", run_dir, tmp_path / "given.onnx", "--data", folder)
     assert "Compared on 120 images" in given
-    with pytest.raises(vggft.ConfigError, match=r"model\.onnx exists already; --force overwrites it"):
+    with pytest.raises(vggft.ConfigError, match=r"model\.onnx exists already; overwrite=True \(--force\)"):
         run("export", run_dir, tmp_path / "model.onnx")
 
 

@@ -412,7 +412,7 @@ def test_what_cannot_be_exported_is_said_before_the_work(
     assert "labels: expected one for each of 1 images; got 2" in str(refused("a.onnx", labels=np.arange(2)).value)
     assert "gone.jpg does not exist" in str(refused("a.onnx", pictures=[tmp_path / "gone.jpg"]).value)
     (tmp_path / "mine.onnx").write_bytes(b"precious")
-    assert "mine.onnx already exists; overwrite=True (--force)" in str(refused("mine.onnx").value)
+    assert "mine.onnx exists already; overwrite=True (--force)" in str(refused("mine.onnx").value)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
     assert "a folder, but not a SavedModel" in str(refused("mine", overwrite=True).value)

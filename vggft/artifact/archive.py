@@ -7,14 +7,17 @@ import json
 import os
 import tempfile
 import zipfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import h5py
 import keras
 import numpy as np
 
+from ..archives import check_array, check_finite, open_archive, open_arrays
+from ..documents import DocumentError, parse_document
 from ..engine import own_settings
 from ..errors import ClassifierFileError, WeightsError, some
 from ..evaluation.checks import evaluate
@@ -23,17 +26,34 @@ from ..fields import shown
 from ..network.description import Description, build
 from ..opening import open_file, special
 from ..pictures.reading import RULES
-from ..run import whole_file
+from ..schemas import Epoch
 from ..weightfiles.files import kind_of
-from ..weightfiles.hdf5 import refuse_outside
+from ..weightfiles.hdf5 import check_tree
+from ..writing import whole_file
 
+ZIP = "zip archive"
 MEMBER = "vggft.json"
 EVALUATION_MEMBER = "vggft_evaluation.npz"
 WEIGHTS = "model.weights.h5"  # as Keras names it
 
 
+class Contents(TypedDict, total=False):
+    """What the JSON holds besides the fields of a `Description`, which are looked at when its format is known."""
+
+    format: int
+    versions: dict[str, str]
+    history: list[Epoch]
+    seen: dict[str, list[str]] | list[str]  # the latter in files of earlier versions
+    evaluation: dict[str, Any]
+
+
 def write_archive(
-    path: Path, model: keras.Model, description: Description, evaluation: Evaluation | None, more: Mapping[str, Any]
+    path: Path,
+    model: keras.Model,
+    description: Description,
+    evaluation: Evaluation | None,
+    more: Mapping[str, Any],
+    overwrite: bool = False,
 ) -> None:
     """Write a classifier, and check that plain Keras predicts the same from the file before it is put in place.
 
@@ -43,12 +63,14 @@ def write_archive(
         description: the description, saved as JSON.
         evaluation: an evaluation to save with its probabilities, if any.
         more: further values for the JSON.
+        overwrite: replace a file that exists.
 
     Raises:
+        ConfigError: the file exists, and `overwrite` is not set.
         ClassifierFileError: the network that was read back predicts something else.
     """
     probe = np.random.default_rng(0).integers(0, 256, (1, *description.size, 3)).astype("float32")
-    with whole_file(path) as aside:
+    with whole_file(path, overwrite) as aside:
         model.save(aside)
         content = description.to_dict()
         with zipfile.ZipFile(aside, "a") as archive:
@@ -103,51 +125,71 @@ def read_archive(path: Path) -> tuple[keras.Model, Description, Evaluation | Non
         raise ClassifierFileError(
             f"{path} {told}." if (told := special(path)) else f"There is no classifier file {path}."
         )
-    part = "zip archive"  # what is being read
+    part = ZIP  # what is being read
     try:
         with open_file(path) as file:
             if (kind := kind_of(file)) != "keras":
                 raise ClassifierFileError(
                     f"{path} holds weights ({kind}) and no classifier; a weights file may be the backbone of one."
                 )
-            with zipfile.ZipFile(file) as archive:
+            with open_archive(file) as archive, tempfile.TemporaryDirectory() as folder:
                 if MEMBER not in archive.namelist():
                     raise ClassifierFileError(
                         f"{path} is a .keras file, but vggft did not write it (it contains no {MEMBER}). "
                         "keras.models.load_model may open it, and it may be a backbone if it contains a VGG."
                     )
                 part = MEMBER
-                content = json.loads(archive.read(MEMBER))
+                content = parse_document(archive.read(MEMBER), Contents, nan=True)
+                if content.get("format", 1) > Description.format or content.get("resize") not in RULES.values():
+                    raise ClassifierFileError(
+                        f"{path} was saved by vggft {content.get('versions', {}).get('vggft')}, which resizes images "
+                        f"by {shown(content.get('resize'))} (format {content.get('format')}); this version knows "
+                        f"{', '.join(RULES.values())} "
+                        f"(format {Description.format}). Open it with the version that saved it."
+                    )
+                description = Description.from_dict(content)
                 part = WEIGHTS
-                weights = archive.read(WEIGHTS)
-                part = EVALUATION_MEMBER
-                judged = archive.read(EVALUATION_MEMBER) if EVALUATION_MEMBER in archive.namelist() else None
-        part = MEMBER
-        if content.get("format", 1) > Description.format or content.get("resize") not in RULES.values():
-            raise ClassifierFileError(
-                f"{path} was saved by vggft {content.get('versions', {}).get('vggft')}, which resizes images by "
-                f"{content.get('resize')!r} (format {content.get('format')}); this version knows "
-                f"{', '.join(RULES.values())} "
-                f"(format {Description.format}). Open it with the version that saved it."
-            )
-        description = Description.from_dict(content)
-        model = build(description)
-        part = WEIGHTS
-        with h5py.File(io.BytesIO(weights), "r") as tree:
-            refuse_outside(tree)
-        with tempfile.TemporaryDirectory() as directory:
-            (Path(directory) / WEIGHTS).write_bytes(weights)
-            model.load_weights(Path(directory) / WEIGHTS)
+                model = _with_weights(description, Path(archive.extract(WEIGHTS, folder)))
+                part, evaluation = EVALUATION_MEMBER, None
+                if EVALUATION_MEMBER in archive.namelist():
+                    evaluation = _unpack_evaluation(archive.read(EVALUATION_MEMBER), description, path.stat().st_size)
     except ClassifierFileError:
         raise
-    except WeightsError as error:
-        told = str(error)
+    except (DocumentError, WeightsError) as error:
+        told = f"cannot be read as a classifier, its {part} {error}" if part != ZIP else f"{error}"
         raise ClassifierFileError(f"{path} {told}. Expected a .keras file that vggft wrote.") from error
     except Exception as error:  # a damaged zip, JSON or HDF5 may raise anything
         told = str(error).rstrip(".") or type(error).__name__
         raise ClassifierFileError(f"{path} cannot be read as a classifier, its {part}: {told}.") from error
-    evaluation = None if judged is None else _unpack_evaluation(judged, description)
     return model, description, evaluation, content
+
+
+def _with_weights(description: Description, file: Path) -> keras.Model:
+    """Build a network with the weights of an HDF5 file, of which everything is known before anything is allocated.
+
+    Raises:
+        WeightsError: the weights are not those of the network, or not finite; the message names one.
+    """
+    with file.open("rb") as content, h5py.File(content, "r") as tree:
+        there = Counter(check_tree(tree, content))
+    for name, shape in description.weight_shapes.items():
+        if not there[shape]:
+            raise WeightsError(f"lacks {name} of shape {shape}, which belongs to the network that {MEMBER} describes")
+        there[shape] -= 1
+    model = build(description)
+    model.load_weights(file)
+    for layer in model.layers:
+        for weight in layer.weights:
+            if not np.isfinite(keras.ops.convert_to_numpy(weight)).all():
+                raise WeightsError(f"has NaN or infinity in {layer.name}/{weight.name}")
+    return model
+
+
+def read_seen(content: Mapping[str, Any]) -> dict[str, str]:
+    """Return digest -> split. Earlier versions stored one list of train and validation images: all are "train"."""
+    stored = content.get("seen", {})
+    by_split = stored if isinstance(stored, Mapping) else {"train": stored}
+    return {digest: split for split, digests in by_split.items() for digest in digests}
 
 
 def _pack_evaluation(evaluation: Evaluation) -> bytes:
@@ -165,16 +207,30 @@ def _pack_evaluation(evaluation: Evaluation) -> bytes:
     return file.getvalue()
 
 
-def _unpack_evaluation(packed: bytes, description: Description) -> Evaluation:
-    with np.load(io.BytesIO(packed), allow_pickle=False) as stored:
-        return evaluate(
-            stored["labels"],
-            stored["probabilities"],
-            description.class_names,
-            split=str(stored["split"]),
-            multi_label=description.multi_label,
-            names=tuple(stored["names"].tolist()),
-            thresholds=description.thresholds,
-            metadata=json.loads(str(stored["metadata"])) if "metadata" in stored.files else {},
-            pictures=stored["pictures"].tolist() if "pictures" in stored.files else (),
-        )
+def _unpack_evaluation(packed: bytes, description: Description, size: int) -> Evaluation:
+    classes, several = len(description.class_names), description.multi_label
+    with open_arrays(io.BytesIO(packed), size) as arrays:
+        expected = {"probabilities": ("f", (None, classes)), "names": ("U", (None,)), "split": ("U", ())}
+        expected["labels"] = ("iu", (None, classes) if several else (None,))
+        if lacking := sorted(set(expected) - set(arrays)):
+            raise DocumentError(f"lacks the array {lacking[0]}")
+        if "pictures" in arrays:
+            expected["pictures"] = ("iu", (None,))
+        for name, (kinds, shape) in expected.items():
+            check_array(name, arrays[name], kinds, shape)
+        stored = {name: np.asarray(each) for name, each in arrays.items()}
+    metadata = {}
+    if "metadata" in stored:
+        metadata = parse_document(str(stored["metadata"]), dict[str, list[str]])
+    check_finite("probabilities", stored["probabilities"])
+    return evaluate(
+        stored["labels"],
+        stored["probabilities"],
+        description.class_names,
+        split=str(stored["split"]),
+        multi_label=description.multi_label,
+        names=tuple(stored["names"].tolist()),
+        thresholds=description.thresholds,
+        metadata=metadata,
+        pictures=stored["pictures"].tolist() if "pictures" in stored else (),
+    )

@@ -27,7 +27,7 @@ from ..listings.integers import as_class_names
 from ..network.assembly import Network
 from ..network.description import Classification, Description
 from ..progress import Narrator
-from .archive import classifier_file, read_archive, write_archive
+from .archive import classifier_file, read_archive, read_seen, write_archive
 from .inputs import inputs_of
 from .known import KeptFeatures, kind_for, predict_images, views_of
 from .predictions import Predictions, predictions_of
@@ -68,7 +68,7 @@ class Artifact:
         path = classifier_file(path)
         model, description, evaluation, more = read_archive(path)
         in_run = path.name == "classifier.keras" and (path.parent / "config.json").exists()
-        seen, history = _read_seen(more.get("seen", ())), more.get("history", ())
+        seen, history = read_seen(more), more.get("history", ())
         network = Network.of(model, description)
         return cls(network, description, evaluation, history, seen, path.resolve().parent if in_run else None)
 
@@ -260,12 +260,17 @@ class Artifact:
         )
 
     @own_settings()
-    def save(self, path: str | os.PathLike[str]) -> Path:
+    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         """Save as one `.keras` file, which plain `keras.models.load_model` opens too.
 
         The file is written under a temporary name, loaded by plain Keras, and renamed only if its predictions agree.
 
+        Args:
+            path: the file.
+            overwrite: replace a file that exists.
+
         Raises:
+            ConfigError: the file exists, and `overwrite` is not set.
             ClassifierFileError: the name does not end in `.keras`, or the saved file predicts something else.
         """
         path = as_path(path)
@@ -274,7 +279,7 @@ class Artifact:
         splits = sorted(set(self.seen.values()))
         seen = {split: sorted(digest for digest, its in self.seen.items() if its == split) for split in splits}
         more = {"history": list(self.history), "seen": seen}
-        write_archive(path, self.network.model, self.description, self.evaluation, more)
+        write_archive(path, self.network.model, self.description, self.evaluation, more, overwrite)
         return path
 
     def __reduce__(self) -> Any:
@@ -289,9 +294,3 @@ def _from_bytes(cls: type[A], content: bytes, record: Record | Path | None) -> A
         found = cls.from_file(path)
     found._record = record
     return found
-
-
-def _read_seen(stored: Mapping[str, Sequence[str]] | Sequence[str]) -> dict[str, str]:
-    """Return digest -> split. Earlier versions stored one list of train and validation images: all are "train"."""
-    by_split = stored if isinstance(stored, Mapping) else {"train": stored}
-    return {digest: split for split, digests in by_split.items() for digest in digests}

@@ -23,7 +23,7 @@ from ..network.forward import batch_size_for
 from ..pictures.arrays import as_sequence, settled, to_pixels
 from ..pictures.files import read_image
 from ..pictures.reading import Reading, over_picture
-from ..run import whole_file
+from ..writing import whole_file
 from .artifact import Artifact
 from .inputs import read_parts
 from .known import digests_of, predict_images
@@ -68,10 +68,10 @@ class Explanation:
         colours = colormaps[COLOURS](0.15 + 0.85 * heat)[..., :3] * 255
         return np.rint(self.picture * (1 - alpha) + colours * alpha).astype("uint8")
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
+    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         """Write the overlay to an image file."""
         path = as_path(path)
-        with whole_file(path) as aside:
+        with whole_file(path, overwrite) as aside:
             Image.fromarray(self.overlay()).save(aside)
         return path
 

@@ -20,7 +20,7 @@ from ..network.assembly import Network
 from ..network.description import Classification, Description
 from ..pictures.arrays import as_sequence
 from ..progress import Narrator
-from ..run import write_whole
+from ..writing import write_whole
 from .inputs import inputs_of, read_parts
 from .known import KeptFeatures, predict_images, views_of
 
@@ -89,7 +89,7 @@ class Predictions:
             cells = (name, label, best, *values, *([] if self.errors is None else [errors.get(row)]))
             yield dict(zip(self.columns, cells, strict=True))
 
-    def to_csv(self, path: str | os.PathLike[str]) -> Path:
+    def to_csv(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         """Write the table as a CSV file, with six decimals; what spreadsheets would run begins with an apostrophe."""
         text = io.StringIO()
         writer = csv.DictWriter(text, list(map(guarded, self.columns)), lineterminator="\n")
@@ -97,7 +97,7 @@ class Predictions:
         for row in self.rows():
             told = {key: f"{cell:.6f}" if isinstance(cell, float) else cell for key, cell in row.items()}
             writer.writerow(guarded_row(told))
-        write_whole(path := as_path(path), text.getvalue())
+        write_whole(path := as_path(path), text.getvalue(), overwrite)
         return path
 
     def to_frame(self) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from ..archives import read_arrays
+from ..documents import read_document
 from ..errors import RunError
-from ..opening import open_file, read_text
 from ..run import RunDirectory
+from ..schemas import Audited, Environment, Found, Made, Outcome, Summary
 
 PICTURES = "top_losses.npz"
 
@@ -47,7 +48,7 @@ class Record:
         totals = dict.fromkeys(self.audit.get("class_names", ()), 0)
         for counts in self.audit.get("class_counts", {}).values():
             for name, count in counts.items():
-                totals[name] += count
+                totals[name] = totals.get(name, 0) + count
         return totals
 
     @property
@@ -78,7 +79,7 @@ class Record:
             lines.append(f"start={shown('start')}")
         else:
             lines.append(f"backbone={given.get('backbone', config['backbone'])!r}")
-        lines.append(f"freeze={('auto' if config.get('deeper') else tuple(config['frozen']))!r}")
+        lines.append(f"freeze={('auto' if config.get('deeper') else tuple(config.get('frozen', ())))!r}")
         for name, kind in (("head", "Head"), ("training", "Training"), ("augment", "Augment")):
             value = config.get(name)
             if isinstance(value, Mapping):
@@ -106,26 +107,30 @@ def read_record(run_dir: Path) -> Record:
     """Read the record in a run directory.
 
     Raises:
-        RunError: a file in it is damaged.
+        RunError: a file in it is damaged; the message names the file and the field.
     """
 
-    def read(path: Path) -> dict[Any, Any]:
-        if not path.exists():
-            return {}
-        try:
-            if path.suffix == ".json":
-                return dict(json.loads(read_text(path)))
-            with open_file(path) as file, np.load(file, allow_pickle=False) as stored:
-                return dict(zip(stored["rows"].tolist(), stored["pixels"], strict=True))
-        except Exception as error:  # damaged JSON, zip or NumPy data may raise anything
-            raise RunError(f"{path} cannot be read: {error}.") from error
+    def read(name: str, schema: Any) -> dict[str, Any]:
+        found: dict[str, Any] = read_document(path, schema, RunError) if (path := run_dir / name).exists() else {}
+        return found
 
+    outcomes = sorted(run_dir.glob("trials/trial_*/outcome.json"))
     return Record(
-        config=read(run_dir / "config.json"),
-        environment=read(run_dir / "environment.json"),
-        audit=read(run_dir / "audit.json"),
-        summary=read(run_dir / "evaluation.json"),
-        search=read(run_dir / "search.json"),
-        trials=tuple(read(path) for path in sorted(run_dir.glob("trials/trial_*/outcome.json"))),
-        pictures=read(run_dir / PICTURES),
+        config=read("config.json", Made),
+        environment=read("environment.json", Environment),
+        audit=read("audit.json", Audited),
+        summary=read("evaluation.json", Summary),
+        search=read("search.json", Found),
+        trials=tuple(read_document(path, Outcome, RunError, nan=True) for path in outcomes),
+        pictures=_read_pictures(run_dir / PICTURES),
     )
+
+
+def _read_pictures(path: Path) -> dict[int, np.ndarray]:
+    if not path.exists():
+        return {}
+    stored = read_arrays(path, RunError, {"rows": ("i", (None,)), "pixels": ("u", (None, None, None, 3))})
+    rows, pixels = stored["rows"], stored["pixels"]
+    if len(rows) != len(pixels) or (len(rows) and rows.min() < 0):
+        raise RunError(f"{path} has {len(pixels)} images in pixels for {len(rows)} row numbers from 0 on in rows.")
+    return dict(zip(rows.tolist(), pixels, strict=True))

@@ -12,6 +12,7 @@ from ..engine import quiet_stderr
 from ..errors import ConfigError
 from ..extras import OF_EXPORTS, check_extra
 from ..foreign import visible
+from ..writing import check_free
 from .console import (
     check_exists,
     import_quietly,
@@ -19,7 +20,6 @@ from .console import (
     picture_files,
     print_json,
     print_result,
-    refuse,
     short_names,
     tell,
     tell_files,
@@ -71,14 +71,14 @@ def predict(
     The file has a column for each class, and a column error for images that cannot be read.
     """
     if output:
-        refuse(output, force)
+        check_free(output, force)
     files = picture_files(images)
     rule = on_bad_image or ("skip" if len(files) > 1 else "raise")
     found = load(model, quiet or as_json).predictions(
         files, verbose=0 if quiet or as_json else 1, views=views, on_bad_image=rule
     )
     if output:
-        found.to_csv(output)
+        found.to_csv(output, force)
     if as_json:
         cuts = {"thresholds": dict(found.thresholds)} if found.thresholds else {}
         print_json([row | cuts for row in found.rows()])
@@ -182,12 +182,12 @@ def explain(
     if len(set(targets)) < len(targets):
         targets = [output / f"{i:05d}-{target.name}" for i, target in enumerate(targets)]
     for target in targets:
-        refuse(target, force)
+        check_free(target, force)
     told = []
     for start in range(0, len(files), 64):
         found = classifier.explain(files[start : start + 64], label, block)
         for file, target, each in zip(files[start:], targets[start:], found, strict=False):
-            saved = str(each.save(target))
+            saved = str(each.save(target, force))
             told.append({"image": str(file), "label": each.label, "probability": each.probability, "overlay": saved})
             if not as_json:
                 typer.echo(visible(f"{file}: {each.label} ({each.probability:.1%}) -> {saved}"))
@@ -210,10 +210,10 @@ def report(
     """Write a report of a classifier as one HTML file, and a model card."""
     folder = model if model.is_dir() else model.parent
     output, card = output or folder / "report.html", card or folder / "MODEL_CARD.md"
-    refuse(output, force)
-    refuse(card, force)
+    check_free(output, force)
+    check_free(card, force)
     classifier = load(model, quiet or as_json)
-    tell_files({"report": classifier.report(output), "model card": classifier.model_card(card)}, as_json)
+    tell_files({"report": classifier.report(output, force), "model card": classifier.model_card(card, force)}, as_json)
 
 
 def export(
@@ -237,7 +237,8 @@ def export(
     quiet: Quiet = False,
 ) -> None:
     """Export a classifier to another runtime, and check that it predicts the same there."""
-    refuse(output, force)
+    if output.suffix:
+        check_free(output, force)
     check_extra(OF_EXPORTS.get(output.suffix.lower()), "Exporting")
     classifier = load(model, quiet or as_json)
     with quiet_stderr():  # the converters' own log
@@ -286,12 +287,12 @@ def draw(
     if model is None and (output.is_dir() or output.suffix == ".keras"):
         model, output = output, (output if output.is_dir() else output.parent) / "network.png"
     check_extra("draw", "Drawing")
-    refuse(output, force)
+    check_free(output, force)
     import_quietly(quiet or as_json)
     from ..network import vgg
 
     network = vgg.vgg(column) if model is None else load(model).keras_model
-    tell_files({"drawing": vgg.draw(network, output)}, as_json)
+    tell_files({"drawing": vgg.draw(network, output, force)}, as_json)
 
 
 COMMANDS: tuple[Callable[..., None], ...] = (predict, evaluate, compare, explain, report, export, serve, draw)

@@ -1,4 +1,4 @@
-"""What all commands share: image files to read, files not to overwrite, quiet imports, printed results."""
+"""What all commands share: image files to read, quiet imports, printed results."""
 
 from __future__ import annotations
 
@@ -39,12 +39,6 @@ def next_run(name: str, dataset: str | None = None) -> Path:
     own = "" if not dataset else data.name if data.is_dir() else data.stem
     base = "-".join(filter(None, (own, name))) or "run"
     return next(path for n in itertools.count(1) if not (path := runs / f"{base}-{n}").exists())
-
-
-def refuse(path: Path, force: bool) -> None:
-    """Raise `ConfigError` if a file exists, unless `--force` was given."""
-    if path.exists() and not force:
-        raise ConfigError(f"{path} exists already; --force overwrites it.")
 
 
 def check_exists(*paths: str | Path) -> None:

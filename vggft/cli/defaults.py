@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -12,10 +11,11 @@ from typing import Any
 
 import typer
 
+from ..documents import DocumentError, check_values, read_document
 from ..errors import ConfigError
 from ..fields import Config, refuse_unknown, shown
 from ..network.blocks import BLOCKS
-from ..opening import read_text
+from ..opening import open_file
 from ..tuning.space import Range, SearchSpace
 from .words import choice
 
@@ -30,6 +30,7 @@ RESULTS = {
     "deeper",
     "groups_digest",
 }
+MOST_BYTES = 2_000_000
 ADJUSTMENTS = ("calibrate", "tune_thresholds")  # which not every command can do; False is the default of all
 OF_FINETUNE = ("refit", "time_limit")  # which other commands leave out, and say so
 ARGUMENTS = {"frozen": "freeze", "search": "space"}  # names in a run's config.json -> arguments
@@ -79,14 +80,22 @@ def read_defaults(
 
 def _parse(path: Path) -> Any:
     kind = path.suffix.lower()
+    if kind == ".json":
+        return read_document(path, Any, ConfigError)
     try:
-        text = read_text(path)
-        if kind == ".json":
-            return json.loads(text)
+        with open_file(path) as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise ConfigError(f"{path} has more than {MOST_BYTES / 1e6:.0f} MB, too much for settings.")
+        text = content.decode("utf-8")
         if kind == ".toml":
-            return tomllib.loads(text)
-    except ValueError as error:
+            return _within_bounds(path, tomllib.loads(text))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, ConfigError):
+            raise
         raise ConfigError(f"{path} is not valid {kind[1:].upper()}: {error}.") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
     if kind not in (".yaml", ".yml"):
         raise ConfigError(f"--config reads .json, .toml, .yaml and .yml files; got {path}.")
     try:
@@ -103,9 +112,19 @@ def _parse(path: Path) -> Any:
         "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), "-+0123456789"
     )
     try:
-        return yaml.load(text, Loader)
-    except yaml.YAMLError as error:
+        return _within_bounds(path, yaml.load(text, Loader))
+    except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
+        if isinstance(error, ConfigError):
+            raise
         raise ConfigError(f"{path} is not valid YAML: {error}.") from None
+
+
+def _within_bounds(path: Path, content: Any) -> Any:
+    try:
+        check_values(content)
+    except DocumentError as error:
+        raise ConfigError(f"{path} {error}.") from None
+    return content
 
 
 def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:

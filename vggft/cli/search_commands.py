@@ -17,7 +17,8 @@ from ..figures import check_plot
 from ..overview import COLUMNS, read_runs
 from ..tuning.space import SearchSpace
 from ..weightfiles.presets import check_download
-from .console import check_data, import_quietly, print_json, print_result, refuse, run_in, tell, width
+from ..writing import check_free
+from .console import check_data, import_quietly, print_json, print_result, run_in, tell, width
 from .flags import AsJson, Dataset, Force, Quiet, Verbose, Verify
 from .options import AdjustOptions, BackboneOptions, DataOptions, Options, RunOptions, with_options
 from .training_commands import chosen_head, prepared
@@ -181,12 +182,12 @@ def find_learning_rate(
     from ..learning_rates import find_learning_rate
 
     if plot:
-        refuse(check_plot(plot), force)
+        check_free(check_plot(plot), force)
     arguments: dict[str, Any] = vars(data) | vars(backbone) | vars(more)
     arguments |= {"head": chosen_head(head), "training": training, "augment": augment}
     level = 0 if quiet or as_json else 2 if details else 1
     found = find_learning_rate(dataset, **arguments, verbose=level)
-    print_result(found, as_json, {"plot": str(found.plot(plot))} if plot else {})
+    print_result(found, as_json, {"plot": str(found.plot(plot, overwrite=force))} if plot else {})
 
 
 def runs(
@@ -206,11 +207,11 @@ def runs(
 ) -> None:
     """List all runs: data, frozen blocks, head, validation and test with intervals, and seconds."""
     if output:
-        refuse(output, force)
+        check_free(output, force)
     found = read_runs(folder)
     found = found.sorted_by(sort) if sort else found
     if output:
-        found.to_csv(output)
+        found.to_csv(output, force)
     if as_json:
         print_json(found.to_dict())
     else:

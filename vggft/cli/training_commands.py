@@ -16,7 +16,8 @@ from ..config import Head, Training
 from ..errors import ConfigError
 from ..run import RunDirectory
 from ..weightfiles.presets import check_download
-from .console import check_data, check_exists, import_quietly, next_run, print_json, print_result, refuse, run_in, tell
+from ..writing import check_free
+from .console import check_data, check_exists, import_quietly, next_run, print_json, print_result, run_in, tell
 from .flags import AsJson, Dataset, Force, Quiet, Verbose, Verify
 from .options import AdjustOptions, BackboneOptions, DataOptions, Options, RunOptions, with_options
 from .words import numbers
@@ -61,14 +62,14 @@ def audit(
     """
     check_exists(dataset)
     if output:
-        refuse(output, force)
+        check_free(output, force)
     from ..data.audit import audit as run_audit
 
     how: dict[str, Any] = {"value_range": value_range and numbers(value_range), "bands": bands and numbers(bands)}
     how |= {"check_images": check_images, "verbose": 0 if quiet or as_json else 1}
     found = run_audit(dataset, num_classes, **how)
     if output:
-        found.to_csv(output)
+        found.to_csv(output, force)
     if as_json:
         print_json(found.to_dict())
     else:

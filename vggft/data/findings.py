@@ -16,7 +16,7 @@ from ..errors import short_traceback
 from ..extras import data_frame
 from ..fields import as_path
 from ..foreign import visible
-from ..run import write_table
+from ..writing import write_table
 
 SHOWN_CLASSES = 20
 COLUMNS = ("problem", "group", "image", "detail")
@@ -133,9 +133,9 @@ class Audit:
             for name, detail in zip(finding.images, details, strict=True):
                 yield dict(zip(COLUMNS, (finding.kind, number, name, detail), strict=True))
 
-    def to_csv(self, path: str | os.PathLike[str]) -> Path:
+    def to_csv(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         """Write all findings as a CSV file: a row for each image, and one number for each group of equal images."""
-        write_table(path := as_path(path), list(self.rows()), COLUMNS)
+        write_table(path := as_path(path), list(self.rows()), COLUMNS, overwrite)
         return path
 
     def to_frame(self) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import shutil
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -28,7 +27,7 @@ from ..extras import OF_EXPORTS, check_extra
 from ..fields import as_path, is_number, shown
 from ..network.forward import forward
 from ..pictures.arrays import ArrayImage, PixelImage, as_sequence
-from ..run import whole_file
+from ..writing import check_free, check_free_folder, whole_file, whole_folder
 from . import runtimes
 
 FORMATS = {"": "SavedModel", ".onnx": "ONNX", ".tflite": "LiteRT"}
@@ -130,7 +129,8 @@ def export(
         if calibrating.all():
             raise DataError("int8 needs at least two images: some to calibrate on, others to compare on.")
     judged = _spread(np.flatnonzero(~calibrating), CHECK_ON)
-    with (whole_file if path.suffix else _whole_folder)(path) as aside, _quietly():
+    place = whole_file(path, overwrite) if path.suffix else whole_folder(path, overwrite, runtimes.SAVED_MODEL)
+    with place as aside, _quietly():
         if format == "SavedModel":
             runtimes.write_saved_model(model, description, inside, aside)
             runtime = runtimes.open_saved_model(aside)
@@ -203,10 +203,10 @@ def _format(path: Path, precision: str, overwrite: bool) -> str:
             f"precision of {format} must be one of {', '.join(EXPORT_PRECISIONS[format])}; got {shown(precision)}."
         )
     check_extra(OF_EXPORTS.get(path.suffix.lower()), f"Exporting to {format}")
-    if path.exists() and not overwrite:
-        raise ConfigError(f"{path} already exists; overwrite=True (--force) replaces it.")
-    if path.is_dir() and any(path.iterdir()) and not (path / "saved_model.pb").exists():
-        raise ConfigError(f"{path} is a folder, but not a SavedModel, so it is not replaced.")
+    if path.suffix:
+        check_free(path, overwrite)
+    else:
+        check_free_folder(path, overwrite, runtimes.SAVED_MODEL)
     return format
 
 
@@ -254,26 +254,6 @@ def _compare_files(folder: Path, pictures: Any, before: np.ndarray, result: Expo
             "images, or have another format than their suffix says: pass JPEG or PNG files as dataset."
         )
     return {"files": len(differences), "largest_difference": max([result.largest_difference, *differences])}
-
-
-@contextlib.contextmanager
-def _whole_folder(path: Path) -> Iterator[Path]:
-    """Like `run.whole_file` for a folder: it is written beside `path` and renamed at the end, or leaves nothing."""
-    aside, earlier = (path.with_name(f".{os.getpid()}-{kind}{path.name}") for kind in ("", "earlier-"))
-    try:
-        yield aside
-        if path.exists():
-            os.replace(path, earlier)
-        try:
-            os.replace(aside, path)
-        except OSError:
-            if earlier.exists():
-                os.replace(earlier, path)
-            raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-        if path.exists():
-            shutil.rmtree(earlier, ignore_errors=True)
 
 
 @contextlib.contextmanager

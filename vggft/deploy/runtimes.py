@@ -21,6 +21,7 @@ from .savedmodel_decoder import decode
 
 MEMBER = "vggft.json"
 ROUNDED = "in whole pixels, halves up; of an odd rest the larger part lies right or below"
+SAVED_MODEL = ("saved_model.pb", "fingerprint.pb", "variables", "assets", "assets.extra")  # what is in its folder
 
 Runtime = Callable[[np.ndarray], np.ndarray]  # (N, height, width, 3) float32 -> (N, num_classes) probabilities
 

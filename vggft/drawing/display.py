@@ -61,13 +61,16 @@ class Display:
         """Draw it on a figure of its own that pyplot does not know, such as for a file."""
         return self._draw_on(new_figure(*self.size)).figure_
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
+    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         """Draw it into a `.png`, `.svg` or `.pdf` file.
 
+        Args:
+            overwrite: replace what is at `path`.
+
         Raises:
-            ConfigError: the name of the file has another ending.
+            ConfigError: the name of the file has another ending, or something is there already.
         """
-        return write_plot(path, self.figure)
+        return write_plot(path, self.figure, overwrite)
 
     def to_html(self, alt: str = "") -> str:
         """Return it as an `<img>` that loads nothing, dark on light pages and light on dark ones."""

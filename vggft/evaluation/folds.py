@@ -14,7 +14,7 @@ import numpy as np
 from ..display import render, score
 from ..errors import short_traceback
 from ..fields import as_path
-from ..run import write_table
+from ..writing import write_table
 from . import bootstrap, text
 from .bootstrap import Interval
 from .evaluation import Evaluation
@@ -156,10 +156,10 @@ class CrossValidation:
                 rows.append(first | dict(zip(columns, map(float, each.probabilities[row]), strict=True)))
         return rows
 
-    def to_csv(self, path: str | os.PathLike[str]) -> Path:
+    def to_csv(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         """Write `table` as CSV, one row for each training."""
         path = as_path(path)
-        write_table(path, self.table())
+        write_table(path, self.table(), overwrite=overwrite)
         return path
 
     def to_dict(self) -> dict[str, Any]:

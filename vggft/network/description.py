@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal, Required, TypedDict
 
 import keras
 import numpy as np
 
 from ..config import Head
+from ..documents import DocumentError, fault_in
 from ..engine import own_settings
 from ..errors import ConfigError
+from ..fields import Positive, is_integer, is_number
 from ..pictures.reading import RESIZE_RULE, RULES, WORDS, ImageSize, Range, Reading, check_size, plain_size
 from ..run import versions
-from .blocks import BLOCKS, check_architecture, pooling_layer, sizes_of
+from .blocks import BLOCKS, COLUMNS, check_architecture, kernel_shapes, pooling_layer, sizes_of
 from .freezing import set_frozen
-from .head import add_head
+from .head import add_head, weight_shapes
 from .vgg import add_blocks, preprocess
 
 
@@ -43,6 +46,50 @@ class Classification:
     def __str__(self) -> str:
         pairs = [f"{label} ({p:.1%})" for label, p in zip(self.labels, self.probabilities, strict=True)]
         return ", ".join(pairs[:3])
+
+
+LARGEST = 4096  # px, of images; larger ones would take 17 GB in the first block
+
+_Side = Annotated[int, f"an integer from 32 to {LARGEST}", lambda value: is_integer(value) and 32 <= value <= LARGEST]
+_Share = Annotated[float, "a number in [0, 1]", lambda value: is_number(value) and 0 <= value <= 1]
+_Band = Annotated[int, "an integer from 0 to 65535", lambda value: is_integer(value) and 0 <= value < 2**16]
+_Ends = Annotated[
+    tuple[float, float],
+    "two numbers, the lower first",
+    lambda value: (
+        isinstance(value, (list, tuple)) and len(value) == 2 and all(map(is_number, value)) and value[0] < value[1]
+    ),
+]
+_Name = Annotated[str, "a name", lambda value: isinstance(value, str) and 0 < len(value) <= 1000]
+_CUT = r"block[1-5]_pool|(block[1-5]_)*(avg_pool|max_pool|flatten)|pooled|\w+(16|32)"
+_Cut = Annotated[
+    str,
+    "a cut, its precision and its dtype",
+    lambda value: isinstance(value, str) and bool(re.fullmatch(_CUT, value)),
+]
+
+
+class Described(TypedDict, total=False):
+    """The fields of a `Description` as JSON has them."""
+
+    class_names: Required[list[_Name]]
+    image_size: Required[_Side | tuple[_Side, _Side]]
+    head: Required[dict[str, Any]]
+    column: Annotated[str, f"one of {', '.join(COLUMNS)}", lambda value: value in tuple(COLUMNS)]
+    width: Annotated[float, "a number in (0, 4]", lambda value: is_number(value) and 0 < value <= 4]
+    multi_label: bool
+    thresholds: list[_Share] | None
+    temperature: Positive
+    backbone: str
+    frozen: list[Literal["block1", "block2", "block3", "block4", "block5"]]
+    features: tuple[_Cut, _Cut, _Cut] | tuple[()]
+    resize: str
+    bands: tuple[_Band, _Band, _Band] | None
+    integers: _Ends | None
+    floats: _Ends | None
+    clips: bool
+    versions: dict[str, str]
+    format: int
 
 
 @dataclass(frozen=True)
@@ -134,15 +181,37 @@ class Description:
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return fields | {"head": self.head.to_dict(), "image_size": plain_size(self.image_size)}
 
+    @property
+    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every weight of the network, which is not built for it: `{"block1_conv1/kernel": ...}`."""
+        kernels = kernel_shapes(self.column, self.width)
+        shapes: dict[str, tuple[int, ...]] = {f"{name}/kernel": shape for name, shape in kernels.items()}
+        shapes |= {f"{name}/bias": shape[-1:] for name, shape in kernels.items()}
+        return shapes | weight_shapes(sum(self.sizes), self.head, len(self.class_names))
+
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Description:
-        """Make a description from the output of `to_dict`, also after JSON; fields of later versions are ignored."""
+        """Make a description from the output of `to_dict`, also after JSON; fields of later versions are ignored.
+
+        Raises:
+            DocumentError: a field has an impossible value; the message names it.
+        """
+        if (fault := fault_in(fields, Described)) is not None:
+            raise DocumentError(fault)
         known = {field.name for field in dataclasses.fields(cls)}
         values: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in fields.items() if key in known
         }
         earlier = {"blocks": ["block5"], "normalize": "standardize"}  # in files from before these could be chosen
-        return cls(**values | {"head": Head.from_dict(earlier | dict(fields["head"]))})
+        names, cuts = fields["class_names"], fields.get("thresholds")
+        if len(set(names)) < len(names) or not names:
+            raise DocumentError("has the same name twice in class_names, or none")
+        if cuts is not None and len(cuts) != len(names):
+            raise DocumentError(f"has {len(cuts)} thresholds for {len(names)} classes")
+        try:
+            return cls(**values | {"head": Head.from_dict(earlier | dict(fields["head"]))})
+        except ConfigError as error:
+            raise DocumentError(f"has a head that cannot be: {error}") from None
 
 
 @own_settings()

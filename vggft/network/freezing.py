@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import keras
 import numpy as np
 
-from ..errors import FreezeError
+from ..errors import FreezeError, WeightsError
 from .blocks import BLOCKS
 
 
@@ -85,5 +85,8 @@ def learned_weights(model: keras.Model, frozen: Iterable[str] = ()) -> dict[str,
 def assign_weights(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
     """Assign the output of `learned_weights` to the layers of those names."""
     for name in dict.fromkeys(key.rsplit("/", 1)[0] for key in weights):
-        layer = model.get_layer(name)
-        layer.set_weights([weights[f"{name}/{n}"] for n in range(len(layer.weights))])
+        try:
+            layer = model.get_layer(name)
+            layer.set_weights([weights[f"{name}/{n}"] for n in range(len(layer.weights))])
+        except (KeyError, ValueError) as error:
+            raise WeightsError(f"The weights of {name} are not those of this network: {error}.") from error

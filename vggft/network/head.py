@@ -103,6 +103,20 @@ def add_dense(
     return keras.layers.Activation("sigmoid" if multi_label else "softmax", dtype="float32", name="predictions")(logits)
 
 
+def weight_shapes(num_features: int, head: Head, num_classes: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the head's weights, `{"fc1/kernel": (C, 256), ...}`, as `add_dense` makes them."""
+    shapes: dict[str, tuple[int, ...]] = {
+        f"{STANDARDIZE}/mean": (num_features,),
+        f"{STANDARDIZE}/variance": (num_features,),
+    }
+    names = [*(f"fc{n}" for n in range(1, len(head.units) + 1)), "logits"]
+    for name, (before, after) in zip(names, pairwise((num_features, *head.units, num_classes)), strict=True):
+        shapes |= {f"{name}/kernel": (before, after), f"{name}/bias": (after,)}
+        if head.batch_norm and name != "logits":
+            shapes |= {f"{name}_bn/{n}": (after,) for n in range(4)}
+    return shapes
+
+
 def initializer(n: int, head: Head, seed: int) -> keras.initializers.Initializer:
     """Return the initializer of the kernel of the n-th dense layer, counted from 1; the last is `logits`."""
     if n <= len(head.units):

@@ -21,11 +21,12 @@ from typing import Literal, TypeAlias
 import keras
 import numpy as np
 
+from ..documents import DocumentError, parse_document
 from ..engine import own_settings
 from ..errors import ConfigError
-from ..fields import is_word, shown
+from ..fields import Positive, is_word, shown
 from ..pictures.reading import ImageSize, check_size, plain_size
-from ..run import whole_file
+from ..writing import write_whole
 from .blocks import BLOCKS
 from .vgg import add_blocks, preprocess
 
@@ -35,6 +36,7 @@ MEASURED_BLOCKS = 3
 HOPELESS = 1.5  # times the seconds of float32 for one convolution, from which a network is not measured
 
 logger = logging.getLogger("vggft")
+Measured = dict[str, dict[str, Positive]]  # of this machine, in a file of the cache
 
 
 def policy(precision: str) -> str:
@@ -66,9 +68,9 @@ def measure(column: str, width: float, image_size: ImageSize, learns: bool, memo
     here = [platform.node(), str(os.cpu_count()), other, keras.__version__, keras.backend.backend()]
     key = " ".join([*here, column, f"{width:g}", str(plain_size(image_size)), "training" if learns else "forward"])
     try:
-        known = json.loads(memory.read_text(encoding="utf-8"))
-        return {precision: float(known[key][precision]) for precision in ("float32", other)}
-    except (OSError, ValueError, KeyError, TypeError):
+        known = parse_document(memory.read_bytes(), Measured)
+        return {precision: known[key][precision] for precision in ("float32", other)}
+    except (OSError, DocumentError, KeyError):
         pass
     share = _one_convolution(other) / _one_convolution("float32")
     steps = {p: _step(p, column, width, image_size, learns) for p in ("float32", other)[: 1 if share > HOPELESS else 2]}
@@ -147,12 +149,11 @@ def _step(precision: str, column: str, width: float, image_size: ImageSize, lear
 
 def _remember(memory: Path, key: str, found: dict[str, float]) -> None:
     try:
-        known = json.loads(memory.read_text(encoding="utf-8"))
+        known = parse_document(memory.read_bytes(), Measured)
         known[key] = found
-    except (OSError, ValueError, TypeError):
+    except (OSError, DocumentError):
         known = {key: found}
     try:
-        with whole_file(memory) as aside:
-            aside.write_text(json.dumps(known, indent=2), encoding="utf-8")
+        write_whole(memory, json.dumps(known, indent=2), overwrite=True)
     except OSError:  # measured again next time
         return

@@ -17,6 +17,7 @@ from ..errors import ConfigError, VggftError, short_traceback
 from ..extras import missing, remedy
 from ..fields import as_path, is_integer, is_number, refuse_unknown, shown
 from ..pictures.reading import MIN_SIZE
+from ..writing import whole_file
 from .blocks import BLOCKS, COLUMNS, FILTERS, POOLING_LAYERS, check_architecture, scaled
 from .weights import load_pretrained
 
@@ -269,20 +270,19 @@ def _add_top(x: Any, width: float, num_classes: int, dropout: float, activation:
     return keras.layers.Dense(num_classes, activation=activation, dtype=policy, name="predictions")(x)
 
 
-def draw(model: keras.Model, path: str | os.PathLike[str]) -> Path:
+def draw(model: keras.Model, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
     """Draw a network with the names and shapes of its layers to an image file, by `keras.utils.plot_model`.
 
     Raises:
-        VggftError: pydot or graphviz is missing; the message says how to install them.
+        VggftError: the file exists and `overwrite` is not set, or pydot or graphviz is missing.
     """
-    path = as_path(path)
     if missing("draw") or not shutil.which("dot"):
         raise VggftError(
             f"Drawing a network needs the Python package pydot ({remedy('draw')}) and the program graphviz, "
             "whose command is `dot` (apt install graphviz, brew install graphviz, or from graphviz.org)."
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    keras.utils.plot_model(model, path, show_shapes=True, show_layer_names=True)
+    with whole_file(path := as_path(path), overwrite) as aside:
+        keras.utils.plot_model(model, aside, show_shapes=True, show_layer_names=True)
     return path
 
 

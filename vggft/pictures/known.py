@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -102,10 +101,10 @@ def _remember(contents: dict[str, str], store: Store, cache: Cache) -> None:
     store.refresh()
     held, good = store.read(keys, place := store.locate(keys))
     if ((place[:, 0] >= 0) & ~(good & (held == values).all(axis=1))).any():
-        shutil.rmtree(store.path, ignore_errors=True)
+        store.clear()
         store.refresh()
     if len(new := store.missing(keys)):
-        cache.root.mkdir(parents=True, exist_ok=True)
+        cache.mark()
         cache.make_room(int(new.size) * CONTENTS.row_bytes)
         store.append(keys[new], values[new])
         store.compact(MOST_SMALL)

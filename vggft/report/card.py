@@ -13,8 +13,8 @@ from ..display import render
 from ..evaluation.calibration import calibration_text
 from ..fields import as_path
 from ..foreign import json_text, visible
-from ..run import write_whole
 from ..weightfiles.presets import PRESETS
+from ..writing import write_whole
 from .names import Names
 from .verdict import baseline, copies
 
@@ -22,10 +22,10 @@ from .verdict import baseline, copies
 HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "roc_auc": "roc_auc", "mcc": "matthews_correlation"}
 
 
-def write_card(artifact: Artifact, path: str | os.PathLike[str]) -> Path:
+def write_card(artifact: Artifact, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
     """Write the model card of a classifier."""
     path = as_path(path)
-    write_whole(path, card(artifact))
+    write_whole(path, card(artifact), overwrite)
     return path
 
 

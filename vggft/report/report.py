@@ -11,7 +11,8 @@ from ..display import render
 from ..drawing.curves import HistoryDisplay
 from ..fields import as_path
 from ..figures import style
-from ..run import versions, write_whole
+from ..run import versions
+from ..writing import check_free, write_whole
 from .names import Names
 from .sections import class_counts, facts, image_of, network_table, results, search_section
 from .verdict import costs, next_steps, sentences
@@ -19,10 +20,10 @@ from .verdict import costs, next_steps, sentences
 AUDITED = ("errors", "warnings", "left_out")  # sentences of the audit, which may name files
 
 
-def write_report(artifact: Artifact, path: str | os.PathLike[str]) -> Path:
+def write_report(artifact: Artifact, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
     """Write everything that is known about a classifier as one self-contained HTML file."""
-    path = as_path(path)
-    write_whole(path, render("report.html", **contents(artifact)))
+    check_free(path := as_path(path), overwrite)
+    write_whole(path, render("report.html", **contents(artifact)), overwrite)
     return path
 
 

@@ -12,9 +12,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ..errors import RunError
 from ..heads.batches import Batches
 from ..heads.objective import Objective
-from ..run import RunDirectory
+from ..run import REMEDY, RunDirectory
+from ..schemas import Note, Plateau
 
 SECONDS_BETWEEN_POINTS = 10.0
 
@@ -61,12 +63,37 @@ class BestEpoch(keras.callbacks.EarlyStopping):
         self.first_epoch, self.done = 0, False
         self.started = self.saved = time.monotonic()
         self.resumed: tuple[list[np.ndarray], dict[str, Any]] | None = None
-        if (point := run.load_point(phase)) is not None:
+        if (point := run.load_point(phase, Note)) is not None:
             arrays, note = point
+            diverged = any(not math.isfinite(row.get("loss", 0.0)) for row in note["history"])
+            self._check([variable.path for variable in variables], variables, arrays, diverged)
             for variable, array in zip(variables, arrays, strict=False):
                 variable.assign(array)
             self.resumed = arrays[len(variables) :], note
             self.rows, self.first_epoch, self.done = note["history"], note["epoch"] + 1, note["done"]
+
+    def best_of(self, model: keras.Model) -> list[np.ndarray]:
+        """Return the best weights of the resume point."""
+        assert self.resumed is not None
+        self._check([weight.path for weight in model.weights], model.weights, arrays := self.resumed[0])
+        return arrays
+
+    def _check(
+        self, names: Sequence[str], expected: Sequence[Any], arrays: Sequence[np.ndarray], diverged: bool = False
+    ) -> None:
+        """Raise `RunError` unless arrays of a resume point have the shapes of some variables, and are finite."""
+        told = None
+        if len(arrays) < len(expected):
+            told = f"has {len(arrays)} arrays where {len(expected)} were expected"
+        for name, variable, array in zip(names, expected, arrays, strict=False):
+            if tuple(variable.shape) != array.shape:
+                told = told or f"has shape {array.shape} for {name}, where {tuple(variable.shape)} was expected"
+            elif array.dtype.kind not in "biuf" and array.dtype.itemsize != 2:
+                told = told or f"has {array.dtype} for {name}"
+            elif array.dtype.kind == "f" and not diverged and not np.isfinite(array).all():
+                told = told or f"has NaN or infinity in {name}, though the losses were finite"
+        if told is not None:
+            raise RunError(f"{self.run.point(self.phase)} {told}. {REMEDY}")
 
     def on_train_begin(self, logs: Any = None) -> None:
         super().on_train_begin(logs)
@@ -76,10 +103,10 @@ class BestEpoch(keras.callbacks.EarlyStopping):
         if self.start_score is not None:
             self.best, self.best_epoch, self.best_weights = self.start_score, -1, self.model.get_weights()
         if self.resumed is not None:
-            self.best_weights, note = self.resumed
+            self.best_weights, note = self.best_of(self.model), self.resumed[1]
             self.wait, self.best, self.best_epoch = note["wait"], note["best"], note["best_epoch"]
             if self.plateau is not None:
-                vars(self.plateau).update(note["plateau"])
+                vars(self.plateau).update({name: note["plateau"][name] for name in Plateau.__annotations__})
 
     def on_test_begin(self, logs: Any = None) -> None:
         self._average()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -247,7 +246,8 @@ def make_experiment(
     if precision == "auto":
         precision, why = choose(seconds)
         if earlier:
-            precision, stored_as, why = earlier["precision"], earlier.get("stored_as", stored_as), "as the run began"
+            precision, why = earlier.get("precision", precision), "as the run began"
+            stored_as = earlier.get("stored_as", stored_as)
     views = augment if isinstance(augment, Augment) and transform is None else None
     prefix = Prefix(pretrained, image_size, precision, stored_as, views, seed)
     return Experiment(pool, prefix, augment, transform, seed, why, seconds, cache, start, crowding())
@@ -261,17 +261,6 @@ def begins_anew(start: Start, settings: Iterable[Setting], augment: Augmentation
     exact = all(is_exact(setting.head, setting.training) for setting in settings)
     cached = augment is None or getattr(augment, "views", None) is not None
     return start.description.frozen == BLOCKS and exact and cached
-
-
-def _whole(name: str, value: Any, low: int) -> int:
-    """Check an integer argument, which may be one of NumPy's."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = low - 1
-    if number < low or isinstance(value, bool):
-        raise ConfigError(f"{name} must be an integer >= {low}; got {shown(value)}.")
-    return number
 
 
 def check_classes(training: Training, pool: Pool) -> None:

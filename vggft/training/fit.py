@@ -247,7 +247,7 @@ def fit_phase(
         how: dict[str, Any] = {"averaged": averages(training), "plateau": plateau, "learns_blocks": learns_blocks}
         keeper = BestEpoch(phase.name, phase.patience, run, variables, start, at_end, **how)
         if keeper.done and keeper.resumed is not None:
-            model.set_weights(keeper.resumed[0])
+            model.set_weights(keeper.best_of(model))
             carried.take_from(optimizer, model.trainable_variables)
             return keeper.rows
         weigh, labels = class_weights(examples, training, class_names), sampled_labels(examples, training)

@@ -18,9 +18,10 @@ from typing import Any, Protocol
 import keras_tuner
 import numpy as np
 
+from ..documents import read_document
 from ..errors import ConfigError, SearchError
-from ..opening import read_text
-from ..run import whole_file
+from ..schemas import State
+from ..writing import write_whole
 from .goals import Goal
 
 STATE = "search_state.json"
@@ -56,8 +57,7 @@ class _Kept:
         assert self.state_file is not None
         oracle: Any = self
         state = {"oracle": oracle.get_state(), "trials": [trial.get_state() for trial in oracle.trials.values()]}
-        with whole_file(self.state_file) as aside:
-            aside.write_text(json.dumps(state), encoding="utf-8")
+        write_whole(self.state_file, json.dumps(state), overwrite=True)
 
     def restore(self, project: Path) -> None:
         """Continue from the state file, and rewrite KerasTuner's own files in `project`.
@@ -69,8 +69,14 @@ class _Kept:
         oracle: Any = self
         if not self.state_file.exists():
             return
+        state = read_document(self.state_file, State, SearchError, nan=True)
+        known = [each["trial_id"] for each in state["trials"]]
+        asked = {name for order in ("start_order", "end_order", "retry_queue") for name in state["oracle"][order]}
+        if unknown := sorted(asked - set(known)):
+            raise SearchError(
+                f"{self.state_file} has {unknown[0]!r} in oracle.start_order, and no such trial in trials."
+            )
         try:
-            state = json.loads(read_text(self.state_file))
             trials = [keras_tuner.engine.trial.Trial.from_state(each) for each in state["trials"]]
             oracle.trials = {trial.trial_id: trial for trial in trials}
             iterations = getattr(oracle, "hyperband_iterations", None)
@@ -80,7 +86,7 @@ class _Kept:
             # As in KerasTuner's own reload, trials that were running are handed out again.
             oracle._retry_queue += [t.trial_id for t in oracle.ongoing_trials.values() if t.status == "RUNNING"]
             oracle.ongoing_trials = {}
-        except (ValueError, KeyError, TypeError) as error:
+        except Exception as error:  # KerasTuner looks at nothing, and may raise anything
             raise SearchError(f"{self.state_file} cannot be read as the state of a search ({error}).") from error
         for trial in trials:
             folder = project / f"trial_{trial.trial_id}"
@@ -252,7 +258,7 @@ def space_of(directory: Path) -> list[Any]:
     """Return the hyperparameters of the search in a directory, as KerasTuner configures them."""
     if not (file := directory / STATE).exists():
         return []
-    return list(json.loads(file.read_text(encoding="utf-8"))["oracle"]["hyperparameters"]["space"])
+    return list(read_document(file, State, SearchError)["oracle"]["hyperparameters"]["space"])
 
 
 def in_a_row(ended: Iterable[tuple[str, bool]], limit: int) -> list[str]:

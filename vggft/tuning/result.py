@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +21,9 @@ from ..fields import as_path, check_count
 from ..network.assembly import Network
 from ..network.description import Description
 from ..network.weights import Pretrained
-from ..run import write_table
 from ..training.experiment import Experiment
 from ..training.phases import Setting
+from ..writing import remove_own, write_table
 from .goals import Goal
 from .oracles import space_of
 from .trial import PROJECT, WEIGHTS, Trial, ranked, read_weights
@@ -31,6 +31,7 @@ from .trial import PROJECT, WEIGHTS, Trial, ranked, read_weights
 TOP = 5  # number of trials whose spread shows how much the winner stands out
 SHOWN = 10
 MOST = 100_000  # trials
+_CURVES = re.compile(r"events\.out\.tfevents\..*")  # names of TensorBoard's files
 
 
 @dataclass(frozen=True)
@@ -171,33 +172,36 @@ class SearchResult:
             f"top_{TOP}": list(self.top),
         }
 
-    def to_csv(self, path: str | os.PathLike[str]) -> Path:
+    def to_csv(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         """Write all trials as CSV, one row each."""
         path = as_path(path)
-        write_table(path, [trial.to_row() for trial in self.trials])
+        write_table(path, [trial.to_row() for trial in self.trials], overwrite=overwrite)
         return path
 
     @overload
-    def plot(self, path: str | os.PathLike[str]) -> Path: ...
+    def plot(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path: ...
     @overload
     def plot(self, path: None = None, *, ax: Any = None) -> TrialsDisplay: ...
-    def plot(self, path: str | os.PathLike[str] | None = None, *, ax: Any = None) -> Path | TrialsDisplay:
+    def plot(
+        self, path: str | os.PathLike[str] | None = None, *, ax: Any = None, overwrite: bool = False
+    ) -> Path | TrialsDisplay:
         """Plot the score against each hyperparameter.
 
         Args:
             path: a `.png`, `.svg` or `.pdf` file to draw it into.
             ax: matplotlib `Axes` to draw on, if there is no path; None makes a new figure.
+            overwrite: replace what is at `path`.
 
         Returns:
             The path of the file, or without one the `vggft.plots.TrialsDisplay`.
 
         Raises:
-            ConfigError: the name of the file has another ending.
+            ConfigError: the name of the file has another ending, or something is there already.
         """
         display = TrialsDisplay(
             [trial.to_dict() for trial in self.trials], self.best.trial_id, f"validation {self.objective}"
         )
-        return display.plot(ax) if path is None else display.save(path)
+        return display.plot(ax) if path is None else display.save(path, overwrite)
 
     def __str__(self) -> str:
         low, high = self.top
@@ -265,7 +269,7 @@ def write_hparams(directory: Path, trials: Sequence[Trial], objective: str) -> N
     import tensorflow as tf
     from tensorboard.plugins.hparams import api as hparams
 
-    shutil.rmtree(directory, ignore_errors=True)  # a kill may have left it unfinished
+    remove_own(directory, _CURVES, folders=True)  # a kill may have left it unfinished
     for trial in trials:
         if trial.score is not None:
             with tf.summary.create_file_writer(str(directory / trial.trial_id)).as_default():

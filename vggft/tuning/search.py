@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -21,17 +20,18 @@ from ..augment import Augment
 from ..classifier import Classifier, load
 from ..config import Head, Training
 from ..costs import estimate_search
+from ..documents import read_document
 from ..engine import own_settings
-from ..errors import ConfigError
+from ..errors import ConfigError, SearchError
 from ..heads.batches import FeatureBank
 from ..heads.choice import mean_settings
 from ..heads.probe import is_exact
 from ..heads.resampling import Fold, resample
 from ..network.blocks import BLOCKS, Freeze
 from ..network.precision import Precision
-from ..opening import read_text
 from ..pipeline import Run, open_run
 from ..run import RunDirectory
+from ..schemas import Found
 from ..splits.groups import Group
 from ..training.phases import Setting
 from ..training.request import Request
@@ -279,8 +279,8 @@ def _result(run: Run, terms: Terms, bank: FeatureBank, tuner: HeadTuner, place: 
     if (path := run.directory.path) is not None:
         write_hparams(path / "tensorboard", result.trials, result.objective)
         run.directory.write_json("search.json", result.to_dict())
-        result.to_csv(path / "trials.csv")
-        result.plot(path / "trials.png")
+        result.to_csv(path / "trials.csv", overwrite=True)
+        result.plot(path / "trials.png", overwrite=True)
     run.narrator.conclude(repr(result))
     if stopped:
         warnings.warn(stopped, stacklevel=4)
@@ -293,8 +293,8 @@ def _finished(run: Run, terms: Terms, path: Path) -> SearchResult:
     classifier: Classifier = load(path / "classifier.keras")
     run.narrator.say(f"The search in {path} is finished; its classifier is {path / 'classifier.keras'}.")
     outcomes = read_outcomes(path / PROJECT)
-    told = json.loads(read_text(path / "search.json"))
-    best = next(trial for trial in outcomes if trial.trial_id == told["best"]["trial_id"])
-    return result_of(
-        run.experiment, terms.objective, str(terms.winner), outcomes, best, classifier, told["stopped"], path
-    )
+    name = (told := read_document(path / "search.json", Found, SearchError))["best"]["trial_id"]
+    if not (best := [trial for trial in outcomes if trial.trial_id == name]):
+        raise SearchError(f"{path / 'search.json'} has {name!r} in best.trial_id, and there is no such trial.")
+    how = (terms.objective, str(terms.winner), outcomes, best[0], classifier, told["stopped"], path)
+    return result_of(run.experiment, *how)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -11,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from ..archives import check_finite, read_arrays
 from ..config import Head, Training
-from ..errors import SearchError
+from ..documents import DocumentError, parse_document, read_document
+from ..errors import ConfigError, SearchError
 from ..heads.resampling import Fitted
-from ..opening import open_file, read_text
-from ..run import whole_file
+from ..schemas import Outcome
+from ..writing import whole_file, write_whole
 
 PROJECT = "trials"  # the folder of KerasTuner's project in a run directory
 OUTCOME, WEIGHTS, RUNG = "outcome.json", "head.npz", "rung.npz"
@@ -100,19 +101,24 @@ class Trial:
 def write_outcome(folder: Path, trial: Trial, weights: Mapping[str, np.ndarray] | None) -> None:
     """Write the outcome of a trial, after its weights, so that a trial with an outcome has its weights."""
     if weights is not None:
-        with whole_file(folder / WEIGHTS) as aside:
+        with whole_file(folder / WEIGHTS, overwrite=True) as aside:
             arrays: Any = {name: np.asarray(array) for name, array in weights.items()}
             np.savez(aside, **arrays)
-    with whole_file(folder / OUTCOME) as aside:
-        aside.write_text(json.dumps(trial.to_dict(), indent=2), encoding="utf-8")
+    write_whole(folder / OUTCOME, json.dumps(trial.to_dict(), indent=2), overwrite=True)
 
 
 def read_outcome(folder: Path, hyperparameters: Mapping[str, Any] | None = None) -> Trial | None:
-    """Read the outcome of a trial; None if it did not end, or had other hyperparameters."""
-    try:
-        trial = Trial.from_dict(json.loads(read_text(folder / OUTCOME)))
-    except (OSError, ValueError, KeyError, TypeError):
+    """Read the outcome of a trial; None if it did not end, or had other hyperparameters.
+
+    Raises:
+        SearchError: the file is damaged; the message names the field.
+    """
+    if not (path := folder / OUTCOME).exists():
         return None
+    try:
+        trial = Trial.from_dict(read_document(path, Outcome, SearchError, nan=True))
+    except ConfigError as error:
+        raise SearchError(f"{path} has settings that cannot be: {error}") from None
     if hyperparameters is not None and trial.hyperparameters != dict(hyperparameters):
         return None
     return trial
@@ -135,12 +141,20 @@ def ranked(trials: Iterable[Trial], direction: str) -> list[Trial]:
 
 
 def read_weights(folder: Path) -> dict[str, np.ndarray] | None:
-    """Read the weights of a trial, if they were kept."""
-    try:
-        with open_file(folder / WEIGHTS) as file, np.load(file, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except OSError:
+    """Read the weights of a trial, if they were kept.
+
+    Raises:
+        SearchError: the file is damaged, or has NaN; the message names the weight.
+    """
+    if not (path := folder / WEIGHTS).exists():
         return None
+    found = read_arrays(path, SearchError)
+    try:
+        for name, array in found.items():
+            check_finite(name, array)
+    except DocumentError as error:
+        raise SearchError(f"{path} {error}.") from None
+    return found
 
 
 def scored(trial: Trial, folder: Path) -> Fitted:
@@ -154,16 +168,24 @@ def write_rung(folder: Path, fitted: Mapping[str, Fitted]) -> None:
     """Write what a trial learned on each fold, by the fold's name, for another trial that continues it."""
     arrays: Any = {f"{fold}/{name}": array for fold, each in fitted.items() for name, array in each.weights.items()}
     histories = json.dumps({fold: each.history for fold, each in fitted.items()})
-    with whole_file(folder / RUNG) as aside:
+    with whole_file(folder / RUNG, overwrite=True) as aside:
         np.savez(aside, histories=np.array(histories), **arrays)
 
 
 def read_rung(folder: Path, fold: str) -> Fitted | None:
-    """Read what a trial learned on a fold; None if it was not kept."""
-    try:
-        with np.load(folder / RUNG, allow_pickle=False) as stored:
-            history, begin = json.loads(str(stored["histories"]))[fold], f"{fold}/"
-            names = [name for name in stored.files if name.startswith(begin)]
-            return Fitted({name.removeprefix(begin): stored[name] for name in names}, history)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    """Read what a trial learned on a fold; None if it was not kept.
+
+    Raises:
+        SearchError: the file is damaged.
+    """
+    if not (path := folder / RUNG).exists():
         return None
+    stored = read_arrays(path, SearchError, {"histories": ("U", ())})
+    try:
+        histories = parse_document(str(stored["histories"]), dict[str, list[dict[str, Any]]], nan=True)
+    except DocumentError as error:
+        raise SearchError(f"{path} {error}.") from None
+    if fold not in histories:
+        return None
+    names = [name for name in stored if name.startswith(f"{fold}/")]
+    return Fitted({name.removeprefix(f"{fold}/"): stored[name] for name in names}, histories[fold])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,19 +24,20 @@ from keras_tuner.errors import FailedTrialError, FatalError
 
 from ..config import Head, Training
 from ..errors import SearchError
+from ..writing import remove_own, write_whole
 from .oracles import STATE, in_a_row
 from .rounds import Done, Job, Rounds
 from .space import Declare
 from .trial import PROJECT, RUNG, WEIGHTS, Trial, ranked, read_outcome, read_outcomes, write_outcome, write_rung
 from .workers import is_chief, is_worker
 
+STATES = re.compile(r"(oracle|tuner\d+|chief|worker\d+)\.json")  # names of KerasTuner's own files
 WAIT = 0.5  # seconds until an oracle that waits for other workers is asked again
 
 
 def clear_project(directory: Path) -> None:
     """Delete KerasTuner's own state files, which it would reload; `STATE` holds all of it."""
-    for file in (directory / PROJECT).glob("*.json"):
-        file.unlink()
+    remove_own(directory / PROJECT, STATES)
 
 
 class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
@@ -77,7 +79,8 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
             oracle.restore(self.project)
             if is_chief():  # a chief sees only the end of a trial
                 oracle.on_end = self._heard
-            (self.project / "tuner0.json").write_text("{}")  # without it, KerasTuner would treat the project as new
+            # Without it, KerasTuner would treat the project as new.
+            write_whole(self.project / "tuner0.json", "{}", overwrite=True)
 
     @property
     def project(self) -> Path:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import shutil
+import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import h5py
-import numpy as np
 
-from ..errors import WeightsError
+from ..archives import Member, open_archive, open_arrays
+from ..documents import DocumentError, parse_document
+from ..errors import VggftError, WeightsError
 from ..opening import NotAFileError, open_file
 from .hdf5 import read_hdf5
 from .layers import Layer, in_order, layers_of_config, natural
@@ -64,7 +66,11 @@ def open_layers(path: Path) -> Iterator[list[Layer]]:
         if error.errno is not None:  # of the operating system, such as no permission; those of h5py have none
             raise WeightsError(f"{path} cannot be read: {error.strerror}.") from error
         raise WeightsError(f"{path} cannot be read: {error}.") from error
-    except (ValueError, KeyError, RuntimeError, EOFError, NotImplementedError, zipfile.BadZipFile, TypeError) as error:
+    except DocumentError as error:
+        raise WeightsError(f"{path} {error}.") from error
+    except VggftError:
+        raise
+    except Exception as error:  # a damaged zip, JSON or HDF5 may raise anything
         raise WeightsError(f"{path} cannot be read: {str(error) or type(error).__name__}.") from error
 
 
@@ -111,32 +117,37 @@ def _names(file: BinaryIO) -> list[str]:
 @contextmanager
 def _from_hdf5(file: BinaryIO) -> Iterator[list[Layer]]:
     with h5py.File(file, "r") as tree:
-        yield read_hdf5(tree)
+        yield read_hdf5(tree, file)
 
 
 @contextmanager
 def _from_keras(file: BinaryIO) -> Iterator[list[Layer]]:
-    with zipfile.ZipFile(file) as archive:
-        listed = list(layers_of_config(json.loads(archive.read("config.json"))))
-        with archive.open("model.weights.h5") as inside, h5py.File(inside, "r") as tree:
-            yield read_hdf5(tree, listed)
+    with open_archive(file) as archive, tempfile.TemporaryFile() as unpacked:
+        config = parse_document(archive.read("config.json"), Any, nan=True)
+        with archive.open("model.weights.h5") as inside:  # HDF5 goes to and fro, which a packed file cannot
+            shutil.copyfileobj(inside, unpacked)
+        with h5py.File(unpacked, "r") as tree:
+            yield read_hdf5(tree, unpacked, list(layers_of_config(config)))
 
 
 @contextmanager
 def _from_npz(file: BinaryIO) -> Iterator[list[Layer]]:
     """Read arrays named `block1_conv1/kernel`, or those of `numpy.savez(file, *model.get_weights())`."""
-    with np.load(file, allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in sorted(stored.files, key=natural)}
+    with open_arrays(file) as arrays:
+        yield _of_arrays({name: arrays[name] for name in sorted(arrays, key=natural)})
+
+
+def _of_arrays(arrays: Mapping[str, Member]) -> list[Layer]:
     found: dict[str, Layer] = {}
     current = ""
     for name, array in arrays.items():
         if "/" in name:
             current = name.rpartition("/")[0]
-        elif array.ndim > 1:  # a kernel begins a layer, and its bias follows
+        elif len(array.shape) > 1:  # a kernel begins a layer, and its bias follows
             current = name
         before = found[current].arrays if current in found else ()
         found[current] = Layer(current, arrays=(*before, array))
-    yield in_order(found, ())
+    return in_order(found, ())
 
 
 READERS = {"hdf5": _from_hdf5, "keras": _from_keras, "npz": _from_npz}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -115,8 +116,8 @@ def in_order(found: Mapping[str, Layer], listed: Sequence[Layer]) -> list[Layer]
         The listed layers, with weights where they have some; without a list, those with weights, counted by path.
     """
     by_name = {layer.name: layer for layer in found.values()}
-    names = [layer.name for layer in listed]
-    if listed and len(by_name) == len(found) and all(names.count(name) == 1 for name in by_name):
+    names = Counter(layer.name for layer in listed)
+    if listed and len(by_name) == len(found) and all(names[name] == 1 for name in by_name):
         return [Layer(each.name, each.kind, each.settings, _arrays(by_name.get(each.name))) for each in listed]
     return [found[path] for path in sorted(found, key=natural)]
 
