@@ -233,6 +233,10 @@ def serve(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
     max_megabytes: Annotated[float, typer.Option(help="Maximum size of an upload in MB.")] = 10.0,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Further name by which it may be called, as that of a proxy before it; may be repeated."),
+    ] = None,
 ) -> None:
     """Serve a page that classifies the images dropped on it, and a JSON endpoint. Images are not stored."""
     check_extra("serve", "Serving")
@@ -242,6 +246,7 @@ def serve(
     url = f"http://{host}:{port}"
     told = f"{url} (Ctrl+C ends it); for programs: curl --data-binary @picture.jpg {url}/classify"
     how: dict[str, Any] = {"host": host, "port": port, "max_bytes": int(max_megabytes * 10**6)}
+    how["allow_hosts"] = allow_host or ()
     run_serve(classifier, **how, on_listening=lambda: typer.echo(told))
 
 
