@@ -24,6 +24,8 @@ CONNECTIONS = 256  # for one more, the one that has been waited for longest is c
 PATIENCE = 10.0  # seconds that a client is waited for: for the head of a request, and at most without progress
 RATE = 4000  # bytes a second at which patience does not shrink; 100 kB may take 25 s
 TICK = 0.5  # seconds
+PIECE = 16 * 1024  # bytes that are parsed at once
+FRAMING = 64 * 1024  # bytes around chunks that are always allowed; beyond, an eighth of what is in them
 
 
 class Connection(H11Protocol):
@@ -37,6 +39,7 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.since, self.patience, self.unsent = self.loop.time(), PATIENCE, 0
+        self.framing = 0
         self.clock = self.loop.call_later(TICK, self._tick)
         others = [each for each in self._open() if each is not self]
         if len(others) >= CONNECTIONS and (waited := [each for each in others if each.is_waited_for()]):
@@ -47,12 +50,19 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._is_uploading():
-            self._gain(len(data))
-        super().data_received(data)
+        for start in range(0, len(data), PIECE):
+            if self.transport.is_closing():
+                return
+            piece = data[start : start + PIECE]
+            if self._is_uploading():
+                self._gain(len(piece))
+            before = self._kept()
+            super().data_received(piece)
+            if self.conn.their_state is h11.SEND_BODY and (b"transfer-encoding", b"chunked") in self.headers:
+                self._check_chunks(len(piece), max(0, self._kept() - before))
 
     def on_response_complete(self) -> None:
-        self.since, self.patience = self.loop.time(), PATIENCE
+        self.since, self.patience, self.framing = self.loop.time(), PATIENCE, 0
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
@@ -80,6 +90,8 @@ class Connection(H11Protocol):
         head = h11.Response(status_code=status, headers=[*(SAFE | about).items()], reason=STATUS_PHRASES[status])
         for event in (head, h11.Data(data=body), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
+        if self.cycle:
+            self.cycle.disconnected = True  # what the application may still answer is dropped
         self.transport.close()
 
     def _open(self) -> Iterable[Connection]:
@@ -93,6 +105,15 @@ class Connection(H11Protocol):
     def _priority(self) -> tuple[bool, float]:
         """Order connections by which is closed first: those without a request, and then the oldest."""
         return self._is_uploading(), self.since
+
+    def _kept(self) -> int:
+        return len(self.cycle.body) if self.cycle else 0
+
+    def _check_chunks(self, received: int, kept: int) -> None:
+        """Refuse bodies in tiny chunks: parsing one takes 25 us, so that 10 MB of them would hold up all for 40 s."""
+        self.framing += 8 * (received - kept) - kept
+        if self.framing > 8 * FRAMING:
+            self.refuse(400, "The body is sent in very small chunks: send it in larger ones, or whole.")
 
     def _gain(self, count: int) -> None:
         self.patience = min(PATIENCE, self.patience + count / RATE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import logging
 import secrets
 import socket
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -59,6 +60,8 @@ def make_app(
     from starlette.routing import Route
 
     service, description, told = Service(artifact, max_bytes), artifact.description, about(artifact)
+    mark = secrets.token_urlsafe(16)  # where the nonce of an answer goes
+    text = render("serve.html", about=description, told=told, max_bytes=max_bytes, nonce=mark)
 
     async def page(request: Request) -> Response:
         nonce = secrets.token_urlsafe(16)
@@ -66,8 +69,7 @@ def make_app(
             f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src data:; "
             "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         )
-        text = render("serve.html", about=description, told=told, max_bytes=max_bytes, nonce=nonce)
-        return HTMLResponse(text, headers={"Content-Security-Policy": policy})
+        return HTMLResponse(text.replace(mark, nonce), headers={"Content-Security-Policy": policy})
 
     async def classify(request: Request) -> Response:
         query = request.query_params
@@ -171,18 +173,19 @@ def serve(
 
 
 def configured(app: Starlette) -> uvicorn.Config:
-    """Return how uvicorn serves an application: by `Connection`, and without a log of requests."""
+    """Return how uvicorn serves an application: by `Connection`, and without a log of what clients send."""
     import uvicorn
 
     from .connections import CONNECTIONS, Connection
 
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     return uvicorn.Config(
         app,
         http=Connection,
         ws="none",
         backlog=2 * CONNECTIONS,  # also the number of connections that are accepted at once, each an open file
         log_config=None,  # Python prints errors to standard error
-        log_level="error",  # and not what clients send
+        log_level="error",
         access_log=False,
         server_header=False,
         proxy_headers=False,

@@ -57,6 +57,7 @@ class Service:
         self.threads, self.network = ThreadPoolExecutor(THREADS), ThreadPoolExecutor(1)
         self.waiting: list[tuple[np.ndarray, asyncio.Future[np.ndarray]]] = []
         self.turn = asyncio.Lock()
+        self.explaining = asyncio.Lock()  # one at a time, so that predictions wait for no more than one
 
     async def receive(self, request: Request, explain: bool) -> Decoded:
         """Read and decode the image in a request.
@@ -101,16 +102,9 @@ class Service:
                 return
 
     async def in_turn(self, request: Request, work: Callable[..., Result], *arguments: Any) -> Result:
-        """Run work on an upload in a thread: one for each processor, and more if those are slow.
-
-        Raises:
-            ClientDisconnect: the client did not wait for its turn.
-        """
-        from starlette.requests import ClientDisconnect
-
+        """Run work on an upload in a thread: one for each processor, and more if those are slow."""
         async with self.processors:
-            if await request.is_disconnected():
-                raise ClientDisconnect
+            await check_waits(request)
             running = asyncio.ensure_future(in_thread(self.threads, work, *arguments))
             await asyncio.wait([running], timeout=BRIEF)
         return await running
@@ -178,7 +172,9 @@ class Service:
         }
         if seen.picture is not None:
             index = names.index(label or found.label)
-            heat = await in_thread(self.network, grad_cam, self.artifact, seen.pixels[None], [index])
+            async with self.explaining:
+                await check_waits(request)
+                heat = await in_thread(self.network, grad_cam, self.artifact, seen.pixels[None], [index])
             answer["explanation"] = await in_thread(self.threads, drawn, self.artifact, seen, heat[0], row, index)
         return answer
 
@@ -186,6 +182,14 @@ class Service:
 async def in_thread(threads: ThreadPoolExecutor, work: Callable[..., Result], *arguments: Any) -> Result:
     """Run work in a thread without blocking other requests."""
     return await asyncio.get_running_loop().run_in_executor(threads, work, *arguments)
+
+
+async def check_waits(request: Request) -> None:
+    """Raise `ClientDisconnect` if the client is gone: others need not wait for its answer."""
+    from starlette.requests import ClientDisconnect
+
+    if await request.is_disconnected():
+        raise ClientDisconnect
 
 
 def drawn(artifact: Artifact, seen: Decoded, heat: np.ndarray, row: np.ndarray, index: int) -> dict[str, Any]:

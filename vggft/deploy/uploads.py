@@ -118,6 +118,8 @@ async def file_of_form(request: Request, body: bytes) -> bytes:
         return bytes(await files[0].read())
     finally:
         await form.close()
+        for unfinished in getattr(parser, "_files_to_close_on_error", ()):  # in a form that ends early
+            unfinished.close()
 
 
 def pixels_of(data: bytes) -> int:
