@@ -113,13 +113,14 @@ class Artifact:
         They are built once and kept: Keras stores every model built from a layer in that layer, so building them for
         each explanation would let a server grow without limit.
         """
-        if (block, cut) not in self._halves:
-            model = self.network.model
-            layer = [each.name for each in model.layers if each.name.startswith(f"{block}_conv")][-1]
-            head = self.description.head
-            seen = [pooling_layer(head.pooling, (each,)) for each in head.blocks or () if each < block]
-            self._halves[block, cut] = between(model, cut, [layer, *seen]), between(model, [layer, *seen], "logits")
-        return self._halves[block, cut]
+        with self.network.lock:
+            if (block, cut) not in self._halves:
+                model = self.network.model
+                layer = [each.name for each in model.layers if each.name.startswith(f"{block}_conv")][-1]
+                head = self.description.head
+                seen = [pooling_layer(head.pooling, (each,)) for each in head.blocks or () if each < block]
+                self._halves[block, cut] = between(model, cut, [layer, *seen]), between(model, [layer, *seen], "logits")
+            return self._halves[block, cut]
 
     @own_settings()
     def predict(
