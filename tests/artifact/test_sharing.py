@@ -6,6 +6,7 @@ import copy
 import multiprocessing
 import pickle
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from queue import Empty
@@ -40,10 +41,12 @@ def told(classifier: vggft.Classifier, image: np.ndarray) -> tuple[np.ndarray, n
     return classifier.predict(image), classifier.explain(image, "dog").heatmap
 
 
-def test_eight_threads_that_begin_together() -> None:
+def test_eight_threads_that_begin_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """The network and its parts are built by whoever comes first, and nobody sees them half-built."""
     expected = [told(one, image) for one in [unbuilt()] for image in IMAGES]
-    shared, together = unbuilt(), threading.Barrier(8)
+    shared, together, assign = unbuilt(), threading.Barrier(8), Pretrained.assign
+    slowly = lambda *arguments: (time.sleep(0.2), assign(*arguments))  # noqa: E731
+    monkeypatch.setattr(Pretrained, "assign", slowly)  # so that the others would see it half-built
 
     def work(image: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         together.wait()

@@ -523,13 +523,6 @@ def test_who_is_too_slow_is_closed(quick: tuple[str, int]) -> None:
     assert b"Cache-Control: no-store" in head and b"X-Content-Type-Options: nosniff" in head
 
 
-def test_slow_pictures_hold_up_nobody(quick: tuple[str, int]) -> None:
-    data = slow_picture()
-    head = b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(data)
-    with Crowd(quick, 2 * (os.cpu_count() or 1), lambda _: head + data) as crowd:
-        assert answered(quick) < 2 or crowd.answered() == 0
-
-
 def attacked(address: tuple[str, int], seed: int, count: int) -> list[str]:
     """Send every odd request, and return those that are neither answered as they should be nor closed."""
 
@@ -555,7 +548,14 @@ def test_odd_requests_are_answered_or_closed(quick: tuple[str, int], caplog: pyt
     assert [record.getMessage() for record in caplog.records] == []
 
 
-def test_who_may_ask(server: Server, quick: tuple[str, int]) -> None:
+def test_slow_pictures_hold_up_nobody(quick: tuple[str, int]) -> None:
+    data = slow_picture()
+    head = b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(data)
+    with Crowd(quick, 2 * (os.cpu_count() or 1), lambda _: head + data) as crowd:
+        assert answered(quick) < 2 or crowd.answered() == 0
+
+
+def test_who_may_ask(server: Server) -> None:
     """Web pages elsewhere may not, neither by their own name for this server nor across."""
     image, own = small_picture(), server.url
     port = own.rpartition(":")[2]
