@@ -146,20 +146,26 @@ def crowds(address: Address, count: int, seed: int, limit: int) -> dict[str, Cro
         "header after header": Crowd(address, count, lambda _: b"GET / HTTP/1.1\r\n", b"A: b\r\n", 0.05),
         "a body byte by byte": Crowd(address, count, lambda _: head, b"\x89PNG"),
         "chunk by chunk": Crowd(
-            address, count,
+            address,
+            count,
             lambda _: b"POST /classify HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
-            b"1\r\nx\r\n", 0.05,
+            b"1\r\nx\r\n",
+            0.05,
         ),
         "nearly all of a body": Crowd(address, count, lambda _: head + body),
         "a form byte by byte": Crowd(
-            address, count, lambda _: head.replace(b"X-Padding", b"Content-Type: multipart/form-data; boundary=b\r\nX-P"),
+            address,
+            count,
+            lambda _: head.replace(b"X-Padding", b"Content-Type: multipart/form-data; boundary=b\r\nX-P"),
             b"--b\r\n",
         ),
         "answers unread": Crowd(address, count, lambda _: b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 150),
         "a body for a page": Crowd(address, count, lambda _: head.replace(b"POST /classify", b"GET /"), b"x"),
-        "requests that are kept alive": Crowd(address, count, lambda _: b"", b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n", 0.02),
+        "requests that are kept alive": Crowd(
+            address, count, lambda _: b"", b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n", 0.02
+        ),
         "gone at once": Crowd(address, count, lambda _: explained, leaves=True),
-    }  # fmt: skip
+    }
 
 
 def odd_requests(seed: int, count: int) -> Iterator[tuple[str, bytes]]:
@@ -199,14 +205,35 @@ def odd_requests(seed: int, count: int) -> Iterator[tuple[str, bytes]]:
         "folded header": post + b"X: a\r\n b\r\nContent-Length: 0\r\n\r\n",
         "empty part": post + form + b"Content-Length: 14\r\n\r\n--b\r\n\r\n\r\n--b--",
         "expectation": post + b"Expect: the-unexpected\r\nContent-Length: 5\r\n\r\nhello",
-        **{f"method {each.decode()}": each + post[4:] + b"Content-Length: 0\r\n\r\n"
-           for each in (b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE", b"PATCH", b"BREW")},
-        **{f"path {each.decode()}": b"GET " + each + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"
-           for each in (b"/../../etc/passwd", b"/%2e%2e/%2e%2e/etc/passwd", b"//etc/passwd", b"/..%5c..", b"*", b"/%00", b"/%ff")},
-        **{f"query {each.decode()[:20]}": b"POST /classify?" + each + b" HTTP/1.1\r\nHost: localhost\r\n"
-           b"Content-Length: %d\r\n\r\n" % len(image) + image
-           for each in (b"top=" + b"9" * 5000, b"top=-1", b"top=1e3", b"label=%00", b"label=" + b"x" * 9000, b"explain=%ff")},
-    }  # fmt: skip
+        **{
+            f"method {each.decode()}": each + post[4:] + b"Content-Length: 0\r\n\r\n"
+            for each in (b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE", b"PATCH", b"BREW")
+        },
+        **{
+            f"path {each.decode()}": b"GET " + each + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            for each in (
+                b"/../../etc/passwd",
+                b"/%2e%2e/%2e%2e/etc/passwd",
+                b"//etc/passwd",
+                b"/..%5c..",
+                b"*",
+                b"/%00",
+                b"/%ff",
+            )
+        },
+        **{
+            f"query {each.decode()[:20]}": b"POST /classify?" + each + b" HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Length: %d\r\n\r\n" % len(image) + image
+            for each in (
+                b"top=" + b"9" * 5000,
+                b"top=-1",
+                b"top=1e3",
+                b"label=%00",
+                b"label=" + b"x" * 9000,
+                b"explain=%ff",
+            )
+        },
+    }
     bodies = {
         "deep JSON": b"[" * 900_000,
         "long JSON": b'{"a": ' + b'"' + b"x" * 900_000,

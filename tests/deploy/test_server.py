@@ -608,7 +608,7 @@ def test_beyond_loopback_it_is_called_by_numbers_or_allowed_names() -> None:
     )
     assert [host for host in bad if asked.knows(host)] == []
     for name in ("https://flowers.example", "flowers.example:80", "a b", ""):
-        with pytest.raises(vggft.ConfigError, match="such as flowers.example"):
+        with pytest.raises(vggft.ConfigError, match=r"such as flowers\.example"):
             callers.check_hosts([name])
 
 

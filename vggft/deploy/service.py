@@ -50,7 +50,8 @@ class Service:
     """
 
     def __init__(self, artifact: Artifact, max_bytes: int):
-        self.artifact, self.max_bytes, self.answering = artifact, max_bytes, 0
+        self.artifact, self.max_bytes = artifact, max_bytes
+        self.answering: set[Request] = set()  # those whose image has arrived
         self.arriving: dict[asyncio.Timeout, float] = {}  # time limits of uploads, and when they began; oldest first
         self.uploads = Room(max(UPLOADS * max_bytes, 256 * MEGABYTE), self.hurry)
         self.decoding, self.processors = Room(DECODING), asyncio.Semaphore(os.cpu_count() or 1)
@@ -74,6 +75,7 @@ class Service:
 
         try:
             body = await self.read(request, take)
+            await self.admit(request)
             data, pixels = await self.in_turn(request, image_of, request, body, self.max_bytes)
             del body
             async with self.decoding.taken(PIXEL * pixels):
@@ -142,13 +144,19 @@ class Service:
         Raises:
             RefusedError: it cannot be answered, or too many others are being answered.
         """
-        if self.answering >= ANSWERS:
-            raise RefusedError(503, f"The server is answering {ANSWERS} other requests: try again in some seconds.")
-        self.answering += 1
         try:
             return await self.answered(request, top, explain, label)
         finally:
-            self.answering -= 1
+            self.answering.discard(request)
+
+    async def admit(self, request: Request) -> None:
+        """Refuse a request if too many others are being answered; those whose clients are gone do not count."""
+        if len(self.answering) >= ANSWERS:
+            gone = [each for each in list(self.answering) if await each.is_disconnected()]
+            self.answering.difference_update(gone)
+        if len(self.answering) >= ANSWERS:
+            raise RefusedError(503, f"The server is answering {ANSWERS} other requests: try again in some seconds.")
+        self.answering.add(request)
 
     async def answered(self, request: Request, top: int, explain: bool, label: str | None) -> dict[str, Any]:
         """Answer one request, when there is room for it."""
