@@ -21,7 +21,7 @@ Address = tuple[str, int]
 HEAD = b"POST /classify%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\nX-Padding: " + b"x" * 200 + b"\r\n\r\n"
 
 
-def slow_picture(width: int = 8000, height: int = 2000) -> bytes:
+def slow_picture(width: int = 8000, height: int = 1500) -> bytes:
     """A BMP of some kB whose rows are one pixel and an end of row each, which Pillow fills up one by one."""
     size = 14 + 40 + 1024 + 4 * height
     head = b"BM" + size.to_bytes(4, "little") + bytes(4) + (14 + 40 + 1024).to_bytes(4, "little")
@@ -75,7 +75,10 @@ class Crowd:
 
     def __enter__(self) -> Crowd:
         for number in range(self.count):
-            each = socket.create_connection(self.address, timeout=10)
+            each = socket.socket()
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)  # what is not read fills it soon
+            each.settimeout(10)
+            each.connect(self.address)
             each.setblocking(False)
             self.sockets.append(each)
             left = memoryview(self.first(number))

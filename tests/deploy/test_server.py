@@ -89,7 +89,7 @@ def started(model: Path, room: Path) -> Iterator[Server]:
             try:
                 assert requests.get(f"{server.url}/health", timeout=5).json() == {"status": "ok"}
                 break
-            except requests.ConnectionError:
+            except (requests.ConnectionError, requests.Timeout):
                 time.sleep(0.1)
         yield server
     finally:
@@ -552,7 +552,7 @@ def test_slow_pictures_hold_up_nobody(quick: tuple[str, int]) -> None:
     data = slow_picture()
     head = b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(data)
     with Crowd(quick, 2 * (os.cpu_count() or 1), lambda _: head + data) as crowd:
-        assert answered(quick) < 2 or crowd.answered() == 0
+        assert answered(quick, 1) < 1 or crowd.answered() == 0
 
 
 def test_who_may_ask(server: Server) -> None:
