@@ -88,8 +88,8 @@ class Connection(H11Protocol):
         body = json.dumps({"detail": detail}).encode()
         about = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"}
         head = h11.Response(status_code=status, headers=[*(SAFE | about).items()], reason=STATUS_PHRASES[status])
-        for event in (head, h11.Data(data=body), h11.EndOfMessage()):
-            self.transport.write(self.conn.send(event) or b"")
+        events = (head, h11.Data(data=body), h11.EndOfMessage())
+        self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))
         if self.cycle:
             self.cycle.disconnected = True  # what the application may still answer is dropped
         self.transport.close()
