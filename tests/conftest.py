@@ -14,6 +14,7 @@ import pytest
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
+os.environ["VGGFT_FULL_TRACEBACK"] = "1"  # to see where a test fails
 
 _CACHE = tempfile.TemporaryDirectory(prefix="vggft-tests-")
 os.environ["VGGFT_CACHE_DIR"] = _CACHE.name  # of processes that tests start as well; removed when the tests end

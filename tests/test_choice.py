@@ -19,6 +19,7 @@ from vggft.finetuning import plan_of
 from vggft.heads.choice import CANDIDATES, choose
 from vggft.heads.probe import train_probe
 from vggft.pipeline import open_run
+from vggft.progress import Narrator
 from vggft.run import RunDirectory
 from vggft.training.request import Request
 
@@ -79,7 +80,7 @@ def test_with_a_test_split_the_classifier_learns_from_validation_images_too(
     assert plan.refits and len(plan.folds) == 5
     planned = run.passes([dataclasses.replace(plan.setting, head=head) for head in plan.probes])
     bank = run.experiment.bank(planned, run.narrator)
-    choice = choose(plan.probes, plan.setting.training, bank, plan.folds, pool=pool)
+    choice = choose(plan.probes, plan.setting.training, bank, plan.folds, pool=pool, narrator=Narrator(0))
     cut = run.experiment.phases(plan.setting)[-1].cut(choice.head)
     both = bank.examples(cut, np.concatenate([pool.rows["train"], pool.rows["validation"]]))
     alone = train_probe(choice.head, plan.setting.training, both, None, multi_label=False, chosen=choice.settings)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import vggft
+from vggft.costs import FIRST_BATCH
 
 SETTINGS: dict[str, Any] = {"num_classes": 3, "image_size": 32, "verbose": 0}
 QUICK = vggft.Training(epochs=4, fine_tune_epochs=2, batch_size=16)
@@ -21,6 +22,12 @@ LAST = vggft.Head(blocks=("block5",))
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("VGGFT_CACHE_DIR", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Estimates are compared with each other, so they are of one and the same machine, on which nothing else runs."""
+    monkeypatch.setattr("vggft.training.experiment.crowding", lambda: 1.0)
 
 
 @pytest.mark.parametrize("freeze", ["all", "block4", "none"])
@@ -48,17 +55,18 @@ def test_more_work_is_said_to_take_longer(stripes: tuple, tiny_weights: Path) ->
 
     frozen, views = told(), told(augment=vggft.Augment(views=4))
     assert (views.passes, views.views) == (4, 120 + 3 * 96)
-    assert views.feature_seconds == pytest.approx(frozen.feature_seconds * 408 / 120)
+    each = [cost.feature_seconds - FIRST_BATCH for cost in (frozen, views)]
+    assert each[1] == pytest.approx(each[0] * 408 / 120)
     anew = told(augment=lambda pixels: pixels)  # the frozen blocks in every epoch
     assert anew.passes == 0 and anew.bytes_on_disk == 0
-    assert anew.training_seconds > frozen.training_seconds + 3 * frozen.feature_seconds
+    assert anew.training_seconds > frozen.training_seconds + 3 * each[0]
     deep = told(freeze="block3")
     deeper = told(freeze="block2")
     assert frozen.training_seconds < deep.training_seconds < deeper.training_seconds
     assert deep.peak_memory >= frozen.peak_memory
     once, twice = (told(freeze="block3", test=0.2, refit=refit) for refit in (False, True))
     assert once.training_seconds > 2.5  # before the first step
-    assert twice.training_seconds > 1.8 * once.training_seconds
+    assert twice.training_seconds > once.training_seconds + 2.5
     training = dataclasses.replace(QUICK, phases="gradual")
     deep, gradual = (told(freeze="block3", head=LAST, training=each) for each in (QUICK, training))
     assert gradual.training_seconds > deep.training_seconds and gradual.peak_memory == deep.peak_memory
@@ -98,10 +106,8 @@ def test_what_the_audit_found_is_said_before_a_run(
 ) -> None:
     images, labels = stripes[0].copy(), stripes[1]
     images[3], images[7] = images[0], images[5]  # a copy of its class, and one of another class
-    images[110] = images[113]  # both are test images
     data = {"train": (images[:90], labels[:90]), "test": (images[90:], labels[90:])}
     vggft.estimate(data, **(SETTINGS | {"verbose": 1, "backbone": tiny_weights}))
     told = " ".join(capsys.readouterr().err.split())
     assert "equal images have different labels: train images[5] (2) = train images[7] (1)." in told
-    assert "The data has 1 image with different labels, 2 groups of duplicates: `vggft audit` lists them." in told
-    assert "of the 30 test images 1 is a copy of another in test; each counts" in told
+    assert "The data has 1 image with different labels, 1 group of duplicates: `vggft audit` lists them." in told

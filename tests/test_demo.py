@@ -64,11 +64,13 @@ def test_the_whole_story(tmp_path: Path) -> None:
     """It ends with a report, in about half a minute on two cores that do nothing else."""
     where, file = console(80)
     start = time.perf_counter()
-    report = run_demo(tmp_path / "demo", console=where)
+    found = run_demo(tmp_path / "demo", console=where)
+    report = Path(found["report"])
     assert time.perf_counter() - start < 120
     text = printed(file)
     shares = [float(share) for share in re.findall(r"([\d.]+) % of 600 test images", text)]
     assert len(shares) == 2 and shares[0] > 95 and shares[1] > 95
+    assert found["finetune_accuracy"] == pytest.approx(shares[0] / 100, abs=1e-3)
     assert "The search beat the fine-tuning" in text or "did not beat" in text
     assert text.rstrip().endswith(f"The report, for the browser: {report}") and report.stat().st_size > 100_000
     assert vggft.load(tmp_path / "demo" / "finetune").evaluation["accuracy"] == pytest.approx(shares[0] / 100, abs=1e-3)

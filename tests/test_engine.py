@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import tensorflow as tf
 from keras import config
 
 import vggft
-from vggft.engine import own_settings
+from vggft.engine import LOG_LINE, own_settings, quiet_stderr
 
 HOW = {"backbone": "vgg16_mini", "image_size": 32, "precision": "float32", "verbose": 0}
 
@@ -128,3 +129,20 @@ except vggft.ConfigError as error:
         timeout=60,
     )
     assert "vggft needs Keras on TensorFlow, but Keras is set to 'jax'" in out.stdout
+
+
+def test_lines_of_tensorflow_are_logged_and_others_shown(capfd, caplog) -> None:  # type: ignore[no-untyped-def]
+    told = [
+        "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR",
+        "I0000 00:00:1795701414.599128   22913 port.cc:153] oneDNN custom operations are on.",
+        "E0000 00:00:1795701418.646581   22913 cuda_platform.cc:52] failed call to cuInit: INTERNAL: CUDA error",
+        "2026-11-26 13:56:14.123456: I tensorflow/core/platform/cpu_feature_guard.cc:210] This binary is optimized",
+        "To enable the following instructions: AVX2 FMA, in other operations, rebuild TensorFlow",
+    ]
+    with caplog.at_level(logging.DEBUG, logger="vggft"), quiet_stderr(LOG_LINE):
+        os.write(2, "\n".join([*told, "another library says this"]).encode())
+    assert capfd.readouterr().err == "another library says this" and caplog.messages == told
+    with pytest.raises(ZeroDivisionError), quiet_stderr(LOG_LINE):
+        os.write(2, told[1].encode())
+        raise ZeroDivisionError
+    assert capfd.readouterr().err == told[1]

@@ -11,7 +11,8 @@ import time
 import pytest
 from rich.console import Console
 
-from vggft.progress import SHOWN_TRIALS, Bars, Board, Narrator
+from vggft.bars import Bars
+from vggft.progress import SHOWN_TRIALS, Board, Narrator
 
 
 def drawn(board: Board) -> str:

@@ -40,7 +40,7 @@ def test_every_recipe_is_tested_here() -> None:
     folds = {"cross_validation", "sklearn_pipeline", "few_shot"}
     trainings = {"linear_probe", "feature_extraction", "pretrain_backbone", "calibration", "imbalanced", "multilabel"}
     trainings |= {"gradual_unfreezing"}
-    assert names == trainings | folds | searches
+    assert names == {"voc_labels"} | trainings | folds | searches
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == {"quickstart"}
 
 
@@ -163,6 +163,23 @@ def test_the_recipe_of_several_labels(
     module.main(str(tmp_path), seeds=1)
     told = r"seed 0: macro F1 [01]\.\d{3} at 0\.5, [01]\.\d{3} at the thresholds RBC [\d.]+, WBC [\d.]+\n"
     assert re.fullmatch(told, capsys.readouterr().out)
+
+
+def test_boxes_become_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "JPEGImages").mkdir()
+    (tmp_path / "Annotations").mkdir()
+    for name, cells in (("one", ["RBC", "WBC", "RBC"]), ("two", ["RBC"]), ("three", [])):
+        Image.new("RGB", (40, 40), (name == "one" and "red") or "blue").save(tmp_path / "JPEGImages" / f"{name}.jpg")
+        inside = "".join(f"<object><name>{cell}</name></object>" for cell in cells)
+        file = tmp_path / "Annotations" / f"{name}.xml"
+        file.write_text(f"<annotation><filename>{name}.JPEG</filename>{inside}</annotation>")  # the suffix is wrong
+    module = recipe("voc_labels")
+    module.main(str(tmp_path), str(tmp_path / "labels.csv"))
+    assert "3 pictures with 2 labels" in capsys.readouterr().out
+    found = vggft.audit(tmp_path / "labels.csv", verbose=0)
+    assert found.multi_label and found.images == 3 and found.class_counts["all"] == {"RBC": 2, "WBC": 1}
+    with pytest.raises(FileExistsError):  # nothing is overwritten
+        module.main(str(tmp_path), str(tmp_path / "labels.csv"))
 
 
 @pytest.mark.slow

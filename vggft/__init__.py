@@ -18,6 +18,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 if TYPE_CHECKING:
+    from . import plots as plots
     from .api import estimate as estimate
     from .api import finetune as finetune
     from .artifact.explain import Explanation as Explanation
@@ -107,14 +108,16 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 _WITHOUT_KERAS = ("augment", "config", "data.audit", "errors", "overview")
 
-__all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604
+__all__ = ["__version__", "plots", *sorted(_HOME_OF)]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
+    if name == "plots":
+        return import_module(".plots", __name__)
     if name not in _HOME_OF:
         raise AttributeError(f"module 'vggft' has no attribute {name!r}")
     if _HOME_OF[name] not in _WITHOUT_KERAS:
-        import_module(".engine", __name__).check_backend()
+        import_module(".engine", __name__).import_tensorflow()
     value = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
     globals()[name] = value
     return value

@@ -84,9 +84,10 @@ def finetune(
         backbone: a preset, `"vgg16_imagenet"` or `"vgg16_mini"`; a file of weights or of a model (`.keras`,
             `.weights.h5`, `.h5`, `.npz`), a `keras.Model` or a `Classifier` that is or contains a VGG, which is found
             by the shapes of its convolutions; or None for random weights, which need `freeze="none"` to learn.
-        freeze: `"all"`, `"none"`, `"block3"` (through block 3), or a collection of blocks; `"auto"` finds out from
-            probes on each block from which one on blocks should learn, starts them from the best linear probe (LP-FT,
-            arXiv:2202.10054), and keeps the frozen ones if validation images are not told better by the others.
+        freeze: `"all"`, `"none"`, `"block3"` (through block 3), `"block5_conv2"` (through that convolution), or a
+            collection of blocks and convolutions; `"auto"` finds out from probes on each block from which one on blocks
+            should learn, starts them from the best linear probe (LP-FT, arXiv:2202.10054), and keeps the frozen ones if
+            validation images are not told better by the others.
         head: the dense layers. None compares a few linear probes, which are solved exactly in seconds, by the
             validation images, and says which one it takes and why; `Head(units=(256,))` has a hidden layer.
         training: epochs, learning rates and so on; `Training()` chooses them by the number of images.

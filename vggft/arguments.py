@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
-from .errors import ArgumentError
+from .errors import ArgumentError, short_traceback
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,6 +27,7 @@ ELSEWHERE = {"folds": "cross_validate and search", "repeats": "cross_validate an
 SYNONYMS = {
     word: name
     for name, words in {
+        "algorithm": "tuner oracle sampler",
         "augment": "augmentation augmentations transform transforms data_augmentation",
         "backbone": "base_model model pretrained pretrained_weights weights architecture",
         "batch_norm": "batchnorm batch_normalization bn",
@@ -55,10 +56,12 @@ SYNONYMS = {
         "patience": "early_stopping early_stopping_patience",
         "pooling": "pool",
         "precision": "dtype mixed_precision fp16",
+        "repeats": "executions_per_trial",
         "rotate": "rotation rotation_range degrees random_rotation",
-        "run_dir": "output_dir out_dir save_dir log_dir logdir output save_path",
+        "run_dir": "output_dir out_dir save_dir log_dir logdir output save_path directory project_name",
         "schedule": "scheduler lr_schedule lr_scheduler",
         "seed": "random_state random_seed",
+        "space": "hypermodel search_space",
         "start": "checkpoint classifier init_from",
         "test": "test_split test_size test_data",
         "time_limit": "timeout max_time time_budget",
@@ -76,7 +79,8 @@ SYNONYMS = {
 def answers(function: Callable[P, R]) -> Callable[P, R]:
     """Decorate a function, or an `__init__`, so that a call with other arguments than it has is answered in words.
 
-    The signature stays as it is. Functions that take `**arguments` answer for these themselves, by `refuse_arguments`.
+    The signature stays as it is, and tracebacks are short. Functions that take `**arguments` answer for these
+    themselves, by `refuse_arguments`.
     """
     signature, where = inspect.signature(function), function.__qualname__.removesuffix(".__init__")
 
@@ -88,7 +92,7 @@ def answers(function: Callable[P, R]) -> Callable[P, R]:
             raise refusal(where, signature, args, kwargs, error) from None
         return function(*args, **kwargs)
 
-    return checked
+    return short_traceback(checked)
 
 
 def refusal(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from .errors import short_traceback
 from .fields import Config, Count, Share, Weight, is_number
 
 
@@ -22,6 +23,7 @@ Turn = Annotated[float, "a number in [0, 0.5]", _is_between(0, 0.5)]
 NOT_OF_A_VIEW = ("views", "mixup", "cutmix")  # fields of `Augment` that do not change the pixels of a single view
 
 
+@short_traceback
 @dataclass(frozen=True)
 class Augment(Config):
     """Random changes of training images. Validation and test images are never changed.

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 from .arguments import refuse_arguments
 from .artifact.artifact import Artifact
 from .artifact.inputs import inputs_of
+from .errors import short_traceback
 
 if TYPE_CHECKING:
-    from .artifact.explain import Explanation
+    from .artifact.explain import Explanation, Explanations
     from .deploy.export import Export
     from .evaluation.calibration import Calibration
     from .evaluation.operating import OperatingPoint
 
 
+@short_traceback
 class Classifier(Artifact):
     """A fine-tuned classifier, as returned by `vggft.finetune`, `vggft.search` and `vggft.load`.
 
@@ -150,7 +152,7 @@ class Classifier(Artifact):
 
     def explain(
         self, pictures: Any, label: str | Sequence[str] | None = None, block: str | None = None
-    ) -> Explanation | list[Explanation]:
+    ) -> Explanation | Explanations:
         """Show where in an image the classifier saw a class, by Grad-CAM (arXiv:1610.02391).
 
         Args:
@@ -160,7 +162,7 @@ class Classifier(Artifact):
                 which is the most specific to the class; earlier blocks have a finer resolution.
 
         Returns:
-            One `Explanation` for one image, a list for several.
+            One `Explanation` for one image, a list of them for several; a notebook shows both as pictures.
 
         Raises:
             DataError: some images cannot be read; the message names all of them.
@@ -188,6 +190,7 @@ class Classifier(Artifact):
         *,
         precision: str = "float32",
         dataset: Any = None,
+        max_changed: float = 0.05,
         overwrite: bool = False,
     ) -> Export:
         """Export for another runtime: `.onnx`, `.tflite` (LiteRT), or a name without suffix for a SavedModel.
@@ -196,9 +199,10 @@ class Classifier(Artifact):
 
         Args:
             path: the file, or the folder of a SavedModel.
-            precision: `"float32"`, for LiteRT also `"float16"` or `"int8"`; the result states what int8 costs in
-                accuracy.
+            precision: `"float32"`; for LiteRT also `"float16"` or `"dynamic"`, which store weights in 16 or 8 bits, and
+                `"int8"`, whose blocks compute with integers of 8 bits. The result states what that costs in accuracy.
             dataset: labelled images to compare on; None for those of its evaluation, if they still exist.
+            max_changed: largest share of these images whose predicted class may be another one in the export, 0..1.
             overwrite: replace what is at `path`.
 
         Raises:
@@ -209,7 +213,8 @@ class Classifier(Artifact):
         from .deploy.export import export, to_compare_on
 
         pictures, labels = to_compare_on(self, dataset)
-        return export(self, path, pictures=pictures, labels=labels, precision=precision, overwrite=overwrite)
+        how: dict[str, Any] = {"precision": precision, "max_changed": max_changed, "overwrite": overwrite}
+        return export(self, path, pictures=pictures, labels=labels, **how)
 
     def model_card(self, path: str | os.PathLike[str]) -> Path:
         """Write a model card (`MODEL_CARD.md`) in the format of model hubs, for you to complete."""
@@ -224,6 +229,7 @@ class Classifier(Artifact):
         return draw(self.network.model, path)
 
 
+@short_traceback
 def load(path: str | os.PathLike[str]) -> Classifier:
     """Load a classifier that `Classifier.save` wrote, from its file or its run directory.
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from .errors import ConfigError
+from .errors import ConfigError, short_traceback
 from .fields import (
     PARTS,
     ClassWeights,
@@ -54,6 +54,7 @@ Widths = Annotated[
 ]
 
 
+@short_traceback
 @dataclass(frozen=True)
 class Head(Config):
     """The dense layers on top of the backbone.
@@ -100,12 +101,14 @@ class Head(Config):
 Schedule = Literal["cosine", "constant", "one_cycle", "plateau"]
 
 
+@short_traceback
 @dataclass(frozen=True)
 class Phase(Config):
     """One phase of a training, with a schedule of its own; what is None is as in `Training`.
 
     Args:
-        freeze: The frozen blocks: `"all"`, `"none"`, `"block3"` (through block 3), or a tuple of blocks.
+        freeze: The frozen blocks: `"all"`, `"none"`, `"block3"` (through block 3), `"block5_conv2"` (through that
+            convolution), or a tuple of blocks and convolutions.
         epochs: Maximum number of epochs; by default `epochs` if only the head learns, else `fine_tune_epochs`.
         learning_rate: Peak learning rate; by default `learning_rate` if only the head learns, else
             `fine_tune_learning_rate`.
@@ -140,6 +143,7 @@ Phases = Annotated[
 ]
 
 
+@short_traceback
 @dataclass(frozen=True)
 class Training(Config):
     """How the head, and then the unfrozen blocks, are trained.

@@ -28,9 +28,12 @@ TRACING = (
     2.5  # seconds until a network with blocks is built and traced, its first epoch compiled, and its best one kept
 )
 COMPILING, TRACING_HEAD = 2.0, 0.7  # the same of a head alone, by XLA for many steps, and without it for few
-SOLVING = 2e-7, 0.1  # seconds of a probe for each value of the features and class, and besides
+SOLVING = 3e-7, 0.1  # seconds of a probe for each value of the features and class, at most, and besides
+AGAIN = 0.25  # the share of this that a probe takes whose settings were chosen before
+FIRST_BATCH = 0.8  # seconds until a network of frozen blocks is built and has traced its batches
+JUDGING = 1.5, 1e-7  # seconds to evaluate, save, reload and compare, and for each weight
 RUNTIME = 700 * 2**20  # bytes that TensorFlow, Keras and other libraries take before any image is read
-FINISHING = 8.0  # seconds to compare with exact features, save, reload, compare again and draw
+FINISHING = 8.0  # seconds that a time limit leaves for that, at most
 TEMPORARY = 3  # arrays of the size of the largest layer that exist at once in a forward pass
 
 
@@ -46,7 +49,7 @@ class Estimate:
         bytes_in_cache: size of the frozen features that are in the cache already.
         peak_memory: approximate peak memory in bytes.
         feature_seconds: time of the passes.
-        training_seconds: time of training at most, as early stopping makes it shorter.
+        training_seconds: time of training at most, as early stopping makes it shorter, and of evaluating and saving.
     """
 
     images: dict[str, int]
@@ -60,7 +63,7 @@ class Estimate:
 
     @property
     def minutes(self) -> float:
-        """The time of the whole run, at most."""
+        """The time of the whole run at most, from when the images have been read."""
         return (self.feature_seconds + self.training_seconds) / 60
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,7 +82,7 @@ class Estimate:
         else:
             features = "no frozen features"
         return (
-            f"Estimate: {features}; training at most {_seconds(self.training_seconds)}; "
+            f"Estimate: {features}; training and evaluation at most {_seconds(self.training_seconds)}; "
             f"about {decimal(self.peak_memory)} of memory."
         )
 
@@ -92,6 +95,7 @@ def estimate_run(
     probes: int = 0,
     folds: int = 1,
     refits: bool = False,
+    trainings: int = 1,
 ) -> Estimate:
     """Estimate the cost of training one setting, whose `training` is resolved.
 
@@ -99,9 +103,10 @@ def estimate_run(
         probes: number of linear probes that are compared; 0 for a head that is trained by epochs.
         folds: number of folds on which they are compared.
         refits: whether the setting is trained again, with the validation images besides.
+        trainings: how often all of this is done, for a cross-validation.
     """
     work = _Work(experiment, setting)
-    return _estimate(work, planned, work.training(probes, folds, refits))
+    return _estimate(work, planned, trainings * work.training(probes, folds, refits))
 
 
 def epoch_seconds(experiment: Experiment, setting: Setting) -> float:
@@ -148,10 +153,11 @@ def _estimate(work: _Work, planned: Sequence[Pass], training_seconds: float) -> 
         bytes_on_disk=to_write,
         bytes_in_cache=all_bytes - to_write,
         peak_memory=work.memory(),
-        feature_seconds=sum(
+        feature_seconds=work.crowding * FIRST_BATCH * any(to_compute)
+        + sum(
             count * work.forward(None, list(each.kinds)[-1]) for each, count in zip(planned, to_compute, strict=True)
         ),
-        training_seconds=training_seconds,
+        training_seconds=training_seconds + work.judging(),
     )
 
 
@@ -186,10 +192,10 @@ def _layers(column: str, width: float, image_size: ImageSize, setting: Setting, 
 
 
 class _Work:
-    """Time per image of the parts of a network on this machine, and their memory."""
+    """Time per image of the parts of a network on this machine, as crowded as it is now, and their memory."""
 
     def __init__(self, experiment: Experiment, setting: Setting):
-        self.experiment, self.setting = experiment, setting
+        self.experiment, self.setting, self.crowding = experiment, setting, experiment.crowding
         self.phases, self.learning = experiment.phases(setting), [b for b in BLOCKS if b not in setting.frozen]
         self.images = {split: len(rows) for split, rows in experiment.pool.rows.items()}
         pretrained, num_classes = experiment.pretrained, len(experiment.pool.class_names)
@@ -197,7 +203,9 @@ class _Work:
         self.names = [layer.name for layer in self.layers]
         measured = sum(layer.products for layer in self._part(None, f"block{MEASURED_BLOCKS}_pool"))
         seconds = experiment.seconds.get(experiment.precision, experiment.seconds["float32"])
-        self.rate = seconds / measured / (3 if self.learning else 1)  # a step of training is three passes
+        self.rate = (
+            self.crowding * seconds / measured / (3 if self.learning else 1)
+        )  # a step of training is three passes
 
     def _part(self, first: str | None, last: str) -> list[_Layer]:
         start = 0 if first is None else self.names.index(first) + 1
@@ -220,7 +228,7 @@ class _Work:
         forward = self.forward(phase.cut(self.setting.head), "logits")
         backward = 2 * self.forward(self._before_learning(phase), "logits")
         steps = -(-train // (self.setting.training.batch_size or 32))
-        step = DIRECT_STEP if self._is_direct(phase, steps) else SECONDS_A_STEP
+        step = self.crowding * (DIRECT_STEP if self._is_direct(phase, steps) else SECONDS_A_STEP)
         return phase.epochs * (train * (forward + backward) + validation * forward + steps * step)
 
     def _is_direct(self, phase: ResolvedPhase, steps: int) -> bool:
@@ -235,24 +243,28 @@ class _Work:
         before = TRACING
         if self._is_direct(phase, steps):
             before = COMPILING if is_compiled(phase.epochs * steps) else TRACING_HEAD
-        return before + self.epochs(phase, train, validation)
+        return self.crowding * before + self.epochs(phase, train, validation)
 
     def _solved(self, train: int) -> float:
         """Estimate the seconds of solving one linear probe exactly."""
         features = self.layers[self.names.index("standardize")].size
-        return SOLVING[0] * train * min(train, features) * self.layers[-1].size + SOLVING[1]
+        images = train * (getattr(self.experiment.prefix.augment, "views", None) or 1)
+        return self.crowding * (SOLVING[0] * images * min(images, features) * self.layers[-1].size + SOLVING[1])
 
     def training(self, probes: int = 0, folds: int = 1, refits: bool = False) -> float:
-        """Return the seconds for all epochs and the evaluation; see `estimate_run`."""
+        """Return the seconds for all epochs and probes; see `estimate_run`."""
         train, validation = self.images["train"], self.images["validation"]
-        judged = sum(number for split, number in self.images.items() if split != "train")
-        total = judged * self.forward(self.phases[-1].cut(self.setting.head), "logits")
-        total += probes * folds * self._solved(train)
+        total = probes * folds * self._solved(train)
         for images, held in ((train, validation), (train + validation, 0))[: 1 + refits]:
             by_epochs = self.phases[1:] if probes else self.phases
             total += sum(self._phase(phase, images, held) for phase in by_epochs)
-            total += self._solved(images) if probes else 0.0
-        return total
+        return total + (AGAIN * (refits + (folds > 1)) * self._solved(train + validation) if probes else 0.0)
+
+    def judging(self) -> float:
+        """Return the seconds from the end of training to the saved file."""
+        judged = sum(number for split, number in self.images.items() if split != "train")
+        fixed = JUDGING[0] + JUDGING[1] * sum(layer.weights for layer in self.layers)
+        return self.crowding * fixed + judged * self.forward(self.phases[-1].cut(self.setting.head), "logits")
 
     def in_population(self) -> float:
         """Return the seconds for a head in a population, where the overhead of Python per step is negligible."""

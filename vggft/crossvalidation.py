@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
-import keras
 import numpy as np
 
 from .arguments import answers
@@ -17,7 +16,7 @@ from .augment import Augment
 from .config import Head, Training
 from .costs import Estimate, estimate_run
 from .display import score
-from .engine import own_settings
+from .engine import keras, own_settings
 from .errors import ConfigError, some
 from .evaluation.evaluation import Evaluation
 from .evaluation.folds import SPLIT, CrossValidation, FoldScore
@@ -27,6 +26,7 @@ from .heads.batches import FeatureBank
 from .heads.resampling import Fold, nested
 from .network.blocks import BLOCKS, Freeze
 from .network.precision import Precision
+from .opening import open_file
 from .pipeline import Run, introduce
 from .progress import Narrator
 from .run import RunDirectory
@@ -151,7 +151,7 @@ def cross_validate(
     how = {"folds": folds, "repeats": repeats, "validation": validation}
     run.start(config_of(setting, probes) | how)
     directory.write_table("splits.csv", _splits(experiment.pool, trainings))
-    cost = estimate_run(experiment, run.resolve(setting), planned, probes=len(probes))
+    cost = estimate_run(experiment, run.resolve(setting), planned, probes=len(probes), trainings=len(trainings))
     notes = _introduce(run, Plan(resolved, probes, first, (), False), trainings, cost)
     bank = experiment.bank(planned, narrator)
     judged = _judge_all(run, bank, setting, trainings)
@@ -194,7 +194,6 @@ def _introduce(run: Run, plan: Plan, trainings: Sequence[tuple[Fold, np.ndarray]
     told = f"{len(trainings)} trainings, each of about {len(first.train)} images{selects}; {told}"
     counted = {"cross-validation": np.concatenate([pool.rows["train"], pool.rows["validation"]])}
     shown = replace(experiment, pool=replace(pool, rows=counted))
-    cost = replace(cost, training_seconds=len(trainings) * cost.training_seconds)
     run.directory.write_json("audit.json", run.audit)
     run.directory.write_json("estimate.json", cost.to_dict())
     introduce(shown, told, [*notes, *left_out], cost, run.narrator)
@@ -211,7 +210,7 @@ def _judge_all(
     for number, (fold, inside) in enumerate(trainings, start=1):
         file = None if run.directory.path is None else run.directory.path / "folds" / f"{fold.name}.npz"
         if file is not None and file.exists():
-            with np.load(file, allow_pickle=False) as stored:
+            with open_file(file) as opened, np.load(opened, allow_pickle=False) as stored:
                 probabilities = stored["probabilities"]
         else:
             probabilities = _train_and_predict(run, bank, run.resolve(setting, len(fold.train)), fold, inside, exact)

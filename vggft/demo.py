@@ -37,17 +37,18 @@ With a folder of your own, which holds one folder of images for each class:
     takes new images in the browser; vggft predict in the shell."""
 
 
-def run_demo(run_dir: Path, seed: int = 0, quiet: bool = False, console: Console | None = None) -> Path:
+def run_demo(run_dir: Path, seed: int = 0, quiet: bool = False, console: Console | None = None) -> dict[str, Any]:
     """Tell the story: a folder of digits, a fine-tuning, a search that may beat it, what was learned, the report.
 
     Args:
         run_dir: a new directory; it will hold `digits`, and the run directories `finetune` and `search`.
         seed: seed of splits, initial weights and order.
-        quiet: print only where the report is.
+        quiet: print nothing.
         console: where to print; None for standard output.
 
     Returns:
-        The file of the report.
+        JSON-ready values: the folders `digits`, `finetune` and `search`, the test accuracy of both runs, and the
+        `report`.
 
     Raises:
         RunError: `run_dir` is not empty.
@@ -94,10 +95,10 @@ def run_demo(run_dir: Path, seed: int = 0, quiet: bool = False, console: Console
     with story.working("The report is written"):
         best.report(report)
     story.say(f"\n{OWN_FOLDER}\n")
-    (story.console.print if quiet else story.say)(
-        f"The report, for the browser: {report}", soft_wrap=True, markup=False
-    )
-    return report
+    story.say(f"The report, for the browser: {report}", soft_wrap=True)
+    folders = {name: str(run_dir / name) for name in ("digits", "finetune", "search")}
+    accuracies = {"finetune_accuracy": before["accuracy"], "search_accuracy": after["accuracy"]}
+    return folders | accuracies | {"report": str(report)}
 
 
 class Story:

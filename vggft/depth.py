@@ -51,7 +51,7 @@ def depth_of(run: Run, setting: Setting, bank: FeatureBank, fold: Fold) -> Depth
     good as the best, it alone learns. "As good" allows one standard error of the difference over validation images.
     """
     heads = [Head(blocks=(block,)) for block in reversed(BLOCKS)]
-    choice = choose(heads, setting.training, bank, [fold], pool=run.experiment.pool)
+    choice = choose(heads, setting.training, bank, [fold], pool=run.experiment.pool, narrator=run.narrator)
     told = tuple(reversed(choice.told))
     best = min(told, key=lambda row: float(row["log_loss"]))
     good = [n for n, row in enumerate(told) if row["log_loss"] <= best["log_loss"] + max(row["error"], best["error"])]

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len, set_cell_size
 
+from .foreign import markdown, visible
+
 if TYPE_CHECKING:
     from jinja2 import Environment
     from PIL import Image
@@ -53,7 +55,7 @@ def measure(value: float | None, metric: str) -> str:
     >>> measure(0.5, "accuracy"), measure(0.5, "log_loss")
     ('50.0\\xa0%', '0.500')
     """
-    return score(value) if metric in NOT_SHARES else percent(value)
+    return score(value) if metric in NOT_SHARES or " " in metric else percent(value)  # several are a sum
 
 
 def metric_name(metric: str) -> str:
@@ -102,9 +104,23 @@ def table(rows: list[list[str]]) -> str:
       class     f1
       cat    0.500
     """
+    rows = [list(map(visible, row)) for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]  # CJK characters are two cells wide
     lines = [["", set_cell_size(row[0], widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows]
     return "\n".join(map("  ".join, lines))
+
+
+def legible(image: Image.Image, side: int = 160) -> Image.Image:
+    """Return an image whose longer side is about as many pixels: small ones grow by a whole factor.
+
+    >>> from PIL import Image
+    >>> legible(Image.new("RGB", (32, 16))).size, legible(Image.new("RGB", (1000, 500))).size
+    ((160, 80), (240, 120))
+    """
+    scale = max(1, side // max(image.size))
+    image = image.resize((image.width * scale, image.height * scale), 3)  # bicubic, without importing Pillow for that
+    image.thumbnail((1.5 * side, 1.5 * side))
+    return image
 
 
 def jpeg_url(image: Image.Image, quality: int = 88) -> str:
@@ -115,17 +131,24 @@ def jpeg_url(image: Image.Image, quality: int = 88) -> str:
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill in a template of this package. Templates named `.html` escape every value."""
+    """Fill in a template of this package. Values are escaped, as HTML or as Markdown, but those that are `Markup`."""
     return _environment(template.endswith(".html")).get_template(template).render(**values)
 
 
 @cache
-def _environment(autoescape: bool) -> Environment:
+def _environment(is_html: bool) -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    def escaped(value: Any) -> Any:
+        if not isinstance(value, str) or isinstance(value, Markup):
+            return value
+        return visible(value, lines=True) if is_html else markdown(value)
 
     made = Environment(
         loader=PackageLoader("vggft"),
-        autoescape=autoescape,
+        autoescape=is_html,
+        finalize=escaped,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

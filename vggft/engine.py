@@ -1,17 +1,27 @@
-"""Keras as vggft uses it: on TensorFlow, and with settings of its own whatever those of the program around it."""
+"""Keras as vggft uses it: on TensorFlow, and with settings of its own whatever those of the program around it.
+
+`from .engine import keras` imports both without the lines that TensorFlow prints.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError
+
+if TYPE_CHECKING:
+    import keras as keras
 
 BACKEND = "tensorflow"
 OWN = {
@@ -21,6 +31,13 @@ OWN = {
     "max_epochs": None,
     "max_steps_per_epoch": None,
 }
+
+# Lines of TensorFlow's C++ code: absl's, such as "I0000 00:00:1795701414.599128   22913 port.cc:153] ...", the one that
+# absl begins with, and TensorFlow's older form.
+LOG_LINE = re.compile(
+    rb"[IWE]\d{4} [\d:.]+ +\d+ \S+:\d+\] |WARNING: All log messages before absl|\d{4}-\d\d-\d\d [\d:.]+: [IWE] "
+    rb"|To enable the following instructions: "
+)
 
 _lock = threading.Lock()
 _lost: list[int] = []  # this process, if it was forked from one in which TensorFlow had run
@@ -38,6 +55,76 @@ def check_backend() -> None:
             f"vggft needs Keras on TensorFlow, but Keras is set to {backend!r}, by KERAS_BACKEND or keras.json: start "
             "Python with KERAS_BACKEND=tensorflow."
         )
+
+
+def import_tensorflow() -> None:
+    """Import TensorFlow and look for devices without the lines that its C++ code prints before a log level counts.
+
+    They go to the logger `vggft`, at DEBUG. Someone who sets TF_CPP_MIN_LOG_LEVEL to 0 or 1 sees all of them.
+
+    Raises:
+        ConfigError: Keras is set to another backend.
+    """
+    check_backend()
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") in ("0", "1"):
+        return
+    with quiet_stderr(LOG_LINE):
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()  # where CUDA finds no GPU, and says so
+
+
+def __getattr__(name: str) -> Any:
+    if name != "keras":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import_tensorflow()
+    return import_module("keras")
+
+
+@contextmanager
+def quiet_stderr(what: re.Pattern[bytes] = re.compile(b"")) -> Iterator[None]:
+    """Log at DEBUG what C++ code prints to file descriptor 2, instead of showing it, unless an exception is raised.
+
+    Args:
+        what: the beginnings of the lines that are not shown.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no standard error, as under pythonw
+        yield
+        return
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    with tempfile.TemporaryFile() as aside:
+        os.dup2(aside.fileno(), 2)
+        silent = False
+        try:
+            yield
+            silent = True
+        finally:
+            os.dup2(kept, 2)
+            aside.seek(0)
+            for line in aside:
+                if silent and what.match(line):
+                    logging.getLogger("vggft").debug("%s", line.decode(errors="replace").rstrip())
+                else:
+                    os.write(kept, line)
+            os.close(kept)
+
+
+@contextmanager
+def without_retracing_warnings() -> Iterator[None]:
+    """Silence TensorFlow's advice against rebuilding models, which every seed, split and trial here has to do."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "tf.function retracing" not in record.getMessage()
+
+    logger = logging.getLogger("tensorflow")
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
 
 
 def _configured() -> str:
@@ -73,7 +160,8 @@ def own_settings() -> Iterator[None]:
         _apply(OWN)
     config.set_dtype_policy(keras.dtype_policies.DTypePolicy("float32"))
     try:
-        yield
+        with without_retracing_warnings():
+            yield
     finally:
         config.set_dtype_policy(policy)
         with _lock:

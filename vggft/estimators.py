@@ -25,7 +25,7 @@ from .data.dataset import Dataset, open_dataset
 from .data.scan import decode
 from .data.sources import loader
 from .data.streams import Keep
-from .errors import ConfigError, DataError
+from .errors import ConfigError, DataError, short_traceback
 from .features.cuts import cut_of, shape_of
 from .features.extract import Prefix, frozen_features, passes
 from .fields import is_word, shown, unwrapped
@@ -53,6 +53,7 @@ class _OfPictures(BaseEstimator):
         return tags
 
 
+@short_traceback
 class VGGClassifier(ClassifierMixin, _OfPictures):
     """`vggft.finetune` as a scikit-learn classifier.
 
@@ -99,8 +100,7 @@ class VGGClassifier(ClassifierMixin, _OfPictures):
     ):
         self.backbone, self.freeze, self.head, self.training, self.augment = backbone, freeze, head, training, augment
         self.image_size, self.resize, self.value_range, self.bands = image_size, resize, value_range, bands
-        self.precision, self.validation = precision, validation
-        self.random_state, self.verbose = random_state, verbose
+        self.precision, self.validation, self.random_state, self.verbose = precision, validation, random_state, verbose
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -149,6 +149,7 @@ class VGGClassifier(ClassifierMixin, _OfPictures):
         return np.arange(found.num_classes) if found.multi_label else np.array(found.class_names)
 
 
+@short_traceback
 class VGGFeatures(TransformerMixin, _OfPictures):
     """Pooled frozen features of VGG16, from the cache, as a scikit-learn transformer.
 
@@ -296,5 +297,4 @@ def _labelled(found: Any, y: Any) -> tuple[Dataset, np.ndarray]:
     classes, codes = np.unique(column_or_1d(y, warn=True), return_inverse=True)
     if len(classes) < 2:
         raise DataError(f"y must have at least two classes; all labels are of one class, {classes.tolist()}.")
-    whole = open_dataset((found, codes))["all"]
-    return replace(whole, class_names=tuple(map(str, classes))), classes
+    return replace(open_dataset((found, codes))["all"], class_names=tuple(map(str, classes))), classes

@@ -8,6 +8,7 @@ import inspect
 import math
 import operator
 import os
+import re
 import sys
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import cache
@@ -17,7 +18,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from .arguments import CONFIGURATIONS, refusal
-from .errors import ConfigError
+from .errors import ConfigError, short_traceback
 
 PARTS = ("block1", "block2", "block3", "block4", "block5", "head")  # what may have a learning rate of its own
 
@@ -70,9 +71,10 @@ def as_path(value: Any, name: str = "path") -> Path:
 
 
 def _is_freeze(value: Any) -> bool:
-    if isinstance(value, str):
-        return value in ("all", "none", *PARTS[:-1])
-    return isinstance(value, tuple) and all(is_word(block, PARTS[:-1]) for block in value)
+    if isinstance(value, str) and value in ("all", "none"):
+        return True
+    names = value if isinstance(value, tuple) else (value,)
+    return all(isinstance(name, str) and re.fullmatch(r"block[1-5](_conv[1-4])?", name) for name in names)
 
 
 def _are_positive(value: Any) -> bool:
@@ -102,7 +104,9 @@ Factor = Annotated[float, "a number in (0, 1]", lambda value: is_number(value) a
 Positive = Annotated[float, "a number in (0, inf)", lambda value: is_number(value) and value > 0]
 
 Freeze = Annotated[
-    str | tuple[str, ...], f"'all', 'none', one of {', '.join(PARTS[:-1])}, or a tuple of blocks", _is_freeze
+    str | tuple[str, ...],
+    f"'all', 'none', one of {', '.join(PARTS[:-1])} or a convolution such as 'block5_conv2', or a tuple of these",
+    _is_freeze,
 ]
 Rates = Annotated[
     Mapping[str, float],
@@ -184,6 +188,7 @@ def shown(value: Any, longest: int = 200) -> str:
     return text if len(text) <= longest else f"{text[:longest]}..."
 
 
+@short_traceback
 class Config:
     """Base class of configurations: frozen dataclasses that check their values against the fields' annotations.
 

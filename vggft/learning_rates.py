@@ -7,7 +7,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, overload
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
@@ -15,26 +15,25 @@ from scipy.ndimage import gaussian_filter1d
 from .api import DURING, finetune
 from .arguments import answers, refuse_arguments
 from .display import render
+from .drawing.curves import LearningRateDisplay
 from .engine import own_settings
-from .errors import ConfigError
-from .fields import as_path, check_count, is_number, shown, unwrapped
+from .errors import ConfigError, short_traceback
+from .fields import check_count, is_number, shown, unwrapped
 from .finetuning import check_keras, open_start
 from .heads.probe import is_exact
 from .network.blocks import BLOCKS
 from .pipeline import open_run
-from .report import plots
-from .run import RunDirectory, whole_file
+from .run import RunDirectory
 from .training.ranges import losses_of
 from .training.request import Request
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 SMOOTHED = 0.25  # decades of the learning rate, the standard deviation of the Gaussian that smooths the losses
 LEAST_FALL = 0.02  # share of the first loss that makes a fall
+LOSS = "The loss against the learning rate"
 FEWEST, MOST = 20, 100_000  # steps: what a curve needs, and more than it needs
 
 
+@short_traceback
 @dataclass(frozen=True, eq=False)
 class LearningRates:
     """The loss of a training whose learning rate rises exponentially; `str` and `plot` show it.
@@ -95,40 +94,27 @@ class LearningRates:
         )
 
     def _repr_html_(self) -> str:
-        with plots.style():
-            return render("learning_rates.html", told=str(self), plot=plots.svg(self._figure()))
+        return render("learning_rates.html", told=str(self), plot=LearningRateDisplay(self).to_html(LOSS))
 
-    def plot(self, path: str | os.PathLike[str]) -> Path:
-        """Plot the losses against the learning rate, with the suggestion, as `.png`, `.svg` or `.pdf`.
+    @overload
+    def plot(self, path: str | os.PathLike[str]) -> Path: ...
+    @overload
+    def plot(self, path: None = None, *, ax: Any = None) -> LearningRateDisplay: ...
+    def plot(self, path: str | os.PathLike[str] | None = None, *, ax: Any = None) -> Path | LearningRateDisplay:
+        """Plot the losses against the learning rate, with the suggestion.
+
+        Args:
+            path: a `.png`, `.svg` or `.pdf` file to draw it into.
+            ax: matplotlib `Axes` to draw on, if there is no path; None makes a new figure.
+
+        Returns:
+            The path of the file, or without one the `vggft.plots.LearningRateDisplay`.
 
         Raises:
             ConfigError: the name of the file has another ending.
         """
-        path = check_plot(path)
-        with whole_file(path) as aside:
-            self._figure().savefig(aside, format=path.suffix[1:], dpi=150)
-        return path
-
-    def _figure(self) -> Figure:
-        figure = plots.new_figure()
-        axes = figure.subplots()
-        axes.plot(self.rates, self.losses, ".", color="tab:blue", alpha=0.3, label="loss")
-        axes.plot(self.rates, self.smoothed, color="tab:blue", label="smoothed")
-        if self.suggestion is not None:
-            axes.axvline(self.suggestion, color="tab:orange", linestyle=":", label=f"{self.suggestion:.1e}")
-        axes.set(xscale="log", xlabel=f"Training.{self.field}", ylabel="loss")
-        axes.set_ylim(0, 1.5 * self.smoothed[0])  # where training diverges, the loss is far above
-        axes.grid(alpha=0.15)
-        axes.legend()
-        return figure
-
-
-def check_plot(path: str | os.PathLike[str]) -> Path:
-    """Return the path of a plot; raise `ConfigError` if it has another ending than .png, .svg or .pdf."""
-    path = as_path(path, "plot")
-    if path.suffix not in (".png", ".svg", ".pdf"):
-        raise ConfigError(f"A plot is a .png, .svg or .pdf file; got {shown(path.name)}.")
-    return path
+        display = LearningRateDisplay(self)
+        return display.plot(ax) if path is None else display.save(path)
 
 
 @answers

@@ -10,19 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from rich.cells import cell_len
+
 from .display import UNDEFINED, score, table
-from .errors import ConfigError, RunError
+from .errors import ConfigError, RunError, short_traceback
 from .extras import data_frame
 from .fields import as_path
+from .opening import read_text
 from .run import write_table
 
 COLUMNS = (
     *("run", "what", "started", "data", "images", "backbone", "freeze", "head", "metric"),
-    *("validation", "validation_low", "validation_high", "test", "test_low", "test_high", "seconds"),
+    *("validation", "validation_low", "validation_high", "test", "test_low", "test_high"),
+    *("baseline", "seconds"),
 )
 HEADLINES = ("accuracy", "average_precision")  # the latter for several labels per image
 
 
+@short_traceback
 @dataclass(frozen=True)
 class RunTable:
     """A table of runs; `str` describes it.
@@ -62,13 +67,18 @@ class RunTable:
         return data_frame(self.rows, COLUMNS, "to_csv")
 
     def __str__(self) -> str:
+        return self.text()
+
+    def text(self, width: int | None = None) -> str:
+        """Describe the runs in lines of at most `width` characters; the last columns are left out for that."""
         if not self.rows:
             return f"There are no runs in {self.folder}."
-        head = ["run", "validation", "test", "seconds", "freeze", "head", "data"]
+        head = ["run", "validation", "test", "baseline", "seconds", "freeze", "head", "data"]
         lines = [
             [
                 str(row["run"]),
                 *(_score(row, split) for split in ("validation", "test")),
+                score(row["baseline"]),
                 UNDEFINED if row["seconds"] is None else f"{row['seconds']:.0f}",
                 *(str(row[name] or UNDEFINED) for name in ("freeze", "head")),
                 PurePath(row["data"]).name if row["data"] else UNDEFINED,
@@ -76,11 +86,15 @@ class RunTable:
             for row in self.rows
         ]
         metrics = ", ".join(dict.fromkeys(str(row["metric"]) for row in self.rows if row["metric"]))
-        return f"{len(self.rows)} runs in {self.folder}; {metrics or 'nothing judged'} with 95 % intervals\n\n" + table(
-            [head, *lines]
-        )
+        count, rows = f"{len(self.rows)} run{'s' * (len(self.rows) > 1)}", [head, *lines]
+        while width and len(rows[0]) > 3 and max(map(cell_len, table(rows).splitlines())) > width:
+            rows = [row[:-1] for row in rows]
+        told = f"{count} in {self.folder}; {metrics or 'nothing judged'} with 95 % intervals\n\n{table(rows)}"
+        left = ", ".join(head[len(rows[0]) :])
+        return told + (f"\n\nThere is no room for {left}: --output runs.csv has all columns." if left else "")
 
 
+@short_traceback
 def read_runs(folder: str | os.PathLike[str] = "runs") -> RunTable:
     """Read all runs below a folder, finished or not, in the order of their beginning.
 
@@ -117,13 +131,14 @@ def _row(run: Path, folder: Path) -> dict[str, Any]:
         if isinstance(found, dict) and (metric := next((name for name in HEADLINES if name in found), None)):
             low, high = (found.get("intervals") or {}).get(metric) or (None, None)
             row |= {"metric": metric, split: found[metric], f"{split}_low": low, f"{split}_high": high}
+            row |= {"baseline": found.get("baseline")}  # of an answer that looks at no image
     return row
 
 
 def _read(file: Path) -> dict[str, Any]:
     """Return the content of a JSON file; empty if there is none, or none that can be read."""
     with suppress(OSError, ValueError):
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(read_text(file))
         return found if isinstance(found, dict) else {}
     return {}
 
@@ -144,7 +159,7 @@ def _head(run: Path, config: dict[str, Any]) -> str | None:
         head = (_read(run / "search.json").get("best") or {}).get("head", head)
     if head is None and (run / "choice.json").exists():
         with suppress(OSError, ValueError, KeyError, StopIteration):
-            told = json.loads((run / "choice.json").read_text(encoding="utf-8"))
+            told = json.loads(read_text(run / "choice.json"))
             return f"probe {next(row['normalize'] for row in told if row['worse'] == 0)}"
     if not isinstance(head, dict):
         return None

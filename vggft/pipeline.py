@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -25,6 +27,10 @@ from .training.request import Request
 
 A = TypeVar("A", bound=Artifact)
 
+DIVERGED = (
+    "The loss was not a finite number in epoch {epoch} of {phase!r}, where training stopped; the best weights "
+    "before are kept. The usual cause is a learning rate that is too high: try a tenth of it."
+)
 SHOWN = 20  # of the images that were left out
 
 
@@ -150,6 +156,8 @@ class Run:
         directory.write_json("evaluation.json", summary)
         directory.write_table("history.csv", fitted.history)
         write_pictures(directory, judged.pictures)
+        if lost := [row for row in fitted.history if not math.isfinite(row.get("loss", 0.0))]:
+            warnings.warn(DIVERGED.format(**lost[0]), stacklevel=2)
         about = environment(request.arguments()) | {"seconds": round(time.monotonic() - self.began, 1)}
         if not directory.earlier:  # the time of a resumed run is not that of its last part
             directory.write_json("environment.json", about)

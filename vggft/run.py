@@ -22,6 +22,8 @@ import numpy as np
 
 from .errors import RunError
 from .fields import as_path
+from .foreign import guarded, guarded_row
+from .opening import check_file, open_file, read_text, special
 
 _UNFINISHED = re.compile(r"\.\d+-")  # beginning of the names of files that `whole_file` has not finished
 
@@ -32,6 +34,7 @@ PACKAGES = ("vggft", "tensorflow", "keras", "keras-tuner", "scikit-learn", "nump
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to, and rename it at the end, so that files appear whole or not at all."""
+    check_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{os.getpid()}-{path.name}")  # keeps the suffix, which Keras looks at
     try:
@@ -50,12 +53,15 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
-    """Write rows as a CSV file; the columns are those given, and all further keys in order of first appearance."""
+    """Write rows as a CSV file; the columns are those given, and all further keys in order of first appearance.
+
+    What a spreadsheet would run as a formula has an apostrophe before it, which reading it as a table takes away.
+    """
     text = io.StringIO()
     names = list(dict.fromkeys([*columns, *(key for row in rows for key in row)]))
-    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer = csv.DictWriter(text, list(map(guarded, names)), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(map(guarded_row, rows))
     write_whole(path, text.getvalue())
 
 
@@ -119,6 +125,8 @@ class RunDirectory:
         path = as_path(path, "run_dir")
         if path.is_file():
             raise RunError(f"run_dir must be a directory; {path} is a file.")
+        if told := special(path):
+            raise RunError(f"run_dir must be a directory; {path} {told}.")
         _check_room(path)
         if not path.exists():
             return cls(path)
@@ -129,7 +137,7 @@ class RunDirectory:
                 "Name a new directory, or pass resume=True (--resume) to continue the run in it."
             )
         if "config.json" in names:
-            return cls(path, earlier=json.loads((path / "config.json").read_text(encoding="utf-8")))
+            return cls(path, earlier=json.loads(read_text(path / "config.json")))
         if names - {"environment.json"}:
             raise RunError(f"run_dir {path} has files but no config.json, so there is no run of vggft to resume.")
         return cls(path)
@@ -214,7 +222,7 @@ class RunDirectory:
         """Return what `save_point` wrote under this name, or None."""
         if self.path is None or not (file := self.path / "resume" / f"{name}.npz").exists():
             return None
-        with np.load(file, allow_pickle=False) as stored:
+        with open_file(file) as opened, np.load(opened, allow_pickle=False) as stored:
             return [stored[f"a{i}"] for i in range(len(stored.files) - 1)], json.loads(str(stored["note"]))
 
     def drop_points(self) -> None:

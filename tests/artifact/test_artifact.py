@@ -14,6 +14,7 @@ import pytest
 import vggft
 from vggft import classifier
 from vggft.artifact.artifact import Artifact
+from vggft.artifact.predictions import Predictions
 from vggft.network.description import Description, build
 
 FILES = Path(__file__).parent / "files"
@@ -53,8 +54,8 @@ def test_halves_of_the_network_end_with_their_artifact() -> None:
     """They were once in a cache of the module, which kept networks alive."""
     description = Description(("a", "b"), 32, width=1 / 16)
     artifact = Artifact(build(description), description)
-    upper, lower = artifact.halves("block5")
-    assert artifact.halves("block5") == (upper, lower)
+    upper, lower = artifact.network.halves("block5")
+    assert artifact.network.halves("block5") == (upper, lower)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("float32")
     logits = keras.Model(artifact.keras_model.input, artifact.keras_model.get_layer("logits").output)(pixels)
     np.testing.assert_allclose(lower(upper(pixels)), logits, atol=1e-5)
@@ -62,3 +63,34 @@ def test_halves_of_the_network_end_with_their_artifact() -> None:
     del artifact, upper, lower
     gc.collect()
     assert [each() for each in alive] == [None] * 3
+
+
+def test_an_evaluation_of_other_weights_is_dropped(tmp_path: Path) -> None:
+    description = Description(("a", "b"), 32, width=1 / 16)
+    artifact = Artifact(build(description), description)
+    images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+    artifact.evaluation = artifact.evaluate((images, np.arange(6) % 2))
+    artifact.keras_model.trainable = True  # handed out, but its weights stay
+    assert artifact.evaluation is not None
+    assert Artifact.from_file(artifact.save(tmp_path / "same.keras")).evaluation is not None
+    logits = artifact.keras_model.get_layer("logits")
+    logits.set_weights([each + 1 for each in logits.get_weights()])
+    with pytest.warns(UserWarning, match=r"changed since this classifier was evaluated.*dropped: evaluate it again"):
+        artifact.save(tmp_path / "other.keras")
+    assert artifact.evaluation is None and Artifact.from_file(tmp_path / "other.keras").evaluation is None
+    artifact.evaluation = artifact.evaluate((images, np.arange(6) % 2))
+    assert artifact.evaluation is not None
+    artifact.keras_model = build(description)
+    with pytest.warns(UserWarning, match="evaluated"):
+        assert artifact.evaluation is None
+
+
+def test_predictions_of_several_labels_say_what_is_below_its_threshold() -> None:
+    about = Description(("cat", "dog", "sun"), 32, multi_label=True, thresholds=(0.5, 0.3, 0.5))
+    p = np.array([[0.2, 0.4, 0.9], [0.1, 0.2, 0.3]], "float32")
+    cuts = dict(zip(about.class_names, about.thresholds or (), strict=True))
+    found = Predictions(("a.jpg", "b.jpg"), p, [about.describe(row) for row in p], about.class_names, None, cuts)
+    assert found.line(0, 3) == "a.jpg: sun (90.0%), dog (40.0%); not cat (20.0%)"
+    assert found.line(1, 1) == "b.jpg: nothing; not sun (30.0%)"
+    assert found.rule == "A label is predicted from 50.0% on, but dog from 30.0%."
+    assert [row["label"] for row in found.rows()] == ["sun|dog", ""]

@@ -28,6 +28,7 @@ from vggft.heads.batches import FeatureBank
 from vggft.heads.resampling import Fold
 from vggft.run import RunDirectory
 from vggft.training.phases import Setting
+from vggft.tuning.goals import Goal
 from vggft.tuning.rounds import Rounds
 from vggft.tuning.space import declaration
 from vggft.tuning.tuner import HeadTuner
@@ -125,8 +126,8 @@ class Bench:
         )
         experiment: Any = SimpleNamespace(pool=pool)
         rows, bank = np.arange(len(labels)), FeatureBank(features, pool.targets, {"avg_pool": [features]})
-        folds = [Fold(rows[:2000], rows[2000:], 0)]
-        rounds = Rounds(experiment, bank, folds, "accuracy", RunDirectory(None))
+        folds, goal = [Fold(rows[:2000], rows[2000:], 0)], Goal(("val_accuracy",))
+        rounds = Rounds(experiment, bank, folds, goal, RunDirectory(None))
         training = vggft.Training(epochs=EPOCHS, patience=EPOCHS, batch_size=32)
         from vggft.network.blocks import BLOCKS
         from vggft.tuning.oracles import make_oracle
@@ -134,7 +135,7 @@ class Bench:
         declare = declaration(SPACE, Setting(BLOCKS, vggft.Head(), training))
         with tempfile.TemporaryDirectory() as directory:
             tuner = HeadTuner(
-                make_oracle("random", "val_accuracy", "max", trials, 0),
+                make_oracle("random", goal, trials, 0),
                 declare,
                 rounds,
                 directory=Path(directory),

@@ -60,7 +60,8 @@ def finetune(folder: Path, weights: Path, *arguments: Any) -> str:
 
 def test_finetune_prints_how_good_it_is_and_where_it_is(folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
     printed = finetune(folder, tiny_weights, "--run-dir", tmp_path / "run", "--epochs", 2, "--test", 0.2)
-    assert re.search(r"Test: accuracy \d\.\d+ \(95 % interval 0\.\d+ to [01]\.\d+; 24 images, 3 classes\)", printed)
+    about = r"95 % interval 0\.\d+ to [01]\.\d+; most frequent class 0\.\d+; 24 images, 3 classes"
+    assert re.search(rf"Test: accuracy \d\.\d+ \({about}\)", printed)
     assert f"The classifier is {tmp_path / 'run' / 'classifier.keras'}" in printed.replace("\n", " ")
     assert (tmp_path / "run" / "classifier.keras").exists()
     assert f"Next: vggft report {tmp_path / 'run'}" in printed.replace("\n", " ")
@@ -271,7 +272,7 @@ def test_a_dry_run_says_what_it_would_cost_and_leaves_no_run(
     monkeypatch.setenv("VGGFT_CACHE_DIR", str(tmp_path / "cache"))  # other tests have computed features of these images
     run_dir = tmp_path / "run"
     printed = finetune(folder, tiny_weights, "--dry-run", "--run-dir", run_dir, "--freeze", "block3")
-    assert re.search(r"Estimate: .*; training at most .*; about .* of memory", " ".join(printed.split()))
+    assert re.search(r"Estimate: .*; training and evaluation at most .*; about .* of memory", " ".join(printed.split()))
     assert not run_dir.exists()
     told = json.loads(finetune(folder, tiny_weights, "--dry-run", "--json", "--augment", "--precision", "float32"))
     assert told["images"] == {"train": 96, "validation": 24} and told["minutes"] > 0
@@ -526,7 +527,7 @@ def test_evaluate_by_a_column(run_dir: Path, folder: Path, tmp_path: Path) -> No
     table.write_text("image,label,site\n" + "".join(f"{path},{label},site {site}\n" for path, label, site in rows))
     with pytest.warns(UserWarning, match="trained or chosen on"):
         printed = run("evaluate", run_dir, table, "--by", "site", "--quiet")
-    assert "By site:" in printed and re.search(r"  site b: All: accuracy .* 60 images", printed)
+    assert "By site:" in printed and re.search(r"- site b: All: accuracy .* 60 images", printed)
     with pytest.warns(UserWarning, match="trained or chosen on"):
         found = json.loads(run("evaluate", run_dir, table, "--by", "site", "--json"))
     assert found["slices"]["site a"]["num_images"] == 60
@@ -571,6 +572,8 @@ def test_what_cannot_be_is_told_before_tensorflow_is_imported(folder: Path, monk
 
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    monkeypatch.setenv("KERAS_HOME", str(folder.parent))  # which has no weights
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")  # as if there were no network
     for module in (cli.training_commands, cli.search_commands, cli.classifier_commands):
         monkeypatch.setattr(module, "import_quietly", imported)
     monkeypatch.chdir(folder.parent)
@@ -579,17 +582,19 @@ def test_what_cannot_be_is_told_before_tensorflow_is_imported(folder: Path, monk
         shutil.copytree(folder / "a", folder.parent / "high" / "classes" / name)
     shutil.copytree(folder / "b", folder.parent / "high" / "figures")
     for arguments, message in (
-        (("finetune", "strips"), r"path that does not exist\. Did you mean stripes\?"),
+        (("finetune", "strips"), r"no file or folder strips .*Did you mean stripes\?"),
         (("finetune", "high"), r"classes in it holds no image itself, but 5 folders\. Did you mean high/classes\?"),
-        (("finetune", "stripes", "--test", "stripe"), "'stripe' is a string"),
+        (("finetune", "stripes", "--test", "stripe"), "no file or folder stripe "),
         (("search", "stripes", "--backbone", "vgg16_mimi"), r"Did you mean 'vgg16_mini'\?"),
         (("cross-validate", "stripes", "--freeze", "blok3"), r"Did you mean 'block3'\?"),
-        (("find-learning-rate", "nowhere"), "path that does not exist"),
+        (("find-learning-rate", "nowhere"), "no file or folder nowhere"),
         (("finetune", "stripes", "--run-dir", "stripes"), "is not empty"),
+        (("finetune", "stripes/a"), r"directly in it.* Did you mean .*stripes, which holds 3 folders of images\?"),
         (("predict", "strips", "stripes"), r"no file or folder strips \(from .*\)\. Did you mean stripes\?"),
         (("evaluate", "stripes", "nowhere"), "no file or folder nowhere"),
         (("export", "stripes", "a.onnx"), r"Exporting needs tf2onnx: pip install tf2onnx onnxruntime onnx \(the extra"),
         (("serve", "stripes"), "Serving needs uvicorn"),
+        (("search", "stripes"), "could not be downloaded .*\n.*--backbone vgg16_mini"),
     ):
         with pytest.raises(vggft.VggftError, match=message):
             run(*arguments)

@@ -35,6 +35,8 @@ def test_a_better_classifier_is_told_from_chance() -> None:
     assert 0 < accuracy.low < accuracy.difference < accuracy.high
     assert "new is right more often" in str(found)
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["p_value"] == found.p_value
+    assert found.to_frame().set_index("metric").loc["accuracy", "difference"] == accuracy.difference
+    assert f'<td class="n">{accuracy.difference:+.3f}</td>' in found._repr_html_() and found.verdict in str(found)
 
     narrow = compare(judged(first), judged(second), level=0.5, resamples=300, seed=1).metrics["accuracy"]
     assert accuracy.low < narrow.low < narrow.high < accuracy.high and narrow.difference == accuracy.difference

@@ -153,7 +153,9 @@ def test_one_image():
     assert (evaluation["roc_auc"], evaluation["mcc"]) == (None, None)
     assert evaluation["average_precision"] == 1.0
     assert evaluation.notes[1] == "all test images are of b: ROC AUC and MCC undefined"
-    assert str(evaluation).startswith("Test: accuracy 1.000 (95 % interval 0.055 to 1.000; 1 image, 2 classes)\n")
+    assert str(evaluation).startswith(
+        "Test: accuracy 1.000 (95 % interval 0.055 to 1.000; most frequent class 1.000; 1 image, 2 classes)\n"
+    )
 
 
 def test_all_predictions_one_class():

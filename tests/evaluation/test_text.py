@@ -1,8 +1,10 @@
 """The text of an evaluation: aligned tables, limited to what is readable in a terminal."""
 
 import numpy as np
+import pytest
 from four_images import MULTI_LABELS, MULTI_PROBABILITIES, letters
 
+from vggft.errors import ConfigError
 from vggft.evaluation.checks import evaluate
 from vggft.evaluation.text import matrix
 
@@ -11,7 +13,10 @@ def test_text():
     names = ["rose", "tulip", "雛菊"]
     text = str(evaluate([0, 0, 0, 1, 2], np.eye(3)[[1, 1, 0, 1, 0]], names, names=list("vwxyz")))
     lines = text.splitlines()
-    assert lines[0] == "Test: accuracy 0.400 (95 % interval 0.073 to 0.830; 5 images, 3 classes)"
+    assert (
+        lines[0]
+        == "Test: accuracy 0.400 (95 % interval 0.073 to 0.830; most frequent class 0.600; 5 images, 3 classes)"
+    )
     assert "  balanced_accuracy  0.444      0.000   0.835" in lines
     assert "  rose -> tulip: 2 (v, w)" in lines and "  雛菊 -> rose: 1 (z)" in lines
     assert lines.index("  rose -> tulip: 2 (v, w)") < lines.index("  雛菊 -> rose: 1 (z)")
@@ -29,7 +34,9 @@ def test_text_of_many_classes_shows_the_worst():
     predicted = y.copy()
     predicted[[33, 34]] = 0
     text = str(evaluate(y, np.eye(40)[predicted], letters(40), split="validation"))
-    assert text.startswith("Validation: accuracy 0.950 (95 % interval 0.818 to 0.991; 40 images, 40 classes)")
+    assert text.startswith(
+        "Validation: accuracy 0.950 (95 % interval 0.818 to 0.991; most frequent class 0.025; 40 images, 40 classes)"
+    )
     assert "The 30 of 40 classes with the lowest F1, worst first:" in text
     rows = [line.split()[0] for line in text.splitlines() if line.startswith("  class") and "precision" not in line]
     assert rows[:4] == ["class33", "class34", "class0", "class1"]
@@ -41,7 +48,9 @@ def test_text_of_many_classes_shows_the_worst():
 
 def test_text_multi_label():
     text = str(evaluate(MULTI_LABELS, MULTI_PROBABILITIES, ["x", "y"], multi_label=True))
-    assert text.startswith("Test: average_precision 0.875 (95 % interval 0.625 to 1.000; 4 images, 2 classes)")
+    assert text.startswith(
+        "Test: average_precision 0.875 (95 % interval 0.625 to 1.000; random labels 0.625; 4 images, 2 classes)"
+    )
     assert "Most confused" not in text
     assert text.endswith("     tn  fp  fn  tp\n  x   1   0   1   2\n  y   1   1   1   1")
 
@@ -52,3 +61,14 @@ def test_columns_of_long_names_bear_numbers():
     assert lines[0].split() == [str(i + 1) for i in range(10)] and lines[1].split()[:5] == "1 a long name 0".split()
     digits = matrix(np.eye(10, dtype=int), [str(i) for i in range(10)]).splitlines()
     assert digits[0].split() == list("0123456789") and digits[1].split()[:2] == ["0", "1"]
+
+
+def test_copies_of_an_image_are_told_with_what_they_change() -> None:
+    p = np.array([[0.9, 0.1], [0.9, 0.1], [0.2, 0.8], [0.7, 0.3]], "float32")
+    evaluation = evaluate([0, 0, 1, 1], p, ["a", "b"], pictures=["one", "one", "two", "three"])
+    assert "4 images, 2 classes; 0.667 without 1 copy of others)" in repr(evaluation)
+    assert evaluation.to_dict()["without_copies"] == {"num_images": 3, "accuracy": pytest.approx(2 / 3)}
+    assert evaluation.subset([0, 2, 3]).without_copies is None  # the others of the pair are not there
+    assert evaluate([0, 1], p[:2], ["a", "b"]).without_copies is None  # not known
+    with pytest.raises(ConfigError, match="pictures: expected none, or one for each of 4 images; received 1"):
+        evaluate([0, 0, 1, 1], p, ["a", "b"], pictures=["one"])

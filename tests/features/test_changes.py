@@ -129,8 +129,46 @@ def test_a_function_with_a_randomness_of_its_own_is_noticed(pixels: np.ndarray) 
     rng, targets = np.random.default_rng(0), np.eye(40)
     assert not repeats(changer(lambda images: images + rng.normal(size=images.shape), 0, KEYS), pixels, targets)
     assert repeats(changer(keras.layers.RandAugment(), 0, KEYS), pixels, targets)
-    with pytest.raises(vggft.ConfigError, match=r"same shape; given \(8, 32, 32, 3\), it returned \(8, 16, 16, 3\)"):
+    with pytest.raises(vggft.ConfigError, match=r"given \(8, 32, 32, 3\), it returned \(8, 16, 16, 3\)"):
         repeats(changer(keras.layers.CenterCrop(16, 16), 0, KEYS), pixels, targets)
+    with pytest.raises(vggft.ConfigError, match=r"augment mixes images, but would not see their labels"):
+        repeats(changer(lambda images: (images + images[::-1]) / 2, 0, KEYS), pixels, targets)
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        (lambda images: images * np.nan, r"8 of the images that it returned had pixels that are not finite"),
+        (lambda images: images[:1], r"given \(8, 32, 32, 3\), it returned \(1, 32, 32, 3\)"),
+        (lambda images: None, r"it returned \(\)\."),
+    ],
+)
+def test_what_a_function_does_wrong_is_told(function: Any, told: str, pixels: np.ndarray) -> None:
+    with pytest.raises(vggft.ConfigError, match=told):
+        changer(function, 0, KEYS)(pixels[:8], np.eye(8), np.arange(8), 3)
+
+
+def test_an_error_in_the_middle_of_training_is_one_sentence(stripes: tuple) -> None:
+    calls = iter(range(100))
+
+    def augment(images: np.ndarray) -> np.ndarray:
+        if next(calls) > 4:
+            raise ZeroDivisionError("too many")
+        return images
+
+    training = vggft.Training(epochs=2, fine_tune_epochs=2, batch_size=16)
+    how: dict[str, Any] = {"backbone": "vgg16_mini", "image_size": 32, "verbose": 0, "freeze": "block4"}
+    with pytest.raises(vggft.ConfigError, match=r"given \(16, 32, 32, 3\), it raised ZeroDivisionError: too many"):
+        vggft.finetune(stripes, 3, augment=augment, training=training, precision="float32", **how)
+
+
+def test_a_loss_that_is_no_number_ends_training_and_is_told(stripes: tuple) -> None:
+    training = vggft.Training(epochs=2, fine_tune_epochs=4, fine_tune_learning_rate=1e20, batch_size=16)
+    how: dict[str, Any] = {"backbone": "vgg16_mini", "image_size": 32, "verbose": 0, "freeze": "block4"}
+    with pytest.warns(UserWarning, match=r"not a finite number in epoch 1 of 'blocks and head'.*try a tenth"):
+        found = vggft.finetune(stripes, 3, head=vggft.Head(units=(8,)), training=training, precision="float32", **how)
+    assert sum(row["phase"] == "blocks and head" for row in found.history) == 1
+    assert np.isfinite(found.predict(stripes[0][:4])).all()
 
 
 @pytest.mark.parametrize("by_keras", [False, True])

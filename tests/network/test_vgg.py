@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import vggft
-from vggft.network import blocks, forward, freezing, vgg
+from vggft.network import blocks, forward, freezing, precision, vgg
 
 # Table 2 of the paper gives millions; the exact counts follow from Table 1.
 PARAMETERS = {
@@ -173,17 +174,20 @@ def test_a_file_with_the_top_gives_the_whole_network(tmp_path: Path) -> None:
         ("block3", ("block1", "block2", "block3")),
         (("block4", "block1"), ("block1", "block4")),
         ([], ()),
+        ("block4_conv2", ("block1", "block2", "block3", "block4_conv1", "block4_conv2")),
+        (["block5_conv1", "block1", "block1_conv2"], ("block1", "block5_conv1")),
     ],
 )
 def test_freeze_names_blocks(freeze: object, frozen: tuple[str, ...]) -> None:
     assert blocks.frozen_blocks(freeze) == frozen
     model = vgg.vgg("D", include_top=False, image_size=32, width=1 / 16)
     freezing.set_frozen(model, frozen)
-    trainable = {weight.path.split("_")[0] for weight in model.trainable_weights}
-    assert trainable == set(blocks.BLOCKS) - set(frozen)
+    layers = {weight.path.split("/")[0] for weight in model.weights}
+    trainable = {weight.path.split("/")[0] for weight in model.trainable_weights}
+    assert trainable == {name for name in layers if name not in frozen and name.split("_")[0] not in frozen}
 
 
-@pytest.mark.parametrize("freeze", ["block6", "some", ("block1", "head"), 3, None])
+@pytest.mark.parametrize("freeze", ["block6", "some", ("block1", "head"), 3, None, "block1_conv3"])
 def test_unknown_freeze_is_refused(freeze: object) -> None:
     with pytest.raises(vggft.ConfigError, match="freeze must be 'all', 'none'"):
         blocks.frozen_blocks(freeze)
@@ -196,15 +200,18 @@ def test_the_prefix_is_the_run_of_frozen_blocks_from_the_input() -> None:
 
 def test_movement_is_checked_both_ways() -> None:
     model = vgg.vgg("D", include_top=False, image_size=32, width=1 / 16)
-    before = freezing.block_digests(model)
+    before = freezing.layer_digests(model)
     kernel = model.get_layer("block4_conv2").kernel
     kernel.assign(kernel + 1e-6)
-    after = freezing.block_digests(model)
+    after = freezing.layer_digests(model)
     freezing.check_movement(before, after, [b for b in blocks.BLOCKS if b != "block4"])
     with pytest.raises(vggft.FreezeError, match="block4 is frozen, but its weights changed"):
         freezing.check_movement(before, after, blocks.BLOCKS)
     with pytest.raises(vggft.FreezeError, match="block5 is not frozen, but training did not change"):
         freezing.check_movement(before, after, ("block1", "block2", "block3"))
+    freezing.check_movement(before, after, ("block1", "block2", "block3", "block5", "block4_conv1", "block4_conv3"))
+    with pytest.raises(vggft.FreezeError, match="block4_conv2 is frozen, but its weights changed"):
+        freezing.check_movement(before, after, ("block1", "block2", "block3", "block5", "block4_conv2"))
 
 
 def test_a_picture_with_shapes_is_one_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,3 +222,16 @@ def test_a_picture_with_shapes_is_one_call(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(vggft.VggftError, match="graphviz"):
         vgg.draw(model, tmp_path / "b.png")
     assert not (tmp_path / "b.png").exists()
+
+
+def test_where_16_bits_are_slow_one_convolution_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "HOPELESS", 0.0)
+    step, measured = precision._step, []
+    monkeypatch.setattr(precision, "_step", lambda which, *how: (measured.append(which), step(which, *how))[1])
+    found = precision.measure("D", 1 / 16, 32, False, tmp_path / "precision.json")
+    assert measured == ["float32"] and len(found) == 2 and all(seconds > 0 for seconds in found.values())
+    assert precision.measure("D", 1 / 16, 32, False, tmp_path / "precision.json") == found  # remembered
+    assert precision.choose({"float32": 1.0, "bfloat16": 2.9})[0] == "float32"
+    assert precision.choose({"float32": 1.0, "bfloat16": math.inf}) == (
+        "float32", "this machine has no convolutions in bfloat16"
+    )  # fmt: skip

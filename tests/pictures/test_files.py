@@ -18,8 +18,7 @@ from vggft.errors import DataError
 from vggft.listings.folders import walk
 from vggft.pictures.arrays import to_pixels
 from vggft.pictures.files import read_image
-from vggft.pictures.formats import IMAGE_SUFFIXES, sniff, suffix_fits
-from vggft.pictures.npys import BOMB_PIXELS
+from vggft.pictures.formats import BOMB_PIXELS, IMAGE_SUFFIXES, sniff, suffix_fits
 from vggft.pictures.reading import RESIZE_RULE
 
 if TYPE_CHECKING:
@@ -168,10 +167,11 @@ def test_exif_orientation_is_applied(tmp_path: Path, suffix: str, orientation: i
         assert corners(read_image(image, 64).pixels) == [RED, GREEN, BLUE, WHITE]
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-def test_damaged_exif_does_not_matter(tmp_path: Path) -> None:
+def test_damaged_exif_does_not_matter_and_is_told_once_with_the_name_of_the_file(tmp_path: Path) -> None:
     quadrants().save(tmp_path / "picture.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
-    assert corners(read_image(tmp_path / "picture.jpg").pixels) == [RED, GREEN, BLUE, WHITE]
+    with pytest.warns(UserWarning, match=r"picture\.jpg: Corrupt EXIF data"):
+        assert corners(read_image(tmp_path / "picture.jpg").pixels) == [RED, GREEN, BLUE, WHITE]
+    assert corners(read_image(tmp_path / "picture.jpg").pixels) == [RED, GREEN, BLUE, WHITE]  # and no warning
 
 
 def test_one_picture_in_all_orientations(shared_data: Path) -> None:

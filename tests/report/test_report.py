@@ -213,6 +213,10 @@ def test_the_model_card_is_what_a_hub_reads(searched: Path, tmp_path: Path) -> N
     assert "&lt;script&gt;" in read.text and "<script>" not in read.text
     assert str(searched.parent) not in read.content  # where the images lie is nobody's business
     assert "Selected by a search of 4 trials" in read.text
+    evil = "![x](http://a)\x1b[31m<img src=x onerror=alert(1)>.h5"
+    classifier.description = dataclasses.replace(classifier.description, backbone=evil)
+    told = classifier.model_card(tmp_path / "EVIL.md").read_text(encoding="utf-8")
+    assert "<img" not in told and "\x1b" not in told and not re.search(r"(?<!\\)\]\(", told) and "&lt;img src=x" in told
     assert read.data.license is None and "whoever publishes the classifier chooses its licence" in read.text
 
 

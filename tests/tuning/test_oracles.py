@@ -10,7 +10,8 @@ from typing import Any
 import keras_tuner
 import pytest
 
-from vggft.tuning.oracles import ALGORITHMS, hyperband_first, hyperband_parts, hyperband_size, make_oracle
+from vggft.tuning.goals import Goal
+from vggft.tuning.oracles import ALGORITHMS, first_round, hyperband_parts, hyperband_size, make_oracle
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +30,7 @@ def space() -> keras_tuner.HyperParameters:
 
 
 def begun(algorithm: str, folder: Path, trials: int = 14) -> Any:
-    oracle = make_oracle(algorithm, "val_accuracy", "max", trials, seed=0)
+    oracle = make_oracle(algorithm, Goal(("val_accuracy",)), trials, seed=0)
     oracle._set_project_dir(str(folder), "trials")
     oracle.state_file = folder / "state.json"
     oracle.verbose = 0
@@ -85,7 +86,7 @@ def test_the_grid_is_all_combinations_in_parallel(tmp_path: Path) -> None:
 
 
 def test_hyperband_trains_its_best_longer(tmp_path: Path) -> None:
-    assert [hyperband_size(parts) for parts in (3, 9)] == [6, 23] and hyperband_first(9) == 9
+    assert [hyperband_size(parts) for parts in (3, 9)] == [6, 23]
     assert [hyperband_parts(trials) for trials in (1, 22, 23)] == [3, 3, 9]
     seen = run(begun("hyperband", tmp_path, trials=23), 10, at_once=9)
     longest = [values for values in seen if values["tuner/epochs"] == 9]
@@ -98,7 +99,7 @@ def test_the_sizes_of_hyperband_are_keras_tuners(tmp_path: Path) -> None:
         theirs = keras_tuner.oracles.HyperbandOracle(objective="val_accuracy", max_epochs=parts)
         brackets = range(theirs._get_num_brackets())
         assert hyperband_size(parts) == sum(theirs._get_size(b, r) for b in brackets for r in range(b + 1))
-        assert hyperband_first(parts) == theirs._get_size(brackets[-1], 0)
+        assert first_round(theirs) == theirs._get_size(brackets[-1], 0)
 
 
 def test_what_was_going_on_is_handed_out_again(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import pytest
 import vggft
 from vggft.tuning import rounds
 from vggft.tuning.trial import read_outcome
-from vggft.tuning.tuner import _share
+from vggft.tuning.tuner import share
 
 TINY = {"image_size": 32, "precision": "float32", "verbose": 0}
 QUICK = vggft.Training(epochs=4, fine_tune_epochs=2, batch_size=24)
@@ -463,7 +463,7 @@ def test_a_refit_of_gradual_phases_lasts_as_long_as_was_best(stripes: tuple, com
 
 def test_fewer_epochs_of_a_rung_are_fewer_in_every_phase() -> None:
     phases = (vggft.Phase("all", epochs=9), vggft.Phase("block4"))
-    less = _share(vggft.Training(epochs=6, fine_tune_epochs=4, phases=phases), 1 / 3)
+    less = share(vggft.Training(epochs=6, fine_tune_epochs=4, phases=phases), 1 / 3)
     assert (less.epochs, less.fine_tune_epochs) == (2, 2)
     assert [phase.epochs for phase in less.phases] == [3, None]
 

@@ -21,6 +21,7 @@ from ..evaluation.checks import evaluate
 from ..evaluation.evaluation import Evaluation
 from ..fields import shown
 from ..network.description import Description, build
+from ..opening import open_file, special
 from ..pictures.reading import RULES
 from ..run import whole_file
 from ..weightfiles.files import kind_of
@@ -99,10 +100,12 @@ def read_archive(path: Path) -> tuple[keras.Model, Description, Evaluation | Non
         ClassifierFileError: the file does not exist, is damaged, or was not written by vggft.
     """
     if not path.is_file():
-        raise ClassifierFileError(f"There is no classifier file {path}.")
+        raise ClassifierFileError(
+            f"{path} {told}." if (told := special(path)) else f"There is no classifier file {path}."
+        )
     part = "zip archive"  # what is being read
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             if (kind := kind_of(file)) != "keras":
                 raise ClassifierFileError(
                     f"{path} holds weights ({kind}) and no classifier; a weights file may be the backbone of one."
@@ -149,8 +152,10 @@ def read_archive(path: Path) -> tuple[keras.Model, Description, Evaluation | Non
 
 def _pack_evaluation(evaluation: Evaluation) -> bytes:
     file = io.BytesIO()
+    pictures: dict[str, Any] = {} if evaluation.pictures is None else {"pictures": evaluation.pictures}
     np.savez_compressed(
         file,
+        **pictures,
         split=np.array(evaluation.split),
         labels=evaluation.labels,
         probabilities=evaluation.probabilities,
@@ -171,4 +176,5 @@ def _unpack_evaluation(packed: bytes, description: Description) -> Evaluation:
             names=tuple(stored["names"].tolist()),
             thresholds=description.thresholds,
             metadata=json.loads(str(stored["metadata"])) if "metadata" in stored.files else {},
+            pictures=stored["pictures"].tolist() if "pictures" in stored.files else (),
         )

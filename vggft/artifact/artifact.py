@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-import keras
 import numpy as np
 
 from ..augment import Augment
@@ -18,17 +17,15 @@ from ..data.dataset import open_dataset
 from ..data.scan import decode
 from ..data.streams import Keep
 from ..display import score
-from ..engine import own_settings
-from ..errors import ClassifierFileError, DataError
+from ..engine import keras, own_settings
+from ..errors import ClassifierFileError, DataError, short_traceback
 from ..evaluation.checks import evaluate
 from ..evaluation.evaluation import Evaluation
 from ..fields import as_path, shown
 from ..heads.history import History
 from ..listings.integers import as_class_names
 from ..network.assembly import Network
-from ..network.blocks import pooling_layer
 from ..network.description import Classification, Description
-from ..network.forward import between
 from ..progress import Narrator
 from .archive import classifier_file, read_archive, write_archive
 from .inputs import inputs_of
@@ -41,6 +38,7 @@ A = TypeVar("A", bound="Artifact")
 LEARNED_FROM = "The classifier was trained or chosen on"  # beginning of the warning of `evaluate`
 
 
+@short_traceback
 class Artifact:
     """A trained network, its description, and what is known about how it was made.
 
@@ -59,11 +57,10 @@ class Artifact:
     ):
         self.network = keras_model if isinstance(keras_model, Network) else Network.of(keras_model, description)
         self.description = description
-        self.evaluation = evaluation
+        self._evaluation = evaluation
         self.history = History(history)
         self.seen = seen or {}
         self._record = record
-        self._halves: dict[tuple[str, str | None], tuple[keras.Model, keras.Model]] = {}
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
@@ -78,12 +75,30 @@ class Artifact:
     @property
     def keras_model(self) -> keras.Model:
         """The network as a plain `keras.Model`: (B, S, S, 3) RGB 0..255 -> (B, num_classes) float32 probabilities."""
-        self.network.handed_out = True
-        return self.network.model
+        return self.network.hand_out()
 
     @keras_model.setter
     def keras_model(self, model: keras.Model) -> None:
-        self.network, self._halves = Network.of(model, self.description), {}
+        self.network.hand_out()
+        before, self.network = self.network, Network.of(model, self.description)
+        self.network.handed_out = before.handed_out
+
+    @property
+    def evaluation(self) -> Evaluation | None:
+        """The evaluation of these weights; None if there is none, or if `keras_model` has been changed since."""
+        if self._evaluation is not None and self.network.has_changed():
+            self._evaluation = None
+            warnings.warn(
+                "The weights of keras_model have changed since this classifier was evaluated, so its evaluation is "
+                "dropped: evaluate it again, on images that it has not learned from.",
+                stacklevel=2,
+            )
+        return self._evaluation
+
+    @evaluation.setter
+    def evaluation(self, evaluation: Evaluation | None) -> None:
+        self._evaluation = evaluation
+        self.network.settle()
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -105,22 +120,6 @@ class Artifact:
         d, found = self.description, self.evaluation
         judged = "" if found is None else f", {found.split} {found.headline} {score(found[found.headline])}"
         return f"<{type(self).__name__} of {len(d.class_names)} classes at {d.reading.told()} on {d.backbone}{judged}>"
-
-    def halves(self, block: str, cut: str | None = None) -> tuple[keras.Model, keras.Model]:
-        """Return the network from `cut` (None: pixels) to the feature maps of a block, and from there to the logits.
-
-        The first also gives the pooled outputs of earlier blocks, if the head sees them, and the second takes them.
-        They are built once and kept: Keras stores every model built from a layer in that layer, so building them for
-        each explanation would let a server grow without limit.
-        """
-        with self.network.lock:
-            if (block, cut) not in self._halves:
-                model = self.network.model
-                layer = [each.name for each in model.layers if each.name.startswith(f"{block}_conv")][-1]
-                head = self.description.head
-                seen = [pooling_layer(head.pooling, (each,)) for each in head.blocks or () if each < block]
-                self._halves[block, cut] = between(model, cut, [layer, *seen]), between(model, [layer, *seen], "logits")
-            return self._halves[block, cut]
 
     @own_settings()
     def predict(
@@ -257,6 +256,7 @@ class Artifact:
             names=data.names,
             thresholds=self.description.thresholds,
             metadata=data.metadata,
+            pictures=found.digests,
         )
 
     @own_settings()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,8 +13,9 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from ..display import jpeg_url, legible, render
 from ..engine import own_settings
-from ..errors import ConfigError
+from ..errors import ConfigError, short_traceback
 from ..features.cuts import is_pooled, last_block
 from ..fields import as_path
 from ..network.blocks import BLOCKS
@@ -29,8 +31,10 @@ from .known import digests_of, predict_images
 LARGEST = 1024  # px, longer side of a displayed image
 COLOURS = "inferno"  # a matplotlib colour map whose lightness rises evenly, also for colour-blind readers and in print
 AT_ONCE = 64  # images
+GAP = 4  # px between two pictures
 
 
+@short_traceback
 @dataclass(frozen=True, eq=False)
 class Explanation:
     """Where in an image a classifier saw a class.
@@ -74,6 +78,43 @@ class Explanation:
     def __repr__(self) -> str:
         return f"<Explanation of {self.label} ({self.probability:.1%}) by {self.block}>"
 
+    def _repr_png_(self) -> bytes:
+        return Explanations([self])._repr_png_()
+
+    def _repr_html_(self) -> str:
+        return Explanations([self])._repr_html_()
+
+    def sides(self) -> list[Image.Image]:
+        """Return the picture and its overlay, both small or enlarged enough to stand side by side."""
+        return [legible(Image.fromarray(pixels)) for pixels in (self.picture, self.overlay())]
+
+
+class Explanations(list[Explanation]):
+    """A list of explanations, which a notebook shows as pictures: each beside its overlay, with class and probability.
+
+    >>> grey = np.full((32, 32, 3), 128, "uint8")
+    >>> found = Explanations([Explanation(grey, np.eye(32, dtype="float32"), "cat", 0.9, "block5")] * 2)
+    >>> Image.open(io.BytesIO(found._repr_png_())).size, found._repr_html_().count("<img")
+    ((324, 324), 4)
+    """
+
+    def _repr_png_(self) -> bytes:
+        rows = [each.sides() for each in self]
+        wide = max((a.width + GAP + b.width for a, b in rows), default=1)
+        canvas = Image.new("RGBA", (wide, max(1, sum(a.height + GAP for a, _ in rows) - GAP)))
+        top = 0
+        for picture, overlay in rows:
+            canvas.paste(picture, (0, top))
+            canvas.paste(overlay, (picture.width + GAP, top))
+            top += picture.height + GAP
+        file = io.BytesIO()
+        canvas.save(file, "PNG")
+        return file.getvalue()
+
+    def _repr_html_(self) -> str:
+        shown = [(each, [jpeg_url(side) for side in each.sides()]) for each in self]
+        return render("explanations.html", shown=shown)
+
 
 @own_settings()
 def grad_cam(
@@ -104,7 +145,7 @@ def grad_cam(
     size, batch = pixels.shape[2:0:-1], batch_size_for(artifact.network.model)
     found = np.empty((0, 0, 0), "float32")
     for rows, inputs, cut in _inputs(artifact, pixels, block):
-        to_maps, to_logits = artifact.halves(block, cut)
+        to_maps, to_logits = artifact.network.halves(block, cut)
         for start in range(0, len(rows), batch):
             part = rows[start : start + batch]
             found_maps = to_maps(tf.cast(inputs[start : start + batch], "float32"), training=False)
@@ -134,7 +175,7 @@ def _inputs(artifact: Artifact, pixels: np.ndarray, block: str) -> Iterator[tupl
 
 def explain(
     artifact: Artifact, pictures: Any, label: str | Sequence[str] | None = None, block: str | None = None
-) -> list[Explanation]:
+) -> Explanations:
     """Explain what a classifier predicts for some images; see `Classifier.explain`."""
     names, block = artifact.class_names, block or last_seen(artifact)
     pictures = as_sequence(pictures)
@@ -144,7 +185,7 @@ def explain(
         raise ConfigError(f"label: {', '.join(unknown)} is not a class of this classifier; known: {', '.join(names)}.")
     if len(wanted) != len(pictures):
         raise ConfigError(f"label: expected one class, or one for each of {len(pictures)} images; got {len(wanted)}.")
-    found: list[Explanation] = []
+    found = Explanations()
     for rows, pixels in read_parts(pictures, reading, AT_ONCE, is_settled=True):
         probabilities = predict_images(artifact.network, artifact.kept_features(), pixels)
         asked = [wanted[row] for row in rows]

@@ -169,4 +169,5 @@ def evaluate_split(
         names=tuple(pool.names[row] for row in rows),
         thresholds=thresholds,
         metadata={column: tuple(cells[row] for row in rows) for column, cells in pool.metadata.items()},
+        pictures=[pool.digests[row] for row in rows],
     )

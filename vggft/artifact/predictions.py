@@ -6,7 +6,7 @@ import csv
 import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from ..augment import Augment
 from ..errors import ConfigError, DataError
 from ..fields import as_path, is_word, shown
+from ..foreign import guarded, guarded_row
 from ..network.assembly import Network
 from ..network.description import Classification, Description
 from ..pictures.arrays import as_sequence
@@ -36,6 +37,7 @@ class Predictions:
         found: the prediction for each image; None for one that cannot be read.
         class_names: names of the columns of `probabilities`.
         errors: row -> a sentence that names an image and says why it cannot be read; None if this would have raised.
+        thresholds: class -> the probability from which it is predicted; empty where the most probable class is.
     """
 
     names: Sequence[str]
@@ -43,6 +45,7 @@ class Predictions:
     found: Sequence[Classification | None]
     class_names: Sequence[str]
     errors: Mapping[int, str] | None = None
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -50,6 +53,31 @@ class Predictions:
         own = OWN if self.errors is not None else OWN[:3]
         classes = (f"class {name}" if name in own else name for name in self.class_names)
         return (*OWN[:3], *classes, *own[3:])
+
+    def line(self, row: int, top: int) -> str:
+        """Describe an image that was read in one line: the `top` labels, those that are not predicted after "not"."""
+        one = self.found[row]
+        assert one is not None
+        told = [f"{label} ({p:.1%})" for label, p in zip(one.labels[:top], one.probabilities, strict=False)]
+        if self.thresholds:
+            present = [label in one.present for label in one.labels[:top]]
+            others = ", ".join(words for words, there in zip(told, present, strict=True) if not there)
+            told = [words for words, there in zip(told, present, strict=True) if there] or ["nothing"]
+            return f"{self.names[row]}: {', '.join(told)}" + (f"; not {others}" if others else "")
+        return f"{self.names[row]}: {', '.join(told)}"
+
+    @property
+    def rule(self) -> str:
+        """From which probability on labels are predicted, in a sentence; empty if the most probable one always is."""
+        values = list(self.thresholds.values())
+        if not values:
+            return ""
+        usual = max(set(values), key=values.count)
+        if values.count(usual) == 1 and len(values) > 1:
+            told = ", ".join(f"{name} {cut:.1%}" for name, cut in self.thresholds.items())
+            return f"Labels are predicted from these probabilities on: {told}."
+        others = [f"{name} from {cut:.1%}" for name, cut in self.thresholds.items() if cut != usual]
+        return f"A label is predicted from {usual:.1%} on" + (f", but {', '.join(others)}." if others else ".")
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield a dict of the `columns` for each image; what is not known of one that cannot be read is None."""
@@ -62,12 +90,13 @@ class Predictions:
             yield dict(zip(self.columns, cells, strict=True))
 
     def to_csv(self, path: str | os.PathLike[str]) -> Path:
-        """Write the table as a CSV file, with six decimals."""
+        """Write the table as a CSV file, with six decimals; what spreadsheets would run begins with an apostrophe."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+        writer = csv.DictWriter(text, list(map(guarded, self.columns)), lineterminator="\n")
         writer.writeheader()
         for row in self.rows():
-            writer.writerow({key: f"{cell:.6f}" if isinstance(cell, float) else cell for key, cell in row.items()})
+            told = {key: f"{cell:.6f}" if isinstance(cell, float) else cell for key, cell in row.items()}
+            writer.writerow(guarded_row(told))
         write_whole(path := as_path(path), text.getvalue())
         return path
 
@@ -113,4 +142,5 @@ def predictions_of(
             if len(rows):
                 probabilities[rows] = predict_images(network, kept, pixels, **how)
     found = [None if row in (errors or ()) else description.describe(each) for row, each in enumerate(probabilities)]
-    return Predictions(given.names, probabilities, found, names, errors)
+    cuts = description.thresholds or ((0.5,) * len(names) if description.multi_label else ())
+    return Predictions(given.names, probabilities, found, names, errors, dict(zip(names, cuts, strict=False)))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import RunError
+from ..opening import open_file, read_text
 from ..run import RunDirectory
 
 PICTURES = "top_losses.npz"
@@ -113,8 +114,8 @@ def read_record(run_dir: Path) -> Record:
             return {}
         try:
             if path.suffix == ".json":
-                return dict(json.loads(path.read_text(encoding="utf-8")))
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+                return dict(json.loads(read_text(path)))
+            with open_file(path) as file, np.load(file, allow_pickle=False) as stored:
                 return dict(zip(stored["rows"].tolist(), stored["pixels"], strict=True))
         except Exception as error:  # damaged JSON, zip or NumPy data may raise anything
             raise RunError(f"{path} cannot be read: {error}.") from error

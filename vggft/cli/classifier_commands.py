@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from ..engine import quiet_stderr
 from ..errors import ConfigError
 from ..extras import OF_EXPORTS, check_extra
+from ..foreign import visible
 from .console import (
     check_exists,
     import_quietly,
@@ -17,13 +19,15 @@ from .console import (
     picture_files,
     print_json,
     print_result,
-    quiet_stderr,
     refuse,
     short_names,
+    tell,
     tell_files,
+    tell_note,
     tell_problems,
 )
 from .flags import AsJson, Dataset, Force, Quiet, Verify
+from .words import listed
 
 Model = Annotated[
     Path, typer.Argument(help="A classifier, such as runs/flowers-1/classifier.keras, or its run directory.")
@@ -76,14 +80,16 @@ def predict(
     if output:
         found.to_csv(output)
     if as_json:
-        print_json(list(found.rows()))
+        cuts = {"thresholds": dict(found.thresholds)} if found.thresholds else {}
+        print_json([row | cuts for row in found.rows()])
     elif output:
-        typer.echo(f"{len(files) - len(found.errors or ())} predictions are in {output}")
+        typer.echo(visible(f"{len(files) - len(found.errors or ())} predictions are in {output}"))
     else:
-        for name, one in zip(found.names, found.found, strict=True):
+        for row, one in enumerate(found.found):
             if one is not None:
-                told = zip(one.labels[:top], one.probabilities, strict=False)
-                typer.echo(f"{name}: " + ", ".join(f"{label} ({p:.1%})" for label, p in told))
+                tell(found.line(row, top))
+    if found.rule and not quiet and not as_json:
+        tell_note(found.rule)
     if found.errors:
         tell_problems(f"{len(found.errors)} of {len(files)} images cannot be read", found.errors.values())
         if on_bad_image is None:
@@ -96,15 +102,21 @@ def evaluate(
     split: Split = None,
     by: Annotated[str | None, typer.Option(help="Also evaluate each value of a column, such as site.")] = None,
     views: Views = 1,
+    class_names: Annotated[
+        str | None,
+        typer.Option(
+            help="What the labels 0, 1, ... of the dataset stand for, separated by commas; by default the classes of "
+            "the classifier, in its order.",
+        ),
+    ] = None,
     verify: Verify = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Evaluate a classifier on labelled images."""
     check_exists(dataset)
-    found = load(model, quiet or as_json).evaluate(
-        dataset, split=split, verbose=0 if quiet or as_json else 1, views=views
-    )
+    how: dict[str, Any] = {"split": split, "views": views, "class_names": class_names and listed(class_names)}
+    found = load(model, quiet or as_json).evaluate(dataset, verbose=0 if quiet or as_json else 1, **how)
     slices = {} if by is None else found.slices(by)
     if as_json:
         more = {"slices": {name: each.to_dict() for name, each in slices.items()}} if slices else {}
@@ -112,9 +124,9 @@ def evaluate(
         return
     print_result(found, as_json)
     if slices:
-        typer.echo(f"\nBy {by}:")
+        typer.echo(f"\nBy {visible(by)}:")
         for name, each in slices.items():
-            typer.echo(f"  {name}: {each!r}")
+            tell(f"- {name}: {each!r}")
 
 
 def compare(
@@ -158,11 +170,12 @@ def explain(
     ] = None,
     force: Force = False,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Show where in images the classifier saw a class, by Grad-CAM."""
     files = picture_files(images)
     output = output or (model if model.is_dir() else model.parent) / "explained"
-    classifier = load(model)
+    classifier = load(model, quiet or as_json)
     from ..artifact.explain import last_seen
 
     targets = [output / f"{file.stem}.{block or last_seen(classifier)}.jpg" for file in files]
@@ -177,7 +190,7 @@ def explain(
             saved = str(each.save(target))
             told.append({"image": str(file), "label": each.label, "probability": each.probability, "overlay": saved})
             if not as_json:
-                typer.echo(f"{file}: {each.label} ({each.probability:.1%}) -> {saved}")
+                typer.echo(visible(f"{file}: {each.label} ({each.probability:.1%}) -> {saved}"))
     if as_json:
         print_json(told)
 
@@ -192,13 +205,14 @@ def report(
     ] = None,
     force: Force = False,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write a report of a classifier as one HTML file, and a model card."""
     folder = model if model.is_dir() else model.parent
     output, card = output or folder / "report.html", card or folder / "MODEL_CARD.md"
     refuse(output, force)
     refuse(card, force)
-    classifier = load(model)
+    classifier = load(model, quiet or as_json)
     tell_files({"report": classifier.report(output), "model card": classifier.model_card(card)}, as_json)
 
 
@@ -208,21 +222,26 @@ def export(
         Path, typer.Argument(help="File to write: flowers.onnx, flowers.tflite, or no suffix for a SavedModel.")
     ],
     precision: Annotated[
-        Literal["float32", "float16", "int8"], typer.Option(help="Precision of the weights; 16 and 8 bits for LiteRT.")
+        Literal["float32", "float16", "dynamic", "int8"],
+        typer.Option(help="16 or 8 (dynamic) bits for weights, or blocks that compute with 8 bits (int8), for LiteRT."),
     ] = "float32",
     data: Annotated[
         str | None,
         typer.Option(help="Labelled images to check the export on; by default those of the last evaluation."),
     ] = None,
+    max_changed: Annotated[
+        float, typer.Option(help="Largest share of these images whose predicted class may be another one, 0..1.")
+    ] = 0.05,
     force: Force = False,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Export a classifier to another runtime, and check that it predicts the same there."""
     refuse(output, force)
     check_extra(OF_EXPORTS.get(output.suffix.lower()), "Exporting")
-    classifier = load(model)
+    classifier = load(model, quiet or as_json)
     with quiet_stderr():  # the converters' own log
-        found = classifier.export(output, precision=precision, dataset=data, overwrite=force)
+        found = classifier.export(output, precision=precision, dataset=data, max_changed=max_changed, overwrite=force)
     print_result(found, as_json)
 
 
@@ -234,20 +253,20 @@ def serve(
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
     max_megabytes: Annotated[float, typer.Option(help="Maximum size of an upload in MB.")] = 10.0,
     allow_host: Annotated[
-        list[str] | None,
-        typer.Option(help="Further name by which it may be called, as that of a proxy before it; may be repeated."),
+        list[str] | None, typer.Option(help="A further name of it, as a proxy's; repeatable.")
     ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Serve a page that classifies the images dropped on it, and a JSON endpoint. Images are not stored."""
     check_extra("serve", "Serving")
-    classifier = load(model)
+    classifier = load(model, quiet or as_json)
     from ..deploy.server import serve as run_serve
 
-    url = f"http://{host}:{port}"
+    url, most, names = f"http://{host}:{port}", int(max_megabytes * 10**6), allow_host or ()
     told = f"{url} (Ctrl+C ends it); for programs: curl --data-binary @picture.jpg {url}/classify"
-    how: dict[str, Any] = {"host": host, "port": port, "max_bytes": int(max_megabytes * 10**6)}
-    how["allow_hosts"] = allow_host or ()
-    run_serve(classifier, **how, on_listening=lambda: typer.echo(told))
+    how: dict[str, Any] = {"host": host, "port": port, "max_bytes": most, "allow_hosts": names}
+    run_serve(classifier, **how, on_listening=lambda: print_json({"url": url}, None) if as_json else typer.echo(told))
 
 
 def draw(
@@ -264,13 +283,14 @@ def draw(
     ] = "D",
     force: Force = False,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Draw a network with the shapes of its layers (needs graphviz)."""
     if model is None and (output.is_dir() or output.suffix == ".keras"):
         model, output = output, (output if output.is_dir() else output.parent) / "network.png"
     check_extra("draw", "Drawing")
     refuse(output, force)
-    import_quietly()
+    import_quietly(quiet or as_json)
     from ..network import vgg
 
     network = vgg.vgg(column) if model is None else load(model).keras_model

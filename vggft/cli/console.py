@@ -7,7 +7,6 @@ import json
 import os
 import shlex
 import sys
-import tempfile
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,8 +17,10 @@ import typer
 from rich.console import Console
 
 from ..display import printable
-from ..engine import check_backend
+from ..engine import check_backend, import_tensorflow
 from ..errors import ConfigError, DataError, meant
+from ..foreign import json_text, visible
+from ..opening import check_file
 from ..progress import Narrator, results_printed
 
 STARTING = "Starting TensorFlow ..."
@@ -51,6 +52,7 @@ def check_exists(*paths: str | Path) -> None:
     for path in map(Path, paths):
         if not path.exists():
             raise ConfigError(f"There is no file or folder {path} (from {Path.cwd()}).{meant(path)}")
+        check_file(path)
 
 
 def is_classifier(path: Path) -> bool:
@@ -71,7 +73,7 @@ def check_data(dataset: str, validation: Any, test: Any, backbone: str, freeze: 
     """Check paths and words before TensorFlow is imported, which takes seconds.
 
     Raises:
-        ConfigError: an impossible backbone or choice of frozen blocks.
+        ConfigError: an impossible backbone or choice of frozen blocks, or a path that does not exist.
         DataError: a path that holds no dataset, or a folder whose classes cannot be told.
     """
     from ..data.sources import loader
@@ -81,8 +83,10 @@ def check_data(dataset: str, validation: Any, test: Any, backbone: str, freeze: 
     from ..weightfiles.presets import preset_of
 
     for given in (dataset, validation, test):
-        if isinstance(given, str) and (load := loader(given, Keep())) is list_folder:
-            load(given)
+        if isinstance(given, str):
+            check_exists(given)
+            if (load := loader(given, Keep())) is list_folder and (problems := load(given).problems):
+                raise DataError("\n".join(problems))
     preset_of(backbone)
     if freeze != "auto":
         frozen_blocks(freeze)
@@ -126,7 +130,7 @@ def print_anything() -> None:
 
 def print_json(value: Any, indent: int | None = 2) -> None:
     """Print JSON, with its own escapes for what the encoding of standard output lacks, so that it can be read back."""
-    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    text = json_text(value, indent=indent)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     typer.echo(text if printable(text, encoding) == text else json.dumps(value, indent=indent))
 
@@ -156,7 +160,7 @@ def tell(text: str) -> None:
 
     Rows of tables, which begin with spaces, are cut at the edge of the terminal.
     """
-    console = Console(highlight=False)
+    text, console = visible(text, lines=True), Console(highlight=False)
     if not console.is_terminal:
         typer.echo(text)
         return
@@ -170,16 +174,27 @@ def tell(text: str) -> None:
             typer.echo(part)
 
 
+def width() -> int | None:
+    """Return the number of columns of the terminal; None if standard output is none."""
+    console = Console()
+    return console.width if console.is_terminal else None
+
+
 def is_plain() -> bool:
     """Whether colours are not wanted, or cannot be shown."""
     return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+
+
+def tell_note(text: str) -> None:
+    """Print a remark on standard error, apart from what a command prints for others to read."""
+    Narrator().line(text)
 
 
 def tell_error(text: str, colour: str = "red") -> None:
     """Print on standard error, in colour on a terminal that has some."""
     console = Console(stderr=True, highlight=False)
     style = None if is_plain() else colour
-    console.print(text, style=style, markup=False, soft_wrap=not console.is_terminal)
+    console.print(visible(text, lines=True), style=style, markup=False, soft_wrap=not console.is_terminal)
 
 
 def import_quietly(quiet: bool = False) -> None:
@@ -195,10 +210,7 @@ def import_quietly(quiet: bool = False) -> None:
         narrator.console.print(STARTING, end="\r")
     else:
         narrator.line(STARTING)
-    with quiet_stderr():
-        import tensorflow as tf
-
-        tf.config.list_physical_devices()
+    import_tensorflow()
     if narrator.moves:
         narrator.console.print(" " * len(STARTING), end="\r")
 
@@ -217,21 +229,3 @@ def run_in(run_dir: Path) -> Iterator[None]:
         told = f"To continue: {shlex.join(again)}" if begun else "Nothing was kept, as the run had not begun."
         typer.echo(f"\nInterrupted. {told}", err=True)
         raise typer.Exit(130) from None
-
-
-@contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Suppress what C++ code prints to file descriptor 2, unless an exception is raised."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as aside:
-        os.dup2(aside.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            aside.seek(0)
-            os.write(kept, aside.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)

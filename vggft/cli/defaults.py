@@ -15,6 +15,7 @@ import typer
 from ..errors import ConfigError
 from ..fields import Config, refuse_unknown, shown
 from ..network.blocks import BLOCKS
+from ..opening import read_text
 from ..tuning.space import Range, SearchSpace
 from .words import choice
 
@@ -79,7 +80,7 @@ def read_defaults(
 def _parse(path: Path) -> Any:
     kind = path.suffix.lower()
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         if kind == ".json":
             return json.loads(text)
         if kind == ".toml":

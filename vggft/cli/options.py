@@ -73,7 +73,8 @@ class BackboneOptions(Options):
     Args:
         backbone: Pretrained blocks: `vgg16_imagenet`, `vgg16_mini`, a file of weights or of a model (.keras,
             .weights.h5, .h5, .npz) that contains a VGG, or `none` for random weights.
-        freeze: Frozen blocks: `all`, `none`, or `block3` for blocks 1 to 3.
+        freeze: Frozen blocks: `all`, `none`, `block3` for blocks 1 to 3, `block5_conv2` for all through it, or, for
+            finetune, `auto`, which finds out.
         precision: Precision of the blocks; `auto` is the fastest on this machine.
     """
 

@@ -13,9 +13,11 @@ import typer
 from ..augment import Augment
 from ..config import Head, Training
 from ..fields import Count
+from ..figures import check_plot
 from ..overview import COLUMNS, read_runs
 from ..tuning.space import SearchSpace
-from .console import check_data, import_quietly, print_json, print_result, refuse, run_in, tell
+from ..weightfiles.presets import check_download
+from .console import check_data, import_quietly, print_json, print_result, refuse, run_in, tell, width
 from .flags import AsJson, Dataset, Force, Quiet, Verbose, Verify
 from .options import AdjustOptions, BackboneOptions, DataOptions, Options, RunOptions, with_options
 from .training_commands import chosen_head, prepared
@@ -166,20 +168,24 @@ def find_learning_rate(
     verify: Verify = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    details: Verbose = False,
 ) -> None:
     """Find a learning rate: raise it from step to step, and see where the loss falls and where training diverges.
 
     With all blocks frozen it is the --learning-rate, else the --fine-tune-learning-rate. Nothing is trained for good.
     """
-    check_data(dataset, data.validation, data.test, backbone.backbone, backbone.freeze)
+    begins = backbone.backbone if more.start is None else "none"  # start brings its own
+    check_data(dataset, data.validation, data.test, begins, backbone.freeze)
+    check_download(begins)
     import_quietly(quiet or as_json)
-    from .. import learning_rates
+    from ..learning_rates import find_learning_rate
 
     if plot:
-        refuse(learning_rates.check_plot(plot), force)
+        refuse(check_plot(plot), force)
     arguments: dict[str, Any] = vars(data) | vars(backbone) | vars(more)
     arguments |= {"head": chosen_head(head), "training": training, "augment": augment}
-    found = learning_rates.find_learning_rate(dataset, **arguments, verbose=0 if quiet or as_json else 1)
+    level = 0 if quiet or as_json else 2 if details else 1
+    found = find_learning_rate(dataset, **arguments, verbose=level)
     print_result(found, as_json, {"plot": str(found.plot(plot))} if plot else {})
 
 
@@ -208,7 +214,7 @@ def runs(
     if as_json:
         print_json(found.to_dict())
     else:
-        tell(str(found) if output is None else f"{len(found.rows)} runs are in {output}")
+        tell(found.text(width()) if output is None else f"{len(found.rows)} runs are in {output}")
 
 
 COMMANDS: tuple[Callable[..., None], ...] = (cross_validate, search, find_learning_rate, runs)

@@ -15,7 +15,8 @@ from ..augment import Augment
 from ..config import Head, Training
 from ..errors import ConfigError
 from ..run import RunDirectory
-from .console import check_data, import_quietly, next_run, print_json, print_result, refuse, run_in, tell
+from ..weightfiles.presets import check_download
+from .console import check_data, check_exists, import_quietly, next_run, print_json, print_result, refuse, run_in, tell
 from .flags import AsJson, Dataset, Force, Quiet, Verbose, Verify
 from .options import AdjustOptions, BackboneOptions, DataOptions, Options, RunOptions, with_options
 from .words import numbers
@@ -58,6 +59,7 @@ def audit(
 
     Lists unreadable files, wrong extensions, duplicates, small classes and more. Exits with 1 if there are errors.
     """
+    check_exists(dataset)
     if output:
         refuse(output, force)
     from ..data.audit import audit as run_audit
@@ -102,7 +104,8 @@ def finetune(
     Frozen blocks are computed once, and the head is trained on their features. Unfrozen blocks (--freeze block3) are
     then trained together with the head.
     """
-    run, run_dir = prepared(run, "run", dataset, "", quiet or as_json, details, data, backbone)
+    begins = backbone if more.start is None else replace(backbone, backbone="none")  # start brings its own
+    run, run_dir = prepared(run, "run", dataset, "", quiet or as_json, details, data, begins)
     import_quietly(run.verbose == 0)
     from .. import api
 
@@ -137,7 +140,7 @@ def prepared(
     """Complete the options of a run and choose its directory, after what can be checked in no time.
 
     Raises:
-        ConfigError, DataError, RunError: something is missing, does not exist, or cannot be.
+        ConfigError, DataError, RunError, WeightsError: something is missing, does not exist, or cannot be.
     """
     check_data(dataset, data.validation, data.test, backbone.backbone, backbone.freeze)
     if run.resume and run.run_dir is None:
@@ -145,6 +148,7 @@ def prepared(
     run_dir = Path(run.run_dir or next_run(name, dataset))
     if "KERASTUNER_ORACLE_IP" not in os.environ:  # a worker of a search joins a run that has begun
         RunDirectory.open(run_dir, run.resume)
+    check_download(backbone.backbone)  # last, as it asks the network
     level = 0 if quiet else 2 if details else run.verbose
     return replace(run, run_dir=run_dir, verbose=level), run_dir
 
@@ -152,16 +156,21 @@ def prepared(
 def demo(
     run_dir: Annotated[Path | None, typer.Option(help="New directory for all results.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of splits, initial weights and order.")] = 0,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """See it work in a minute, without a network: handwritten digits and the backbone that ships with vggft.
 
     Writes a folder of digits, fine-tunes on it, searches for something better, and writes a report.
     """
-    import_quietly()
+    import_quietly(quiet or as_json)
     from ..demo import run_demo
 
-    run_demo(run_dir or next_run("demo"), seed, quiet)
+    found = run_demo(run_dir or next_run("demo"), seed, quiet or as_json)
+    if as_json:
+        print_json(found, indent=None)
+    elif quiet:
+        tell(found["report"])
 
 
 COMMANDS: tuple[Callable[..., None], ...] = (audit, finetune, demo)

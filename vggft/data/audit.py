@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import DataError, some
+from ..errors import DataError, short_traceback, some
 from ..pictures.formats import suffix_fits
 from ..pictures.reading import ImageSize, reading_of
 from ..progress import Narrator
@@ -28,6 +28,7 @@ IMBALANCE = 10  # ratio of the largest class to the smallest at which accuracy s
 EXAMPLES = 3  # of findings in a warning; `Audit.to_csv` writes all of them
 
 
+@short_traceback
 def audit(
     dataset: Any,
     num_classes: int | None = None,

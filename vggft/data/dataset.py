@@ -18,6 +18,7 @@ import numpy as np
 from ..errors import DataError, VggftError, some
 from ..listings.labels import encode, name_classes
 from ..listings.listing import KINDS, SPLITS, Listing, join_weights, place
+from ..opening import special
 from .sources import loader
 from .streams import Keep
 
@@ -179,6 +180,9 @@ def collect(
     problems = table.problems + found.problems
     if missing:
         good[missing] = False
+        problems += [f"{table.names[row]} {told}" for row in missing if (told := special(images[row]))]
+        missing = [row for row in missing if not special(images[row])]
+    if missing:
         where = f"the CSV's folder, {table.folder}" if str(table.folder) != "." else "the current folder"
         files = some(table.names[row] for row in missing)
         problems.append(

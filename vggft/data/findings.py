@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ..display import render
+from ..errors import short_traceback
 from ..extras import data_frame
 from ..fields import as_path
+from ..foreign import visible
 from ..run import write_table
 
 SHOWN_CLASSES = 20
@@ -57,6 +59,7 @@ class Finding:
         return " = ".join(told[:4]) + " = ..." * (len(told) > 4)
 
 
+@short_traceback
 @dataclass(frozen=True)
 class Audit:
     """What is in a dataset. `print` it for a summary; `ok` says whether it can be trained on.
@@ -155,7 +158,8 @@ class Audit:
                 lines += [f"  - {sentence}" for sentence in sentences[:SHOWN_SENTENCES]]
                 if rest := sentences[SHOWN_SENTENCES:]:
                     lines.append(f"  ... and {len(rest)} more")
-        return "\n".join(lines if self.errors or self.warnings else [*lines, "", "No problems found."])
+        lines = lines if self.errors or self.warnings else [*lines, "", "No problems found."]
+        return "\n".join(map(visible, lines))
 
     def _repr_html_(self) -> str:
         return render("audit.html", audit=self, limit=SHOWN_CLASSES)
@@ -169,7 +173,8 @@ class Audit:
         if len(self.splits) > 1:
             lines.append(f"  {'class':{width}}" + "".join(f" {split:>10}" for split in self.splits))
         for name in shown:
-            label = name if len(name) <= width else f"{name[: width - 3]}..."
+            label = visible(name)
+            label = label if len(label) <= width else f"{label[: width - 3]}..."
             counts = "".join(f" {self.class_counts[split][name]:>10}" for split in self.splits)
             bar = "#" * max(round(24 * totals[name] / max(1, *totals.values())), totals[name] > 0)
             lines.append(f"  {label:{width}}{counts}  {bar}")

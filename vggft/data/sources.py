@@ -24,6 +24,7 @@ from ..listings.folders import list_folder
 from ..listings.listing import KINDS, SPLITS, Listing, as_weights, join, place, split_of
 from ..listings.meaning import hold_images, list_table
 from ..listings.tables import Table
+from ..opening import special
 from ..pictures.arrays import ArrayImage, checked_shape
 from ..pictures.reading import Reading
 from .feeds import feed_of, labels_of_pairs, names_of_info
@@ -47,6 +48,8 @@ def loader(data: Any, keep: Keep) -> Load:
             unpack = " Read it with pandas, and pass the DataFrame."
         wrong = f"a string instead of a dataset, or a path that does not exist.{meant(path)}"
         wrong = f"a single file, not a dataset.{unpack}" if there == "file" else wrong
+        if told := special(data):
+            raise DataError(f"{data} {told}. A dataset is {KINDS}.")
         raise DataError(f"{str(data)!r} is {wrong} A dataset is {KINDS}.")
     if (feed := feed_of(data)) is not None:
         return partial(feed, keep=keep)

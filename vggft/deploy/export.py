@@ -25,15 +25,19 @@ from ..errors import ConfigError, DataError, ExportError
 from ..evaluation.checks import score
 from ..evaluation.metrics import accuracy_of
 from ..extras import OF_EXPORTS, check_extra
-from ..fields import as_path, shown
+from ..fields import as_path, is_number, shown
 from ..network.forward import forward
 from ..pictures.arrays import ArrayImage, PixelImage, as_sequence
 from ..run import whole_file
 from . import runtimes
 
 FORMATS = {"": "SavedModel", ".onnx": "ONNX", ".tflite": "LiteRT"}
-EXPORT_PRECISIONS = {"SavedModel": ("float32",), "ONNX": ("float32",), "LiteRT": ("float32", "float16", "int8")}
-TOLERANCE = {"float32": 1e-4, "float16": 1e-2}  # of probabilities; for int8, the accuracy is stated instead
+EXPORT_PRECISIONS = {
+    "SavedModel": ("float32",),
+    "ONNX": ("float32",),
+    "LiteRT": ("float32", "float16", "dynamic", "int8"),
+}
+TOLERANCE = {"float32": 1e-4, "float16": 1e-2}  # of probabilities; with integers, `max_changed` limits the labels
 CALIBRATE_ON, CHECK_ON = 100, 500  # maximum number of images
 FILES = 32  # maximum number of images that a SavedModel also gets as encoded files
 
@@ -91,6 +95,7 @@ def export(
     pictures: Any,
     labels: np.ndarray | None = None,
     precision: str = "float32",
+    max_changed: float = 0.05,
     overwrite: bool = False,
 ) -> Export:
     """Write a classifier for another runtime, load it there, and compare its predictions with the original.
@@ -101,7 +106,9 @@ def export(
         pictures: real images to compare on, as for `Classifier.predict`. int8 uses half of them, at most 100, to
             calibrate its value ranges, and compares on the others.
         labels: (N,) class indices, or (N, num_classes) 0/1 for several labels per image, to state the accuracy.
-        precision: `"float32"`, for LiteRT also `"float16"` or `"int8"` (integers inside, floats outside).
+        precision: `"float32"`; for LiteRT also `"float16"` or `"dynamic"`, which store weights in 16 or 8 bits, and
+            `"int8"`, whose blocks compute with integers of 8 bits, while pixels, pooling and head are floats.
+        max_changed: largest share of the images whose predicted class may be another one, 0..1.
         overwrite: replace what is at `path`.
 
     Raises:
@@ -111,6 +118,8 @@ def export(
     """
     path, model, description = as_path(path), artifact.network.model, artifact.description
     format = _format(path, precision, overwrite)
+    if not (is_number(max_changed) and 0 <= max_changed <= 1):
+        raise ConfigError(f"max_changed must be a share of the images, 0..1; got {shown(max_changed)}.")
     given, labels = _subset(pictures, labels)
     _, pixels = next(read_parts(given, description.reading, len(given)))
     before = forward(model, pixels)
@@ -140,6 +149,14 @@ def export(
             raise ExportError(
                 f"{path} was not written: reloaded by {format}, its probabilities differ by up to "
                 f"{result.largest_difference:.2g}; expected at most {limit:g} in {precision}."
+            )
+        if 1 - result.same_label > max_changed:
+            told = [f"{1 - result.same_label:.1%} of {result.images} images have another class in {precision}"]
+            if result.accuracy is not None and result.exported_accuracy is not None:
+                told.append(f"accuracy {result.accuracy:.3f} before, {result.exported_accuracy:.3f} after")
+            raise ExportError(
+                f"{path} was not written: {'; '.join(told)}; at most {max_changed:.1%} may. float16 changes less; "
+                "max_changed (--max-changed) allows more."
             )
         size = sum(file.stat().st_size for file in (aside, *aside.rglob("*")) if file.is_file())
     return replace(result, size=size)

@@ -16,9 +16,11 @@ import tensorflow as tf
 
 from ..fields import as_path
 from ..network.description import Description
+from ..pictures.reading import draft_size
 from .savedmodel_decoder import decode
 
 MEMBER = "vggft.json"
+ROUNDED = "in whole pixels, halves up; of an odd rest the larger part lies right or below"
 
 Runtime = Callable[[np.ndarray], np.ndarray]  # (N, height, width, 3) float32 -> (N, num_classes) probabilities
 
@@ -30,8 +32,37 @@ def metadata(description: Description, precision: str) -> dict[str, Any]:
         "precision": precision,
         "value_range": description.value_range,
         "input": f"(B, {height}, {width}, 3) float32, RGB in 0..255, upright, {description.prepares()}",
+        "preprocessing": steps_of(description),
         "output": f"(B, {len(description.class_names)}) float32 probabilities, in the order of class_names",
     }
+
+
+def steps_of(description: Description) -> list[str]:
+    """Say step by step how a file becomes the pixels that an export takes, for whoever has only the export."""
+    reading, (height, width) = description.reading, description.size
+    steps = ["Decode the file to RGB; a grey value is red, green and blue; CMYK is converted by its inverse."]
+    if least := draft_size(reading):
+        steps.append(
+            f"A JPEG whose width (upright) is at least 2, 4 or 8 times {least[0]} px and whose height is as many times "
+            f"{least[1]} px is decoded at a half, a quarter or an eighth of its size, as libjpeg does; in Pillow: "
+            f"image.draft('RGB', {least})."
+        )
+    steps.append("Turn it upright by its EXIF orientation.")
+    if reading.bands is None:
+        steps.append("Lay what is transparent on white, by its alpha channel.")
+    black, white = reading.integers or (0, "the least of 255, 1023, 4095, 16383 and 65535 that holds all values")
+    steps.append(f"Values of more than 8 bits: {black:g} is black (0) and {white} is white (255); round to integers.")
+    if reading.resize == "crop":
+        steps.append(f"Cut out the largest part in the middle with the proportions of {width} x {height}, {ROUNDED}.")
+    steps.append(
+        f"Resize to {width} x {height} px (width x height)"
+        + (f" at most, with its proportions ({ROUNDED})," if reading.resize == "pad" else "")
+        + " by the bilinear filter with antialiasing, and round to integers; in Pillow: "
+        "image.resize(size, Image.Resampling.BILINEAR)."
+    )
+    if reading.resize == "pad":
+        steps.append(f"Put it in the middle of a black frame of {width} x {height} px.")
+    return [*steps, "Pass the values 0..255 as float32, as they are: the network subtracts its own means."]
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -133,7 +164,9 @@ def write_litert(
 
     Args:
         model, description, inside, path: as for the other formats.
-        precision: `"float32"`, `"float16"` or `"int8"`.
+        precision: `"float32"`; `"float16"` or `"dynamic"` for weights of 16 or 8 bits; or `"int8"` for blocks that
+            compute with integers of 8 bits. Pooling and head compute in float32: with integers, square roots and
+            lengths of features turned 30 to 50 % of the labels of hand signs.
         pixels: (N, height, width, 3) images that int8 is calibrated on.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -146,12 +179,28 @@ def write_litert(
         if precision == "float16":
             converter.target_spec.supported_types = [tf.float16]
         if precision == "int8":
-            converter.representative_dataset = lambda: ([each[None].astype("float32")] for each in pixels)
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        path.write_bytes(converter.convert())
+            converter.target_spec.supported_ops = [
+                tf.lite.OpsSet.TFLITE_BUILTINS_INT8,
+                tf.lite.OpsSet.TFLITE_BUILTINS,
+            ]
+            path.write_bytes(_blocks_in_integers(converter, pixels))
+        else:
+            path.write_bytes(converter.convert())
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("labels.txt", "\n".join(description.class_names))
         archive.writestr(MEMBER, json.dumps(inside, ensure_ascii=False))
+
+
+def _blocks_in_integers(converter: Any, pixels: np.ndarray) -> bytes:
+    """Convert with integers of 8 bits in the operations of the blocks, each channel with its own scale."""
+    from ai_edge_litert.schema_py_generated import BuiltinOperator
+
+    converter.representative_dataset = lambda: ([each[None].astype("float32")] for each in pixels)
+    others = [name for name in vars(BuiltinOperator) if name.isupper() and name not in ("CONV_2D", "MAX_POOL_2D")]
+    options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=others)
+    # Only this class of the converter can leave operations out.
+    debugger = tf.lite.experimental.QuantizationDebugger(converter=converter, debug_options=options)
+    return bytes(debugger.get_nondebug_quantized_model())
 
 
 def open_litert(path: Path) -> Runtime:

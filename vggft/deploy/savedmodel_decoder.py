@@ -11,7 +11,7 @@ from typing import Any
 import PIL
 import tensorflow as tf
 
-from ..pictures.npys import BOMB_PIXELS
+from ..pictures.formats import BOMB_PIXELS
 from ..pictures.ranges import INTEGERS
 from ..pictures.reading import Reading, draft_size
 

@@ -221,7 +221,7 @@ def about(artifact: Artifact) -> dict[str, Any]:
         metric = evaluation.headline
         words = headline(evaluation)
         interval = evaluation.bootstrap(metrics=[metric])[metric]
-        found["score"] = f"{words['value']} {words['words']}"
+        found["score"] = f"{words['value']} {words['words']}. {words['baseline']}"
         found["evaluation"] = {"split": evaluation.split, "images": len(evaluation.labels), "metric": metric}
         found["evaluation"] |= {"value": evaluation[metric], "interval": interval}
     return found

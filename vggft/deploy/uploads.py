@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import io
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ import numpy as np
 
 from ..artifact.explain import shown
 from ..errors import DataError
-from ..pictures.files import read_image
-from ..pictures.formats import HEAD, open_header, sniff
+from ..pictures.files import look, read_image
+from ..pictures.formats import HEAD, sniff
 from ..pictures.reading import Reading
 
 if TYPE_CHECKING:
@@ -133,10 +133,9 @@ def pixels_of(data: bytes) -> int:
             read_image(data, name="The image")
         except DataError as error:
             raise RefusedError(415, str(error)) from None
-    width = height = 0
-    with suppress(Exception):
-        width, height = open_header(io.BytesIO(data)).size
-    return width * height
+    with suppress(DataError):
+        return math.prod(look(data, Reading(), "The image").shape)
+    return 0
 
 
 def decode(data: bytes, reading: Reading, explain: bool) -> Decoded:

@@ -16,7 +16,7 @@ from .mistakes import image_name
 def evaluate(
     labels: ArrayLike, probabilities: ArrayLike, class_names: Iterable[str], *, split: str = "test",
     multi_label: bool = False, names: Iterable[object] = (), thresholds: ArrayLike | None = None,
-    metadata: Mapping[str, Iterable[object]] | None = None,
+    metadata: Mapping[str, Iterable[object]] | None = None, pictures: Iterable[object] = (),
 ) -> Evaluation:  # fmt: skip
     """Evaluate the probabilities that a classifier gave to N images of C classes.
 
@@ -29,6 +29,7 @@ def evaluate(
         names: N names of the images, or none.
         thresholds: one threshold or (C,), 0.5 by default, when multi-label; of two classes, (2,) that sum to 1.
         metadata: column -> N cells, for `Evaluation.slices`.
+        pictures: N digests of the images, or other values that are equal for equal pictures, or none.
 
     Returns:
         Metrics as scikit-learn defines them; ROC AUC and average precision are macro averages of each class against
@@ -40,11 +41,11 @@ def evaluate(
 
     >>> evaluation = evaluate([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], ["cat", "dog"])
     >>> evaluation
-    Test: accuracy 0.667 (95 % interval 0.125 to 0.982; 3 images, 2 classes)
+    Test: accuracy 0.667 (95 % interval 0.125 to 0.982; most frequent class 0.667; 3 images, 2 classes)
     >>> evaluation["balanced_accuracy"], evaluation.most_confused()
     (0.75, [('dog', 'cat', 1)])
     """
-    evaluation = _checked(labels, probabilities, multi_label, thresholds, split, class_names, names, metadata)
+    evaluation = _checked(labels, probabilities, multi_label, thresholds, split, class_names, names, metadata, pictures)
     _ = evaluation.metrics, evaluation.per_class  # computed now, so that reading them later costs nothing
     return evaluation
 
@@ -79,12 +80,12 @@ def score(
 def _checked(
     labels: ArrayLike, probabilities: ArrayLike, multi_label: bool, thresholds: ArrayLike | None, split: str = "given",
     class_names: Iterable[object] | None = None, names: Iterable[object] = (),
-    metadata: Mapping[str, Iterable[object]] | None = None,
+    metadata: Mapping[str, Iterable[object]] | None = None, pictures: Iterable[object] = (),
 ) -> Evaluation:  # fmt: skip
     y, p = _arrays(labels, probabilities, split, multi_label)
     classes = p.shape[1]
     columns = tuple(map(str, range(classes) if class_names is None else class_names))
-    files = tuple(map(str, names))
+    files, shown = tuple(map(str, names)), tuple(map(str, pictures))
     cells = {column: tuple(map(str, given)) for column, given in (metadata or {}).items()}
     cuts = np.asarray(0.5 if thresholds is None else thresholds, dtype=np.float64)
     two = not multi_label and cuts.shape == (2,) and abs(cuts.sum() - 1) < 1e-6
@@ -93,7 +94,7 @@ def _checked(
             "thresholds: expected none unless multi_label, or two that sum to 1, of two classes; received "
             f"{cuts.tolist()}"
         )
-    if problems := list(_argument_problems(p.shape, columns, files, cells, cuts)):
+    if problems := list(_argument_problems(p.shape, columns, files, shown, cells, cuts)):
         raise ConfigError("\n".join(problems))
     if problems := list(_value_problems(y, p, multi_label, files)):
         raise DataError("\n".join(f"{split}: {problem}" for problem in problems))
@@ -108,6 +109,7 @@ def _checked(
         files,
         cuts if thresholds is not None or multi_label else None,
         cells,
+        np.unique(shown, return_inverse=True)[1] if shown else None,
     )
 
 
@@ -132,14 +134,15 @@ def _arrays(
 
 
 def _argument_problems(
-    shape: tuple[int, ...], class_names: tuple[str, ...], names: tuple[str, ...],
+    shape: tuple[int, ...], class_names: tuple[str, ...], names: tuple[str, ...], pictures: tuple[str, ...],
     metadata: Mapping[str, tuple[str, ...]], thresholds: np.ndarray,
 ) -> Iterator[str]:  # fmt: skip
     images, classes = shape
     if not len(class_names) == len(set(class_names)) == classes:
         yield f"class_names: expected {classes} different names, in column order; received {class_names}"
-    if len(names) not in (0, images):
-        yield f"names: expected none, or one for each of {images} images; received {len(names)}"
+    for what, given in (("names", names), ("pictures", pictures)):
+        if len(given) not in (0, images):
+            yield f"{what}: expected none, or one for each of {images} images; received {len(given)}"
     for column, cells in metadata.items():
         if len(cells) != images:
             yield f"metadata: expected {images} cells in {column}, one per image; received {len(cells)}"

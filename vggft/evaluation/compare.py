@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from ..display import score, table
-from ..errors import ConfigError, DataError
+from ..display import render, score, table
+from ..errors import ConfigError, DataError, short_traceback
+from ..extras import data_frame
+from ..foreign import visible
 from . import bootstrap
 from .evaluation import Evaluation
 from .mistakes import correct
@@ -27,6 +29,7 @@ class Difference:
     high: float | None = None
 
 
+@short_traceback
 @dataclass(frozen=True)
 class Comparison:
     """The result of `compare`; `str` describes it.
@@ -65,19 +68,40 @@ class Comparison:
             [name, score(m.first), score(m.second), *(score(value, "+") for value in (m.difference, m.low, m.high))]
             for name, m in self.metrics.items()
         ]
+        return f"{self.title}\n\n{table([head, *rows])}\n\n{self.verdict}"
+
+    def _repr_html_(self) -> str:
+        return render("comparison.html", comparison=self)
+
+    def to_frame(self) -> Any:
+        """Return a `pandas.DataFrame` with a row for each metric: both values, their difference and its interval.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        return data_frame([{"metric": name, **asdict(m)} for name, m in self.metrics.items()], None, "to_dict")
+
+    @property
+    def title(self) -> str:
+        """What is compared on what."""
+        what = "images" if self.split == "all" else f"{self.split} images"
+        return f"{self.first} and {self.second} on the same {self.images} {what}"
+
+    @property
+    def verdict(self) -> str:
+        """Which images each has right, and whether the difference may be chance, in two lines."""
         better = self.second if self.only_second > self.only_first else self.first
         verdict = f"{better} is right more often, and chance alone is an unlikely cause"
         if self.p_value >= 1 - self.level:
             verdict = "the difference may well be chance"
         return (
-            f"{self.first} and {self.second} on the same {self.images} {self.split} images\n\n"
-            f"{table([head, *rows])}\n\n"
             f"Only {self.first} is right: {self.only_first}; only {self.second}: {self.only_second}; "
             f"both: {self.both_right}; neither: {self.neither}.\n"
             f"McNemar's exact test: p = {self.p_value:.3g}: {verdict}."
         )
 
 
+@short_traceback
 def compare(
     first: Any,
     second: Any,
@@ -154,7 +178,7 @@ class Comparisons:
             for pair, p in zip(self.pairs, self.adjusted, strict=True)
         ]
         head = f"{len(names)} classifiers on the same {first.images} {first.split} images"
-        return "\n\n".join([head, table([["metric", *names], *rows]), "\n".join(told)])
+        return "\n\n".join([head, table([["metric", *names], *rows]), "\n".join(map(visible, told))])
 
 
 def compare_all(

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..display import render
-from ..errors import ConfigError
+from ..display import render, score
+from ..errors import ConfigError, short_traceback
 from . import bootstrap, calibration, metrics, mistakes, text
 from .bootstrap import Interval
 from .calibration import Calibration, Reliability
@@ -18,6 +18,7 @@ from .metrics import METRICS, ClassScores, defined
 from .operating import OperatingPoint, operating_point
 
 
+@short_traceback
 @dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
     """The predictions of a classifier for one split, made by `checks.evaluate`; `evaluation["accuracy"]` is a metric.
@@ -32,6 +33,7 @@ class Evaluation:
         thresholds: (C,) float64 when multi-label: a label is predicted if its probability reaches the threshold. Of
             two classes, those of an operating point, which sum to 1; else None.
         metadata: column -> N cells.
+        pictures: (N,) int64, equal for images with the same pixels; None if that is not known.
 
     >>> labels, probabilities = np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], "float32")
     >>> evaluation = Evaluation("test", ("cat", "dog"), labels, probabilities)
@@ -49,6 +51,7 @@ class Evaluation:
     names: tuple[str, ...] = ()
     thresholds: np.ndarray | None = None
     metadata: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    pictures: np.ndarray | None = None
 
     @cached_property
     def predictions(self) -> np.ndarray:
@@ -80,6 +83,18 @@ class Evaluation:
     def headline(self) -> str:
         """The name of the metric that is reported first."""
         return "average_precision" if self.multi_label else "accuracy"
+
+    @property
+    def baseline(self) -> float:
+        """The headline metric of answers that look at no image: always the most frequent class, or random labels."""
+        return metrics.baseline(self.labels)
+
+    @cached_property
+    def without_copies(self) -> Evaluation | None:
+        """The evaluation that counts each picture once; None if no image is a copy of another here."""
+        if self.pictures is None or len(first := np.unique(self.pictures, return_index=True)[1]) == len(self.labels):
+            return None
+        return self.subset(np.sort(first))
 
     def bootstrap(
         self, level: float = 0.95, resamples: int | None = None, seed: int = 0, metrics: Iterable[str] | None = None
@@ -184,7 +199,9 @@ class Evaluation:
         names = tuple(self.names[row] for row in rows) if self.names else ()
         metadata = {column: tuple(cells[row] for row in rows) for column, cells in self.metadata.items()}
         labels, probabilities = self.labels[rows], self.probabilities[rows]
-        return replace(self, labels=labels, probabilities=probabilities, names=names, metadata=metadata)
+        pictures = None if self.pictures is None else self.pictures[rows]
+        more: dict[str, Any] = {"names": names, "metadata": metadata, "pictures": pictures}
+        return replace(self, labels=labels, probabilities=probabilities, **more)
 
     def slices(self, column: str) -> dict[str, Evaluation]:
         """Return an evaluation for each value of a metadata column (such as the camera), most images first.
@@ -209,6 +226,7 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values without NaN: metrics at the top level, nothing about single images."""
+        once = self.without_copies
         return {
             "split": self.split,
             "num_images": len(self.labels),
@@ -216,11 +234,21 @@ class Evaluation:
             "class_names": list(self.class_names),
             "notes": list(self.notes),
             "thresholds": None if self.thresholds is None else self.thresholds.tolist(),
+            "baseline": self.baseline,
+            "without_copies": once and {"num_images": len(once.labels), self.headline: once[self.headline]},
             **self.metrics,
             "intervals": {name: None if ends is None else list(ends) for name, ends in self.intervals.items()},
             "per_class": [asdict(scores) for scores in self.per_class],
             "confusion_matrix": self.confusion_matrix.tolist(),
         }
+
+    def told(self, value: float | None, interval: Interval) -> str:
+        """Return one line with a value of the headline metric, which may be a mean over repeats, and its interval."""
+        guess = f"{'random labels' if self.multi_label else 'most frequent class'} {score(self.baseline)}"
+        once = self.without_copies
+        kept = None if once is None else (len(once.labels), once[self.headline])
+        counts = len(self.labels), len(self.class_names)
+        return text.headline(self.split, self.headline, value, interval, guess, counts, kept)
 
     def __getitem__(self, metric: str) -> float | None:
         if metric not in self.metrics:
@@ -233,7 +261,7 @@ class Evaluation:
     def __repr__(self) -> str:
         name = self.headline
         ends = self.bootstrap(metrics=[name])[name]  # with many classes the other intervals take longer
-        return text.headline(self.split, name, self[name], ends, len(self.labels), len(self.class_names))
+        return self.told(self[name], ends)
 
     def __str__(self) -> str:
         confused = {(a, b): self.confused_images(a, b) for a, b, _ in self.most_confused()}

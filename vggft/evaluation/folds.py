@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..display import render, score
+from ..errors import short_traceback
 from ..fields import as_path
 from ..run import write_table
 from . import bootstrap, text
@@ -39,6 +40,7 @@ class FoldScore:
     metrics: dict[str, float | None]
 
 
+@short_traceback
 @dataclass(frozen=True, eq=False, repr=False)
 class CrossValidation:
     """The result of `vggft.cross_validate`; `result["accuracy"]` is a metric, and `str` describes all of them.
@@ -182,9 +184,7 @@ class CrossValidation:
         return f"{trainings}: {self.headline} {score(min(known))} to {score(max(known))}, mean {score(self.mean)}."
 
     def __repr__(self) -> str:
-        first = self.evaluation
-        counts = len(first.labels), len(first.class_names)
-        return text.headline(SPLIT, self.headline, self.score, self.interval, *counts)
+        return self.evaluation.told(self.score, self.interval)
 
     def __str__(self) -> str:
         first = self.evaluation

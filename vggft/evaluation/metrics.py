@@ -148,6 +148,22 @@ METRICS: dict[str, Metric] = {
 # fmt: on
 
 
+def baseline(labels: np.ndarray) -> float:
+    """Return what answers that look at no image are worth: accuracy of one class, or average precision of labels.
+
+    Args:
+        labels: (N,) class indices: the most frequent class is always answered; (N, C) 0/1 when multi-label: labels are
+            answered at random, and those without images do not count.
+
+    >>> baseline(np.array([0, 1, 1, 1])), baseline(np.array([[1, 0, 0], [1, 1, 0]]))
+    (0.75, 0.75)
+    """
+    if labels.ndim == 1:
+        return float(np.bincount(labels).max() / len(labels))
+    shares = labels.mean(axis=0)
+    return float(shares[shares > 0].mean()) if shares.any() else 0.0
+
+
 def accuracy_of(multi_label: bool) -> str:
     """Return the name of the share of images that are entirely right."""
     return "exact_match" if multi_label else "accuracy"

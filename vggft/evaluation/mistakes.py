@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..foreign import visible
+
 
 @dataclass(frozen=True)
 class Mistake:
@@ -39,7 +41,7 @@ class Mistake:
 
     def __str__(self) -> str:
         verdict = f"predicted {'|'.join(self.predicted) or 'nothing'}" if self.wrong else "right"
-        return f"{self.name}: {'|'.join(self.true) or 'nothing'} ({self.probability:.1%}), {verdict}"
+        return visible(f"{self.name}: {'|'.join(self.true) or 'nothing'} ({self.probability:.1%}), {verdict}")
 
 
 def image_name(names: Sequence[str], row: int | np.integer) -> str:

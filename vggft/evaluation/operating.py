@@ -10,6 +10,7 @@ from sklearn.metrics import roc_curve
 
 from ..errors import ConfigError, DataError
 from ..fields import is_number, shown
+from ..foreign import visible
 from .bootstrap import share_interval
 
 
@@ -43,7 +44,8 @@ class OperatingPoint:
     def __str__(self) -> str:
         (a, b), (c, d) = self.intervals
         return (
-            f"{self.positive} from a probability of {self.threshold:.3f} on: sensitivity {self.sensitivity:.3f} "
+            f"{visible(self.positive)} from a probability of {self.threshold:.3f} on: "
+            f"sensitivity {self.sensitivity:.3f} "
             f"(95 % interval {a:.3f} to {b:.3f}; {self.images[0]} images), specificity {self.specificity:.3f} "
             f"({c:.3f} to {d:.3f}; {self.images[1]} images)"
         )

@@ -10,26 +10,39 @@ import numpy as np
 from rich.cells import cell_len
 
 from ..display import ends, score, table
+from ..foreign import visible
 from .bootstrap import Interval
 from .metrics import ClassScores, lowest_f1
 
 _MAX_ROWS, _MAX_MATRIX, _MAX_NOTE, _MAX_LINE, _MAX_COLUMNS = 30, 12, 300, 110, 80  # readable in a terminal
 
 
-def headline(split: str, metric: str, value: float | None, interval: Interval, images: int, classes: int) -> str:
-    """Return one line with the most important metric.
+def headline(
+    split: str, metric: str, value: float | None, interval: Interval, guess: str, counts: tuple[int, int],
+    without_copies: tuple[int, float | None] | None = None,
+) -> str:  # fmt: skip
+    """Return one line with the most important metric, what guessing would give, and what copies of images change.
 
-    >>> headline("test", "accuracy", 0.5, (0.25, 0.75), images=1, classes=2)
-    'Test: accuracy 0.500 (95 % interval 0.250 to 0.750; 1 image, 2 classes)'
+    Args:
+        guess: what is answered without looking, and what that is worth.
+        counts: number of images, and of classes.
+        without_copies: number of images that are no copies of others, and the metric on these.
+
+    >>> headline("test", "accuracy", 0.5, (0.25, 0.75), "most frequent class 0.500", (1, 2))
+    'Test: accuracy 0.500 (95 % interval 0.250 to 0.750; most frequent class 0.500; 1 image, 2 classes)'
     """
-    counts = f"{images} image{'s' * (images > 1)}, {classes} class{'es' * (classes > 1)}"
-    between = "" if interval is None else f"95 % interval {ends(interval)}; "
-    return f"{split[:1].upper()}{split[1:]}: {metric} {score(value)} ({between}{counts})"
+    images, classes = counts
+    told = [] if interval is None else [f"95 % interval {ends(interval)}"]
+    told += [guess, f"{images} image{'s' * (images > 1)}, {classes} class{'es' * (classes > 1)}"]
+    if without_copies is not None:
+        copies = images - without_copies[0]
+        told.append(f"{score(without_copies[1])} without {copies} cop{'y' if copies == 1 else 'ies'} of others")
+    return f"{split[:1].upper()}{split[1:]}: {metric} {score(value)} ({'; '.join(told)})"
 
 
 def notes(split: str, per_class: Sequence[ClassScores], images: int, multi_label: bool) -> tuple[str, ...]:
     """Say which classes macro averages leave out, and which metrics are undefined."""
-    absent, full = (", ".join(row.name for row in per_class if row.support == n) for n in (0, images))
+    absent, full = (", ".join(visible(row.name) for row in per_class if row.support == n) for n in (0, images))
     undefined = "ROC AUC" if multi_label else "ROC AUC and MCC"
     found = [f"no {split} images of {absent}: left out of macro averages"] if absent else []
     return (*found, *([f"all {split} images are of {full}: {undefined} undefined"] if full else []))
@@ -45,7 +58,7 @@ def summary(
         confused: (true class, predicted class) -> names of the images.
         confusion_matrix: (C, C) int; multi-label: (C, 2, 2).
     """
-    blocks = ["\n".join([title, *(shorten(f"Note: {note}", _MAX_NOTE) for note in notes)])]
+    blocks = ["\n".join([title, *(shorten(visible(f"Note: {note}"), _MAX_NOTE) for note in notes)])]
     rows = [[name, score(value), *map(score, intervals[name] or ())] for name, value in metrics.items()]
     rows = [[*row, *[""] * (4 - len(row))] for row in rows]  # without an interval
     blocks.append(table([["metric", "", "95 % from", "to"], *rows]))
@@ -59,7 +72,7 @@ def summary(
 
     if confused:
         lines = (f"{a} -> {b}: {len(images)} ({', '.join(images)})" for (a, b), images in confused.items())
-        blocks.append("\n".join(["Most confused:", *(f"  {shorten(line, _MAX_LINE)}" for line in lines)]))
+        blocks.append("\n".join(["Most confused:", *(f"  {shorten(visible(line), _MAX_LINE)}" for line in lines)]))
     if num_classes <= _MAX_MATRIX:
         names = [row.name for row in per_class]
         what = "right and wrong, absent and present" if confusion_matrix.ndim == 3 else "rows: true, columns: predicted"

@@ -15,7 +15,11 @@ from .views import make_views
 
 PROBED = 8  # images that a function is tried on
 TIMES = 3  # how often, to see whether it repeats itself
-MIXING = (keras.layers.MixUp, keras.layers.CutMix)
+MIXING = ("MixUp", "CutMix", "Mosaic", "FourierMix")  # Keras's layers, and those of KerasCV
+MIXES = (
+    "mixes images, but would not see their labels here. Use Augment(views=None, mixup=0.2) or "
+    "Augment(views=None, cutmix=1.0), which mix the targets too."
+)
 
 # pixels, targets, rows and epoch -> pixels and targets to train on instead
 Change = Callable[[np.ndarray, np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
@@ -36,60 +40,72 @@ def changer(augment: Any, seed: int, keys: np.ndarray) -> Change:
     """
     if isinstance(augment, Augment):
 
-        def change(pixels: np.ndarray, targets: np.ndarray, rows: np.ndarray, epoch: int) -> Any:
+        def by_views(pixels: np.ndarray, targets: np.ndarray, rows: np.ndarray, epoch: int) -> Any:
             pixels = make_views(pixels, keys[rows], epoch + 1, augment, seed)
             return mix(pixels, targets, augment, _rng(seed, rows, epoch)) if augment.mixes else (pixels, targets)
 
-    elif isinstance(augment, keras.layers.Layer):
-        if mixing := [type(each).__name__ for each in _layers(augment) if isinstance(each, MIXING)]:
+        return by_views
+
+    if not isinstance(augment, keras.layers.Layer):
+
+        def by_function(pixels: np.ndarray, targets: np.ndarray, rows: np.ndarray, epoch: int) -> Any:
+            return np.asarray(augment(pixels.astype("float32"))), targets
+
+        return _checked(by_function)
+
+    for each in _layers(augment):
+        if type(each).__name__ in MIXING:
+            raise ConfigError(f"augment: {type(each).__name__} {MIXES}")
+        if getattr(each, "data_format", None) == "channels_first":
             raise ConfigError(
-                f"augment: keras.layers.{mixing[0]} mixes images, but would not see their labels here. Use "
-                "Augment(views=None, mixup=0.2) or Augment(views=None, cutmix=1.0), which mix the targets too."
+                f"augment: {each.name} is for images whose channels come first; those here have them last: make it "
+                "with data_format='channels_last'."
             )
 
-        for each in _layers(augment):
-            if getattr(each, "data_format", None) == "channels_first":
-                raise ConfigError(
-                    f"augment: {each.name} is for images whose channels come first; those here have them last: make it "
-                    "with data_format='channels_last'."
-                )
+    def by_layer(pixels: np.ndarray, targets: np.ndarray, rows: np.ndarray, epoch: int) -> Any:
+        seeds = [variable for variable in augment.variables if variable.path.endswith("seed_generator_state")]
+        drawn = _rng(seed, rows, epoch).integers(2**31, size=(len(seeds), 2))
+        for variable, value in zip(seeds, drawn, strict=True):
+            variable.assign(value)
+        return keras.ops.convert_to_numpy(augment(pixels.astype("float32"), training=True)), targets
 
-        def change(pixels: np.ndarray, targets: np.ndarray, rows: np.ndarray, epoch: int) -> Any:
-            seeds = [variable for variable in augment.variables if variable.path.endswith("seed_generator_state")]
-            drawn = _rng(seed, rows, epoch).integers(2**31, size=(len(seeds), 2))
-            for variable, value in zip(seeds, drawn, strict=True):
-                variable.assign(value)
-            changed = augment(pixels.astype("float32"), training=True)
-            return keras.ops.convert_to_numpy(changed).astype("float32"), targets
+    return _checked(by_layer)
 
-    else:
 
-        def change(pixels: np.ndarray, targets: np.ndarray, rows: np.ndarray, epoch: int) -> Any:
-            return np.asarray(augment(pixels.astype("float32")), dtype="float32"), targets
+def _checked(change: Change) -> Change:
+    """Raise one sentence for what a function or a layer does wrong, in the first batch or in the last."""
 
-    return change
+    def checked(pixels: np.ndarray, targets: np.ndarray, rows: np.ndarray, epoch: int) -> Any:
+        takes = f"augment must take and return float32 pixels (B, S, S, 3) in 0..255; given {pixels.shape}"
+        try:
+            found, targets = change(pixels, targets, rows, epoch)
+            found = found.astype("float32")
+        except Exception as error:  # of the user's own function, or of Keras
+            raise ConfigError(f"{takes}, it raised {type(error).__name__}: {error}") from error
+        if found.shape != pixels.shape:
+            raise ConfigError(f"{takes}, it returned {found.shape}.")
+        if bad := int((~np.isfinite(found).all(axis=(1, 2, 3))).sum()):
+            raise ConfigError(f"{takes}, {bad} of the images that it returned had pixels that are not finite numbers.")
+        return found, targets
+
+    return checked
 
 
 def repeats(change: Change, pixels: np.ndarray | Rows, targets: np.ndarray) -> bool:
     """Try a change on the first few of all images; return whether it gives the same pixels each time.
 
     Raises:
-        ConfigError: it raises an error, or does not return finite pixels of the same shape.
+        ConfigError: it raises an error, does not return finite pixels of the same shape, or mixes images: another
+            first image changes what becomes of the others.
     """
     few, targets = np.asarray(pixels[:PROBED]), targets[:PROBED]
-    try:
-        tried = [change(few, targets, np.arange(len(few)), 0)[0] for _ in range(TIMES)]
-    except Exception as error:  # of the user's own function, or of Keras
-        raise ConfigError(
-            f"augment must take and return float32 pixels (B, S, S, 3) in 0..255; given {few.shape}, it raised "
-            f"{type(error).__name__}: {error}"
-        ) from error
-    for found in tried:
-        if found.shape != few.shape or not np.isfinite(found).all():
-            raise ConfigError(
-                f"augment must return finite pixels of the same shape; given {few.shape}, it returned {found.shape}."
-            )
-    return all(np.array_equal(found, tried[0]) for found in tried)
+    first, *tried = (change(few, targets, np.arange(len(few)), 0)[0] for _ in range(TIMES))
+    same = all(np.array_equal(found, first) for found in tried)
+    if same and len(few) > 1:
+        other = np.concatenate([255 - few[:1], few[1:]])
+        if not np.array_equal(change(other, targets, np.arange(len(few)), 0)[0][1:], first[1:]):
+            raise ConfigError(f"augment {MIXES}")
+    return same
 
 
 def mix(

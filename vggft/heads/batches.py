@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 
 from ..config import Training
+from ..errors import ConfigError
 from ..features.cuts import POOLED, columns_of, kept_as
 from ..network.blocks import pooled_blocks, sizes_of
 from ..network.forward import forward
@@ -244,6 +245,7 @@ class Batches(keras.utils.PyDataset):
         super().__init__()
         self.examples, self.batch_size, self.seed, self.epoch = examples, batch_size, seed, epoch
         self.class_weight, self.labels = class_weight, labels
+        self.failed: ConfigError | None = None
         self._draw()
 
     def _draw(self) -> None:
@@ -268,7 +270,11 @@ class Batches(keras.utils.PyDataset):
             where = self.drawn[part] == view
             inputs[where] = features[examples.in_views[chosen[where]]]
         if examples.transform and self.seed is not None:
-            inputs, targets = examples.transform(inputs, targets, rows, self.epoch)
+            try:
+                inputs, targets = examples.transform(inputs, targets, rows, self.epoch)
+            except ConfigError as error:
+                self.failed = error  # of which Keras's `fit` would make an error of its graph
+                raise
         weights = image_weights(examples.weights, rows, targets, self.class_weight)
         return (inputs, targets) if weights is None else (inputs, targets, weights)
 

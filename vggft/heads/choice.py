@@ -14,6 +14,7 @@ from ..evaluation.metrics import accuracy_of
 from ..evaluation.mistakes import losses as image_losses
 from ..features.cuts import cut_of
 from ..network.blocks import BLOCKS
+from ..progress import Narrator
 from ..splits.pool import Pool
 from .batches import FeatureBank
 from .probe import train_probe
@@ -63,7 +64,13 @@ class Choice:
 
 
 def choose(
-    heads: Sequence[Head], training: Training, bank: FeatureBank, folds: Sequence[Fold], *, pool: Pool
+    heads: Sequence[Head],
+    training: Training,
+    bank: FeatureBank,
+    folds: Sequence[Fold],
+    *,
+    pool: Pool,
+    narrator: Narrator,
 ) -> Choice:
     """Solve every probe on every fold, and choose by the log loss of the images that were held out.
 
@@ -75,14 +82,19 @@ def choose(
         bank: features of all images.
         folds: one for validation images, several for cross-validation.
         pool: their labels.
+        narrator: shows progress.
     """
     about: dict[str, Any] = {"multi_label": pool.multi_label, "class_names": pool.class_names}
     rows = np.concatenate([fold.validation for fold in folds if fold.validation is not None])
-    solved = []
-    for head in heads:
-        cut = cut_of(BLOCKS, head)
-        pairs = [(bank.examples(cut, fold.train), bank.judged(cut, fold.validation)) for fold in folds]
-        solved.append([train_probe(head, training, *pair, **about) for pair in pairs])
+    solved: list[list[Fitted]] = []
+    with narrator.bar("linear probes", len(heads) * sum(len(fold.train) for fold in folds), brief=True) as advance:
+        for head in heads:
+            cut = cut_of(BLOCKS, head)
+            solved.append([])
+            for fold in folds:
+                pair = bank.examples(cut, fold.train), bank.judged(cut, fold.validation)
+                solved[-1].append(train_probe(head, training, *pair, **about))
+                advance(len(fold.train))
     probabilities = [np.concatenate([np.asarray(each.probabilities) for each in fitted]) for fitted in solved]
     labels = pool.labels(rows)
     losses = [image_losses(labels, each) for each in probabilities]

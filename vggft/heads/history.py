@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
-from ..errors import some
+from ..errors import short_traceback, some
 from ..extras import data_frame
 
+if TYPE_CHECKING:
+    from ..drawing.curves import HistoryDisplay
 
+
+@short_traceback
 class History(Sequence[Mapping[str, Any]]):
     """One row for each epoch, in the shape that Keras's `History` has, too.
 
@@ -43,6 +47,24 @@ class History(Sequence[Mapping[str, Any]]):
             ConfigError: pandas is not installed.
         """
         return data_frame(self.rows, None, "history")
+
+    def plot(self, ax: Any = None) -> HistoryDisplay:
+        """Plot accuracy and loss over the epochs; a dot marks the epoch whose weights were kept.
+
+        Args:
+            ax: two matplotlib `Axes` to draw on, or one that is divided; None makes a new figure.
+
+        Returns:
+            The `vggft.plots.HistoryDisplay`, with `figure_` and `axes_`.
+        """
+        from ..drawing.curves import HistoryDisplay
+
+        return HistoryDisplay(self).plot(ax)
+
+    def _repr_html_(self) -> str | None:
+        from ..drawing.curves import HistoryDisplay
+
+        return HistoryDisplay(self).to_html("Accuracy and loss over the epochs") if self.rows else None
 
     @overload
     def __getitem__(self, index: int) -> dict[str, Any]: ...

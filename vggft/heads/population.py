@@ -110,7 +110,7 @@ def train_population(
     seed: int,
     class_names: Sequence[str] = (),
     programs: Programs | None = None,
-    start: Mapping[str, np.ndarray] | None = None,
+    start: Mapping[str, np.ndarray] | Sequence[Mapping[str, np.ndarray]] | None = None,
     keep_start: bool = False,
     on_epoch: Callable[[int], object] = lambda epochs: None,
 ) -> list[Fitted]:
@@ -122,7 +122,7 @@ def train_population(
         seed: seed of initial weights, order and dropout, common to all members.
         class_names: the classes in order, for weights by name.
         programs: where programs are kept for further populations; None for no others.
-        start: weights by layer and number with which all members start, instead of fresh ones.
+        start: weights by layer and number with which all members start, or those of each, instead of fresh ones.
         keep_start: whether the weights at the start compete for the best epoch.
         on_epoch: called after every epoch with the number of epochs done by all members together; the last call
             includes those that early stopping saves.
@@ -151,12 +151,12 @@ def train_population(
     )
     program = Program(shape) if programs is None else programs.get(shape)
     names = [f"{layer}/{n}" for layer in (*(f"fc{n}" for n, _ in enumerate(head.units, 1)), "logits") for n in range(2)]
-    fresh = initial_weights(num_features, head, num_classes, seed)
-    scaled = Scaled.of(train, head.normalize)
-    if start is not None:
-        scaled = Scaled(head.normalize, train.sizes, *(start[f"{STANDARDIZE}/{n}"] for n in range(2)))
+    starts = [start] if isinstance(start, Mapping) else list(start or ())
+    scaled, begin = Scaled.of(train, head.normalize), [[each[name] for name in names] for each in starts]
+    if starts:  # on the same images, members have the same scale
+        scaled = Scaled(head.normalize, train.sizes, *(starts[0][f"{STANDARDIZE}/{n}"] for n in range(2)))
     program.begin(
-        fresh if start is None else [start[name] for name in names],
+        begin or [initial_weights(num_features, head, num_classes, seed)],
         seed,
         learning_rates=[member.training.learning_rate for member in members],
         dropout=[member.head.dropout for member in members],

@@ -87,6 +87,19 @@ def best_epochs(history: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     return best
 
 
+def continued(history: list[dict[str, Any]], more: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the history of weights that were trained further, from the best epoch of their last phase.
+
+    >>> past = [{"phase": "head", "epoch": n, "kept": n == 2} for n in (1, 2, 3)]
+    >>> [row["epoch"] for row in continued(past, [{"phase": "head", "epoch": 1, "kept": True}])]
+    [1, 2, 3]
+    """
+    last = history[-1]["phase"]
+    best = best_epochs(history)[last]
+    begun = [row for row in history if row["phase"] != last or row["epoch"] <= best]
+    return [*begun, *({**row, "epoch": row["epoch"] + best} for row in more)]
+
+
 def resample(pool: Pool, folds: int | None, repeats: int, seed: int) -> list[Fold]:
     """Return the trainings that a setting is scored by: the given split or `folds` of it, each `repeats` times.
 

@@ -97,7 +97,7 @@ class Program:
 
     def begin(
         self,
-        weights: Sequence[np.ndarray],
+        weights: Sequence[Sequence[np.ndarray]],
         seed: int,
         *,
         learning_rates: Sequence[float],
@@ -108,7 +108,7 @@ class Program:
         """Reset everything to before the first step, with values for each member; unused places repeat the last one.
 
         Args:
-            weights: kernel and bias of each layer, with which all members start.
+            weights: kernel and bias of each layer, with which each member starts, or a single such list for all.
             seed: of the dropped units.
         """
 
@@ -122,8 +122,8 @@ class Program:
         self.dropout.assign(column(dropout))
         self.dropout_scale.assign(column([1 / (1 - rate) for rate in dropout]))
         self.seed = seed
-        flat = np.concatenate([each.reshape(-1) for each in weights])
-        self.weights.assign(np.broadcast_to(flat, self.weights.shape))
+        flat = np.stack([np.concatenate([each.reshape(-1) for each in member]) for member in weights])
+        self.weights.assign(flat[np.minimum(np.arange(self.shape.members), len(flat) - 1)])
         for variable in self.optimizer.variables:
             variable.assign(np.zeros(variable.shape, variable.dtype))
 

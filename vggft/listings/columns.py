@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..foreign import unguarded
+from ..opening import NotAFileError, open_file
 from ..pictures.formats import IMAGE_SUFFIXES
 from .cells import text_of
 from .listing import place
@@ -88,7 +91,7 @@ def read_columns(data: Any) -> Columns:
 
 def _from_csv(path: Path) -> Columns:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with io.TextIOWrapper(open_file(path), "utf-8-sig", newline="") as file:
             marks = ",;\t " if path.suffix.lower() == ".txt" else ",;\t"
             delimiter = max(marks, key=file.readline().count)
             file.seek(0)
@@ -98,11 +101,13 @@ def _from_csv(path: Path) -> Columns:
             f"{path} is not a CSV file in UTF-8: {error}. Save it as UTF-8, or pass the DataFrame that"
             " pandas.read_csv(..., encoding=...) reads."
         ) from error
+    except NotAFileError as error:
+        raise DataError(str(error)) from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
     if len(rows) < 2:
         raise DataError(f"{path} has no rows: it needs a header line and one line per image.")
-    header, *rows = [[cell.strip() for cell in row] for row in rows]
+    header, *rows = [[unguarded(cell.strip()) for cell in row] for row in rows]
     ragged = [f"line {i}: {len(row)} cells" for i, row in enumerate(rows, 2) if len(row) != len(header)]
     if ragged:
         raise DataError.listing(f"{path} must have {len(header)} cells in every line, as in its header", ragged)

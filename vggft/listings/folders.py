@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import DataError, some
+from ..opening import special
 from ..pictures.formats import IMAGE_SUFFIXES, format_of, is_hidden, is_unnamed_image
 from .listing import SPLITS, Listing, split_of
 
@@ -57,6 +58,9 @@ def _list_classes(root: Path, split: str, listing: Listing, names: set[str]) -> 
         what = f"{count} image{'s' * (count > 1)} directly in it" if count else "it holds no images"
         tables = [path for folder in (root, root.parent) for path in _files(folder) if path.suffix.lower() == ".csv"]
         hint = f" If the labels are in {tables[0]}, pass that file." if count and tables else ""
+        beside = _folders(root.resolve().parent) if count and split == "all" and not tables else []
+        if len(beside) > 1 and all(map(_has_images, beside)):
+            hint = f" Did you mean {root.resolve().parent}, which holds {len(beside)} folders of images?"
         listing.problems.append(f"{root} has no class folders ({what}). Expected {root.name}/<class>/<image>.{hint}")
     _check_classes(root, classes)
     listing.ignored += map(str, loose)
@@ -188,7 +192,7 @@ def _is_run(folder: Path) -> bool:
 
 
 def _files(root: Path) -> list[Path]:
-    return [path for path in sorted(root.iterdir()) if path.is_file() and not is_hidden(path.name)]
+    return [path for path in sorted(root.iterdir()) if (path.is_file() or special(path)) and not is_hidden(path.name)]
 
 
 def _has_images(root: Path) -> bool:

@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import ConfigError
+from ..errors import ConfigError, short_traceback
 from ..fields import shown
 
 _UNCERTAIN = ("negative", "positive", "skip")
 
 
+@short_traceback
 @dataclass(frozen=True, eq=False)
 class Table:
     """A table of images and labels, and what its columns mean; goes wherever a dataset does.
 
     Args:
-        data: a CSV file, a DataFrame, a Hugging Face `Dataset`, or a dict of columns.
+        data: a CSV file, a DataFrame, a Hugging Face `Dataset`, or a dict of columns. In CSV an apostrophe before
+            `=`, `+`, `-`, `@` or another one is not part of the cell, as in the files that vggft writes.
         image: the column of the images: paths or ids of files (with or without suffix), arrays, PIL images, or the
             bytes of files. None finds it by its name and its cells.
         label: the column of the labels; or a list of columns of 0 and 1, one for each class. None finds it.

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 import keras
 import numpy as np
 
-from .blocks import BLOCKS
+from .blocks import BLOCKS, pooling_layer
 from .description import Description, build
 from .forward import between
-from .freezing import assign_weights, block_digests
+from .freezing import assign_weights, block_digests, digest_of
 from .head import divide_logits, head_model
 from .weights import Pretrained
 
@@ -27,19 +27,20 @@ class Network:
 
     def __init__(self, description: Description, pretrained: Pretrained, learned: Mapping[str, np.ndarray]):
         self.description, self.pretrained, self.learned = description, pretrained, dict(learned)
-        self.handed_out = False  # whether somebody may have changed the model
+        self.handed_out = ""  # the digest of all weights, once somebody may change the model
         self.lock = threading.RLock()  # several threads may be the first to need a part
         self._model: keras.Model | None = None
         self._digests: dict[str, str] = {}
         self._rests: dict[str, keras.Model] = {}
+        self._halves: dict[tuple[str, str | None], tuple[keras.Model, keras.Model]] = {}
 
     @classmethod
     def of(cls, model: keras.Model, description: Description) -> Network:
         """Return the network that a model is."""
         network = cls.__new__(cls)
         network.lock = threading.RLock()
-        network.description, network.learned, network.handed_out = description, {}, False
-        network._model, network._digests, network._rests = model, {}, {}
+        network.description, network.learned, network.handed_out = description, {}, ""
+        network._model, network._digests, network._rests, network._halves = model, {}, {}, {}
         return network
 
     @property
@@ -72,12 +73,23 @@ class Network:
                 self._digests = block_digests(self.model) if self.learned_blocks else self.pretrained.block_digests
         return self._digests
 
+    def hand_out(self) -> keras.Model:
+        """Return the model to somebody who may change its weights."""
+        self.handed_out = self.handed_out or self.digest()
+        return self.model
+
+    def digest(self) -> str:
+        """Return the SHA-256 of all weights as they are now."""
+        return digest_of(self.model.get_weights())
+
     def has_changed(self) -> bool:
-        """Whether the model has been handed out and changed since; the digests are then forgotten."""
-        if not self.handed_out or block_digests(self.model) == self._digests:
-            return False
-        self._digests = {}
-        return True
+        """Whether the model has been handed out, and its weights are others since."""
+        return bool(self.handed_out) and self.handed_out != self.digest()
+
+    def settle(self) -> None:
+        """Take the weights as they are now for those that everything else is known of."""
+        if self.handed_out:
+            self.handed_out, self._digests = self.digest(), {}
 
     def rest(self, cut: str) -> keras.Model:
         """Return the part from after the layer `cut` to the probabilities; from a pooled cut, the head alone."""
@@ -92,6 +104,22 @@ class Network:
                     rest = between(self.model, cut, "predictions")
                 self._rests[cut] = rest
             return self._rests[cut]
+
+    def halves(self, block: str, cut: str | None = None) -> tuple[keras.Model, keras.Model]:
+        """Return the part from `cut` (None: pixels) to the feature maps of a block, and from there to the logits.
+
+        The first also gives the pooled outputs of earlier blocks, if the head sees them, and the second takes them.
+        They are built once and kept: Keras stores every model built from a layer in that layer, so building them for
+        each explanation would let a server grow without limit.
+        """
+        with self.lock:
+            if (block, cut) not in self._halves:
+                layer = [each.name for each in self.model.layers if each.name.startswith(f"{block}_conv")][-1]
+                head = self.description.head
+                seen = [pooling_layer(head.pooling, (each,)) for each in head.blocks or () if each < block]
+                parts = between(self.model, cut, [layer, *seen]), between(self.model, [layer, *seen], "logits")
+                self._halves[block, cut] = parts
+            return self._halves[block, cut]
 
     def divide_logits(self, temperature: float) -> None:
         """Divide the logits by a temperature, permanently; see `head.divide_logits`."""

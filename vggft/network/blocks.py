@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from ..errors import ConfigError
 from ..fields import is_number, shown
@@ -15,7 +15,15 @@ from ..pictures.reading import ImageSize, check_size
 
 BLOCKS = ("block1", "block2", "block3", "block4", "block5")
 Block: TypeAlias = Literal["block1", "block2", "block3", "block4", "block5"]
-Freeze: TypeAlias = Block | Literal["all", "none", "auto"] | Iterable[Block]  # as `finetune` takes it
+Layer: TypeAlias = Literal[
+    "block1_conv1", "block1_conv2",
+    "block2_conv1", "block2_conv2",
+    "block3_conv1", "block3_conv2", "block3_conv3", "block3_conv4",
+    "block4_conv1", "block4_conv2", "block4_conv3", "block4_conv4",
+    "block5_conv1", "block5_conv2", "block5_conv3", "block5_conv4",
+]  # fmt: skip
+LAYERS: tuple[str, ...] = get_args(Layer)
+Freeze: TypeAlias = Block | Layer | Literal["all", "none", "auto"] | Iterable[Block | Layer]  # as `finetune` takes it
 FILTERS = (64, 128, 256, 512, 512)
 POOLING_LAYERS = {"avg": "avg_pool", "max": "max_pool", "flatten": "flatten"}  # of the head, by `Head.pooling`
 HEAD_BLOCKS = BLOCKS[2:]  # of a head, by default: at or near the best on seven sets of pictures, for both presets
@@ -70,35 +78,68 @@ def scaled(filters: int, width: float) -> int:
 
 
 def frozen_blocks(freeze: str | Iterable[str]) -> tuple[str, ...]:
-    """Return the blocks that a `freeze` argument names, in the order of the network.
+    """Return the blocks that a `freeze` argument names, and convolutions of other blocks, in the order of the network.
 
     Args:
-        freeze: `"all"`, `"none"`, one block (`"block3"` means through block3), or any collection of blocks
-            (exactly these).
+        freeze: `"all"`, `"none"`, one block (`"block3"` means through block3), one convolution (likewise), or any
+            collection of these (exactly these).
 
     Raises:
         ConfigError: `freeze` is none of these.
+
+    >>> frozen_blocks("block2_conv1")
+    ('block1', 'block2_conv1')
     """
     expected = (
-        f"'all', 'none', one of {', '.join(BLOCKS)} (through that block), a collection of blocks, or in finetune 'auto'"
+        f"'all', 'none', one of {', '.join(BLOCKS)} or a convolution such as 'block5_conv2' (through it), a collection "
+        "of these, or in finetune 'auto'"
     )
     if isinstance(freeze, str):
         if freeze in ("all", "none"):
             return BLOCKS if freeze == "all" else ()
-        if freeze not in BLOCKS:
-            close = difflib.get_close_matches(freeze, ("all", "none", "auto", *BLOCKS), n=1)
+        if freeze not in (*BLOCKS, *LAYERS):
+            close = difflib.get_close_matches(freeze, ("all", "none", "auto", *BLOCKS, *LAYERS), n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ConfigError(f"freeze must be {expected}; got {shown(freeze)}.{hint}")
-        return BLOCKS[: BLOCKS.index(freeze) + 1]
+        block = freeze.split("_")[0]
+        before = BLOCKS[: BLOCKS.index(block)]
+        return (
+            (*before, block)
+            if freeze == block
+            else (*before, *(each for each in convolutions(block) if each <= freeze))
+        )
     try:
         names = set() if isinstance(freeze, (Mapping, bytes)) else set(freeze)
         if not names and not isinstance(freeze, (list, tuple, set, frozenset)):
             raise TypeError
     except Exception:  # it cannot be iterated, or what is in it is no name
         raise ConfigError(f"freeze must be {expected}; got {shown(freeze)}.") from None
-    if not names <= set(BLOCKS):
+    if not names <= {*BLOCKS, *LAYERS}:
         raise ConfigError(f"freeze must be {expected}; got {shown(freeze)}.")
-    return tuple(block for block in BLOCKS if block in names)
+    return with_layers([block for block in BLOCKS if block in names], names)
+
+
+def with_layers(blocks: Iterable[str], frozen: Iterable[str]) -> tuple[str, ...]:
+    """Return some frozen blocks, and the convolutions of other blocks that are in `frozen`, in the network's order."""
+    blocks, frozen = set(blocks), set(frozen)
+    each = (
+        (block,) if block in blocks else [name for name in convolutions(block) if name in frozen] for block in BLOCKS
+    )
+    return tuple(name for names in each for name in names)
+
+
+def convolutions(block: str) -> list[str]:
+    """Return the names of the convolutions that a block may have."""
+    return [name for name in LAYERS if name.startswith(f"{block}_")]
+
+
+def check_frozen(frozen: Iterable[str], column: str) -> None:
+    """Raise `ConfigError` if a frozen convolution is not in a column of Table 1."""
+    there = kernel_shapes(column, 1.0)
+    if missing := [name for name in frozen if name not in BLOCKS and name not in there]:
+        block = missing[0].split("_")[0]
+        has = [name for name in convolutions(block) if name in there]
+        raise ConfigError(f"freeze names {missing[0]}, but {block} of column {column} has only {', '.join(has)}.")
 
 
 def frozen_prefix(frozen: Iterable[str]) -> tuple[str, ...]:

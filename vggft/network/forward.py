@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from ..engine import own_settings
+from ..engine import own_settings, without_retracing_warnings
 from ..rows import Rows
 
 
@@ -45,21 +43,6 @@ def rows_at_once(largest: int) -> int:
 def batch_size_for(model: keras.Model) -> int:
     """Apply `rows_at_once` to a model."""
     return rows_at_once(max(math.prod(layer.output.shape[1:]) for layer in model.layers))
-
-
-@contextmanager
-def without_retracing_warnings() -> Iterator[None]:
-    """Silence TensorFlow's advice against rebuilding models, which every seed, split and trial here has to do."""
-
-    def keep(record: logging.LogRecord) -> bool:
-        return "tf.function retracing" not in record.getMessage()
-
-    logger = logging.getLogger("tensorflow")
-    logger.addFilter(keep)
-    try:
-        yield
-    finally:
-        logger.removeFilter(keep)
 
 
 def forward(

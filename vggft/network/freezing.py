@@ -18,11 +18,17 @@ def block_layers(model: keras.Model, block: str) -> list[keras.layers.Layer]:
 
 
 def set_frozen(model: keras.Model, frozen: Iterable[str]) -> None:
-    """Freeze exactly these blocks. Call it before `compile`, which is when Keras collects the trainable weights."""
+    """Freeze exactly these blocks and convolutions. Call it before `compile`, when Keras collects what to train."""
     held = set(frozen)
     for block in BLOCKS:
         for layer in block_layers(model, block):
-            layer.trainable = block not in held
+            layer.trainable = not held & {block, layer.name}
+
+
+def layer_digests(model: keras.Model) -> dict[str, str]:
+    """Return the SHA-256 of the weights of every convolution by its name."""
+    layers = (layer for block in BLOCKS for layer in block_layers(model, block) if layer.weights)
+    return {layer.name: digest_of(layer.get_weights()) for layer in layers}
 
 
 def block_digests(model: keras.Model) -> dict[str, str]:
@@ -43,19 +49,23 @@ def digest_of(arrays: Iterable[np.ndarray]) -> str:
 def check_movement(
     before: Mapping[str, str], after: Mapping[str, str], frozen: Iterable[str], learned: bool = True
 ) -> None:
-    """Check that frozen blocks did not change in training and that all others did.
+    """Check that what is frozen did not change in training, and that all other blocks did.
 
     Args:
-        before, after: digests of the blocks.
-        frozen: the frozen blocks.
+        before, after: of `layer_digests`.
+        frozen: the frozen blocks and convolutions.
         learned: whether there was anything to learn: a loss of exactly 0 moves nothing.
 
     Raises:
-        FreezeError: a frozen block changed, or another one did not; the message names the blocks.
+        FreezeError: something frozen changed, or a block did not; the message names it.
     """
     held = set(frozen)
-    moved = [block for block in BLOCKS if block in held and before[block] != after[block]]
-    stuck = [block for block in BLOCKS if block not in held and before[block] == after[block]]
+    changed = {name for name in before if before[name] != after[name]}
+    names = {block: [name for name in before if name.startswith(f"{block}_")] for block in BLOCKS}
+    moved = [block for block in BLOCKS if block in held and changed.intersection(names[block])]
+    moved += sorted(changed & held)
+    free = {block: [name for name in names[block] if name not in held] for block in BLOCKS if block not in held}
+    stuck = [block for block, layers in free.items() if layers and not changed.intersection(layers)]
     if moved:
         raise FreezeError(f"{', '.join(moved)} is frozen, but its weights changed during training.")
     if stuck and learned:

@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
-from ..engine import own_settings
-from ..errors import ConfigError, VggftError
+from ..engine import keras, own_settings
+from ..errors import ConfigError, VggftError, short_traceback
 from ..extras import missing, remedy
 from ..fields import as_path, is_integer, is_number, refuse_unknown, shown
 from ..pictures.reading import MIN_SIZE
@@ -71,6 +70,7 @@ def add_blocks(
     return outputs
 
 
+@short_traceback
 @own_settings()
 def vgg(
     column: str = "D",
@@ -146,6 +146,7 @@ def vgg(
     return model
 
 
+@short_traceback
 def vgg16(
     include_top: bool = True,
     weights: Any = None,
@@ -160,9 +161,11 @@ def vgg16(
     >>> vgg16(include_top=False, image_size=64, width=1 / 16).output.shape
     (None, 2, 2, 32)
     """
-    return _of_column("D", include_top, weights, image_size, width, num_classes, dropout, options)
+    sizes: dict[str, Any] = {"image_size": image_size, "width": width, "num_classes": num_classes, "dropout": dropout}
+    return _of_column("D", options, include_top=include_top, weights=weights, **sizes)
 
 
+@short_traceback
 def vgg19(
     include_top: bool = True,
     weights: Any = None,
@@ -177,22 +180,13 @@ def vgg19(
     >>> len(vgg19(include_top=False, image_size=64, width=1 / 16).layers)
     22
     """
-    return _of_column("E", include_top, weights, image_size, width, num_classes, dropout, options)
-
-
-def _of_column(
-    column: str,
-    include_top: bool,
-    weights: Any,
-    image_size: Any,
-    width: float,
-    num_classes: int | None,
-    dropout: float | None,
-    options: Mapping[str, Any],
-) -> keras.Model:
-    refuse_unknown("vgg has no argument", options, list(inspect.signature(vgg).parameters)[1:])
     sizes: dict[str, Any] = {"image_size": image_size, "width": width, "num_classes": num_classes, "dropout": dropout}
-    return vgg(column, include_top=include_top, weights=weights, **sizes, **options)
+    return _of_column("E", options, include_top=include_top, weights=weights, **sizes)
+
+
+def _of_column(column: str, options: Mapping[str, Any], **sizes: Any) -> keras.Model:
+    refuse_unknown("vgg has no argument", options, list(inspect.signature(vgg).parameters)[1:])
+    return vgg(column, **sizes, **options)
 
 
 def _check_options(include_top: Any, pooling: Any, num_classes: Any, dropout: Any, activation: Any, name: Any) -> None:

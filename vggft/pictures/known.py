@@ -16,11 +16,12 @@ import numpy as np
 
 from ..cache import Cache
 from ..errors import DataError
+from ..opening import open_file
 from ..rows import MOST_SMALL
 from ..store import Kind, Store, as_keys
 from .arrays import ArrayImage, StreamImage, in_threads, values_in
-from .files import open_raw
-from .npys import BOMB_PIXELS
+from .decoding import open_raw
+from .formats import BOMB_PIXELS
 from .ranges import Values, note, settle
 from .reading import Reading
 
@@ -69,8 +70,10 @@ def content_of(image: Any) -> str:
     state = hashlib.blake2b(digest_size=16)
     try:
         if isinstance(image, Path):
-            with image.open("rb") as file:
+            with open_file(image) as file:
                 return hashlib.file_digest(file, lambda: state).hexdigest()
+        if isinstance(image, bytes):
+            return hashlib.blake2b(image, digest_size=16).hexdigest()
         array = np.asarray(image if isinstance(image, ArrayImage) else open_raw(image, Reading(), BOMB_PIXELS).picture)
     except Exception:  # decoding reports it
         return UNREADABLE
@@ -136,6 +139,9 @@ def look_at(
         (table,) = cache.fill([kind], [contents[row] for row in files], compute)
         for row, packed in zip(files, np.asarray(table[:]).tolist(), strict=True):
             found[row] = _unpacked(packed)
+        again = [row for row in files if found[row] is None]  # unreadable once, or a file like it was
+        for row, values in zip(again, in_threads(look, again, 16), strict=True):
+            found[row] = values
     return found
 
 

@@ -17,6 +17,7 @@ from .reading import Range, Reading
 
 INTEGERS = (255, 1023, 4095, 16383, 65535)  # white with 8, 10, 12, 14 and 16 bits
 OVERSHOOT = 0.05  # of 0..1: how far resampling, which is often done in floats, may leave the range
+CHUNK = 2**20  # values that are scaled at once, as each takes many bytes for a moment
 DIM = 16  # floats that reach neither 255 nor 0..1 by far, such as 0..3, fit no range
 
 
@@ -132,11 +133,14 @@ def scaled(array: np.ndarray, black_and_white: Range) -> np.ndarray:
         return array.astype(np.uint8) * np.uint8(255)
     low, high = black_and_white
     exact = np.float32 if array.dtype.itemsize <= 2 or array.dtype.kind == "f" else np.float64
-    if (low, high) == (0.0, 255.0):
-        clipped = np.clip(array, 0, 255)
-        return clipped.astype(np.float32 if array.dtype.kind == "f" else np.uint8, copy=False)
-    found: np.ndarray = np.clip((array.astype(exact) - exact(low)) * exact(255 / (high - low)), 0, 255)  # type: ignore[operator]
-    return found.astype(np.float32, copy=False) if array.dtype.kind == "f" else np.rint(found).astype(np.uint8)
+    plain = (low, high) == (0.0, 255.0)
+    found = np.empty(array.shape, np.float32 if array.dtype.kind == "f" else np.uint8)
+    for start in range(0, len(array), rows := max(1, CHUNK * len(array) // max(1, array.size))):
+        part = array[start : start + rows]
+        part = part if plain else (part.astype(exact) - exact(low)) * exact(255 / (high - low))  # type: ignore[operator]
+        part = np.clip(part, 0, 255)
+        found[start : start + rows] = np.rint(part) if part.dtype.kind == "f" and found.dtype == np.uint8 else part
+    return found
 
 
 def range_text(kind: str, black_and_white: Range) -> str:

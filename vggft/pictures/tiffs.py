@@ -59,6 +59,12 @@ def _beside(tags: Mapping[int, Any]) -> int:
     return int(tags.get(SAMPLES, 1)) - COLOURS.get(int(tags.get(PHOTOMETRIC, 1)), 1)
 
 
+def values_in(tags: Mapping[int, Any]) -> int:
+    """Return how many values of four bytes the page holds."""
+    bits = value if isinstance(value := tags.get(BITS, 1), tuple) else (value,)
+    return int(tags.get(256, 0)) * int(tags.get(257, 0)) * int(tags.get(SAMPLES, 1)) * max(1, max(bits) // 32)
+
+
 def is_beyond_pillow(tags: Mapping[int, Any]) -> bool:
     """Whether Pillow would lose bands, bits of several bands, or signs; or does not read such values at all."""
     bits, kind = (max(value if isinstance(value := tags.get(tag, 1), tuple) else (value,)) for tag in (BITS, FORMAT))

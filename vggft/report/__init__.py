@@ -1,6 +1,6 @@
-"""An artifact -> what people read: the HTML report, its plots, and the model card.
+"""An artifact -> what people read: the HTML report and the model card.
 
-`report` writes the page: `verdict` makes its head, `gallery` its pictures, `plots` its figures, `sections` the rest.
+`report` writes the page: `verdict` makes its head, `gallery` its pictures, `sections` the rest.
 `names` leaves out the folders of this machine, `card` writes the model card.
 Begin reading with `report`.
 """

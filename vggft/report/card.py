@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
+
+from markupsafe import Markup
 
 from ..artifact.artifact import Artifact
 from ..display import render
 from ..evaluation.calibration import calibration_text
 from ..fields import as_path
+from ..foreign import json_text, visible
 from ..run import write_whole
 from ..weightfiles.presets import PRESETS
 from .names import Names
-from .verdict import baseline
+from .verdict import baseline, copies
 
 # Our name of a metric -> its name on model hubs.
 HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "roc_auc": "roc_auc", "mcc": "matthews_correlation"}
@@ -35,21 +37,20 @@ def card(artifact: Artifact) -> str:
     title = f"VGG16 for {name}" if name else f"VGG16 of {len(description.class_names)} classes"
     return render(
         "model_card.md",
-        plain=plain,
-        front=front(artifact, title, name or "own images"),
+        front=Markup(front(artifact, title, name or "own images")),
         title=title,
         description=description,
         audit=record.audit,
         splits=record.config.get("splits", {}),
         counts=record.class_counts,
         evaluation=evaluation,
-        confused=[(plain(a), plain(b), n) for a, b, n in evaluation.most_confused()] if evaluation else (),
+        confused=evaluation.most_confused() if evaluation else (),
         calibration=calibration_text(record.summary.get("calibration"), description.temperature),
         licence=preset.licence if preset else "",
         versions=record.environment.get("versions") or description.versions,
-        call=names.call(record.call),
+        call=Markup(visible(names.call(record.call), lines=True).replace("```", "'''")),
         thresholds=() if evaluation is None or evaluation.thresholds is None else evaluation.thresholds.tolist(),
-        baseline=plain(baseline(evaluation)) if evaluation else "",
+        baseline=f"{baseline(evaluation)} {copies(evaluation)}".strip() if evaluation else "",
         search=record.search,
     )
 
@@ -78,10 +79,4 @@ def front(artifact: Artifact, title: str, data: str) -> str:
             "metrics": metrics,
         }
         fields["model-index"] = [{"name": title, "results": [result]}]
-    return "".join(f"{name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in fields.items())
-
-
-def plain(text: str) -> str:
-    """Escape a name as plain text in Markdown, also within a table."""
-    escapes: dict[str, Any] = {mark: f"\\{mark}" for mark in "\\`*_{}[]#|"} | {"<": "&lt;", ">": "&gt;"}
-    return " ".join(text.translate(str.maketrans(escapes)).split())
+    return "".join(f"{name}: {json_text(value)}\n" for name, value in fields.items())

@@ -13,7 +13,7 @@ from ..artifact.examples import LOSSES, of_classes, of_pairs
 from ..artifact.explain import Explanation, grad_cam, last_seen, shown
 from ..artifact.known import digests_of
 from ..augment import Augment
-from ..display import jpeg_url
+from ..display import jpeg_url, legible
 from ..errors import DataError, VggftError
 from ..evaluation.evaluation import Evaluation
 from ..evaluation.mistakes import Mistake, image_name
@@ -25,7 +25,6 @@ from .names import Names
 MISTAKES = 12
 AUGMENTED, VIEWS = 3, 4  # images and their views
 ALIKE = 4.0  # mean difference of pixel values, 0..255, below which two images are shown as one
-PIXELS = 160  # side of a small image
 
 
 class Gallery:
@@ -164,9 +163,5 @@ def is_copy(a: np.ndarray, b: np.ndarray | None) -> bool:
 
 
 def jpeg(pixels: np.ndarray) -> str:
-    """Convert pixels to the `src` of an `<img>`, enlarged or made smaller to about `PIXELS`."""
-    image = Image.fromarray(pixels)
-    scale = max(1, PIXELS // max(image.size))
-    image = image.resize((image.width * scale, image.height * scale), Image.Resampling.BICUBIC)
-    image.thumbnail((1.5 * PIXELS, 1.5 * PIXELS))
-    return jpeg_url(image, quality=82)
+    """Convert pixels to the `src` of an `<img>`, enlarged or made smaller to about 160 px."""
+    return jpeg_url(legible(Image.fromarray(pixels)), quality=82)

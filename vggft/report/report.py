@@ -8,9 +8,10 @@ from typing import Any
 
 from ..artifact.artifact import Artifact
 from ..display import render
+from ..drawing.curves import HistoryDisplay
 from ..fields import as_path
+from ..figures import style
 from ..run import versions, write_whole
-from . import plots
 from .names import Names
 from .sections import class_counts, facts, image_of, network_table, results, search_section
 from .verdict import costs, next_steps, sentences
@@ -53,11 +54,11 @@ def contents(artifact: Artifact) -> dict[str, Any]:
         "search": {},
         "curves": {},
     }
-    with plots.style():
+    with style():
         if history:
             phases = ", then ".join(dict.fromkeys(str(row["phase"]) for row in history))
             alt = f"Accuracy and loss over {len(history)} epochs: {phases}"
-            values["curves"] = image_of(plots.learning_curves(history), alt)
+            values["curves"] = image_of(HistoryDisplay(history), alt)
         if evaluation is not None:
             values |= results(artifact, evaluation)
         if record.search:

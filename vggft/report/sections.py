@@ -3,37 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..artifact.artifact import Artifact
 from ..artifact.record import Record
 from ..display import measure
+from ..drawing.curves import TrialsDisplay, hyperparameters
+from ..drawing.display import Display
+from ..drawing.results import (
+    CURVES,
+    ConfusionMatrixDisplay,
+    PrecisionRecallDisplay,
+    ReliabilityDisplay,
+    RocCurveDisplay,
+)
 from ..evaluation.calibration import calibration_text
 from ..evaluation.evaluation import Evaluation
+from ..figures import svg
 from ..network.blocks import BLOCKS
 from ..network.head import STANDARDIZE
-from . import plots
 from .gallery import Gallery
 from .verdict import headline
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 MATRIX = 30  # largest number of classes whose confusion matrix is a table
 MOST_SLICES = 12  # distinct values of a metadata column; one with more identifies images instead of grouping them
 
 
-def image_of(figure: Figure, alt: str, caption: str = "") -> dict[str, str]:
-    """Return a figure as the template's macro takes it."""
-    return {"src": plots.svg(figure), "alt": alt, "caption": caption}
+def image_of(display: Display, alt: str, caption: str = "") -> dict[str, str]:
+    """Return a plot as the template's macro takes it."""
+    return {"src": svg(display.figure()), "alt": alt, "caption": caption}
 
 
 def results(artifact: Artifact, evaluation: Evaluation) -> dict[str, Any]:
     """Collect all sections that need an evaluation."""
     classes = len(evaluation.class_names)
-    shown = "each class" if classes <= plots.CURVES else f"the {plots.CURVES} classes with the lowest area"
+    shown = "each class" if classes <= CURVES else f"the {CURVES} classes with the lowest area"
     gallery = Gallery(artifact, evaluation)
     found: dict[str, Any] = {
         "headline": headline(evaluation),
@@ -46,10 +52,8 @@ def results(artifact: Artifact, evaluation: Evaluation) -> dict[str, Any]:
         "samples": gallery.of_classes(),
         "augmented": gallery.augmented(),
         "ranking": [
-            image_of(
-                plots.ranking(evaluation, kind), f"{name} curves of {shown}", f"{name}: {shown} against all others."
-            )
-            for kind, name in (("roc", "ROC"), ("precision_recall", "Precision-recall"))
+            image_of(kind(evaluation), f"{name} curves of {shown}", f"{name}: {shown} against all others.")
+            for kind, name in ((RocCurveDisplay, "ROC"), (PrecisionRecallDisplay, "Precision-recall"))
         ],
         "reliability": reliability(artifact, evaluation),
         "mistakes": gallery.mistakes(),
@@ -63,7 +67,9 @@ def results(artifact: Artifact, evaluation: Evaluation) -> dict[str, Any]:
     else:
         caption = "Rows are true classes, columns are predicted classes; everything off the diagonal is wrong. "
         caption += "Colours show the share of each true class."
-        found["confusion"] = image_of(plots.confusion(evaluation), f"Confusion matrix of {classes} classes", caption)
+        found["confusion"] = image_of(
+            ConfusionMatrixDisplay(evaluation), f"Confusion matrix of {classes} classes", caption
+        )
     return found
 
 
@@ -93,7 +99,7 @@ def reliability(artifact: Artifact, evaluation: Evaluation) -> dict[str, str]:
             words.append(f"On {split} images the difference was {100 * before:.1f} points and is {100 * after:.1f}.")
     caption = "Bars are 95 % intervals; the numbers below count predictions. For calibrated probabilities the line "
     caption += "follows the diagonal; below it the classifier is too sure of itself."
-    return image_of(plots.reliability(evaluation), "Accuracy against confidence", caption) | {"words": " ".join(words)}
+    return image_of(ReliabilityDisplay(evaluation), "Accuracy against confidence", caption) | {"words": " ".join(words)}
 
 
 def facts(record: Record) -> dict[str, str]:
@@ -126,7 +132,9 @@ def network_table(artifact: Artifact) -> list[dict[str, Any]]:
         if not inside:  # a head may see only earlier blocks
             continue
         kind = f"{sum('_conv' in layer.name for layer in inside)} convolutions, {inside[0].filters} filters"
-        rows.append(row(block, kind, inside, "frozen" if block in artifact.description.frozen else "learned"))
+        held = [name.split("_")[1] for name in artifact.description.frozen if name.startswith(f"{block}_")]
+        state = f"learned, but for {', '.join(held)}" if held else "learned"
+        rows.append(row(block, kind, inside, "frozen" if block in artifact.description.frozen else state))
     for layer in layers:
         if layer.count_params() and not layer.name.startswith(BLOCKS):
             kind = {"Dense": "dense", "BatchNormalization": "normalisation"}.get(type(layer).__name__, "")
@@ -162,7 +170,7 @@ def search_section(record: Record) -> dict[str, Any]:
     if told["test_score"] is not None:
         words += f", and {measure(told['test_score'], told['objective'])} on test images, which no trial used"
     pictures = [
-        image_of(plots.trials(trials, best, label, name), f"{label} of {len(trials)} trials against {name}")
-        for name in plots.hyperparameters(trials)
+        image_of(TrialsDisplay(trials, best, label, name), f"{label} of {len(trials)} trials against {name}")
+        for name in hyperparameters(trials)
     ]
     return {"words": words + ".", "trials": ranked, "best": best, "objective": told["objective"], "pictures": pictures}

@@ -47,18 +47,27 @@ def headline(evaluation: Evaluation) -> dict[str, str]:
 
 def baseline(evaluation: Evaluation) -> str:
     """Say what an answer that looks at no image would be worth."""
+    share = percent(evaluation.baseline)
     if evaluation.multi_label:
-        share = float(np.mean(evaluation.labels.mean(axis=0)))
-        return f"Random answers would have an average precision of {percent(share)}."
+        return f"Random answers would have an average precision of {share}."
     counts = np.bincount(evaluation.labels, minlength=len(evaluation.class_names))
-    share, name = counts.max() / max(1, counts.sum()), evaluation.class_names[counts.argmax()]
+    name = evaluation.class_names[counts.argmax()]
     alike = "a frequent class" if (counts == counts.max()).sum() > 1 else "the most frequent class"
-    return f"Always answering “{name}”, {alike}, would be right for {percent(share)}."
+    return f"Always answering “{name}”, {alike}, would be right for {share}."
+
+
+def copies(evaluation: Evaluation) -> str:
+    """Say what the headline would be if each picture counted once; empty if no image is a copy of another."""
+    if (once := evaluation.without_copies) is None:
+        return ""
+    number, metric = len(evaluation.labels) - len(once.labels), evaluation.headline
+    told = f"{counted(number, 'image')} {'is a copy' if number == 1 else 'are copies'} of others: "
+    return told + f"if each picture counts once, {metric_name(metric)} is {measure(once[metric], metric)}."
 
 
 def sentences(record: Record, evaluation: Evaluation | None) -> list[str]:
     """Return what a reader should know besides the headline."""
-    told = []
+    told = [copies(evaluation)] if evaluation is not None and evaluation.without_copies else []
     if evaluation is not None and evaluation.split == "validation":
         told.append("There was no test split: all results are on images that the weights were selected on.")
     name = "accuracy" if evaluation is None else evaluation.headline

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -206,7 +206,7 @@ def prepare(
     else:
         labels = [label.tobytes() for label in whole.labels]
         notes += suspects(whole.names, whole.metadata, part_of.tolist(), labels)
-    return replace(pool, notes=(*pool.notes, *notes, *_repeated(pool), *_about(known, pool)))
+    return replace(pool, notes=(*pool.notes, *notes, *_about(known, pool)))
 
 
 def _read_off(class_names: tuple[str, ...]) -> str:
@@ -260,15 +260,6 @@ def _split(
             rest, rows[split] = rest[kept], rest[held]
     rows["train"] = rest
     return {split: rows[split] for split in SPLITS if split in rows}
-
-
-def _repeated(pool: Pool) -> Iterator[str]:
-    """Say how many of the images that judge are copies of each other, each of which counts."""
-    for split, rows in pool.rows.items():
-        again = len(rows) - len({pool.digests[row] for row in rows})
-        if again and split != "train":
-            copies = "1 is a copy of another" if again == 1 else f"{again} are copies of others"
-            yield f"of the {len(rows)} {split} images {copies} in {split}; each counts"
 
 
 def _about(known: Known, pool: Pool) -> tuple[str, ...]:

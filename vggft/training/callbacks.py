@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -114,6 +115,8 @@ class BestEpoch(keras.callbacks.EarlyStopping):
             values["learning_rate"] = told["learning_rate"]
         seconds = time.monotonic() - self.started
         self.rows.append({"phase": self.phase, "epoch": epoch + 1, **values, "seconds": seconds})
+        if not math.isfinite(values["loss"]):
+            self.model.stop_training = True  # no later epoch can mend the weights
         if time.monotonic() - self.saved >= SECONDS_BETWEEN_POINTS and not self.model.stop_training:
             self._save(epoch)
 

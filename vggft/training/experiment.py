@@ -23,10 +23,10 @@ from ..heads.batches import FeatureBank, Transform, weights_by_name
 from ..heads.probe import is_exact
 from ..listings.integers import as_class_names
 from ..network.assembly import Network
-from ..network.blocks import BLOCKS
+from ..network.blocks import BLOCKS, check_frozen, with_layers
 from ..network.description import Description, build
 from ..network.freezing import set_frozen
-from ..network.precision import choose, measure, policy
+from ..network.precision import choose, crowding, measure, policy
 from ..network.start import Start
 from ..network.weights import RANDOM, Pretrained, load_pretrained
 from ..pictures.reading import ImageSize, plain_size, reading_of
@@ -57,9 +57,10 @@ class Experiment:
         transform: the function that changes the pixels of a batch in every epoch, if any.
         seed: seed of everything random.
         why: the reason for the precision, in words.
-        seconds: time per image through the first blocks, for each precision that was measured.
+        seconds: time per image through the first blocks, for each precision that was measured, if no other program ran.
         cache: where frozen features are kept.
         start: the classifier that training starts from, if any.
+        crowding: how many times as long everything takes, as other programs run.
     """
 
     pool: Pool
@@ -71,6 +72,7 @@ class Experiment:
     seconds: dict[str, float]
     cache: Cache
     start: Start | None = None
+    crowding: float = 1.0
 
     @property
     def pretrained(self) -> Pretrained:
@@ -124,7 +126,7 @@ class Experiment:
             head=setting.head,
             multi_label=self.pool.multi_label,
             backbone=self.pretrained.name,
-            frozen=tuple(block for block in setting.frozen if block in held),
+            frozen=with_layers((block for block in setting.frozen if block in held), setting.frozen),
             features=() if cut is None else (cut, self.precision, self.prefix.stored_as),
         )
 
@@ -225,6 +227,7 @@ def make_experiment(
     for setting in settings:
         check_classes(setting.training, pool)
     pretrained = pretrained or load_pretrained(request.backbone, seed)
+    check_frozen({name for setting in settings for name in setting.frozen}, pretrained.column)
     if pretrained.name == RANDOM and any(setting.frozen for setting in settings):
         pool = replace(pool, notes=(*pool.notes, FROZEN_AT_RANDOM))
     transform: Transform | None = None
@@ -247,7 +250,7 @@ def make_experiment(
             precision, stored_as, why = earlier["precision"], earlier.get("stored_as", stored_as), "as the run began"
     views = augment if isinstance(augment, Augment) and transform is None else None
     prefix = Prefix(pretrained, image_size, precision, stored_as, views, seed)
-    return Experiment(pool, prefix, augment, transform, seed, why, seconds, cache, start)
+    return Experiment(pool, prefix, augment, transform, seed, why, seconds, cache, start, crowding())
 
 
 def begins_anew(start: Start, settings: Iterable[Setting], augment: Augmentation) -> bool:
@@ -283,8 +286,7 @@ def check_classes(training: Training, pool: Pool) -> None:
         told += [f"a weight is missing for {', '.join(missing)}"] if missing else []
         raise ConfigError(
             "Training.class_weight must have a weight for every class, by name or by position from 0: "
-            f"{'; '.join(told)}. "
-            f"The classes are {', '.join(names)}."
+            f"{'; '.join(told)}. The classes are {', '.join(names)}."
         )
 
 

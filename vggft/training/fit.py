@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from ..config import Head, Training
+from ..engine import without_retracing_warnings
 from ..features.cuts import is_pooled
 from ..heads.batches import Batches, Examples, FeatureBank, class_weights, pooled_features, sampled_labels
 from ..heads.objective import Objective
 from ..heads.population import Member, fit_in_memory, train_population, why_alone
 from ..heads.probe import is_exact, train_probe
-from ..heads.resampling import Fitted, Fold, ending_of
+from ..heads.resampling import Fitted, Fold, continued, ending_of
 from ..network.blocks import BLOCKS
-from ..network.forward import between, forward, without_retracing_warnings
-from ..network.freezing import assign_weights, block_digests, check_movement, learned_weights, set_frozen
+from ..network.forward import between, forward
+from ..network.freezing import assign_weights, check_movement, layer_digests, learned_weights, set_frozen
 from ..network.head import STANDARDIZE, head_model, standardize
 from ..progress import Narrator
 from ..run import RunDirectory
@@ -40,6 +43,8 @@ def train(
     tensorboard: bool = False,
     predict: bool = False,
     head: Fitted | None = None,
+    begun: Fitted | None = None,
+    epochs: int = 0,
     callbacks: Sequence[Any] = (),
     metrics: Sequence[Any] = (),
     deadline: float | None = None,
@@ -53,6 +58,9 @@ def train(
         tensorboard: whether to write curves.
         predict: whether to predict the validation images with the network that would be saved.
         head: a head that has been trained on this fold already; None to train it here.
+        begun: what a shorter training of the setting has learned on this fold, whose last phase continues; None to
+            train from the start.
+        epochs: number of epochs that this phase had.
         callbacks: callbacks of Keras, for which even a head alone is trained by `fit`.
         metrics: metrics of Keras for the history, likewise.
         deadline: by `time.monotonic()`, at which blocks stop learning.
@@ -61,15 +69,18 @@ def train(
         FreezeError: a frozen block changed, or an unfrozen one did not.
     """
     phases = experiment.phases(setting)
+    if begun is not None:
+        phases = (replace(phases[-1], epochs=max(1, phases[-1].epochs - epochs), keep_start=True),)
+        fold = replace(fold, seed=fold.seed + epochs)  # else its batches would be those that it had before
     cuts = [phase.cut(setting.head) for phase in phases]
     seed, pool, history = fold.seed, experiment.pool, list[dict[str, Any]]()
     direct = head
-    if head is None and not (callbacks or metrics):
-        direct = _train_directly(experiment, bank, setting, fold, phases[0], narrator)
+    if head is None and phases[0].freeze == BLOCKS and not (callbacks or metrics):
+        direct = _train_directly(experiment, bank, setting, fold, phases[0], narrator, begun)
     if direct is not None and tensorboard and run.path is not None:
         write_curves(run.path / "tensorboard" / phases[0].name, direct.history)
     if direct is not None and setting.frozen == BLOCKS and len(phases) == 1:
-        return direct
+        return direct if begun is None else replace(direct, history=continued(begun.history, direct.history))
     if setting.frozen == BLOCKS and None not in cuts:  # the head alone, on vectors
         sizes, classes = experiment.describe(setting).sizes, len(pool.class_names)
         model = head_model(sizes, setting.head, classes, multi_label=pool.multi_label, seed=seed)
@@ -80,12 +91,14 @@ def train(
     if direct is not None:
         assign_weights(model, direct.weights)
         history, todo = direct.history, todo[1:]
+    elif begun is not None:
+        assign_weights(model, begun.weights)
     else:
         begin_head(model, experiment, setting.head, layers[0], bank.examples(cuts[0], fold.train))
     # The head of the standard phases may have been trained directly, so these always begin with new moments.
     carried = None if setting.training.phases == "standard" else Carried()
     for phase, layer, cut in todo:
-        before = block_digests(model)
+        before = layer_digests(model)
         set_frozen(model, phase.freeze)
         history += fit_phase(
             between(model, layer, "logits"),
@@ -100,7 +113,7 @@ def train(
             steps_at_once=STEPS_AT_ONCE if layer == "features" or is_pooled(layer) else 1,
             tensorboard=tensorboard,
             at_end=lambda rows, phase=phase, before=before: check_movement(
-                before, block_digests(model), phase.freeze, learned=any(row["loss"] for row in rows)
+                before, layer_digests(model), phase.freeze, learned=any(row["loss"] for row in rows)
             ),
             carried=carried,
             class_names=pool.class_names,
@@ -113,7 +126,7 @@ def train(
         if setting.frozen != BLOCKS and experiment.precision != "float32":
             model = experiment.assemble(setting, weights).model
         probabilities = forward(between(model, layers[-1], "predictions"), bank.inputs(cuts[-1]), rows=fold.validation)
-    return Fitted(weights, history, probabilities)
+    return Fitted(weights, continued(begun.history, history) if begun else history, probabilities)
 
 
 def begin_head(model: keras.Model, experiment: Experiment, head: Head, layer: str | None, examples: Examples) -> None:
@@ -133,7 +146,13 @@ def begin_head(model: keras.Model, experiment: Experiment, head: Head, layer: st
 
 
 def _train_directly(
-    experiment: Experiment, bank: FeatureBank, setting: Setting, fold: Fold, phase: ResolvedPhase, narrator: Narrator
+    experiment: Experiment,
+    bank: FeatureBank,
+    setting: Setting,
+    fold: Fold,
+    phase: ResolvedPhase,
+    narrator: Narrator,
+    begun: Fitted | None,
 ) -> Fitted | None:
     """Train the head as a population of one, which spares the seconds that Keras's `fit` takes to trace its graphs.
 
@@ -151,13 +170,13 @@ def _train_directly(
         return None
     with narrator.bar(phase.name, phase.epochs * images) as advance:
         (fitted,) = train_population(
-            [Member(setting.head, training)],
+            [Member(setting.head, replace(training, epochs=phase.epochs))],
             bank.examples(cut, fold.train),
             bank.judged(cut, fold.validation),
             multi_label=experiment.pool.multi_label,
             seed=fold.seed,
             class_names=experiment.pool.class_names,
-            start=experiment.head_weights(setting.head),
+            start=begun.weights if begun else experiment.head_weights(setting.head),
             keep_start=phase.keep_start,
             on_epoch=lambda done: advance(done * images),
         )
@@ -243,15 +262,13 @@ def fit_phase(
             ]
             if tensorboard and run.path is not None:
                 all_of_them.append(keras.callbacks.TensorBoard(run.path / "tensorboard" / phase.name.replace(" ", "-")))
-            model.fit(
-                batches,
-                validation_data=judged,
-                epochs=phase.epochs,
-                initial_epoch=keeper.first_epoch,
-                callbacks=all_of_them,
-                shuffle=False,
-                verbose=0,
-            )
+            epochs: dict[str, int] = {"epochs": phase.epochs, "initial_epoch": keeper.first_epoch}
+            try:
+                model.fit(batches, validation_data=judged, callbacks=all_of_them, shuffle=False, verbose=0, **epochs)
+            except tf.errors.OpError:
+                if batches.failed is not None:
+                    raise batches.failed from None
+                raise
             advance(0, ending_of(keeper.rows, phase.epochs), (len(keeper.rows) - keeper.first_epoch) * len(examples))
     carried.take_from(optimizer, model.trainable_variables)
     return keeper.rows

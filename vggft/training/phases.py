@@ -9,7 +9,7 @@ from typing import Any, cast
 from ..config import Head, Phase, Training
 from ..errors import ConfigError
 from ..features.cuts import cut_of
-from ..network.blocks import BLOCKS, HEAD_BLOCKS, frozen_blocks, frozen_prefix
+from ..network.blocks import BLOCKS, HEAD_BLOCKS, frozen_blocks, frozen_prefix, with_layers
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _planned(setting: Setting) -> Iterator[Phase]:
         return
     yield Phase("all")
     for first in range(len(learning) - 1, -1, -1) if phases == "gradual" else (0,) if learning else ():
-        yield Phase(tuple(block for block in BLOCKS if block not in learning[first:]))
+        yield Phase(cast(Any, with_layers((b for b in BLOCKS if b not in learning[first:]), setting.frozen)))
 
 
 def _name(learning: Sequence[str]) -> str:
@@ -159,7 +159,7 @@ def refitted(setting: Setting, epochs: Mapping[str, int], exact: bool = False) -
     training, phases = setting.training, phases_of(setting)
     best = {phase.name: epochs.get(phase.name, phase.epochs) for phase in phases}
     helped = [phase for phase in phases if best[phase.name] or phase is phases[0]]
-    frozen = tuple(block for block in BLOCKS if all(block in phase.freeze for phase in helped))
+    frozen = with_layers((b for b in BLOCKS if all(b in phase.freeze for phase in helped)), setting.frozen)
     if training.phases == "standard":
         head, blocks = best["head"] or training.epochs, best.get("blocks and head") or training.fine_tune_epochs
         return replace(setting, frozen=frozen, training=replace(training, epochs=head, fine_tune_epochs=blocks))

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..heads.batches import FIRST_ORDER, Batches, FeatureBank, class_weights
 from ..heads.objective import Objective
-from ..network.forward import between, without_retracing_warnings
+from ..network.forward import between
 from ..progress import Narrator
 from .experiment import Experiment
 from .fit import begin_head
@@ -50,7 +50,7 @@ def losses_of(
     optimizer.build(model.trainable_variables)
     Objective.of(training, experiment.pool.multi_label).compile(model, optimizer)
     losses: list[float] = []
-    with narrator.bar("rising learning rate", len(rates)) as advance, without_retracing_warnings():
+    with narrator.bar("rising learning rate", len(rates)) as advance:
         for step, rate in enumerate(rates):
             epoch, number = divmod(step, len(batches))
             batches.go_to(FIRST_ORDER + epoch)

@@ -83,7 +83,7 @@ def train_chosen(
     """
     choice, begun = None, None
     if probes and fold.validation is not None:
-        choice = choose(probes, setting.training, bank, folds or [fold], pool=experiment.pool)
+        choice = choose(probes, setting.training, bank, folds or [fold], pool=experiment.pool, narrator=narrator)
         narrator.say(str(choice))
         run.write_json("choice.json", list(choice.told))
         setting, begun = replace(setting, head=choice.head), None if folds else choice.fitted

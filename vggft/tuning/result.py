@@ -4,24 +4,67 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
+
+import keras
+import keras_tuner
 
 from ..classifier import Classifier
 from ..display import render
+from ..drawing.curves import NOT_DRAWN, TrialsDisplay
+from ..errors import SearchError, short_traceback
 from ..evaluation.evaluation import Evaluation
-from ..evaluation.metrics import METRICS
-from ..fields import as_path
-from ..report import plots
-from ..run import whole_file, write_table
-from .trial import Trial, ranked
+from ..fields import as_path, check_count
+from ..network.assembly import Network
+from ..network.description import Description
+from ..network.weights import Pretrained
+from ..run import write_table
+from ..training.experiment import Experiment
+from ..training.phases import Setting
+from .goals import Goal
+from .oracles import space_of
+from .trial import PROJECT, WEIGHTS, Trial, ranked, read_weights
 
 TOP = 5  # number of trials whose spread shows how much the winner stands out
 SHOWN = 10
+MOST = 100_000  # trials
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What it takes to build the networks of the trials whose weights were kept.
+
+    Args:
+        folder: KerasTuner's project.
+        pretrained: weights of the blocks.
+        descriptions: of the network of each trial that was completed.
+        space: the hyperparameters, as KerasTuner configures them.
+    """
+
+    folder: Path
+    pretrained: Pretrained
+    descriptions: Mapping[str, Description]
+    space: list[Any]
+
+    def model(self, trial: Trial) -> keras.Model:
+        """Build the network of a trial.
+
+        Raises:
+            SearchError: its weights were not kept.
+        """
+        if (weights := read_weights(self.folder / f"trial_{trial.trial_id}")) is None:
+            kept = len(list(self.folder.glob(f"trial_*/{WEIGHTS}")))
+            raise SearchError(
+                f"The weights of trial {trial.trial_id} are not in {self.folder}, which has those of {kept}: search "
+                "with a larger keep_top, or train it by vggft.finetune with its head, training and freeze."
+            )
+        return Network(self.descriptions[trial.trial_id], self.pretrained, weights).model
+
+
+@short_traceback
 @dataclass(frozen=True, eq=False)
 class SearchResult:
     """The result of `vggft.search`; `str` describes it.
@@ -30,18 +73,20 @@ class SearchResult:
         trials: all trials, in the order of their numbers.
         best: the trial with the best score; of equal ones, the one with the lower validation loss.
         classifier: the winner, evaluated on test images if there are any.
-        objective: the metric that was searched for, one of `vggft.evaluation.metrics.METRICS`.
+        goal: what was searched for: one metric, or several together.
         winner: `"scored"` if the classifier has the weights that were scored, `"refit"` if it was retrained on train
             and validation images.
         stopped: why the search ended early; empty if it did not.
+        kept: what `get_best_models` builds networks from.
     """
 
     trials: tuple[Trial, ...]
     best: Trial
     classifier: Classifier
-    objective: str
+    goal: Goal
     winner: str
     stopped: str = ""
+    kept: Kept | None = field(default=None, repr=False)
 
     @property
     def evaluation(self) -> Evaluation | None:
@@ -49,15 +94,23 @@ class SearchResult:
         return self.classifier.evaluation
 
     @property
+    def objective(self) -> str:
+        """The metric, one of `vggft.evaluation.metrics.METRICS`; several as `"log_loss - accuracy"`."""
+        return str(self.goal)
+
+    @property
     def direction(self) -> str:
         """`"max"` or `"min"`."""
-        return METRICS[self.objective].direction
+        return self.goal.direction
 
     @property
     def test_score(self) -> float | None:
         """The objective on test images, which no trial used; None without a test split."""
         evaluation = self.evaluation
-        return evaluation[self.objective] if evaluation is not None and evaluation.split == "test" else None
+        if evaluation is None or evaluation.split != "test":
+            return None
+        values = {name: value for name in self.goal.metrics if (value := evaluation[name]) is not None}
+        return self.goal.score(values) if len(values) == len(self.goal.metrics) else None
 
     @property
     def gap(self) -> float | None:
@@ -70,6 +123,36 @@ class SearchResult:
         """The lowest and the highest score of the five best trials."""
         scores = [trial.score or 0.0 for trial in ranked(self.trials, self.direction)[:TOP]]
         return min(scores), max(scores)
+
+    def get_best_hyperparameters(self, num_trials: int = 1) -> list[keras_tuner.HyperParameters]:
+        """Return the hyperparameters of the best trials, best first, as KerasTuner's tuners do.
+
+        Args:
+            num_trials: of so many trials; fewer if fewer were completed.
+        """
+        check_count("num_trials", num_trials, 1, MOST)
+        space = [] if self.kept is None else self.kept.space
+        return [
+            keras_tuner.HyperParameters.from_config({"space": space, "values": trial.hyperparameters})
+            for trial in ranked(self.trials, self.direction)[:num_trials]
+        ]
+
+    def get_best_models(self, num_models: int = 1) -> list[keras.Model]:
+        """Return the networks of the best trials with the weights that were scored, best first, as KerasTuner's tuners
+        do: (B, height, width, 3) RGB 0..255 -> (B, num_classes) float32 probabilities.
+
+        With folds, the weights are of the first fold. `keep_top` of `vggft.search` says how many trials have weights.
+
+        Args:
+            num_models: of so many trials; fewer if fewer were completed.
+
+        Raises:
+            SearchError: the weights of one of them were not kept.
+        """
+        check_count("num_models", num_models, 1, MOST)
+        if self.kept is None:
+            raise SearchError("This result has no weights of trials.")
+        return [self.kept.model(trial) for trial in ranked(self.trials, self.direction)[:num_models]]
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values, without the trials, which `to_csv` writes."""
@@ -94,14 +177,27 @@ class SearchResult:
         write_table(path, [trial.to_row() for trial in self.trials])
         return path
 
-    def plot(self, path: str | os.PathLike[str]) -> Path:
-        """Plot the score against each hyperparameter into an image file."""
-        path = as_path(path)
-        with plots.style(), whole_file(path) as aside:
-            given = [trial.to_dict() for trial in self.trials]
-            figure = plots.trials(given, self.best.trial_id, f"validation {self.objective}")
-            figure.savefig(aside, format=path.suffix.lstrip(".") or "png", dpi=150)
-        return path
+    @overload
+    def plot(self, path: str | os.PathLike[str]) -> Path: ...
+    @overload
+    def plot(self, path: None = None, *, ax: Any = None) -> TrialsDisplay: ...
+    def plot(self, path: str | os.PathLike[str] | None = None, *, ax: Any = None) -> Path | TrialsDisplay:
+        """Plot the score against each hyperparameter.
+
+        Args:
+            path: a `.png`, `.svg` or `.pdf` file to draw it into.
+            ax: matplotlib `Axes` to draw on, if there is no path; None makes a new figure.
+
+        Returns:
+            The path of the file, or without one the `vggft.plots.TrialsDisplay`.
+
+        Raises:
+            ConfigError: the name of the file has another ending.
+        """
+        display = TrialsDisplay(
+            [trial.to_dict() for trial in self.trials], self.best.trial_id, f"validation {self.objective}"
+        )
+        return display.plot(ax) if path is None else display.save(path)
 
     def __str__(self) -> str:
         low, high = self.top
@@ -118,8 +214,10 @@ class SearchResult:
             f"The best is trial {self.best.trial_id}; {what}. The best {TOP} trials score {low:.3f} to {high:.3f}."
         )
         if self.test_score is None:
+            lines += [] if self.evaluation is None else [repr(self.evaluation)]
             lines.append("Without a test split (for example test=0.2), it is unknown how optimistic that score is.")
         else:
+            lines.append(repr(self.evaluation))
             lines.append(
                 f"Validation {self.objective} {self.best.score:.3f}, test {self.test_score:.3f}: a gap of "
                 f"{self.gap:+.3f}. Test images were used once, to evaluate the winner."
@@ -134,6 +232,23 @@ class SearchResult:
         told = f"validation {self.objective} {self.best.score:.3f}"
         told += "" if self.test_score is None else f", test {self.test_score:.3f}"
         return f"<SearchResult of {len(self.trials)} trials, best {self.best.trial_id}: {told}>"
+
+
+def result_of(
+    experiment: Experiment,
+    goal: Goal,
+    winner: str,
+    trials: Sequence[Trial],
+    best: Trial,
+    classifier: Classifier,
+    stopped: str,
+    place: Path,
+) -> SearchResult:
+    """Return the result of the search in the directory `place`, with what it takes to build the networks of trials."""
+    completed = ranked(trials, goal.direction)
+    describe = {t.trial_id: experiment.describe(Setting(t.frozen, t.head, t.training)) for t in completed}
+    kept = Kept(place / PROJECT, experiment.pretrained, describe, space_of(place))
+    return SearchResult(tuple(trials), best, classifier, goal, winner, stopped, kept)
 
 
 def line(trial: Trial) -> str:
@@ -161,7 +276,7 @@ def write_hparams(directory: Path, trials: Sequence[Trial], objective: str) -> N
 
 
 def _shown(name: str) -> bool:
-    return not name.startswith(plots.NOT_DRAWN)
+    return not name.startswith(NOT_DRAWN)
 
 
 def _short(value: Any) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 import warnings
+import weakref
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import keras_tuner
 import numpy as np
 
 from ..arguments import answers
@@ -20,27 +22,27 @@ from ..classifier import Classifier, load
 from ..config import Head, Training
 from ..costs import estimate_search
 from ..engine import own_settings
-from ..errors import ConfigError, SearchError
-from ..evaluation.metrics import METRICS
+from ..errors import ConfigError
 from ..heads.batches import FeatureBank
 from ..heads.choice import mean_settings
 from ..heads.probe import is_exact
-from ..heads.resampling import Fitted, Fold, resample
+from ..heads.resampling import Fold, resample
 from ..network.blocks import BLOCKS, Freeze
 from ..network.precision import Precision
+from ..opening import read_text
 from ..pipeline import Run, open_run
 from ..run import RunDirectory
 from ..splits.groups import Group
 from ..training.phases import Setting
 from ..training.request import Request
 from ..training.selection import refit
-from .oracles import hyperband_parts, hyperband_size, make_oracle
-from .result import SearchResult, line, write_hparams
+from .oracles import Oracle, hyperband_parts, hyperband_size, make_oracle
+from .result import SearchResult, line, result_of, write_hparams
 from .rounds import Rounds
 from .space import SearchSpace, declaration, possible_settings
 from .terms import Terms
-from .trial import Trial, ranked, read_outcomes, read_weights
-from .tuner import PROJECT, HeadTuner, clear_project
+from .trial import PROJECT, ranked, read_outcomes, scored
+from .tuner import HeadTuner, clear_project
 from .workers import await_chief, is_chief, is_worker
 
 
@@ -50,15 +52,16 @@ def search(
     dataset: Any,
     num_classes: int | None = None,
     *,
-    space: SearchSpace | Callable[[Any], tuple[Head, Training]] | None = None,
-    trials: int = 30,
-    algorithm: Literal["random", "bayesian", "hyperband", "grid"] = "bayesian",
-    objective: str | None = None,
+    space: SearchSpace | Callable[[Any], tuple[Head, Training]] | keras_tuner.HyperModel | None = None,
+    trials: int | None = None,
+    algorithm: Literal["random", "bayesian", "hyperband", "grid"] | Oracle = "bayesian",
+    objective: str | keras_tuner.Objective | Sequence[str | keras_tuner.Objective] | None = None,
     folds: int | None = None,
     repeats: int = 1,
     winner: Literal["scored", "refit"] | None = None,
     keep_top: int = 5,
     parallel_trials: int | Literal["auto"] = "auto",
+    callbacks: Sequence[Any] = (),
     validation: Any = 0.2,
     test: Any = None,
     group: Group | None = None,
@@ -91,11 +94,15 @@ def search(
         dataset, num_classes, validation, group, backbone, augment, image_size, resize, value_range, bands, precision,
             on_bad_image, class_names: as for `finetune`.
         test: as for `finetune`; no trial uses it, and the winner is evaluated on it once.
-        space: a `SearchSpace`, or a function of `keras_tuner.HyperParameters` that returns a `Head` and a `Training`.
-        trials: maximum number of trials.
-        algorithm: `"random"`, `"bayesian"`, `"hyperband"` or `"grid"`, each an oracle of KerasTuner.
-        objective: a metric on validation images, for example `"val_balanced_accuracy"`. The default is accuracy, or
-            average precision with several labels per image.
+        space: a `SearchSpace`, or a function of `keras_tuner.HyperParameters` that returns a `Head` and a `Training`,
+            or a `keras_tuner.HyperModel` whose `build` is such a function.
+        trials: maximum number of trials; None for 30, or for as many as an oracle has.
+        algorithm: `"random"`, `"bayesian"`, `"hyperband"` or `"grid"`, or an oracle of KerasTuner with arguments of its
+            own, such as `keras_tuner.oracles.HyperbandOracle(max_epochs=27, factor=3)`. Its `hyperparameters` replace
+            fields of the space; Hyperband's epochs are those of `training` if that says nothing else.
+        objective: a metric on validation images, for example `"val_balanced_accuracy"`, a `keras_tuner.Objective`, or a
+            list of these, whose sum is searched for as KerasTuner does. `"val_loss"` is the log loss, without penalties
+            and smoothing. The default is accuracy, or average precision with several labels per image.
         folds: number of folds of train and validation images that each trial is scored by; its score is the mean.
         repeats: number of times that each trial is trained, with different initial weights and orders.
         winner: `"scored"`: the classifier has the weights that were scored (of the first repeat). `"refit"`: it is
@@ -104,11 +111,14 @@ def search(
             adjust.
         keep_top: number of trials whose weights (of the head and unfrozen blocks) are kept on disk.
         parallel_trials: maximum number of trials that the oracle proposes before it receives any score.
+        callbacks: callbacks of Keras; every training of a trial has copies, and trials are then trained alone. A refit
+            has none.
         freeze, head, training: the values of everything that is not searched.
         calibrate, tune_thresholds: as for `finetune`, applied to the winner; not available with a refit.
         run_dir: a new directory. `trials/` in it is KerasTuner's project, `trials.csv` and `trials.png` show all
             trials, `tensorboard/` holds them for the HParams plugin, and the rest is as after `finetune`.
-        resume: continue the search in `run_dir`; trials that ended are not trained again.
+        resume: continue the search in `run_dir`; trials that ended are not trained again. With more `trials`, a search
+            that is finished goes on, and its classifier stays beside the new one, as `classifier-of-<trials>.keras`.
         seed: seed of splits, draws, initial weights, order and dropout.
         verbose: 0 prints nothing.
 
@@ -120,6 +130,7 @@ def search(
     Raises:
         DataError, ConfigError, WeightsError, CacheError, RunError: before any training; the message says what to do.
         SearchError: several trials failed in a row; the message gives the reasons.
+        keras_tuner.errors.FatalError: as a space or a callback raised it; it ends the search.
 
     >>> import numpy as np, vggft
     >>> images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
@@ -140,6 +151,7 @@ def search(
         winner=winner,
         keep_top=keep_top,
         parallel_trials=parallel_trials,
+        callbacks=callbacks,
     )
     request = Request(
         dataset,
@@ -167,12 +179,13 @@ def search(
         verbose=verbose,
     )
     fixed = request.fixed_setting("here SearchSpace(freeze=['block4', 'all']) compares depths")
-    terms.check(freeze, fixed)
+    terms = terms.check(freeze, fixed)
     if is_worker() or is_chief():
         if run_dir is None:
             raise ConfigError("A chief and its workers share a run_dir; got run_dir=None.")
         await_chief(run_dir)
     directory = RunDirectory.open(run_dir, resume or is_worker())
+    terms = terms.longer_than(directory.earlier)
     settings = possible_settings(terms.space, fixed)
     run = open_run(request, settings, directory)
     if run.experiment.transform is not None and any(setting.frozen == BLOCKS for setting in settings):
@@ -183,30 +196,37 @@ def search(
     terms = terms.resolve(run.experiment.pool, calibrate or tune_thresholds)
     run.learn_from(terms.learned)
     planned = run.passes(settings)
-    run.start(terms.config(fixed), worker=is_worker())
-    if directory.finished and directory.path is not None:
+    longer = terms.start(run, fixed)
+    if directory.finished and directory.path is not None and not longer:
         return _finished(run, terms, directory.path)
     folds_ = resample(run.experiment.pool, folds, repeats, run.experiment.seed)
     if not is_worker():
         _introduce(run, terms, settings, fixed, folds_, planned)
     bank = run.experiment.bank(planned, run.narrator)
-    with ExitStack() as stack:
-        place = directory.path or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vggft-search-")))
+    place = directory.path or Path(tempfile.mkdtemp(prefix="vggft-search-"))
+    try:
         tuner = _tune(run, terms, fixed, bank, folds_, place)
-        return None if is_worker() else _result(run, terms, bank, tuner, place)
+        result = None if is_worker() else _result(run, terms, bank, tuner, place)
+    except BaseException:
+        if directory.path is None:
+            shutil.rmtree(place, ignore_errors=True)
+        raise
+    if directory.path is None:  # the best networks are there for as long as the result
+        weakref.finalize(result, shutil.rmtree, place, ignore_errors=True)
+    return result
 
 
 def _introduce(
     run: Run, terms: Terms, settings: list[Setting], fixed: Setting, folds: list[Fold], planned: list[Any]
 ) -> None:
     """Announce what will be searched and what it will cost."""
-    notes, algorithm, trials = [], terms.algorithm, terms.trials
+    notes, trials = [], terms.trials or 0
     whole = hyperband_size(hyperband_parts(trials))
-    if algorithm == "hyperband" and trials < whole:
+    if terms.algorithm == "hyperband" and trials < whole:
         notes.append(f"one iteration of Hyperband takes {whole} trials; {trials} do not complete it")
     each = f", each scored by {len(folds)} trainings" if len(folds) > 1 else ""
-    epochs = fixed.training.resolve(len(folds[0].train)).epochs
-    about = f"{trials} trials ({algorithm}) of at most {epochs} epochs{each}"
+    epochs = terms.epochs(fixed, len(folds[0].train))
+    about = f"{trials} trials ({terms.name}) of at most {epochs} epochs{each}"
     depths = dict.fromkeys(setting.frozen for setting in settings)
     depth_settings = [run.resolve(replace(fixed, frozen=frozen)) for frozen in depths]
     run.introduce(about, notes, estimate_search(run.experiment, depth_settings, planned, trials * len(folds)))
@@ -214,16 +234,16 @@ def _introduce(
 
 def _tune(run: Run, terms: Terms, fixed: Setting, bank: FeatureBank, folds: list[Fold], place: Path) -> HeadTuner:
     """Run all trials; in a worker, until the chief has no more."""
-    images, direction = len(folds[0].train), METRICS[terms.metric].direction
-    oracle = make_oracle(terms.algorithm, f"val_{terms.metric}", direction, terms.trials, run.experiment.seed)
-    epochs = fixed.training.resolve(images).epochs or 1
+    images, goal, trials = len(folds[0].train), terms.objective, terms.trials or 0
+    oracle = make_oracle(terms.algorithm, goal, trials, run.experiment.seed, terms.first)
+    epochs = terms.epochs(fixed, images)
     if not is_worker():
         clear_project(place)
-    with run.narrator.board(terms.trials, terms.trials * epochs * len(folds), direction) as board:
+    with run.narrator.board(trials, trials * epochs * len(folds), goal.direction) as board:
         tuner = HeadTuner(
             oracle,
             declaration(terms.space, fixed),
-            Rounds(run.experiment, bank, folds, terms.metric, run.directory),
+            Rounds(run.experiment, bank, folds, goal, run.directory, terms.callbacks),
             directory=place,
             parallel=terms.parallel,
             images=images,
@@ -238,7 +258,7 @@ def _tune(run: Run, terms: Terms, fixed: Setting, bank: FeatureBank, folds: list
 def _result(run: Run, terms: Terms, bank: FeatureBank, tuner: HeadTuner, place: Path) -> SearchResult:
     """Turn the winner into a classifier, evaluate it, and write all results."""
     outcomes, stopped = tuner.outcomes()
-    best = ranked(outcomes, METRICS[terms.metric].direction)[0]
+    best = ranked(outcomes, terms.objective.direction)[0]
     winner = Setting(best.frozen, best.head, best.training)
     if terms.winner == "refit":
         run.narrator.say("The winner is retrained on train and validation images.")
@@ -251,9 +271,9 @@ def _result(run: Run, terms: Terms, bank: FeatureBank, tuner: HeadTuner, place: 
         winner, fitted = refit(run.experiment, bank, winner, best.epochs or {}, whole, **how)
         inside.drop_points()
     else:
-        fitted = _scored(best, place / PROJECT / f"trial_{best.trial_id}")
+        fitted = scored(best, place / PROJECT / f"trial_{best.trial_id}")
     classifier = run.finish(bank, winner, fitted, Classifier)
-    result = SearchResult(tuple(outcomes), best, classifier, terms.metric, str(terms.winner), stopped)
+    result = result_of(run.experiment, terms.objective, str(terms.winner), outcomes, best, classifier, stopped, place)
     told = tuple(trial.to_dict() for trial in outcomes)
     classifier.record = replace(classifier.record, search=result.to_dict(), trials=told)
     if (path := run.directory.path) is not None:
@@ -268,19 +288,13 @@ def _result(run: Run, terms: Terms, bank: FeatureBank, tuner: HeadTuner, place: 
     return result
 
 
-def _scored(best: Trial, folder: Path) -> Fitted:
-    """Return the weights that were scored."""
-    weights = read_weights(folder)
-    if weights is None:
-        raise SearchError(f"The weights of trial {best.trial_id} are not in {folder}; use winner='refit'.")
-    return Fitted(weights, list(best.history))
-
-
 def _finished(run: Run, terms: Terms, path: Path) -> SearchResult:
     """Return the result of a search that has already ended."""
     classifier: Classifier = load(path / "classifier.keras")
     run.narrator.say(f"The search in {path} is finished; its classifier is {path / 'classifier.keras'}.")
     outcomes = read_outcomes(path / PROJECT)
-    told = json.loads((path / "search.json").read_text(encoding="utf-8"))
+    told = json.loads(read_text(path / "search.json"))
     best = next(trial for trial in outcomes if trial.trial_id == told["best"]["trial_id"])
-    return SearchResult(tuple(outcomes), best, classifier, terms.metric, str(terms.winner), told["stopped"])
+    return result_of(
+        run.experiment, terms.objective, str(terms.winner), outcomes, best, classifier, told["stopped"], path
+    )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 from ..config import Head, Training
-from ..errors import ConfigError
+from ..errors import ConfigError, short_traceback
 from ..fields import Config, is_integer, is_number, is_word, shown, unwrapped
 from ..network.blocks import frozen_blocks
 from ..training.phases import Setting
@@ -42,6 +42,7 @@ class Range:
             raise ConfigError(f"A 'log' range must begin above 0; got {shown(self.low)}.")
 
 
+@short_traceback
 @dataclass(frozen=True)
 class SearchSpace(Config):
     """What a search may choose from. Each field is a value, a list (any of its values), or a range.
@@ -144,13 +145,17 @@ class SearchSpace(Config):
 
 
 Declare = Callable[[Any], Setting]  # given KerasTuner's HyperParameters
+INTEGERS = ("units", "layers", "batch_size")
 
 
-def declaration(space: SearchSpace | Callable[[Any], tuple[Head, Training]], fixed: Setting) -> Declare:
+def declaration(space: Any, fixed: Setting) -> Declare:
     """Return the function that turns hyperparameters into a setting; what is not searched is as in `fixed`.
 
+    A hyperparameter that exists already, under the name of a field of the space, is drawn from instead of that field.
+
     Args:
-        space: a `SearchSpace`, or a function of `keras_tuner.HyperParameters` that returns a `Head` and a `Training`.
+        space: a `SearchSpace`, a function of `keras_tuner.HyperParameters` that returns a `Head` and a `Training`, or a
+            `keras_tuner.HyperModel` whose `build` is such a function.
 
     Raises:
         ConfigError: a block does not exist; or later, when drawing, a function returns something else.
@@ -218,8 +223,31 @@ def of_blocks(value: Any) -> Any:
     return [block for block in value.split(",") if block] if isinstance(value, str) else value
 
 
-def _by_function(function: Callable[[Any], tuple[Head, Training]], hp: Any, fixed: Setting) -> Setting:
-    given = function(hp)
+def adopted(space: SearchSpace, given: Any) -> SearchSpace:
+    """Return a space with the hyperparameters that a user declared, which replace its fields of these names.
+
+    Args:
+        given: `keras_tuner.HyperParameters`.
+
+    Raises:
+        ConfigError: one of them is no field, or has values that the field cannot have.
+    """
+    fields = dict[str, Any]()
+    for each in given.space:
+        if each.name not in SearchSpace.__dataclass_fields__:
+            known = ", ".join(SearchSpace.__dataclass_fields__)
+            raise ConfigError(f"SearchSpace has no field {each.name!r} for this hyperparameter; it has {known}.")
+        config = each.get_config()
+        low, high = config.get("min_value"), config.get("max_value")
+        values = [of_blocks(value) if "," in str(value) else value for value in each.values] if low is None else [low]
+        fields[each.name] = values if low == high else (low, high)
+    return replace(space, **fields)
+
+
+def _by_function(space: Any, hp: Any, fixed: Setting) -> Setting:
+    if declare := getattr(space, "declare_hyperparameters", None):  # of a HyperModel
+        declare(hp)
+    given = getattr(space, "build", space)(hp)
     if not (isinstance(given, tuple) and len(given) == 2):
         raise ConfigError(f"A search space that is a function must return (Head, Training); got {shown(given)}.")
     head, training = given
@@ -239,6 +267,8 @@ def _hidden_layers(space: SearchSpace) -> list[int]:
 
 def _draw(hp: Any, name: str, space: SearchSpace, fixed: Any) -> Any:
     """Draw one hyperparameter; `fixed` if it is not searched."""
+    if any(each.name == name and not each.conditions for each in hp.space):
+        return _typed(name, hp.get(name))
     choices = space.choices(name) if name in SearchSpace.__dataclass_fields__ else None
     if choices is None:
         return fixed
@@ -247,14 +277,19 @@ def _draw(hp: Any, name: str, space: SearchSpace, fixed: Any) -> Any:
         if isinstance(low, int) and isinstance(high, int):
             even = 1 if name == "layers" else math.gcd(low, high)
             step = 2 if choices.sampling == "log" else even
-            drawn = hp.Int(name, low, high, step=step, sampling=choices.sampling)
-            return drawn if drawn is None else int(drawn)  # a grid gives floats; None is a width without a layer
+            return _typed(name, hp.Int(name, low, high, step=step, sampling=choices.sampling))
         return hp.Float(name, float(low), float(high), sampling=choices.sampling)
     values = [value if isinstance(value, (str, int, float)) else ",".join([*value, ""]) for value in choices]
     if any(isinstance(value, float) for value in values):  # KerasTuner accepts values of one type only
         values = [float(value) for value in values]
-    value = values[0] if len(values) == 1 else hp.Choice(name, values)
-    return bool(value) if name == "batch_norm" else value
+    return _typed(name, values[0] if len(values) == 1 else hp.Choice(name, values))
+
+
+def _typed(name: str, value: Any) -> Any:
+    """Return a drawn value in the type of its field: a grid gives floats, and a choice integers for True and False."""
+    if value is None:  # a width without a layer
+        return None
+    return int(value) if name in INTEGERS else bool(value) if name == "batch_norm" else value
 
 
 def _known(kind: type[Any], drawn: Mapping[str, Any]) -> dict[str, Any]:

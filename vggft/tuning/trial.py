@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -11,9 +12,13 @@ from typing import Any
 import numpy as np
 
 from ..config import Head, Training
+from ..errors import SearchError
+from ..heads.resampling import Fitted
+from ..opening import open_file, read_text
 from ..run import whole_file
 
-OUTCOME, WEIGHTS = "outcome.json", "head.npz"
+PROJECT = "trials"  # the folder of KerasTuner's project in a run directory
+OUTCOME, WEIGHTS, RUNG = "outcome.json", "head.npz", "rung.npz"
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,11 @@ class Trial:
     way: str = ""
     reason: str = ""
     history: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def number(self) -> tuple[int, str]:
+        """What trials are sorted by: a search that was made longer has numbers of several widths."""
+        return int(self.trial_id) if self.trial_id.isdecimal() else 0, self.trial_id
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""
@@ -100,7 +110,7 @@ def write_outcome(folder: Path, trial: Trial, weights: Mapping[str, np.ndarray] 
 def read_outcome(folder: Path, hyperparameters: Mapping[str, Any] | None = None) -> Trial | None:
     """Read the outcome of a trial; None if it did not end, or had other hyperparameters."""
     try:
-        trial = Trial.from_dict(json.loads((folder / OUTCOME).read_text(encoding="utf-8")))
+        trial = Trial.from_dict(json.loads(read_text(folder / OUTCOME)))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if hyperparameters is not None and trial.hyperparameters != dict(hyperparameters):
@@ -110,7 +120,8 @@ def read_outcome(folder: Path, hyperparameters: Mapping[str, Any] | None = None)
 
 def read_outcomes(project: Path) -> list[Trial]:
     """Read the outcomes of all trials that ended, in the order of their numbers."""
-    return [trial for folder in sorted(project.glob("trial_*")) if (trial := read_outcome(folder))]
+    found = [trial for folder in project.glob("trial_*") if (trial := read_outcome(folder))]
+    return sorted(found, key=lambda trial: trial.number)
 
 
 def ranked(trials: Iterable[Trial], direction: str) -> list[Trial]:
@@ -119,14 +130,40 @@ def ranked(trials: Iterable[Trial], direction: str) -> list[Trial]:
     completed = [trial for trial in trials if trial.status == "completed"]
     return sorted(
         completed,
-        key=lambda trial: (sign * (trial.score or 0.0), (trial.metrics or {}).get("val_log_loss", 0.0), trial.trial_id),
+        key=lambda trial: (sign * (trial.score or 0.0), (trial.metrics or {}).get("val_log_loss", 0.0), trial.number),
     )
 
 
 def read_weights(folder: Path) -> dict[str, np.ndarray] | None:
     """Read the weights of a trial, if they were kept."""
     try:
-        with np.load(folder / WEIGHTS, allow_pickle=False) as stored:
+        with open_file(folder / WEIGHTS) as file, np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
     except OSError:
+        return None
+
+
+def scored(trial: Trial, folder: Path) -> Fitted:
+    """Return the weights of a trial that were scored."""
+    if (weights := read_weights(folder)) is None:
+        raise SearchError(f"The weights of trial {trial.trial_id} are not in {folder}; use winner='refit'.")
+    return Fitted(weights, list(trial.history))
+
+
+def write_rung(folder: Path, fitted: Mapping[str, Fitted]) -> None:
+    """Write what a trial learned on each fold, by the fold's name, for another trial that continues it."""
+    arrays: Any = {f"{fold}/{name}": array for fold, each in fitted.items() for name, array in each.weights.items()}
+    histories = json.dumps({fold: each.history for fold, each in fitted.items()})
+    with whole_file(folder / RUNG) as aside:
+        np.savez(aside, histories=np.array(histories), **arrays)
+
+
+def read_rung(folder: Path, fold: str) -> Fitted | None:
+    """Read what a trial learned on a fold; None if it was not kept."""
+    try:
+        with np.load(folder / RUNG, allow_pickle=False) as stored:
+            history, begin = json.loads(str(stored["histories"]))[fold], f"{fold}/"
+            names = [name for name in stored.files if name.startswith(begin)]
+            return Fitted({name.removeprefix(begin): stored[name] for name in names}, history)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None

@@ -11,27 +11,29 @@ import io
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import keras_tuner
+from keras_tuner.errors import FailedTrialError, FatalError
 
 from ..config import Head, Training
 from ..errors import SearchError
+from .oracles import STATE, in_a_row
 from .rounds import Done, Job, Rounds
 from .space import Declare
-from .trial import WEIGHTS, Trial, ranked, read_outcome, read_outcomes, write_outcome
+from .trial import PROJECT, RUNG, WEIGHTS, Trial, ranked, read_outcome, read_outcomes, write_outcome, write_rung
 from .workers import is_chief, is_worker
 
-PROJECT = "trials"
 WAIT = 0.5  # seconds until an oracle that waits for other workers is asked again
 
 
 def clear_project(directory: Path) -> None:
-    """Delete KerasTuner's own state files, which it would reload; `search_state.json` holds all of it."""
+    """Delete KerasTuner's own state files, which it would reload; `STATE` holds all of it."""
     for file in (directory / PROJECT).glob("*.json"):
         file.unlink()
 
@@ -71,7 +73,7 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
         with _quietly():
             super().__init__(oracle, hypermodel=declare, directory=str(directory), project_name=PROJECT)
         if not is_worker():
-            oracle.state_file = directory / "search_state.json"
+            oracle.state_file = directory / STATE
             oracle.restore(self.project)
             if is_chief():  # a chief sees only the end of a trial
                 oracle.on_end = self._heard
@@ -91,10 +93,11 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
         with _quietly():
             if is_chief():
                 super().search(verbose=0)
+                self._drop_rungs(set())
                 return
             self.local.held = not is_worker()
             open_ids = [f"{self.tuner_id}-{n}" for n in range(self.parallel)]
-            while open_ids:
+            while open_ids and not self.local.failures:
                 trials, open_ids = self._ask(open_ids)
                 if trials:
                     self._round(trials)
@@ -102,6 +105,9 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
                     time.sleep(WAIT)  # other workers have to end their trials first
                 if not is_worker():
                     self.local.keep()
+                    self._drop_rungs(self.local.candidates)
+        if not is_worker():
+            self._drop_rungs(set())
 
     def _ask(self, ids: Sequence[str]) -> tuple[list[Any], list[str]]:
         """Return trials for these ids, and the ids that may get further ones."""
@@ -115,8 +121,11 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
         return trials, still_open
 
     def _round(self, trials: Sequence[Any]) -> None:
-        """Train the trials that have no outcome yet, then report all of them."""
-        jobs = [self._job(trial) for trial in trials]
+        """Train the trials that have no outcome yet, then report all of them.
+
+        The round ends early after several failures in a row, by the numbers of the trials; with workers, it does not.
+        """
+        jobs = [self._try(partial(self._job, trial)) for trial in trials]
         ended: dict[str, Trial] = {}
         for trial, job in zip(trials, jobs, strict=True):
             if isinstance(job, Done):
@@ -125,32 +134,74 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
                 ended[trial.trial_id] = found
                 self._tell(found)
         for group in self.rounds.groups([job for job in jobs if isinstance(job, Job)]):
+            if self._stops(trials, ended):
+                break
             if not all(job.trial_id in ended for job in group):
-                for done in self.rounds.train(group, self.on_epochs):
-                    self._keep(done, ended)
+                for job, done in zip(group, self.rounds.train(group, self.on_epochs), strict=True):
+                    self._keep(self._try(partial(self._alone, job), done), ended)
                 self._keep_best()
         for trial in trials:
-            self._report(trial, ended[trial.trial_id])
+            if trial.trial_id in ended:
+                self._report(trial, ended[trial.trial_id])
+
+    def _alone(self, job: Job) -> Done:
+        (done,) = self.rounds.train([job])
+        return done
+
+    def _try(self, once: Callable[[], Any], found: Any = None) -> Any:
+        """Return what a function returns, called again as often as the oracle allows while a trial crashes."""
+        tries = self.local.tries
+        for _ in range(tries if found is None else tries - 1):
+            if found is not None and not (isinstance(found, Done) and found.again):
+                break
+            found = once()
+        return found
+
+    def _stops(self, trials: Sequence[Any], ended: Mapping[str, Trial]) -> bool:
+        """Whether as many trials in a row have failed as end the search."""
+        if is_worker():  # the chief waits for the end of every trial
+            return False
+        before = [(each, self.local.trials[each].status == "FAILED") for each in self.local.end_order]
+        now = [(t.trial_id, t.trial_id in ended and ended[t.trial_id].status == "failed") for t in trials]
+        return bool(in_a_row([*before, *now], self.local.most_failures))
 
     def _job(self, trial: Any) -> Job | Done:
         """Make the job of a trial; a space that is a function may fail here."""
-        hp = trial.hyperparameters
+        hp, past = trial.hyperparameters, None
         try:
             setting = self.declare(hp)
             values = dict(hp.values)  # including those that a function has just declared
-            training = setting.training.resolve(self.images, self.rounds.experiment.pretrained.width)
-            if (parts := values.get("tuner/epochs")) is not None:  # Hyperband's share of the epochs
-                training = _share(training, parts / self.local.max_epochs)
+            training = setting.training
+            if self.local.epochs is not None and training.epochs is None:
+                training = replace(training, epochs=self.local.epochs)
+            if self.rounds.callbacks:  # which only see epochs
+                training = replace(training, probe="epochs")
+            whole = training.resolve(self.images, self.rounds.experiment.pretrained.width)
+            training = self._share(whole, values.get("tuner/epochs"))
+            if (before := values.get("tuner/trial_id")) is not None:
+                past = self.project / f"trial_{before}", self._share(whole, values["tuner/initial_epoch"])
             setting = replace(setting, training=training)
+        except FatalError:
+            raise
         except Exception as error:
             values, reason = dict(hp.values), f"{type(error).__name__}: {error}"
-            return Done(Trial(trial.trial_id, "failed", values, (), Head(), Training(), reason=reason), None)
-        return Job(trial.trial_id, values, setting)
+            failed = Trial(trial.trial_id, "failed", values, (), Head(), Training(), reason=reason)
+            return Done(failed, again=not isinstance(error, FailedTrialError))
+        return Job(trial.trial_id, values, setting, past)
+
+    def _share(self, training: Training, parts: int | None) -> Training:
+        """Return Hyperband's share of the epochs of a training; all of them for another oracle."""
+        return training if parts is None else share(training, parts / self.local.max_epochs)
 
     def _keep(self, done: Done, ended: dict[str, Trial]) -> None:
         trial = done.trial
         if trial.trial_id not in ended:
-            write_outcome(self.project / f"trial_{trial.trial_id}", trial, done.weights)
+            folder = self.project / f"trial_{trial.trial_id}"
+            if done.fitted and trial.hyperparameters.get("tuner/epochs", math.inf) < getattr(
+                self.local, "max_epochs", 0
+            ):
+                write_rung(folder, done.fitted)  # Hyperband may continue it
+            write_outcome(folder, trial, done.weights)
             ended[trial.trial_id] = trial
             self.on_trial(trial)
 
@@ -166,9 +217,10 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
     def _report(self, trial: Any, outcome: Trial) -> None:
         """Tell the oracle how a trial ended."""
         if outcome.status == "completed":
-            name = self.oracle.objective.name
+            goal, metrics = self.rounds.goal, outcome.metrics or {}
             assert outcome.score is not None
-            reported = {**(outcome.metrics or {}), name: outcome.score}
+            values = {name: metrics.get(f"val_{name}", outcome.score) for name in goal.metrics}
+            reported = {**metrics, **goal.reported(values)}
             epochs = outcome.epochs or {}
             self.oracle.update_trial(trial.trial_id, reported, step=max(epochs.values(), default=0))
             trial.status = "COMPLETED"
@@ -183,6 +235,12 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
         for loser in ranked(outcomes, self.oracle.objective.direction)[self.keep_top :]:
             (self.project / f"trial_{loser.trial_id}" / WEIGHTS).unlink(missing_ok=True)
 
+    def _drop_rungs(self, kept: set[str]) -> None:
+        """Delete what no other trial will continue."""
+        for path in self.project.glob(f"trial_*/{RUNG}"):
+            if path.parent.name.removeprefix("trial_") not in kept:
+                path.unlink()
+
     def outcomes(self) -> tuple[list[Trial], str]:
         """Return all trials that ended, in the order of their numbers, and why the search ended early, if it did.
 
@@ -190,7 +248,7 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
             SearchError: no trial was completed; the message gives the reasons.
         """
         found = read_outcomes(self.project)
-        last = set(self.local.failures)
+        last = list(self.local.failures)
         failed = [t for t in found if t.trial_id in last] or [t for t in found if t.status == "failed"][-1:]
         told = "".join(f"\n  - trial {trial.trial_id}: {trial.to_row()['reason']}" for trial in failed)
         if not any(trial.status == "completed" for trial in found):
@@ -200,8 +258,8 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
         return found, f"{len(last)} trials failed in a row, so the search ended early:{told}" if early else ""
 
 
-def _share(training: Training, share: float) -> Training:
-    """Reduce the epochs to a share. Each rung is trained from the start, since its schedule spans its epochs."""
+def share(training: Training, share: float) -> Training:
+    """Reduce the epochs to a share."""
     phases = training.phases
     if not isinstance(phases, str):
         phases = tuple(replace(phase, epochs=phase.epochs and math.ceil(share * phase.epochs)) for phase in phases)

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from ..errors import WeightsError
+from ..opening import NotAFileError, open_file
 from .hdf5 import read_hdf5
 from .layers import Layer, in_order, layers_of_config, natural
 
@@ -50,13 +51,15 @@ def open_layers(path: Path) -> Iterator[list[Layer]]:
             raise WeightsError(f"{path} is {told}. Expected {EXPECTED}.")
         path = inside
     try:
-        with path.open("rb") as file, READERS[kind_of(file)](file) as layers:
+        with open_file(path) as file, READERS[kind_of(file)](file) as layers:
             yield layers
     except WeightsError as error:
         told = str(error)
         if told.startswith("is "):
             told += f". Expected {EXPECTED}"
         raise WeightsError(told if str(path) in told else f"{path} {told}.") from error.__cause__
+    except NotAFileError as error:
+        raise WeightsError(str(error)) from None
     except OSError as error:
         if error.errno is not None:  # of the operating system, such as no permission; those of h5py have none
             raise WeightsError(f"{path} cannot be read: {error.strerror}.") from error

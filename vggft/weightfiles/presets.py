@@ -7,6 +7,8 @@ import difflib
 import hashlib
 import os
 import sys
+import urllib.error
+import urllib.request
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -88,6 +90,41 @@ def preset_of(backbone: Any) -> str | None:
     return None
 
 
+def check_download(backbone: Any) -> None:
+    """Check that the file of a preset can be downloaded if it is not here, before anybody waits for anything else.
+
+    Raises:
+        ConfigError: as `preset_of`.
+        WeightsError: the file is not on this machine, and its server cannot be reached.
+    """
+    preset = PRESETS.get(preset_of(backbone) or "")
+    if preset is None or preset.url is None or any(path.is_file() for path in _places(preset)):
+        return
+    try:
+        urllib.request.urlopen(urllib.request.Request(preset.url, method="HEAD"), timeout=10).close()
+    except TimeoutError:
+        pass  # a slow network is none of ours
+    except urllib.error.URLError as error:
+        if not isinstance(error, urllib.error.HTTPError) and not isinstance(error.reason, TimeoutError):
+            raise _missing(preset, error.reason) from error
+
+
+def _places(preset: Preset) -> list[Path]:
+    """Return where the file of a preset may be, the last one being where Keras puts it."""
+    own = [Path(directory) / preset.file] if (directory := os.environ.get("VGGFT_WEIGHTS_DIR")) else []
+    return [*own, Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models" / preset.file]
+
+
+def _missing(preset: Preset, reason: object) -> WeightsError:
+    return WeightsError(
+        f"The weights {preset.file} are not on this machine and could not be downloaded ({reason}).\n"
+        "Without a network, backbone='vgg16_mini' (--backbone vgg16_mini) works at once: it ships with vggft.\n"
+        f"Or fetch {preset.url}\n(MD5 {preset.md5}) on a machine with a network, and put it at "
+        f"{_places(preset)[-1]},\nor into a directory that the environment variable VGGFT_WEIGHTS_DIR names, or pass "
+        "its path as backbone."
+    )
+
+
 def find_preset(preset: Preset) -> Path:
     """Find the file of a preset: in the package, in `VGGFT_WEIGHTS_DIR`, or downloaded once by Keras and verified.
 
@@ -112,15 +149,9 @@ def find_preset(preset: Preset) -> Path:
         with contextlib.redirect_stdout(sys.stderr):  # Keras draws its progress bar there; standard output stays clean
             return Path(keras.utils.get_file(preset.file, preset.url, cache_subdir="models", file_hash=preset.md5))
     except Exception as error:  # Keras raises a bare Exception for a failed download
-        place = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models" / preset.file
-        if place.is_file():
+        if (place := _places(preset)[-1]).is_file():
             raise WeightsError(
                 f"{place} is not the file of {preset.url},\nand this cannot be downloaded now ({error}): "
                 "remove the former, and try again with a network."
             ) from error
-        raise WeightsError(
-            f"The weights {preset.file} are not on this machine and could not be downloaded ({error}).\n"
-            f"Fetch {preset.url}\n(MD5 {preset.md5}) on a machine with a network, and put it at {place},\n"
-            f"or into a directory that the environment variable VGGFT_WEIGHTS_DIR names, or pass its path as backbone. "
-            "With no network at all, backbone='vgg16_mini' ships with vggft."
-        ) from error
+        raise _missing(preset, error) from error

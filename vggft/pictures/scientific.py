@@ -1,16 +1,20 @@
-"""DICOM files -> the values of one picture, by pydicom: rescaled, with the window of the file, black as black."""
+"""DICOM files, by pydicom, and arrays in `.npy` files, never code -> the values of one picture."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import IO, Any
 
 import numpy as np
 
-from .formats import UnusableError, needs
+from .formats import BOMB_PIXELS, UnusableError, check_size
 from .reading import Reading
 
+MOST_BANDS = 64  # of an array in a file, which would else take too much memory
+COPIES = 4  # of an array, in other dtypes, while it becomes RGB
 
-def read_dicom(file: IO[bytes], reading: Reading, max_pixels: int) -> np.ndarray:
+
+def read_dicom(file: IO[bytes], reading: Reading, max_pixels: int, need: Callable[[int], object]) -> np.ndarray:
     """Read the picture in a DICOM file.
 
     Stored values are rescaled by slope and intercept, so that those of CT are Hounsfield units. Unless the reading has
@@ -20,9 +24,8 @@ def read_dicom(file: IO[bytes], reading: Reading, max_pixels: int) -> np.ndarray
         (H, W) or (H, W, 3): uint8 after a window, else integers or floats.
 
     Raises:
-        UnusableError: there is no picture, or there are several; or pydicom is missing.
+        UnusableError: there is no picture, or there are several.
     """
-    needs("pydicom", "dicom", "a DICOM file")
     import pydicom
     from pydicom.pixels import processing as pixels
 
@@ -38,6 +41,7 @@ def read_dicom(file: IO[bytes], reading: Reading, max_pixels: int) -> np.ndarray
         raise UnusableError(
             f"is {data.Columns}x{data.Rows} px, above the limit of {max_pixels / 1e6:.0f} million pixels"
         )
+    need(32 * 2**20 + int(data.Rows) * int(data.Columns) * 32)
     try:
         array = data.pixel_array  # colours are RGB
     except (RuntimeError, NotImplementedError, AttributeError, ValueError) as error:
@@ -85,3 +89,31 @@ def _ends(data: Any, reading: Reading) -> tuple[int, int]:
     """Return the values that are exchanged where white is the lowest: the ends of the range, or of the stored bits."""
     low, high = reading.integers if reading.clips and reading.integers is not None else _outputs(data)
     return round(low), round(high)
+
+
+def read_npy(
+    file: IO[bytes], max_pixels: int = BOMB_PIXELS, need: Callable[[int], object] = lambda size: None
+) -> np.ndarray:
+    """Read the array in a `.npy` file; never code. Its size is checked before anything is read."""
+    try:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(file)
+    except ValueError as error:
+        raise UnusableError(f"cannot be decoded: its NPY header is damaged ({error})") from error
+    if dtype.hasobject or dtype.kind not in "biuf":
+        told = "Python objects, which may run code" if dtype.hasobject else f"values of dtype {dtype}"
+        raise UnusableError(f"holds {told}: save an array of numbers")
+    bands = shape[2] if len(shape) == 3 else 1
+    if len(shape) not in (2, 3) or 0 in shape:
+        raise UnusableError(f"holds an array of shape {shape}; a picture has shape (H, W), or (H, W, bands)")
+    if bands <= MOST_BANDS:
+        check_size(shape[1], shape[0], max_pixels)
+    elif shape[0] * shape[1] * bands > max_pixels:
+        raise UnusableError(f"has shape {shape}, which is too large for a picture: make it smaller first")
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    need(32 * 2**20 + COPIES * size)
+    data = file.read(size)
+    if len(data) < size:
+        raise UnusableError("is truncated (the NPY data ends early)")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
