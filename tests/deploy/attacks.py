@@ -162,7 +162,7 @@ def crowds(address: Address, count: int, seed: int, limit: int) -> dict[str, Cro
             lambda _: head.replace(b"X-Padding", b"Content-Type: multipart/form-data; boundary=b\r\nX-P"),
             b"--b\r\n",
         ),
-        "answers unread": Crowd(address, count, lambda _: b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 150),
+        "many requests at once": Crowd(address, count, lambda _: b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 150),
         "a body for a page": Crowd(address, count, lambda _: head.replace(b"POST /classify", b"GET /"), b"x"),
         "requests that are kept alive": Crowd(
             address, count, lambda _: b"", b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n", 0.02

@@ -473,6 +473,7 @@ def quick(classifier: vggft.Classifier) -> Iterator[tuple[str, int]]:
         patch.setattr(services, "UPLOADS", 12)
         patch.setattr(services, "MEGABYTE", LIMIT // 256)  # of the least memory for uploads
         with socket.create_server(("127.0.0.1", 0)) as listening:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)  # of its connections: as a slow network
             runner = uvicorn.Server(serving.configured(serving.make_app(classifier, max_bytes=LIMIT)))
             thread = threading.Thread(target=runner.run, args=([listening],))
             thread.start()
@@ -510,6 +511,10 @@ def test_a_crowd_locks_nobody_out(quick: tuple[str, int], kind: str) -> None:
 def test_who_is_too_slow_is_closed(quick: tuple[str, int]) -> None:
     slow = ("half a head", "header after header", "a body byte by byte", "chunk by chunk", "a body for a page")
     some = {name: crowd for name, crowd in crowds(quick, 3, seed=7, limit=LIMIT).items() if name in slow}
+    file = io.BytesIO()
+    Image.effect_noise((900, 900), 100).save(file, "JPEG")  # whose explanation does not fit into the sockets' memory
+    noise = b"POST /classify?explain=1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(file.getvalue())
+    unread = Crowd(quick, 1, lambda _: noise + file.getvalue())
     with ExitStack() as all_of_them:
         for crowd in some.values():
             all_of_them.enter_context(crowd)
@@ -517,6 +522,12 @@ def test_who_is_too_slow_is_closed(quick: tuple[str, int]) -> None:
         while open_ones := [name for name, crowd in some.items() if crowd.closed() < crowd.count]:
             assert time.monotonic() < until, open_ones
             time.sleep(0.1)
+    with unread:
+        time.sleep(4)
+        unread.sockets[0].settimeout(15)
+        answer = b"".join(iter(lambda: unread.sockets[0].recv(65536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200") and len(body) < int(re.findall(rb"(?i)content-length: (\d+)", head)[0])
     sent = b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nslow"
     head, _, body = answer_of(quick, sent, 15).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 408 ") and "too slowly: send a smaller image" in json.loads(body)["detail"]

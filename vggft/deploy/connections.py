@@ -63,6 +63,8 @@ class Connection(H11Protocol):
 
     def on_response_complete(self) -> None:
         self.since, self.patience, self.framing = self.loop.time(), PATIENCE, 0
+        if self.conn.their_state is h11.DONE and self.conn.trailing_data[0]:
+            self.transport.close()  # no browser sends requests before it has its answer; together, they would crowd out
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
