@@ -38,7 +38,7 @@ ROOMS = (
     ("training", "phases request optimizers experiment callbacks fit ranges selection"),
     ("artifact", "record archive inputs known predictions artifact adjust examples judge explain"),
     ("report", "names gallery verdict sections report card"),
-    ("deploy", "savedmodel_decoder runtimes export uploads service server"),
+    ("deploy", "savedmodel_decoder runtimes export callers connections rooms uploads service server"),
     ("", "costs pipeline depth finetuning crossvalidation classifier"),
     ("tuning", "space trial goals oracles rounds workers tuner result terms search"),
     ("", "api learning_rates estimators demo"),

@@ -40,6 +40,7 @@ LOG_LINE = re.compile(
 )
 
 _lock = threading.Lock()
+_lost: list[int] = []  # this process, if it was forked from one in which TensorFlow had run
 _found: list[dict[str, Any]] = []  # for each call inside `own_settings`, in all threads: the settings when it came
 
 
@@ -144,8 +145,10 @@ def own_settings() -> Iterator[None]:
     and may run in several threads.
 
     Raises:
-        ConfigError: TensorFlow does not execute eagerly, without which Keras cannot train.
+        ConfigError: TensorFlow does not execute eagerly, without which Keras cannot train; or this process was forked
+            after TensorFlow had run.
     """
+    check_not_forked()
     import keras
     from keras import config
 
@@ -177,6 +180,30 @@ def check_undistributed() -> None:
             f"vggft trains on one device and cannot do so inside the scope of a {name}: call it outside of `with "
             "strategy.scope()`. `vggft search --workers` uses several devices."
         )
+
+
+def check_not_forked() -> None:
+    """Raise `ConfigError` in a process that was forked after TensorFlow had run: there, it would wait for ever.
+
+    A fork has none of the threads of its parent, but their locks.
+    """
+    if _lost:
+        raise ConfigError(
+            "This process was forked from one in which TensorFlow had already run, where it cannot run again. Start "
+            "processes by multiprocessing.get_context('spawn'), and pass or load the classifier there; or use threads, "
+            "which may share one classifier."
+        )
+
+
+def _after_fork() -> None:
+    """Notice in a forked process, before anything else, that TensorFlow has run."""
+    module = sys.modules.get("tensorflow.python.eager.context")
+    if module is not None and getattr(module.context(), "_initialized", True):
+        _lost.append(os.getpid())
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _settings() -> dict[str, Any]:

@@ -105,8 +105,7 @@ def evaluate(
     class_names: Annotated[
         str | None,
         typer.Option(
-            help="What the labels 0, 1, ... of the dataset stand for, separated by commas; by default the classes of "
-            "the classifier, in its order.",
+            help="What the labels 0, 1, ... stand for, separated by commas; by default the classifier's classes."
         ),
     ] = None,
     verify: Verify = False,
@@ -253,6 +252,9 @@ def serve(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
     max_megabytes: Annotated[float, typer.Option(help="Maximum size of an upload in MB.")] = 10.0,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="A further name of it, as a proxy's; repeatable.")
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -261,9 +263,9 @@ def serve(
     classifier = load(model, quiet or as_json)
     from ..deploy.server import serve as run_serve
 
-    url = f"http://{host}:{port}"
+    url, most, names = f"http://{host}:{port}", int(max_megabytes * 10**6), allow_host or ()
     told = f"{url} (Ctrl+C ends it); for programs: curl --data-binary @picture.jpg {url}/classify"
-    how: dict[str, Any] = {"host": host, "port": port, "max_bytes": int(max_megabytes * 10**6)}
+    how: dict[str, Any] = {"host": host, "port": port, "max_bytes": most, "allow_hosts": names}
     run_serve(classifier, **how, on_listening=lambda: print_json({"url": url}, None) if as_json else typer.echo(told))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import logging
 import secrets
 import socket
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -17,15 +18,14 @@ from ..display import render
 from ..errors import ConfigError
 from ..extras import check_extra
 from ..progress import Narrator
+from .callers import LOOPBACK, SAFE, Callers, check_hosts
 from .service import Service, about
 from .uploads import MAX_UPLOAD_PIXELS, MEGABYTE, RefusedError
 
 if TYPE_CHECKING:
+    import uvicorn
     from starlette.applications import Starlette
     from starlette.requests import Request
-
-CONNECTIONS = 256  # further ones are answered with 503
-LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
 
 
 def make_app(
@@ -36,17 +36,18 @@ def make_app(
     `GET /` is the page, `GET /classifier` describes the classifier, `GET /health` says that the server is running.
     `POST /classify` takes an image, as the body or as a file in a form, and in the query `top=N` (number of labels),
     `explain=true` (Grad-CAM) and `label=NAME` (the class to explain). Errors are 4xx with `{"detail": SENTENCE}`: 400
-    for no image or an invalid query, 408 too slow, 413 too large, 415 not an image, 422 an image that is damaged, too
-    small or has too many pixels.
+    for no image or an invalid query, 403 for another web page, 408 too slow, 413 too large, 415 not an image, 422 an
+    image that is damaged, too small or has too many pixels, and 503 where too many others are being answered.
 
     Args:
         artifact: the classifier.
         max_bytes: size limit of one upload.
-        hosts: accepted host names; None for all. Others are refused, so that a malicious web page cannot reach the
-            server through its own host name (DNS rebinding).
+        hosts: names by which it may be called, without port: "*.example.org" for all below a name, 0.0.0.0 for any
+            numeric address; None for all. Others are refused, so that a malicious web page cannot reach the server
+            through its own host name (DNS rebinding).
 
     Raises:
-        ConfigError: a library is missing, or `max_bytes` is not positive.
+        ConfigError: a library is missing, `max_bytes` is not positive, or one of `hosts` is no host name.
     """
     _check_installed()
     if max_bytes < 1:
@@ -54,13 +55,13 @@ def make_app(
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
     from starlette.requests import ClientDisconnect
     from starlette.responses import HTMLResponse, JSONResponse, Response
     from starlette.routing import Route
 
     service, description, told = Service(artifact, max_bytes), artifact.description, about(artifact)
-    no_store = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+    mark = secrets.token_urlsafe(16)  # where the nonce of an answer goes
+    text = render("serve.html", about=description, told=told, max_bytes=max_bytes, nonce=mark)
 
     async def page(request: Request) -> Response:
         nonce = secrets.token_urlsafe(16)
@@ -68,8 +69,7 @@ def make_app(
             f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src data:; "
             "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         )
-        text = render("serve.html", about=description, told=told, max_bytes=max_bytes, nonce=nonce)
-        return HTMLResponse(text, headers={**no_store, "Content-Security-Policy": policy})
+        return HTMLResponse(text.replace(mark, nonce), headers={"Content-Security-Policy": policy})
 
     async def classify(request: Request) -> Response:
         query = request.query_params
@@ -81,7 +81,7 @@ def make_app(
             raise RefusedError(400, f"top must be an integer >= 1; got {query['top']!r}.")
         label = query.get("label")
         explain = label is not None or query.get("explain", "").lower() in ("1", "true", "yes")
-        return JSONResponse(await service.answer(request, top, explain, label), headers=no_store)
+        return JSONResponse(await service.answer(request, top, explain, label))
 
     async def describe(request: Request) -> Response:
         fields = description.to_dict()
@@ -96,7 +96,11 @@ def make_app(
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, (RefusedError, HTTPException))
         status = error.status if isinstance(error, RefusedError) else error.status_code
-        return JSONResponse({"detail": error.detail}, status, headers=no_store)
+        headers = dict(getattr(error, "headers", None) or {}) | ({"Retry-After": "2"} if status == 503 else {})
+        return JSONResponse({"detail": error.detail}, status, headers=headers)
+
+    async def failed(request: Request, error: Exception) -> Response:  # outside of the middleware
+        return JSONResponse({"detail": "The server failed; its log says how."}, 500, headers=SAFE)
 
     async def gone(request: Request, error: Exception) -> Response:
         return Response(status_code=400)  # the client has gone
@@ -114,8 +118,8 @@ def make_app(
             Route("/classifier", describe),
             Route("/health", health),
         ],
-        middleware=[] if hosts is None else [Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))],
-        exception_handlers={RefusedError: refused, HTTPException: refused, ClientDisconnect: gone},
+        middleware=[Middleware(Callers, hosts=None if hosts is None else check_hosts(hosts))],
+        exception_handlers={RefusedError: refused, HTTPException: refused, ClientDisconnect: gone, Exception: failed},
         lifespan=lifespan,
     )
 
@@ -126,6 +130,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     max_bytes: int = 10 * MEGABYTE,
+    allow_hosts: Sequence[str] = (),
     on_listening: Callable[[], object] = lambda: None,
 ) -> None:
     """Serve a classifier until SIGINT or SIGTERM; running requests then have 5 s to finish.
@@ -135,22 +140,23 @@ def serve(
         host: the address to listen on. A warning is printed if it is not a loopback address.
         port: 1..65535.
         max_bytes: size limit of one upload.
+        allow_hosts: further names by which it may be called, such as the one of a proxy in front of it, without port.
         on_listening: called when the port is open.
 
     Raises:
-        ConfigError: a library is missing, or the address cannot be used.
+        ConfigError: a library is missing, the address cannot be used, or one of `allow_hosts` is no host name.
     """
     _check_installed()
     import uvicorn
 
     if not 1 <= port <= 65535:
         raise ConfigError(f"port must be from 1 to 65535; got {port}.")
-    is_open = not is_loopback(host)
-    app = make_app(artifact, max_bytes=max_bytes, hosts=None if is_open else (*LOOPBACK, host))
-    if is_open:
+    app = make_app(artifact, max_bytes=max_bytes, hosts=(*LOOPBACK, host, *allow_hosts))
+    if not is_loopback(host):
         Narrator().say(
             f"Warning: {host} is not a loopback address: anyone who can reach this machine can use the classifier,"
             " without password or encryption. Put it behind a proxy that provides both."
+            + ("" if allow_hosts else " To be called by a name, it needs --allow-host NAME.")
         )
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -161,17 +167,30 @@ def serve(
             + (": another program listens there; stop it or choose" if error.errno == errno.EADDRINUSE else ": choose")
             + " another port."
         ) from error
-    config = uvicorn.Config(
-        app,
-        log_config=None,  # by default, Python prints warnings and errors to standard error
-        access_log=False,
-        server_header=False,
-        limit_concurrency=CONNECTIONS,
-        timeout_graceful_shutdown=5,
-    )
     on_listening()
     with listening, suppress(KeyboardInterrupt):  # uvicorn raises it again after shutting down
-        uvicorn.Server(config).run(sockets=[listening])
+        uvicorn.Server(configured(app)).run(sockets=[listening])
+
+
+def configured(app: Starlette) -> uvicorn.Config:
+    """Return how uvicorn serves an application: by `Connection`, and without a log of what clients send."""
+    import uvicorn
+
+    from .connections import CONNECTIONS, Connection
+
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
+    return uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        backlog=2 * CONNECTIONS,  # also the number of connections that are accepted at once, each an open file
+        log_config=None,  # Python prints errors to standard error
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=5,
+    )
 
 
 def is_loopback(host: str) -> bool:

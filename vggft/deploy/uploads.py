@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ LINGER = 8  # a body that is too large is still read, and dropped, up to this ma
 
 
 class RefusedError(Exception):
-    """A request that is refused with an HTTP status from 400 to 499 and a sentence for the client."""
+    """A request that is refused with an HTTP status from 400 on and a sentence for the client."""
 
     def __init__(self, status: int, detail: str):
         super().__init__(detail)
@@ -42,39 +43,58 @@ class Decoded:
     picture: np.ndarray | None  # (H, W, 3) uint8
 
 
-async def read_picture(request: Request, max_bytes: int) -> bytes:
-    """Read the image in a request, the raw body or one file of a form, into memory.
+async def read_body(request: Request, max_bytes: int, take: Callable[[int], Awaitable[None]]) -> bytes:
+    """Read the body of a request, an image or a form with one, into memory.
+
+    Args:
+        take: waited for before so many bytes are kept.
 
     Raises:
-        RefusedError: 400 if there is no image, 413 if it is too large.
+        RefusedError: 413 if it is too large.
     """
-    is_form = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
-    most = max_bytes + (16 * 1024 if is_form else 0)  # a form adds headers and boundaries
+    most = max_bytes + (16 * 1024 if _is_form(request) else 0)  # a form adds headers and boundaries
     body, declared = bytearray(), int(request.headers.get("content-length", 0))
-    too_large = RefusedError(
-        413,
-        f"The image is larger than {max_bytes / MEGABYTE:.3g} MB, the limit of this server: send a smaller one, or"
-        " start the server with a larger --max-megabytes.",
-    )
     if declared > most and "expect" in request.headers:  # the client waits for permission before it sends
-        raise too_large
+        raise _too_large(max_bytes)
     received = 0
     async for chunk in request.stream():
         received += len(chunk)
         if max(received, declared) <= most:
+            await take(len(chunk))
             body += chunk
         elif received > LINGER * max_bytes:
             break
         else:  # read and drop: a client whose connection is closed while it sends may never see the answer
             body.clear()
     if max(received, declared) > most:
-        raise too_large
-    data = await file_of_form(request, bytes(body)) if is_form else bytes(body)
+        raise _too_large(max_bytes)
+    return bytes(body)
+
+
+def image_of(request: Request, body: bytes, max_bytes: int) -> tuple[bytes, int]:
+    """Return the image in a body, and its number of pixels. Both may take long, so this is called in a thread.
+
+    Raises:
+        RefusedError: 400 if there is no image, 413 if it is too large, 415 if it is something else.
+    """
+    data = asyncio.run(file_of_form(request, body)) if _is_form(request) else body
     if not data:
         raise RefusedError(400, "The request is empty: send the bytes of an image, or a form with one image file.")
     if len(data) > max_bytes:
-        raise too_large
-    return data
+        raise _too_large(max_bytes)
+    return data, pixels_of(data)
+
+
+def _is_form(request: Request) -> bool:
+    return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+
+
+def _too_large(max_bytes: int) -> RefusedError:
+    return RefusedError(
+        413,
+        f"The image is larger than {max_bytes / MEGABYTE:.3g} MB, the limit of this server: send a smaller one, or"
+        " start the server with a larger --max-megabytes.",
+    )
 
 
 async def file_of_form(request: Request, body: bytes) -> bytes:
@@ -98,6 +118,8 @@ async def file_of_form(request: Request, body: bytes) -> bytes:
         return bytes(await files[0].read())
     finally:
         await form.close()
+        for unfinished in getattr(parser, "_files_to_close_on_error", ()):  # in a form that ends early
+            unfinished.close()
 
 
 def pixels_of(data: bytes) -> int:

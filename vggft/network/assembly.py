@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 
 import keras
@@ -27,6 +28,7 @@ class Network:
     def __init__(self, description: Description, pretrained: Pretrained, learned: Mapping[str, np.ndarray]):
         self.description, self.pretrained, self.learned = description, pretrained, dict(learned)
         self.handed_out = ""  # the digest of all weights, once somebody may change the model
+        self.lock = threading.RLock()  # several threads may be the first to need a part
         self._model: keras.Model | None = None
         self._digests: dict[str, str] = {}
         self._rests: dict[str, keras.Model] = {}
@@ -36,6 +38,7 @@ class Network:
     def of(cls, model: keras.Model, description: Description) -> Network:
         """Return the network that a model is."""
         network = cls.__new__(cls)
+        network.lock = threading.RLock()
         network.description, network.learned, network.handed_out = description, {}, ""
         network._model, network._digests, network._rests, network._halves = model, {}, {}, {}
         return network
@@ -48,12 +51,13 @@ class Network:
     @property
     def model(self) -> keras.Model:
         """The whole network in float32: (B, S, S, 3) RGB 0..255 -> (B, num_classes) probabilities."""
-        if self._model is None:
-            self._model = build(self.description)
-            self.pretrained.assign(self._model)
-            assign_weights(self._model, self.learned)
-            self._rests = {}  # from now on, the parts share the weights of the whole
-        return self._model
+        with self.lock:
+            if self._model is None:
+                model = build(self.description)
+                self.pretrained.assign(model)
+                assign_weights(model, self.learned)
+                self._model, self._rests = model, {}  # from now on, the parts share the weights of the whole
+            return self._model
 
     @property
     def learned_blocks(self) -> set[str]:
@@ -89,16 +93,17 @@ class Network:
 
     def rest(self, cut: str) -> keras.Model:
         """Return the part from after the layer `cut` to the probabilities; from a pooled cut, the head alone."""
-        if cut not in self._rests:
-            if self._model is None and cut == self.description.pooled:
-                weights = {name: array for name, array in self.learned.items() if not name.startswith("block")}
-                about = self.description
-                rest = head_model(about.sizes, about.head, len(about.class_names), multi_label=about.multi_label)
-                assign_weights(rest, weights)
-            else:
-                rest = between(self.model, cut, "predictions")
-            self._rests[cut] = rest
-        return self._rests[cut]
+        with self.lock:
+            if cut not in self._rests:
+                if self._model is None and cut == self.description.pooled:
+                    weights = {name: array for name, array in self.learned.items() if not name.startswith("block")}
+                    about = self.description
+                    rest = head_model(about.sizes, about.head, len(about.class_names), multi_label=about.multi_label)
+                    assign_weights(rest, weights)
+                else:
+                    rest = between(self.model, cut, "predictions")
+                self._rests[cut] = rest
+            return self._rests[cut]
 
     def halves(self, block: str, cut: str | None = None) -> tuple[keras.Model, keras.Model]:
         """Return the part from `cut` (None: pixels) to the feature maps of a block, and from there to the logits.
@@ -107,13 +112,14 @@ class Network:
         They are built once and kept: Keras stores every model built from a layer in that layer, so building them for
         each explanation would let a server grow without limit.
         """
-        if (block, cut) not in self._halves:
-            layer = [each.name for each in self.model.layers if each.name.startswith(f"{block}_conv")][-1]
-            head = self.description.head
-            seen = [pooling_layer(head.pooling, (each,)) for each in head.blocks or () if each < block]
-            parts = between(self.model, cut, [layer, *seen]), between(self.model, [layer, *seen], "logits")
-            self._halves[block, cut] = parts
-        return self._halves[block, cut]
+        with self.lock:
+            if (block, cut) not in self._halves:
+                layer = [each.name for each in self.model.layers if each.name.startswith(f"{block}_conv")][-1]
+                head = self.description.head
+                seen = [pooling_layer(head.pooling, (each,)) for each in head.blocks or () if each < block]
+                parts = between(self.model, cut, [layer, *seen]), between(self.model, [layer, *seen], "logits")
+                self._halves[block, cut] = parts
+            return self._halves[block, cut]
 
     def divide_logits(self, temperature: float) -> None:
         """Divide the logits by a temperature, permanently; see `head.divide_logits`."""
