@@ -55,14 +55,18 @@ class Budget:
 
 
 class Budgets:
-    """The memory of small works and that of large ones, so that neither waits for the other."""
+    """The memory of small works in processes, of small ones here, and of large ones, so that none waits for another.
+
+    What is done here is quick; two slow works in processes would hold it up for seconds.
+    """
 
     def __init__(self) -> None:
-        self.small, self.large = Budget(max(2 * SMALL, 64 * MEGABYTE * CORES)), Budget(MOST)
+        small = max(2 * SMALL, 64 * MEGABYTE * CORES)
+        self.small, self.here, self.large = Budget(small), Budget(small), Budget(MOST)
 
-    def take(self, needed: int) -> Any:
-        """Wait for this much memory, in bytes."""
-        return (self.small if needed <= SMALL else self.large).take(needed)
+    def take(self, needed: int, *, here: bool = False) -> Any:
+        """Wait for this much memory, in bytes, for work in a process or here."""
+        return (self.large if needed > SMALL else self.here if here else self.small).take(needed)
 
 
 class Worker:

@@ -523,7 +523,9 @@ def test_who_is_too_slow_is_closed(quick: tuple[str, int]) -> None:
             assert time.monotonic() < until, open_ones
             time.sleep(0.1)
     with unread:
-        time.sleep(4)
+        while not unread.answered():
+            time.sleep(0.1)
+        time.sleep(2.5)
         unread.sockets[0].settimeout(15)
         answer = b"".join(iter(lambda: unread.sockets[0].recv(65536), b""))
     head, _, body = answer.partition(b"\r\n\r\n")

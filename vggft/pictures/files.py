@@ -120,7 +120,7 @@ def _found(what: str, source: Any, reading: Reading, max_pixels: int, told: list
     deep = format == "PNG" and is_deep(data)
     needed = plain_need(data, draft_size(reading)) if len(data) > HEAD else None
     if needed is not None and needed <= (MOST if deep else SMALL):
-        with POOL.budgets.take(needed):
+        with POOL.budgets.take(needed, here=True):
             return here(data, reading, max_pixels, lambda size: None)
     if deep:
         raise UnusableError("is a PNG of 16 bits that is too large, or of an unusual structure: save it anew")
