@@ -30,7 +30,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vggft.training.experiment.crowding", lambda: 1.0)
 
 
-@pytest.mark.parametrize("freeze", ["all", "block4", "none"])
+@pytest.mark.parametrize("freeze", ["all", "block4", pytest.param("none", marks=pytest.mark.slow)])
 def test_what_is_foretold_is_written(
     freeze: str, stripes: tuple, tiny_weights: Path, cache: Path, tmp_path: Path
 ) -> None:

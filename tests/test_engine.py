@@ -66,7 +66,9 @@ SETTINGS: dict[str, Callable[[], object]] = {
 }
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize(
+    "setting", [pytest.param(each, marks=pytest.mark.slow) if each == "float64" else each for each in SETTINGS]
+)
 def test_settings_of_keras_change_nothing(
     setting: str,
     stripes: tuple[np.ndarray, np.ndarray],

@@ -122,10 +122,13 @@ def test_the_graph_is_flat_and_made_of_stock_layers(trained: tuple) -> None:
 
 
 @pytest.mark.parametrize("freeze", ["all", ("block1", "block4"), "block5_conv2", "none"])
-def test_what_is_frozen_does_not_move_and_what_is_not_does(freeze: Any, stripes: tuple, tiny_weights: Path) -> None:
+def test_what_is_frozen_does_not_move_and_what_is_not_does(
+    freeze: Any, stripes: tuple, tiny_weights: Path, tmp_path: Path
+) -> None:
     classifier = finetune(stripes, tiny_weights, freeze=freeze)
     before, frozen = np.load(tiny_weights), blocks.frozen_blocks(freeze)
-    assert classifier.description.frozen == frozen
+    again = vggft.load(classifier.save(tmp_path / "a.keras"))
+    assert classifier.description.frozen == again.description.frozen == frozen
     for layer in classifier.keras_model.layers:
         if "_conv" in layer.name:
             same = np.array_equal(layer.kernel.numpy(), before[f"{layer.name}/kernel"])
@@ -170,7 +173,7 @@ def test_cached_features_give_what_a_plain_fit_over_the_whole_network_gives(stri
     np.testing.assert_allclose(cached.predict(pixels, verbose=0), plain.predict(pixels, verbose=0), atol=1e-5)
 
 
-@pytest.mark.parametrize("freeze", ["all", "block2", "block4"])
+@pytest.mark.parametrize("freeze", ["all", pytest.param("block2", marks=pytest.mark.slow), "block4"])
 def test_cached_and_uncached_training_give_the_same_history(freeze: str, stripes: tuple, tiny_weights: Path) -> None:
     """A function that changes nothing makes every epoch compute the frozen blocks again."""
     histories = [
@@ -443,7 +446,9 @@ def test_each_epoch_draws_one_view_of_every_image() -> None:
     assert len(drawn) == 15
 
 
-@pytest.mark.parametrize("freeze", ["all", "block4", pytest.param("none", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "freeze", ["all", *(pytest.param(each, marks=pytest.mark.slow) for each in ("block4", "none"))]
+)
 def test_augmentation_is_never_silently_dropped(
     freeze: str, stripes: tuple, tiny_weights: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -463,7 +468,13 @@ def test_augmentation_is_never_silently_dropped(
 
 
 @pytest.mark.parametrize(
-    ("precision", "freeze"), [("bfloat16", "all"), ("bfloat16", "block4"), ("float16", "all"), ("float16", "none")]
+    ("precision", "freeze"),
+    [
+        ("bfloat16", "all"),
+        ("bfloat16", "block4"),
+        ("float16", "all"),
+        pytest.param("float16", "none", marks=pytest.mark.slow),
+    ],
 )
 def test_16_bits_give_a_float32_file_that_agrees(
     precision: str, freeze: str, stripes: tuple, tiny_weights: Path, tmp_path: Path

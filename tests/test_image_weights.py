@@ -74,7 +74,13 @@ def test_what_is_no_weight(weights: Any, message: str) -> None:
     [
         {},
         {"head": vggft.Head(units=(16,))},
-        {"head": vggft.Head(units=(16,)), "training": vggft.Training(optimizer="sgd", learning_rate=0.05, epochs=30)},
+        pytest.param(
+            {
+                "head": vggft.Head(units=(16,)),
+                "training": vggft.Training(optimizer="sgd", learning_rate=0.05, epochs=30),
+            },
+            marks=pytest.mark.slow,
+        ),
         {"freeze": "block4", "training": vggft.Training(epochs=10, fine_tune_epochs=2, fine_tune_learning_rate=1e-3)},
     ],
     ids=["probe", "population", "Keras's fit", "blocks"],

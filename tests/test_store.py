@@ -358,6 +358,7 @@ def test_two_processes_share_one_cold_store(tmp_path: Path) -> None:
     assert not list((tmp_path / "features").glob("claims/*/*"))
 
 
+@pytest.mark.slow
 def test_one_of_two_is_killed_and_the_other_ends_with_all_rows(tmp_path: Path) -> None:
     first, second = worker(tmp_path, "a", 0.004), worker(tmp_path, "b", 0.004)
     deadline = time.monotonic() + 60

@@ -221,6 +221,7 @@ def test_a_split_of_the_data_that_would_not_be_honest_leaves_images_out(
     assert list(first.seen.values()) == splits
 
 
+@pytest.mark.slow
 def test_trained_blocks_are_those_of_the_start(stripes: tuple, tiny_weights: Path) -> None:
     training = vggft.Training(epochs=1, fine_tune_epochs=6, batch_size=16, learning_rate=3e-3)
     settings: dict[str, Any] = {"training": training, "verbose": 0}

@@ -79,6 +79,7 @@ def test_a_refit_leaves_nothing_to_calibrate_on(noisy: tuple, tiny_weights: Path
         finetune(noisy, tiny_weights, tensorboard=True)
 
 
+@pytest.mark.slow
 def test_the_winner_of_a_search_is_adjusted_as_well(stripes: tuple, tiny_weights: Path) -> None:
     labels = np.stack([stripes[1] == 0, stripes[1] > 0, np.arange(120) % 2 > 0], axis=1).astype(int)
     settings: dict[str, Any] = {"backbone": tiny_weights, "image_size": 32, "training": QUICK, "verbose": 0}

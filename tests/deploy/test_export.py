@@ -359,6 +359,7 @@ def test_whole_numbers_are_calibrated_on_every_class(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_earlier_folder_outlives_a_replacement_that_fails(
     classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -415,7 +416,9 @@ def test_what_cannot_be_exported_is_said_before_the_work(
     assert "mine.onnx exists already; overwrite=True (--force)" in str(refused("mine.onnx").value)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
-    assert "a folder, but not a SavedModel" in str(refused("mine", overwrite=True).value)
+    assert "mine is a folder with other things in it (thesis.txt), so it is not replaced" in str(
+        refused("mine", overwrite=True).value
+    )
     for package, needs in {"onnxruntime": "tf2onnx onnxruntime onnx", "ai_edge_litert": "ai-edge-litert"}.items():
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, package, None)

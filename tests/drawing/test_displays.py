@@ -68,7 +68,7 @@ def test_every_display_draws_on_a_new_figure_in_a_place_of_one_and_in_a_file(
         assert display.figure_ is figure and not axes[1].has_data() and any(each.has_data() for each in display.axes_)
     before = pyplot.get_fignums()
     for display in (found[0], found[-1]):  # drawing takes long
-        with Image.open(display.save(tmp_path / "drawn.png")) as picture:
+        with Image.open(display.save(tmp_path / "drawn.png", overwrite=True)) as picture:
             assert np.asarray(picture.convert("L")).std() > 5
     assert pyplot.get_fignums() == before
 

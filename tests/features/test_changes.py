@@ -171,7 +171,8 @@ def test_a_loss_that_is_no_number_ends_training_and_is_told(stripes: tuple) -> N
     assert np.isfinite(found.predict(stripes[0][:4])).all()
 
 
-@pytest.mark.parametrize("by_keras", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("by_keras", [False, True])
 def test_a_run_that_changes_its_images_can_be_resumed(
     by_keras: bool, stripes: tuple, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

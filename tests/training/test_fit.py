@@ -87,6 +87,7 @@ def moved(classifier: vggft.Classifier, weights: Path) -> set[str]:
     }
 
 
+@pytest.mark.slow
 def test_gradual_unfreezing_trains_block_after_block(stripes: tuple, tiny_weights: Path, tmp_path: Path) -> None:
     training = Training(
         phases="gradual", epochs=12, fine_tune_epochs=3, batch_size=16, learning_rate=1e-2, schedule="constant"

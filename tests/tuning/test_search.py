@@ -138,7 +138,11 @@ def test_the_test_part_is_not_seen_by_any_trial(stripes: tuple, common: dict) ->
     ("space", "training"),
     [
         (vggft.SearchSpace(layers=1, units=[8], optimizer=["sgd", "adamw"], learning_rate=0.01), QUICK),
-        (vggft.SearchSpace(layers=1, units=[8], batch_norm=True, learning_rate=[1e-2, 2e-2]), QUICK),
+        pytest.param(
+            vggft.SearchSpace(layers=1, units=[8], batch_norm=True, learning_rate=[1e-2, 2e-2]),
+            QUICK,
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_what_cannot_be_stacked_runs_alone(stripes: tuple, common: dict, space: Any, training: Any) -> None:
@@ -159,7 +163,7 @@ def test_what_cannot_be_stacked_runs_alone(stripes: tuple, common: dict, space: 
             ),
             4,
         ),
-        (
+        pytest.param(
             vggft.SearchSpace(
                 layers=1,
                 units=8,
@@ -168,6 +172,7 @@ def test_what_cannot_be_stacked_runs_alone(stripes: tuple, common: dict, space: 
                 normalize=["l2", "scale"],
             ),
             4,
+            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -323,7 +328,7 @@ def run_search(stripes: tuple, common: dict, run_dir: Path, algorithm: str, resu
 
 
 @pytest.mark.parametrize(
-    "algorithm", ["random", "hyperband", *(pytest.param(each, marks=pytest.mark.slow) for each in ("bayesian", "grid"))]
+    "algorithm", ["random", *(pytest.param(each, marks=pytest.mark.slow) for each in ("hyperband", "bayesian", "grid"))]
 )
 def test_interrupted_again_and_again_it_ends_as_if_it_had_not_been(
     algorithm: str, stripes: tuple, common: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Required, TypedDict
+from typing import Annotated, Any, Required, TypedDict
 
 import keras
 import numpy as np
@@ -18,6 +18,7 @@ from ..errors import ConfigError
 from ..fields import Positive, is_integer, is_number
 from ..pictures.reading import RESIZE_RULE, RULES, WORDS, ImageSize, Range, Reading, check_size, plain_size
 from ..run import versions
+from ..schemas import Frozen
 from .blocks import BLOCKS, COLUMNS, check_architecture, kernel_shapes, pooling_layer, sizes_of
 from .freezing import set_frozen
 from .head import add_head, weight_shapes
@@ -81,7 +82,7 @@ class Described(TypedDict, total=False):
     thresholds: list[_Share] | None
     temperature: Positive
     backbone: str
-    frozen: list[Literal["block1", "block2", "block3", "block4", "block5"]]
+    frozen: list[Frozen]
     features: tuple[_Cut, _Cut, _Cut] | tuple[()]
     resize: str
     bands: tuple[_Band, _Band, _Band] | None
@@ -183,8 +184,12 @@ class Description:
 
     @property
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of every weight of the network, which is not built for it: `{"block1_conv1/kernel": ...}`."""
-        kernels = kernel_shapes(self.column, self.width)
+        """The shape of every weight of the network, which is not built for it: `{"block1_conv1/kernel": ...}`.
+
+        The network ends with the last block that its head sees.
+        """
+        last = max(self.head.blocks or BLOCKS[-1:])
+        kernels = {name: each for name, each in kernel_shapes(self.column, self.width).items() if name[:6] <= last}
         shapes: dict[str, tuple[int, ...]] = {f"{name}/kernel": shape for name, shape in kernels.items()}
         shapes |= {f"{name}/bias": shape[-1:] for name, shape in kernels.items()}
         return shapes | weight_shapes(sum(self.sizes), self.head, len(self.class_names))
