@@ -10,7 +10,10 @@ import os
 import re
 import shlex
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +88,45 @@ def test_results_are_told_once_and_an_interruption_says_how_to_go_on(
         with pytest.raises(typer.Exit) as caught, console.run_in(run_dir):
             raise KeyboardInterrupt
         assert caught.value.exit_code == 130 and expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_any_command_without_a_traceback(
+    number: signal.Signals, code: int, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("vggft.data.audit.audit", lambda *data, **how: signal.raise_signal(number))
+    monkeypatch.setattr("sys.argv", ["vggft", "audit", str(folder)])
+    try:
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert caught.value.code == code and capsys.readouterr().err.strip().endswith("Interrupted.")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("after", ["read images", "frozen features", "head: "])
+def test_a_run_that_is_signalled_stops_soon_and_goes_on(
+    after: str, number: signal.Signals, folder: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    how = ("--backbone", tiny_weights, "--image-size", 32, "--units", 64, "--epochs", 400, "--patience", 400)
+    more = ("--optimizer", "sgd", "--run-dir", tmp_path / "run", "--verbose")
+    command = [sys.executable, "-m", "vggft", "finetune", *map(str, (folder, *how, *more))]
+    environment = os.environ | {"VGGFT_CACHE_DIR": str(tmp_path / "cache")}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        for line in process.stderr or ():
+            if after in line:
+                break
+        process.send_signal(number)
+        asked = time.monotonic()
+        told = process.stderr.read() if process.stderr else ""
+        assert process.wait() == 128 + number and time.monotonic() - asked < 5
+    assert "Traceback" not in told and "Interrupted." in told
+    if "--resume" in told:
+        subprocess.run([*command, "--resume"], check=True, env=environment, capture_output=True)
+        assert (tmp_path / "run" / "classifier.keras").exists()
 
 
 def test_without_a_run_dir_a_new_one_is_taken(

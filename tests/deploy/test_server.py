@@ -508,6 +508,7 @@ def test_a_crowd_locks_nobody_out(quick: tuple[str, int], kind: str) -> None:
     assert answered(quick, 1) < 10
 
 
+@pytest.mark.slow
 def test_who_is_too_slow_is_closed(quick: tuple[str, int]) -> None:
     slow = ("half a head", "header after header", "a body byte by byte", "chunk by chunk", "a body for a page")
     some = {name: crowd for name, crowd in crowds(quick, 3, seed=7, limit=LIMIT).items() if name in slow}

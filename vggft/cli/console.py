@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import shlex
+import signal
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -209,17 +210,31 @@ def import_quietly(quiet: bool = False) -> None:
         narrator.console.print(" " * len(STARTING), end="\r")
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as schedulers and containers send it before they kill; it ends a command as Ctrl-C does."""
+
+
+def terminate(number: int, frame: Any) -> None:
+    """Handle SIGTERM."""
+    raise Terminated
+
+
+def exit_code(ended: KeyboardInterrupt) -> int:
+    """Return 128 and the number of the signal that ended a command."""
+    return 128 + (signal.SIGTERM if isinstance(ended, Terminated) else signal.SIGINT)
+
+
 @contextmanager
 def run_in(run_dir: Path) -> Iterator[None]:
-    """Run what may take long: its results are printed once, and Ctrl-C says how to continue."""
+    """Run what may take long: its results are printed once, and Ctrl-C or SIGTERM says how to continue."""
     try:
         with results_printed():
             yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as ended:
         words = [word for word in sys.argv[1:] if word != "--resume"]
         given = any(word == "--run-dir" or word.startswith("--run-dir=") for word in words)
         again = ["vggft", *words, *([] if given else ["--run-dir", str(run_dir)]), "--resume"]
         begun = (run_dir / "config.json").exists()
         told = f"To continue: {shlex.join(again)}" if begun else "Nothing was kept, as the run had not begun."
         typer.echo(f"\nInterrupted. {told}", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(exit_code(ended)) from None

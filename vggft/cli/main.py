@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import VggftError
 from . import cache_commands, classifier_commands, search_commands, training_commands
-from .console import print_anything, tell_error
+from .console import exit_code, print_anything, tell_error, terminate
+
+
+class Commands(TyperGroup):
+    """Commands that Ctrl-C and SIGTERM end without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; those that can be continued have said so before."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as ended:
+            tell_error("Interrupted.")
+            raise typer.Exit(exit_code(ended)) from None
+
 
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -75,6 +91,7 @@ def _show_warning(message: Warning | str, category: type[Warning], *where: objec
 def main() -> None:
     """Run the command line; errors of vggft are printed as messages, without a traceback."""
     print_anything()
+    signal.signal(signal.SIGTERM, terminate)
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
         app()
