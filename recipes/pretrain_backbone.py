@@ -22,10 +22,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from vggft.files.writing import whole_file
+
 # vggft is imported before Keras, as it sets variables that TensorFlow reads when it is first imported.
 from vggft.network.blocks import BLOCKS, COLUMNS, FILTERS, scaled
 from vggft.network.vgg import add_blocks, preprocess
-from vggft.writing import whole_file
 
 # isort: split
 import keras

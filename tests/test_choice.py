@@ -19,8 +19,8 @@ from vggft.finetuning import plan_of
 from vggft.heads.choice import CANDIDATES, choose
 from vggft.heads.probe import train_probe
 from vggft.pipeline import open_run
-from vggft.progress import Narrator
 from vggft.run import RunDirectory
+from vggft.telling.progress import Narrator
 from vggft.training.request import Request
 
 ABOUT: dict[str, Any] = {"num_classes": 3, "image_size": 32, "precision": "float32", "verbose": 0}

@@ -84,7 +84,7 @@ def test_too_little_disk_is_said_before_anything_is_computed(
     stripes: tuple, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """All passes together have to find room, not only the first."""
-    from vggft.cache import Cache
+    from vggft.caching.cache import Cache
     from vggft.training import experiment
 
     size = 120 * 32 * 32 * 3 + 120 * 500 + 120 * 2 * 2 * 32 * 2 + 10_000  # images, facts, and features of one view

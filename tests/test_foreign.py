@@ -20,14 +20,14 @@ from vggft import plots
 from vggft.artifact.predictions import Predictions
 from vggft.cli import console
 from vggft.data.audit import audit
-from vggft.display import table
 from vggft.errors import DataError, some
 from vggft.evaluation.evaluation import Evaluation
-from vggft.figures import style
 from vggft.foreign import guarded, json_text, markdown, unguarded, visible
 from vggft.listings.columns import read_columns
-from vggft.progress import Narrator
 from vggft.run import write_table
+from vggft.telling.display import table
+from vggft.telling.figures import style
+from vggft.telling.progress import Narrator
 
 ATTACK = "\x1b]0;owned\x07cat\r\x9b31m\u202e\n=1+1"
 OBEYED = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\ud800-\udfff]")

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import vggft
-from vggft.cache import Cache
+from vggft.caching.cache import Cache
 from vggft.data.dataset import open_dataset
 from vggft.data.streams import Keep
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from vggft import ConfigError, RunError
+from vggft.files.writing import whole_file, write_whole
 from vggft.run import RunDirectory
-from vggft.writing import whole_file, write_whole
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 import vggft
 from vggft.artifact.known import digests_of
-from vggft.cache import Cache
+from vggft.caching.cache import Cache
 from vggft.cli.main import app
 from vggft.network import blocks, forward
 

@@ -39,7 +39,7 @@ class Classifier(Artifact):
     def _repr_html_(self) -> str:
         from markupsafe import Markup
 
-        from .display import render
+        from .telling.display import render
 
         evaluation = None if self.evaluation is None else Markup(self.evaluation._repr_html_())
         return render("classifier.html", description=self.description, evaluation=evaluation)

@@ -10,28 +10,28 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from .archives import read_arrays
 from .arguments import answers
 from .artifact.judge import AGREE_ON, evaluate_split, predict_splits
 from .augment import Augment
 from .config import Head, Training
 from .costs import Estimate, estimate_run
-from .display import score
 from .engine import keras, own_settings
 from .errors import ConfigError, RunError, some
 from .evaluation.evaluation import Evaluation
 from .evaluation.folds import SPLIT, CrossValidation, FoldScore
 from .fields import check_count, shown, unwrapped
+from .files.archives import read_arrays
 from .finetuning import Plan, about, config_of
 from .heads.batches import FeatureBank
 from .heads.resampling import Fold, nested
 from .network.blocks import BLOCKS, Freeze
 from .network.precision import Precision
 from .pipeline import Run, introduce
-from .progress import Narrator
 from .run import RunDirectory
 from .splits.groups import Group
 from .splits.pool import Pool
+from .telling.display import score
+from .telling.progress import Narrator
 from .training.experiment import Experiment, make_experiment
 from .training.phases import Setting
 from .training.request import Request

@@ -14,10 +14,10 @@ from rich.console import Console
 from .api import finetune
 from .classifier import Classifier
 from .config import Training
-from .display import printable
 from .errors import RunError
 from .evaluation.evaluation import Evaluation
 from .evaluation.text import matrix
+from .telling.display import printable
 from .tuning.search import search
 from .tuning.space import SearchSpace
 

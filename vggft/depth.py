@@ -11,12 +11,12 @@ import numpy as np
 from .config import Head
 from .costs import epoch_seconds, finish_seconds
 from .evaluation.mistakes import losses
+from .files.schemas import Plan
 from .heads.batches import FeatureBank
 from .heads.choice import Choice, choose
 from .heads.resampling import Fitted, Fold
 from .network.blocks import BLOCKS
 from .pipeline import Run
-from .schemas import Plan
 from .training.phases import Setting
 from .training.selection import Outcome, train_chosen
 

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 
 from .arguments import answers
 from .augment import Augment
-from .cache import Cache
+from .caching.cache import Cache
 from .classifier import Classifier
 from .config import Head, Training
 from .data.dataset import Dataset, open_dataset
@@ -37,7 +37,7 @@ from .network.precision import Precision, check_precision, choose, measure
 from .network.weights import load_pretrained
 from .pictures.arrays import is_single_image, settled
 from .pictures.reading import reading_of
-from .progress import Narrator
+from .telling.progress import Narrator
 from .training.request import Request
 
 NORMALIZE = (None, "l2", "sqrt_l2")

@@ -14,7 +14,6 @@ from scipy.ndimage import gaussian_filter1d
 
 from .api import DURING, finetune
 from .arguments import answers, refuse_arguments
-from .display import render
 from .drawing.curves import LearningRateDisplay
 from .engine import own_settings
 from .errors import ConfigError, short_traceback
@@ -24,6 +23,7 @@ from .heads.probe import is_exact
 from .network.blocks import BLOCKS
 from .pipeline import open_run
 from .run import RunDirectory
+from .telling.display import render
 from .training.ranges import losses_of
 from .training.request import Request
 

@@ -10,13 +10,13 @@ from typing import Any
 
 from rich.cells import cell_len
 
-from .display import UNDEFINED, score, table
-from .documents import read_document
 from .errors import ConfigError, RunError, short_traceback
 from .extras import data_frame
 from .fields import as_path
-from .schemas import Candidate, Environment, Found, Settings, Summary
-from .writing import write_table
+from .files.documents import read_document
+from .files.schemas import Candidate, Environment, Found, Settings, Summary
+from .files.writing import write_table
+from .telling.display import UNDEFINED, score, table
 
 COLUMNS = (
     *("run", "what", "started", "data", "images", "backbone", "freeze", "head", "metric"),

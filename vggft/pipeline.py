@@ -19,8 +19,8 @@ from .errors import ConfigError, some
 from .features.extract import Pass
 from .heads.batches import FeatureBank
 from .heads.resampling import Fitted, Held
-from .progress import Narrator
 from .run import RunDirectory, environment
+from .telling.progress import Narrator
 from .training.experiment import Experiment, make_experiment
 from .training.phases import Setting
 from .training.request import Request

@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from .archives import read_arrays
-from .documents import DocumentError, parse_document, read_document
 from .errors import RunError
 from .fields import as_path, shown
-from .opening import special
-from .schemas import Settings
-from .writing import UNFINISHED, remove_own, whole_file, write_table, write_whole
+from .files.archives import read_arrays
+from .files.documents import DocumentError, parse_document, read_document
+from .files.opening import special
+from .files.schemas import Settings
+from .files.writing import UNFINISHED, remove_own, whole_file, write_table, write_whole
 
 OLDER = (
     "config environment audit estimate evaluation choice search search_state outcome classifier history splits trials"

@@ -217,7 +217,7 @@ class Bench:
     def training(self) -> None:
         """Point 4: block 5 learns from block 4's maps in random order, from the store and from memory."""
         import vggft
-        from vggft import rows
+        from vggft.caching import rows
 
         folder = self.folder(512)
         self.cache(keep=True)

@@ -91,13 +91,13 @@ class Bench:
         """Point 1."""
         import tensorflow as tf
 
-        from vggft.cache import Cache
+        from vggft.caching.cache import Cache
         from vggft.data.dataset import open_dataset
         from vggft.data.scan import decode
         from vggft.features.extract import Prefix, frozen_features, passes
         from vggft.network.precision import choose, measure
         from vggft.network.weights import load_pretrained
-        from vggft.progress import Narrator
+        from vggft.telling.progress import Narrator
 
         count, quiet = FEW, Narrator(0)
         folder = self.folder(count)

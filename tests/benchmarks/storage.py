@@ -36,9 +36,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(1, str(Path(__file__).parents[2]))
 from sides import Log, clock
 
-from vggft import rows
-from vggft.cache import Cache
-from vggft.store import SHARD_ROWS, Kind, Store, as_keys
+from vggft.caching import rows
+from vggft.caching.cache import Cache
+from vggft.caching.store import SHARD_ROWS, Kind, Store, as_keys
 
 rows.IN_MEMORY = 0  # few rows, too, are read from disk
 ROUNDS, BATCH, BATCHES, LARGEST = 3, 32, 100, 1_000_000

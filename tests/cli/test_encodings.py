@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import vggft
-from vggft.progress import Narrator
+from vggft.telling.progress import Narrator
 
 NAMES = ("k\u00e4se", "\u732b \U0001f600")  # one that cp1252 has, one that only UTF-8 has
 

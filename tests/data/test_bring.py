@@ -15,7 +15,7 @@ from data_samples import error, folder, picture, pixels, whole, write_csv
 from PIL import Image
 
 import vggft
-from vggft.cache import Cache
+from vggft.caching.cache import Cache
 from vggft.data.dataset import open_dataset
 from vggft.data.streams import Keep
 from vggft.errors import ConfigError, DataError

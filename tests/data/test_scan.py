@@ -12,14 +12,14 @@ import pytest
 from data_samples import folder, picture, pixels, whole
 from PIL import Image
 
-from vggft.cache import Cache
+from vggft.caching.cache import Cache
 from vggft.data.dataset import Dataset
 from vggft.data.scan import Scan, decode, pixel_dtype, scan
 from vggft.errors import DataError
 from vggft.pictures.files import DecodedImage, read_image
 from vggft.pictures.known import UNREADABLE, contents_of, look_at
 from vggft.pictures.reading import Reading
-from vggft.progress import Narrator
+from vggft.telling.progress import Narrator
 
 
 def test_a_scan_fills_the_pixels_and_finds_what_is_wrong(tmp_path: Path) -> None:

@@ -11,14 +11,14 @@ import pytest
 from data_samples import arrays, error, folder, picture, pixels, whole, write_csv
 from PIL import Image
 
-from vggft.cache import Cache
+from vggft.caching.cache import Cache
 from vggft.data.dataset import open_dataset
 from vggft.data.scan import decode, pixel_dtype, scan
 from vggft.data.streams import Keep
 from vggft.pictures.files import read_image
 from vggft.pictures.known import look_at
 from vggft.pictures.reading import Reading
-from vggft.progress import Narrator
+from vggft.telling.progress import Narrator
 
 
 def test_a_folder_of_class_folders(tmp_path: Path) -> None:

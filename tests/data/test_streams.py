@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from data_samples import arrays, error, pixels, whole
 
-from vggft.cache import Cache
+from vggft.caching.cache import Cache
 from vggft.data import streams
 from vggft.data.audit import audit
 from vggft.data.dataset import Dataset
 from vggft.data.scan import decode
 from vggft.data.streams import Keep, Stream, read_stream
 from vggft.errors import CacheError, DataError
-from vggft.progress import Narrator
 from vggft.splits.pool import Pool, prepare
+from vggft.telling.progress import Narrator
 
 QUIET = Narrator(0)
 
@@ -213,11 +213,11 @@ def test_an_audit_of_a_stream_keeps_nothing_on_disk(
 MEMORY = """
 import resource, sys
 import numpy as np
-from vggft.cache import Cache
+from vggft.caching.cache import Cache
 from vggft.data.scan import decode
 from vggft.data.dataset import Dataset
 from vggft.data.streams import Keep, read_stream
-from vggft.progress import Narrator
+from vggft.telling.progress import Narrator
 rng = np.random.default_rng(0)
 batches = ((rng.random((20, 96, 96, 3), np.float32), np.arange(20) % 2) for _ in range(int(sys.argv[1])))
 cache = Cache(sys.argv[2])

@@ -38,9 +38,9 @@ from vggft.deploy import server as serving
 from vggft.deploy import service as services
 from vggft.deploy.rooms import Room
 from vggft.deploy.service import Service, about
-from vggft.display import percent
 from vggft.evaluation.checks import evaluate
 from vggft.network.description import Description, build
+from vggft.telling.display import percent
 
 pytest.importorskip("starlette", reason="needs vggft[serve]")
 pytest.importorskip("uvicorn", reason="needs vggft[serve]")
@@ -722,4 +722,4 @@ def test_ctrl_c_ends_it_cleanly_with_a_connection_open(model: Path, tmp_path: Pa
 
 def test_sigterm_ends_it_cleanly_with_a_connection_open(server: Server) -> None:
     """The last test of the file, as it ends the server that the others share: starting one takes seconds."""
-    assert ends(server, signal.SIGTERM) == -signal.SIGTERM
+    assert ends(server, signal.SIGTERM) == 128 + signal.SIGTERM

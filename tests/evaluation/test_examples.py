@@ -11,7 +11,7 @@ import pytest
 from vggft import evaluation
 
 FILES = Path(evaluation.__file__).parent.glob("[a-z]*.py")
-MODULES = ["vggft.display", *(f"vggft.evaluation.{path.stem}" for path in sorted(FILES))]
+MODULES = ["vggft.telling.display", *(f"vggft.evaluation.{path.stem}" for path in sorted(FILES))]
 
 
 @pytest.mark.parametrize("name", MODULES)

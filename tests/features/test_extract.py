@@ -16,14 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vggft
-from vggft.cache import Cache
+from vggft.caching.cache import Cache
 from vggft.config import Head
 from vggft.features import extract
 from vggft.heads.batches import Batches, Examples, FeatureBank
 from vggft.network import forward
 from vggft.network.description import Description, build
 from vggft.network.weights import Pretrained, load_pretrained
-from vggft.progress import Narrator
+from vggft.telling.progress import Narrator
 
 MAPS = ("block1_pool", "block2_pool", "block3_pool", "block4_pool", "block5_pool")
 VECTORS = {  # and the heads that see them

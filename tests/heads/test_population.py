@@ -19,8 +19,8 @@ from vggft.network.blocks import BLOCKS
 from vggft.network.forward import between, forward
 from vggft.network.freezing import learned_weights
 from vggft.network.head import head_model, standardize
-from vggft.progress import Narrator
 from vggft.run import RunDirectory
+from vggft.telling.progress import Narrator
 from vggft.training.fit import fit_phase
 from vggft.training.phases import Setting, phases_of
 

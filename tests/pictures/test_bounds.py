@@ -21,7 +21,7 @@ from bombs import CHEAP, bombs, jpeg_of_scans
 from PIL import Image
 
 from vggft.errors import DataError
-from vggft.isolated import Pool
+from vggft.files.isolated import Pool
 from vggft.pictures import files
 from vggft.pictures.arrays import in_threads
 from vggft.pictures.files import POOL, look, read_image

@@ -15,11 +15,11 @@ from PIL import Image
 
 import vggft
 from vggft.classifier import Classifier
-from vggft.display import percent
 from vggft.evaluation.checks import evaluate
 from vggft.network.description import Description, build
 from vggft.report.gallery import Gallery
 from vggft.report.verdict import baseline, next_steps
+from vggft.telling.display import percent
 
 EVIL = "<script>document.title='broken'</script>"
 # Elements that end beyond the page, except in scrolling boxes; images that did not load; text that is cut off.

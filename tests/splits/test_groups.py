@@ -14,15 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vggft.cache import Cache
+from vggft.caching.cache import Cache
 from vggft.data.audit import audit
 from vggft.errors import ConfigError, DataError, VggftError
 from vggft.heads.resampling import nested, resample
-from vggft.progress import Narrator
 from vggft.splits import pool as pools
 from vggft.splits.groups import groups_of, key_of, together
 from vggft.splits.pool import Pool
 from vggft.splits.splitting import Known, folds_of, split_rows
+from vggft.telling.progress import Narrator
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (120, 32, 32, 3), dtype=np.uint8)
 PATIENTS = np.arange(120) // 6  # 20 patients with 6 slices each

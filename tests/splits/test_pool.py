@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vggft.cache import Cache
+from vggft.caching.cache import Cache
 from vggft.data import scan
 from vggft.errors import DataError
-from vggft.progress import Narrator
 from vggft.splits import pool as pools
 from vggft.splits.pool import Pool
 from vggft.splits.splitting import Known
+from vggft.telling.progress import Narrator
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (80, 32, 32, 3), dtype=np.uint8)

@@ -18,8 +18,8 @@ from vggft.network.blocks import BLOCKS
 from vggft.network.forward import between
 from vggft.network.freezing import block_layers
 from vggft.network.head import head_model
-from vggft.progress import Narrator
 from vggft.run import RunDirectory
+from vggft.telling.progress import Narrator
 from vggft.training.fit import fit_phase
 from vggft.training.phases import Setting, phases_of
 

@@ -16,20 +16,20 @@ import h5py
 import keras
 import numpy as np
 
-from ..archives import check_array, check_finite, open_archive, open_arrays
-from ..documents import DocumentError, parse_document
 from ..engine import own_settings
 from ..errors import ClassifierFileError, WeightsError, some
 from ..evaluation.checks import evaluate
 from ..evaluation.evaluation import Evaluation
 from ..fields import shown
+from ..files.archives import check_array, check_finite, open_archive, open_arrays
+from ..files.documents import DocumentError, parse_document
+from ..files.opening import open_file, special
+from ..files.schemas import Epoch
+from ..files.writing import whole_file
 from ..network.description import Description, build
-from ..opening import open_file, special
 from ..pictures.reading import RULES
-from ..schemas import Epoch
 from ..weightfiles.files import kind_of
 from ..weightfiles.hdf5 import check_tree
-from ..writing import whole_file
 
 ZIP = "zip archive"
 MEMBER = "vggft.json"

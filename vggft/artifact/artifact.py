@@ -12,11 +12,10 @@ from typing import Any, Literal, Self, TypeVar
 import numpy as np
 
 from ..augment import Augment
-from ..cache import Cache
+from ..caching.cache import Cache
 from ..data.dataset import open_dataset
 from ..data.scan import decode
 from ..data.streams import Keep
-from ..display import score
 from ..engine import keras, own_settings
 from ..errors import ClassifierFileError, DataError, short_traceback
 from ..evaluation.checks import evaluate
@@ -26,7 +25,8 @@ from ..heads.history import History
 from ..listings.integers import as_class_names
 from ..network.assembly import Network
 from ..network.description import Classification, Description
-from ..progress import Narrator
+from ..telling.display import score
+from ..telling.progress import Narrator
 from .archive import classifier_file, read_archive, read_seen, write_archive
 from .inputs import inputs_of
 from .known import KeptFeatures, kind_for, predict_images, views_of

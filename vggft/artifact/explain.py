@@ -13,17 +13,17 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from ..display import jpeg_url, legible, render
 from ..engine import own_settings
 from ..errors import ConfigError, short_traceback
 from ..features.cuts import is_pooled, last_block
 from ..fields import as_path
+from ..files.writing import whole_file
 from ..network.blocks import BLOCKS
 from ..network.forward import batch_size_for
 from ..pictures.arrays import as_sequence, settled, to_pixels
 from ..pictures.files import read_image
 from ..pictures.reading import Reading, over_picture
-from ..writing import whole_file
+from ..telling.display import jpeg_url, legible, render
 from .artifact import Artifact
 from .inputs import read_parts
 from .known import digests_of, predict_images

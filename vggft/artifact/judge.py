@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..caching.rows import Rows
 from ..errors import ConfigError
 from ..evaluation.calibration import Calibration
 from ..evaluation.checks import evaluate
@@ -17,7 +18,6 @@ from ..heads.resampling import Held
 from ..network.assembly import Network
 from ..network.description import Description
 from ..network.forward import forward
-from ..rows import Rows
 from ..splits.pool import Pool
 from .adjust import fit_temperature, fit_thresholds
 from .examples import LOSSES, shown_rows

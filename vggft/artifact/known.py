@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..augment import Augment
-from ..cache import Cache
+from ..caching.cache import Cache
+from ..caching.rows import Rows
+from ..caching.store import SHARD_ROWS, Kind, Store, as_keys
 from ..data.scan import digest_of
 from ..errors import ConfigError
 from ..features.cuts import columns_of, kept_as
@@ -18,8 +20,6 @@ from ..fields import is_integer, shown
 from ..network.assembly import Network
 from ..network.description import Description
 from ..network.forward import forward
-from ..rows import Rows
-from ..store import SHARD_ROWS, Kind, Store, as_keys
 
 MakeView = Callable[[np.ndarray, np.ndarray], np.ndarray]  # pixels and keys of images -> pixels of a view
 

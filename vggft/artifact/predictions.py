@@ -15,12 +15,12 @@ import numpy as np
 from ..augment import Augment
 from ..errors import ConfigError, DataError
 from ..fields import as_path, is_word, shown
+from ..files.writing import write_whole
 from ..foreign import guarded, guarded_row
 from ..network.assembly import Network
 from ..network.description import Classification, Description
 from ..pictures.arrays import as_sequence
-from ..progress import Narrator
-from ..writing import write_whole
+from ..telling.progress import Narrator
 from .inputs import inputs_of, read_parts
 from .known import KeptFeatures, predict_images, views_of
 

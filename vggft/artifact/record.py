@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ..archives import read_arrays
-from ..documents import read_document
 from ..errors import RunError
+from ..files.archives import read_arrays
+from ..files.documents import read_document
+from ..files.schemas import Audited, Environment, Found, Made, Outcome, Summary
 from ..run import RunDirectory
-from ..schemas import Audited, Environment, Found, Made, Outcome, Summary
 
 PICTURES = "top_losses.npz"
 

@@ -14,7 +14,7 @@ from . import words
 from .flags import AsJson
 
 if TYPE_CHECKING:
-    from ..cache import Cache
+    from ..caching.cache import Cache
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -97,6 +97,6 @@ def compact(as_json: AsJson = False) -> None:
 
 
 def _cache() -> Cache:
-    from ..cache import Cache  # brings NumPy, for which help and completion should not wait
+    from ..caching.cache import Cache  # brings NumPy, for which help and completion should not wait
 
     return Cache()

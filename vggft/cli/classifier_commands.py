@@ -11,8 +11,8 @@ import typer
 from ..engine import quiet_stderr
 from ..errors import ConfigError
 from ..extras import OF_EXPORTS, check_extra
+from ..files.writing import check_free
 from ..foreign import visible
-from ..writing import check_free
 from .console import (
     check_exists,
     import_quietly,

@@ -17,12 +17,12 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from ..display import printable
 from ..engine import check_backend, import_tensorflow
 from ..errors import ConfigError, DataError, meant
+from ..files.opening import check_file
 from ..foreign import json_text, visible
-from ..opening import check_file
-from ..progress import Narrator, results_printed
+from ..telling.display import printable
+from ..telling.progress import Narrator, results_printed
 
 STARTING = "Starting TensorFlow ..."
 

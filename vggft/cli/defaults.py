@@ -11,11 +11,11 @@ from typing import Any
 
 import typer
 
-from ..documents import DocumentError, check_values, read_document
 from ..errors import ConfigError
 from ..fields import Config, refuse_unknown, shown
+from ..files.documents import DocumentError, check_values, read_document
+from ..files.opening import open_file
 from ..network.blocks import BLOCKS
-from ..opening import open_file
 from ..tuning.space import Range, SearchSpace
 from .words import choice
 

@@ -13,11 +13,11 @@ import typer
 from ..augment import Augment
 from ..config import Head, Training
 from ..fields import Count
-from ..figures import check_plot
+from ..files.writing import check_free
 from ..overview import COLUMNS, read_runs
+from ..telling.figures import check_plot
 from ..tuning.space import SearchSpace
 from ..weightfiles.presets import check_download
-from ..writing import check_free
 from .console import check_data, import_quietly, print_json, print_result, run_in, tell, width
 from .flags import AsJson, Dataset, Force, Quiet, Verbose, Verify
 from .options import AdjustOptions, BackboneOptions, DataOptions, Options, RunOptions, with_options

@@ -14,9 +14,9 @@ import typer
 from ..augment import Augment
 from ..config import Head, Training
 from ..errors import ConfigError
+from ..files.writing import check_free
 from ..run import RunDirectory
 from ..weightfiles.presets import check_download
-from ..writing import check_free
 from .console import check_data, check_exists, import_quietly, next_run, print_json, print_result, run_in, tell
 from .flags import AsJson, Dataset, Force, Quiet, Verbose, Verify
 from .options import AdjustOptions, BackboneOptions, DataOptions, Options, RunOptions, with_options

@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import DataError, short_traceback, some
 from ..pictures.formats import suffix_fits
 from ..pictures.reading import ImageSize, reading_of
-from ..progress import Narrator
+from ..telling.progress import Narrator
 from .dataset import Dataset, collect, concatenate
 from .findings import Audit as Audit
 from .findings import Finding, common_folder, short_names

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import DataError, VggftError, some
+from ..files.opening import special
 from ..listings.labels import encode, name_classes
 from ..listings.listing import KINDS, SPLITS, Listing, join_weights, place
-from ..opening import special
 from .sources import loader
 from .streams import Keep
 

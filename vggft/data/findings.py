@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..display import render
 from ..errors import short_traceback
 from ..extras import data_frame
 from ..fields import as_path
+from ..files.writing import write_table
 from ..foreign import visible
-from ..writing import write_table
+from ..telling.display import render
 
 SHOWN_CLASSES = 20
 COLUMNS = ("problem", "group", "image", "detail")

@@ -10,7 +10,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..cache import Cache
+from ..caching.cache import Cache
+from ..caching.rows import Rows, replaced
+from ..caching.store import SHARD_ROWS, Kind
 from ..errors import DataError
 from ..pictures.arrays import ArrayImage, StreamImage, in_threads
 from ..pictures.files import CACHED_FACTS, FACTS, image_kinds, read_image
@@ -18,9 +20,7 @@ from ..pictures.formats import UnusableError
 from ..pictures.known import UNREADABLE, contents_of, decided, look_at
 from ..pictures.ranges import Values
 from ..pictures.reading import AS_IT_IS, SMALL, ImageSize, Reading
-from ..progress import Narrator
-from ..rows import Rows, replaced
-from ..store import SHARD_ROWS, Kind
+from ..telling.progress import Narrator
 
 BATCH = 4  # number of images that a thread takes at once
 

@@ -18,13 +18,13 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError, meant, some
+from ..files.opening import special
 from ..listings.cells import text_of
 from ..listings.columns import SUFFIXES, is_table
 from ..listings.folders import list_folder
 from ..listings.listing import KINDS, SPLITS, Listing, as_weights, join, place, split_of
 from ..listings.meaning import hold_images, list_table
 from ..listings.tables import Table
-from ..opening import special
 from ..pictures.arrays import ArrayImage, checked_shape
 from ..pictures.reading import Reading
 from .feeds import feed_of, labels_of_pairs, names_of_info

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..cache import Cache
+from ..caching.cache import Cache
+from ..caching.store import Kind, Store, as_keys
 from ..errors import CacheError, DataError
 from ..pictures.arrays import ArrayImage, StreamImage, checked_shape, in_threads, values_in
 from ..pictures.colours import to_rgb
@@ -23,8 +24,7 @@ from ..pictures.formats import UnusableError
 from ..pictures.known import content_of
 from ..pictures.ranges import Values, note, problem, settle
 from ..pictures.reading import ImageSize, Reading
-from ..progress import Narrator
-from ..store import Kind, Store, as_keys
+from ..telling.progress import Narrator
 from .scan import BATCH, fill_images, pixel_dtype, scan
 
 # Images are taken in parts of this many, or of this many bytes before conversion. The first part decides for all

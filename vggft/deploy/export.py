@@ -16,7 +16,7 @@ from rich.filesize import decimal
 
 from ..artifact.artifact import Artifact
 from ..artifact.inputs import read_parts
-from ..cache import Cache
+from ..caching.cache import Cache
 from ..data.dataset import open_dataset
 from ..data.streams import Keep
 from ..engine import own_settings
@@ -25,9 +25,9 @@ from ..evaluation.checks import score
 from ..evaluation.metrics import accuracy_of
 from ..extras import OF_EXPORTS, check_extra
 from ..fields import as_path, is_number, shown
+from ..files.writing import check_free, check_free_folder, whole_file, whole_folder
 from ..network.forward import forward
 from ..pictures.arrays import ArrayImage, PixelImage, as_sequence
-from ..writing import check_free, check_free_folder, whole_file, whole_folder
 from . import runtimes
 
 FORMATS = {"": "SavedModel", ".onnx": "ONNX", ".tflite": "LiteRT"}

@@ -8,16 +8,16 @@ import logging
 import secrets
 import socket
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..artifact.artifact import Artifact
-from ..display import render
 from ..errors import ConfigError
 from ..extras import check_extra
-from ..progress import Narrator
+from ..telling.display import render
+from ..telling.progress import Narrator
 from .callers import LOOPBACK, SAFE, Callers, check_hosts
 from .service import Service, about
 from .uploads import MAX_UPLOAD_PIXELS, MEGABYTE, RefusedError
@@ -168,8 +168,12 @@ def serve(
             + " another port."
         ) from error
     on_listening()
-    with listening, suppress(KeyboardInterrupt):  # uvicorn raises it again after shutting down
-        uvicorn.Server(configured(app)).run(sockets=[listening])
+    try:
+        with listening:
+            uvicorn.Server(configured(app)).run(sockets=[listening])
+    except KeyboardInterrupt as ended:  # uvicorn raises it again after shutting down
+        if type(ended) is not KeyboardInterrupt:  # what SIGTERM is in a program of somebody's
+            raise
 
 
 def configured(app: Starlette) -> uvicorn.Config:

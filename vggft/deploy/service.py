@@ -18,10 +18,10 @@ from PIL import Image
 
 from ..artifact.artifact import Artifact
 from ..artifact.explain import Explanation, grad_cam, last_seen, over_shown
-from ..display import jpeg_url
 from ..pictures.arrays import PixelImage
 from ..report.names import Names
 from ..report.verdict import headline
+from ..telling.display import jpeg_url
 from .rooms import Room
 from .uploads import MEGABYTE, Decoded, RefusedError, decode, image_of, read_body
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..display import NOT_SHARES
-from ..figures import percentages, short
+from ..telling.display import NOT_SHARES
+from ..telling.figures import percentages, short
 from .display import WIDTH, Display, ink
 
 NOT_DRAWN = ("tuner/",)  # prefix of the hyperparameters that Hyperband itself adds

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from ..errors import ConfigError, short_traceback
-from ..figures import new_figure, style, svg, write_plot
+from ..telling.figures import new_figure, style, svg, write_plot
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

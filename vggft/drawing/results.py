@@ -13,7 +13,7 @@ from ..errors import ConfigError, short_traceback
 from ..evaluation.bootstrap import share_interval
 from ..evaluation.evaluation import Evaluation
 from ..fields import shown
-from ..figures import percentages, short
+from ..telling.figures import percentages, short
 from .display import WIDTH, Display, ink
 
 DIGITS = 20  # largest number of classes for which a confusion matrix shows its counts

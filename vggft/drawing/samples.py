@@ -8,15 +8,15 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..cache import Cache
+from ..caching.cache import Cache
 from ..data.dataset import concatenate, open_dataset
 from ..data.scan import scan
 from ..data.streams import Keep
 from ..errors import short_traceback
 from ..fields import check_count
-from ..figures import short
 from ..pictures.reading import Reading
-from ..progress import Narrator
+from ..telling.figures import short
+from ..telling.progress import Narrator
 from .display import Display
 
 SMALL, GAP, ABREAST = 96, 6, 10  # px of a picture and between two; classes beside each other

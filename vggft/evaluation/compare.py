@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from ..display import render, score, table
 from ..errors import ConfigError, DataError, short_traceback
 from ..extras import data_frame
 from ..foreign import visible
+from ..telling.display import render, score, table
 from . import bootstrap
 from .evaluation import Evaluation
 from .mistakes import correct

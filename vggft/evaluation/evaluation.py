@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..display import render, score
 from ..errors import ConfigError, short_traceback
+from ..telling.display import render, score
 from . import bootstrap, calibration, metrics, mistakes, text
 from .bootstrap import Interval
 from .calibration import Calibration, Reliability

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ..display import render, score
 from ..errors import short_traceback
 from ..fields import as_path
-from ..writing import write_table
+from ..files.writing import write_table
+from ..telling.display import render, score
 from . import bootstrap, text
 from .bootstrap import Interval
 from .evaluation import Evaluation

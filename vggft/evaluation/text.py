@@ -9,8 +9,8 @@ from textwrap import shorten
 import numpy as np
 from rich.cells import cell_len
 
-from ..display import ends, score, table
 from ..foreign import visible
+from ..telling.display import ends, score, table
 from .bootstrap import Interval
 from .metrics import ClassScores, lowest_f1
 

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 
 from ..augment import Augment
+from ..caching.rows import Rows
 from ..errors import ConfigError
-from ..rows import Rows
 from .views import make_views
 
 PROBED = 8  # images that a function is tried on

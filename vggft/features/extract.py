@@ -16,7 +16,9 @@ import PIL
 import tensorflow as tf
 
 from ..augment import Augment
-from ..cache import Cache
+from ..caching.cache import Cache
+from ..caching.rows import Rows
+from ..caching.store import Kind
 from ..engine import own_settings
 from ..network.blocks import BLOCKS, FILTERS, scaled
 from ..network.forward import forward_all, rows_at_once
@@ -25,9 +27,7 @@ from ..network.precision import policy
 from ..network.vgg import add_blocks, preprocess
 from ..network.weights import Pretrained
 from ..pictures.reading import RESIZE_RULE, ImageSize, check_size, plain_size
-from ..progress import Narrator
-from ..rows import Rows
-from ..store import Kind
+from ..telling.progress import Narrator
 from .cuts import POOLED, SIDE_BY_SIDE, is_pooled, kept_as, last_block, shape_of
 from .views import keys_of, make_views
 

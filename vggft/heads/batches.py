@@ -9,13 +9,13 @@ import keras
 import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 
+from ..caching.rows import Rows, selected
 from ..config import Training
 from ..errors import ConfigError
 from ..features.cuts import POOLED, columns_of, kept_as
 from ..network.blocks import pooled_blocks, sizes_of
 from ..network.forward import forward
 from ..network.head import EPSILON, STANDARDIZE, normalize_images, scale_of
-from ..rows import Rows, selected
 
 MOST_FOR_SCALE = 4096  # training images, enough to determine the scale of their features
 

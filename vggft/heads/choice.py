@@ -14,8 +14,8 @@ from ..evaluation.metrics import accuracy_of
 from ..evaluation.mistakes import losses as image_losses
 from ..features.cuts import cut_of
 from ..network.blocks import BLOCKS
-from ..progress import Narrator
 from ..splits.pool import Pool
+from ..telling.progress import Narrator
 from .batches import FeatureBank
 from .probe import train_probe
 from .resampling import Fitted, Fold

@@ -14,9 +14,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ..caching.rows import Rows
 from ..config import Head, Training
 from ..network.head import STANDARDIZE, initial_weights
-from ..rows import Rows
 from .batches import FIRST_ORDER, Examples, Scaled, class_weights, image_weights, order_of, sampled_labels
 from .objective import Objective
 from .probe import is_exact

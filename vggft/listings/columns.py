@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..files.opening import NotAFileError, open_file
 from ..foreign import unguarded
-from ..opening import NotAFileError, open_file
 from ..pictures.formats import IMAGE_SUFFIXES
 from .cells import text_of
 from .listing import place

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import DataError, some
-from ..opening import special
+from ..files.opening import special
 from ..pictures.formats import IMAGE_SUFFIXES, format_of, is_hidden, is_unnamed_image
 from .listing import SPLITS, Listing, split_of
 

@@ -12,13 +12,13 @@ import keras
 import numpy as np
 
 from ..config import Head
-from ..documents import DocumentError, fault_in
 from ..engine import own_settings
 from ..errors import ConfigError
 from ..fields import Positive, is_integer, is_number
+from ..files.documents import DocumentError, fault_in
+from ..files.schemas import Frozen
 from ..pictures.reading import RESIZE_RULE, RULES, WORDS, ImageSize, Range, Reading, check_size, plain_size
 from ..run import versions
-from ..schemas import Frozen
 from .blocks import BLOCKS, COLUMNS, check_architecture, kernel_shapes, pooling_layer, sizes_of
 from .freezing import set_frozen
 from .head import add_head, weight_shapes

@@ -11,8 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ..caching.rows import Rows
 from ..engine import own_settings, without_retracing_warnings
-from ..rows import Rows
 
 
 @own_settings()

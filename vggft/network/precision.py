@@ -21,12 +21,12 @@ from typing import Literal, TypeAlias
 import keras
 import numpy as np
 
-from ..documents import DocumentError, parse_document
 from ..engine import own_settings
 from ..errors import ConfigError
 from ..fields import Positive, is_word, shown
+from ..files.documents import DocumentError, parse_document
+from ..files.writing import write_whole
 from ..pictures.reading import ImageSize, check_size, plain_size
-from ..writing import write_whole
 from .blocks import BLOCKS
 from .vgg import add_blocks, preprocess
 

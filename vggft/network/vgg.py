@@ -16,8 +16,8 @@ from ..engine import keras, own_settings
 from ..errors import ConfigError, VggftError, short_traceback
 from ..extras import missing, remedy
 from ..fields import as_path, is_integer, is_number, refuse_unknown, shown
+from ..files.writing import whole_file
 from ..pictures.reading import MIN_SIZE
-from ..writing import whole_file
 from .blocks import BLOCKS, COLUMNS, FILTERS, POOLING_LAYERS, check_architecture, scaled
 from .weights import load_pretrained
 

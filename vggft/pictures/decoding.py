@@ -14,8 +14,8 @@ from typing import IO, Any
 import numpy as np
 from PIL import ExifTags, Image, ImageFile
 
-from ..isolated import MEGABYTE, Limits
-from ..opening import NotAFileError, open_file
+from ..files.isolated import MEGABYTE, Limits
+from ..files.opening import NotAFileError, open_file
 from . import tiffs
 from .colours import NOT_ALPHA, looks_like_alpha, to_rgb
 from .formats import UnusableError, check_size, is_deep, kind_of_file, open_header

@@ -29,11 +29,11 @@ import numpy as np
 import PIL
 from PIL import Image, ImageFile
 
+from ..caching.store import Kind
 from ..errors import DataError
+from ..files.isolated import MOST, SMALL, LimitError, Pool
+from ..files.opening import open_file
 from ..foreign import visible
-from ..isolated import MOST, SMALL, LimitError, Pool
-from ..opening import open_file
-from ..store import Kind
 from .decoding import DecodedImage, decode, look_into, reason
 from .formats import BOMB_PIXELS, HEAD, UnusableError, is_deep, kind_of_file, needs, plain_need
 from .ranges import Values

@@ -10,7 +10,7 @@ from typing import IO
 from PIL import Image
 
 from ..extras import remedy
-from ..opening import open_file
+from ..files.opening import open_file
 
 # The formats that are tried, by Pillow's names. Others are left out: some of Pillow's plugins start programs (EPS) or
 # accept nearly any bytes as an image (TGA). HEIF works if pillow-heif has been registered.

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from ..cache import Cache
+from ..caching.cache import Cache
+from ..caching.rows import MOST_SMALL
+from ..caching.store import Kind, Store, as_keys
 from ..errors import DataError
-from ..opening import open_file
-from ..rows import MOST_SMALL
-from ..store import Kind, Store, as_keys
+from ..files.opening import open_file
 from .arrays import ArrayImage, StreamImage, in_threads, values_in
 from .decoding import open_raw
 from .formats import BOMB_PIXELS

@@ -9,12 +9,12 @@ from typing import Any
 from markupsafe import Markup
 
 from ..artifact.artifact import Artifact
-from ..display import render
 from ..evaluation.calibration import calibration_text
 from ..fields import as_path
+from ..files.writing import write_whole
 from ..foreign import json_text, visible
+from ..telling.display import render
 from ..weightfiles.presets import PRESETS
-from ..writing import write_whole
 from .names import Names
 from .verdict import baseline, copies
 

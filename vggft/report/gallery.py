@@ -13,13 +13,13 @@ from ..artifact.examples import LOSSES, of_classes, of_pairs
 from ..artifact.explain import Explanation, grad_cam, last_seen, shown
 from ..artifact.known import digests_of
 from ..augment import Augment
-from ..display import jpeg_url, legible
 from ..errors import DataError, VggftError
 from ..evaluation.evaluation import Evaluation
 from ..evaluation.mistakes import Mistake, image_name
 from ..features.views import keys_of, make_views
 from ..network.blocks import BLOCKS
 from ..pictures.files import read_image
+from ..telling.display import jpeg_url, legible
 from .names import Names
 
 MISTAKES = 12

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..artifact.record import Record
-from ..display import tail
+from ..telling.display import tail
 
 PLACES = ("dataset", "validation", "test", "backbone", "start")  # arguments that may be paths
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ..artifact.artifact import Artifact
-from ..display import render
 from ..drawing.curves import HistoryDisplay
 from ..fields import as_path
-from ..figures import style
+from ..files.writing import check_free, write_whole
 from ..run import versions
-from ..writing import check_free, write_whole
+from ..telling.display import render
+from ..telling.figures import style
 from .names import Names
 from .sections import class_counts, facts, image_of, network_table, results, search_section
 from .verdict import costs, next_steps, sentences

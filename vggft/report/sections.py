@@ -9,7 +9,6 @@ import numpy as np
 
 from ..artifact.artifact import Artifact
 from ..artifact.record import Record
-from ..display import measure
 from ..drawing.curves import TrialsDisplay, hyperparameters
 from ..drawing.display import Display
 from ..drawing.results import (
@@ -21,9 +20,10 @@ from ..drawing.results import (
 )
 from ..evaluation.calibration import calibration_text
 from ..evaluation.evaluation import Evaluation
-from ..figures import svg
 from ..network.blocks import BLOCKS
 from ..network.head import STANDARDIZE
+from ..telling.display import measure
+from ..telling.figures import svg
 from .gallery import Gallery
 from .verdict import headline
 

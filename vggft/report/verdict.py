@@ -11,8 +11,8 @@ import numpy as np
 
 from ..artifact.artifact import Artifact
 from ..artifact.record import Record
-from ..display import between, measure, metric_name, percent
 from ..evaluation.evaluation import Evaluation
+from ..telling.display import between, measure, metric_name, percent
 from .names import Names
 
 STEPS = 5  # what to do next, at most

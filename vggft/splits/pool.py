@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..cache import Cache
+from ..caching.cache import Cache
+from ..caching.rows import Rows
 from ..data.audit import Audit, make_audit
 from ..data.dataset import Dataset, concatenate, fingerprint
 from ..data.scan import decode
@@ -20,8 +21,7 @@ from ..listings.integers import as_class_names
 from ..listings.listing import SPLITS
 from ..pictures.arrays import StreamImage
 from ..pictures.reading import AS_IT_IS, ImageSize, Reading
-from ..progress import Narrator
-from ..rows import Rows
+from ..telling.progress import Narrator
 from .apart import keep_copies_apart, keep_known_apart
 from .groups import counted, described, groups_of, key_of, together
 from .parts import open_parts

@@ -13,10 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from ..errors import RunError
+from ..files.schemas import Note, Plateau
 from ..heads.batches import Batches
 from ..heads.objective import Objective
 from ..run import REMEDY, RunDirectory
-from ..schemas import Note, Plateau
 
 SECONDS_BETWEEN_POINTS = 10.0
 

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from ..augment import Augment, named
-from ..cache import Cache
+from ..caching.cache import Cache
 from ..config import Head, Training
 from ..engine import check_undistributed
 from ..errors import ConfigError
@@ -29,8 +29,8 @@ from ..network.precision import choose, crowding, measure, policy
 from ..network.start import Start
 from ..network.weights import RANDOM, Pretrained, load_pretrained
 from ..pictures.reading import ImageSize, plain_size, reading_of
-from ..progress import Narrator
 from ..splits.pool import Pool, prepare
+from ..telling.progress import Narrator
 from ..weightfiles.presets import PRESETS, preset_of
 from .phases import ResolvedPhase, Setting, phases_of
 from .request import Augmentation, Request

@@ -21,8 +21,8 @@ from ..network.blocks import BLOCKS
 from ..network.forward import between, forward
 from ..network.freezing import assign_weights, check_movement, layer_digests, learned_weights, set_frozen
 from ..network.head import STANDARDIZE, head_model, standardize
-from ..progress import Narrator
 from ..run import RunDirectory
+from ..telling.progress import Narrator
 from .callbacks import Bar, BestEpoch, Deadline, write_curves
 from .experiment import Experiment
 from .optimizers import Carried, averages, half_of, make_optimizer

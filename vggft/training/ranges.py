@@ -7,7 +7,7 @@ import numpy as np
 from ..heads.batches import FIRST_ORDER, Batches, FeatureBank, class_weights
 from ..heads.objective import Objective
 from ..network.forward import between
-from ..progress import Narrator
+from ..telling.progress import Narrator
 from .experiment import Experiment
 from .fit import begin_head
 from .optimizers import half_of, make_optimizer

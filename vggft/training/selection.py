@@ -15,8 +15,8 @@ from ..heads.choice import CANDIDATES, Choice, choose
 from ..heads.probe import is_exact
 from ..heads.resampling import Fitted, Fold, Held
 from ..network.blocks import BLOCKS
-from ..progress import Narrator
 from ..run import RunDirectory
+from ..telling.progress import Narrator
 from .experiment import Experiment
 from .fit import train
 from .phases import Setting, refitted

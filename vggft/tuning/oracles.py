@@ -18,10 +18,10 @@ from typing import Any, Protocol
 import keras_tuner
 import numpy as np
 
-from ..documents import read_document
 from ..errors import ConfigError, SearchError
-from ..schemas import State
-from ..writing import write_whole
+from ..files.documents import read_document
+from ..files.schemas import State
+from ..files.writing import write_whole
 from .goals import Goal
 
 STATE = "search_state.json"

@@ -13,17 +13,17 @@ import keras
 import keras_tuner
 
 from ..classifier import Classifier
-from ..display import render
 from ..drawing.curves import NOT_DRAWN, TrialsDisplay
 from ..errors import SearchError, short_traceback
 from ..evaluation.evaluation import Evaluation
 from ..fields import as_path, check_count
+from ..files.writing import remove_own, write_table
 from ..network.assembly import Network
 from ..network.description import Description
 from ..network.weights import Pretrained
+from ..telling.display import render
 from ..training.experiment import Experiment
 from ..training.phases import Setting
-from ..writing import remove_own, write_table
 from .goals import Goal
 from .oracles import space_of
 from .trial import PROJECT, WEIGHTS, Trial, ranked, read_weights

@@ -34,8 +34,8 @@ from ..heads.population import (
 from ..heads.probe import is_exact
 from ..heads.resampling import Fitted, Fold, continued
 from ..network.blocks import BLOCKS
-from ..progress import Narrator
 from ..run import RunDirectory
+from ..telling.progress import Narrator
 from ..training.experiment import Experiment
 from ..training.fit import train
 from ..training.phases import Setting

@@ -20,9 +20,10 @@ from ..augment import Augment
 from ..classifier import Classifier, load
 from ..config import Head, Training
 from ..costs import estimate_search
-from ..documents import read_document
 from ..engine import own_settings
 from ..errors import ConfigError, SearchError
+from ..files.documents import read_document
+from ..files.schemas import Found
 from ..heads.batches import FeatureBank
 from ..heads.choice import mean_settings
 from ..heads.probe import is_exact
@@ -31,7 +32,6 @@ from ..network.blocks import BLOCKS, Freeze
 from ..network.precision import Precision
 from ..pipeline import Run, open_run
 from ..run import RunDirectory
-from ..schemas import Found
 from ..splits.groups import Group
 from ..training.phases import Setting
 from ..training.request import Request

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from ..archives import check_finite, read_arrays
 from ..config import Head, Training
-from ..documents import DocumentError, parse_document, read_document
 from ..errors import ConfigError, SearchError
+from ..files.archives import check_finite, read_arrays
+from ..files.documents import DocumentError, parse_document, read_document
+from ..files.schemas import Outcome
+from ..files.writing import whole_file, write_whole
 from ..heads.resampling import Fitted
-from ..schemas import Outcome
-from ..writing import whole_file, write_whole
 
 PROJECT = "trials"  # the folder of KerasTuner's project in a run directory
 OUTCOME, WEIGHTS, RUNG = "outcome.json", "head.npz", "rung.npz"

@@ -24,7 +24,7 @@ from keras_tuner.errors import FailedTrialError, FatalError
 
 from ..config import Head, Training
 from ..errors import SearchError
-from ..writing import remove_own, write_whole
+from ..files.writing import remove_own, write_whole
 from .oracles import STATE, in_a_row
 from .rounds import Done, Job, Rounds
 from .space import Declare

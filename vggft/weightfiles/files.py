@@ -12,10 +12,10 @@ from typing import Any, BinaryIO
 
 import h5py
 
-from ..archives import Member, open_archive, open_arrays
-from ..documents import DocumentError, parse_document
 from ..errors import VggftError, WeightsError
-from ..opening import NotAFileError, open_file
+from ..files.archives import Member, open_archive, open_arrays
+from ..files.documents import DocumentError, parse_document
+from ..files.opening import NotAFileError, open_file
 from .hdf5 import read_hdf5
 from .layers import Layer, in_order, layers_of_config, natural
 

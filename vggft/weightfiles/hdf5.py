@@ -9,9 +9,9 @@ from typing import Any, BinaryIO
 import h5py
 import numpy as np
 
-from ..archives import most_of
-from ..documents import parse_document
 from ..errors import WeightsError
+from ..files.archives import most_of
+from ..files.documents import parse_document
 from .layers import Layer, in_order, layers_of_config, natural
 
 MOST_OBJECTS = 10_000  # groups and arrays, of the largest networks and their optimizers

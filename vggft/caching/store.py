@@ -26,8 +26,8 @@ from typing import Any
 
 import numpy as np
 
+from ..files.writing import UNFINISHED, remove_own, whole_file, write_whole
 from .claims import Claims
-from .writing import UNFINISHED, remove_own, whole_file, write_whole
 
 FORMAT = 2
 SHARD_ROWS = 256  # what a killed process loses at most

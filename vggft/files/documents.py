@@ -15,8 +15,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, NotRequired, Required, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from .errors import VggftError
-from .fields import PLAIN, is_word, shown
+from ..errors import VggftError
+from ..fields import PLAIN, is_word, shown
 from .opening import NotAFileError, open_file
 
 MOST_BYTES = 128 * 2**20

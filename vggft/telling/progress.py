@@ -22,8 +22,8 @@ from rich.progress import TaskID
 from rich.table import Table
 from rich.text import Text
 
+from ..foreign import visible
 from .bars import Bars, Count, Stderr, clock
-from .foreign import visible
 from .notebook import Area
 
 SHOWN_TRIALS = 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Required, TypedDict
 
-from .fields import is_integer
+from ..fields import is_integer
 
 Frozen = Annotated[
     str,

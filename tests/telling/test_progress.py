@@ -11,8 +11,8 @@ import time
 import pytest
 from rich.console import Console
 
-from vggft.bars import Bars
-from vggft.progress import SHOWN_TRIALS, Board, Narrator
+from vggft.telling.bars import Bars
+from vggft.telling.progress import SHOWN_TRIALS, Board, Narrator
 
 
 def drawn(board: Board) -> str:
@@ -57,7 +57,7 @@ def test_a_bar_leaves_out_what_does_not_fit(width: int) -> None:
 
 def test_where_nothing_can_move_a_line_is_printed_every_half_minute(monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
     now = [0.0]
-    monkeypatch.setattr("vggft.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("vggft.telling.progress.time.monotonic", lambda: now[0])
     with Narrator(1).bar("read images", 400) as advance:
         for _ in range(8):
             now[0] += 10

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import ConfigError
-from .fields import as_path, shown
-from .foreign import visible
-from .writing import whole_file
+from ..errors import ConfigError
+from ..fields import as_path, shown
+from ..files.writing import whole_file
+from ..foreign import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,7 +6,7 @@ import os
 import stat
 from io import BufferedReader
 
-from .errors import VggftError
+from ..errors import VggftError
 
 SPECIAL = {
     stat.S_IFIFO: "a pipe (FIFO)",

@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ..errors import VggftError, some
 from .documents import DocumentError
-from .errors import VggftError, some
 from .opening import NotAFileError, open_file
 
 SPARE = 64 * 2**20  # bytes that an archive may unpack to, besides twice its own size

@@ -16,12 +16,12 @@ from typing import Annotated, Any, TypedDict
 import numpy as np
 import platformdirs
 
-from .documents import parse_document
-from .errors import CacheError
-from .fields import is_integer
+from ..errors import CacheError
+from ..fields import is_integer
+from ..files.documents import parse_document
+from ..files.writing import write_whole
 from .rows import Rows, fill
 from .store import FORMAT, KINDS, SHARD_ROWS, Kind, Store, as_keys
-from .writing import write_whole
 
 TAG = "vggft-cache.txt"
 TOLD = """This directory is a cache of vggft: `vggft cache list` shows what is in it. When room is needed, vggft deletes

@@ -18,8 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigError
-from .foreign import guarded, guarded_row
+from ..errors import ConfigError
+from ..foreign import guarded, guarded_row
 
 UNFINISHED = re.compile(r"\.vggft-[0-9a-f]{16}(-earlier)?(\.[^/]*)?")  # names of what is being written
 LONGEST_SUFFIX = 100  # characters, so that the name of an unfinished file is not too long

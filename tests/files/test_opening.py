@@ -16,9 +16,9 @@ from vggft.artifact.archive import read_archive
 from vggft.artifact.record import read_record
 from vggft.cli.console import picture_files
 from vggft.errors import VggftError
+from vggft.files.opening import open_file
 from vggft.listings.meaning import list_table
 from vggft.listings.tables import Table
-from vggft.opening import open_file
 from vggft.overview import read_runs
 from vggft.pictures.arrays import as_sequence, read_images
 from vggft.pictures.reading import Reading

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len, set_cell_size
 
-from .foreign import markdown, visible
+from ..foreign import markdown, visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -9,11 +9,11 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "first_hour.ipynb"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "first_hour.ipynb"
 
 CELLS = """
 import numpy as np, time, vggft
-from vggft.progress import Narrator
+from vggft.telling.progress import Narrator
 pixels = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype="uint8")
 vggft.audit((pixels, np.arange(20) % 2), verbose=1)
 #

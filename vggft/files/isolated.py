@@ -25,7 +25,8 @@ MEGABYTE = 2**20
 SMALL = 116 * MEGABYTE  # of memory, that one small work may take, and two at once; more with more cores
 MOST = 768 * MEGABYTE  # of memory, that one large work may take; a second waits for it
 HEADERS = 64 * MEGABYTE  # of memory, until a work says how much it needs
-SECONDS = 3.0  # of the processor, and twice as much by the clock, for what waits for a disk or a busy processor
+SECONDS = 3.0  # of the processor
+PATIENCE = 10  # times as much by the clock, for what waits for a disk or a busy processor
 CORES = os.cpu_count() or 1
 
 
@@ -73,9 +74,8 @@ class Worker:
     """One process that answers requests, one after another."""
 
     def __init__(self, target: str, seconds: float):
-        start = (
-            f"import sys; sys.path[:] = {sys.path!r}; from vggft.isolated import serve; serve({target!r}, {seconds})"
-        )
+        begin = f"import sys; sys.path[:] = {sys.path!r}; from vggft.files.isolated import serve"
+        start = f"{begin}; serve({target!r}, {seconds})"
         self.process = subprocess.Popen(
             [sys.executable, "-c", start],
             stdin=subprocess.PIPE,
@@ -89,7 +89,7 @@ class Worker:
 
     def call(self, request: bytes, budgets: Budgets) -> list[bytes]:
         """Return the parts of an answer; raise `EOFError` if the process ended instead."""
-        clock = None if hasattr(signal, "setitimer") else threading.Timer(2 * SECONDS, self.process.kill)
+        clock = None if hasattr(signal, "setitimer") else threading.Timer(PATIENCE * SECONDS, self.process.kill)
         if clock is not None:  # elsewhere the process ends itself
             clock.start()
         try:
@@ -121,7 +121,7 @@ class Pool:
 
     Args:
         target: `module:function`, of bytes and `Limits` to the parts of an answer. What it raises has to be in that.
-        seconds: of the processor, that one request may take; twice as much by the clock.
+        seconds: of the processor, that one request may take; `PATIENCE` times as much by the clock.
     """
 
     def __init__(self, target: str, seconds: float = SECONDS):
@@ -209,7 +209,7 @@ class Limits:
         """Wait until the work may take this much memory, in bytes."""
         _clock(real=0)  # waiting is not work
         self.ask(min(size, MOST))
-        _clock(real=2 * self.seconds)
+        _clock(real=PATIENCE * self.seconds)
         _limit(self.base + min(size, MOST))
 
     @contextmanager
@@ -217,7 +217,7 @@ class Limits:
         """Limit what happens inside."""
         os.ftruncate(self.said.fileno(), 0)
         self.said.seek(0)
-        _clock(self.seconds, 2 * self.seconds)
+        _clock(self.seconds, PATIENCE * self.seconds)
         try:
             yield
         finally:

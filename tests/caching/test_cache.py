@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vggft.cache import TAG, Cache
+from vggft.caching.cache import TAG, Cache
+from vggft.caching.store import SHARD_ROWS, Kind
 from vggft.errors import CacheError
-from vggft.store import SHARD_ROWS, Kind
 
 ROWS, WIDTH = 3 * SHARD_ROWS + 17, 5
 

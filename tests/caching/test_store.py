@@ -21,8 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vggft import run
-from vggft.rows import Rows, fill
-from vggft.store import SHARD_ROWS, Kind, Store, as_keys
+from vggft.caching.rows import Rows, fill
+from vggft.caching.store import SHARD_ROWS, Kind, Store, as_keys
 
 COUNT = 3 * SHARD_ROWS + 17
 
@@ -98,7 +98,7 @@ def shards(root: Path) -> list[Path]:
 def test_large_rows_stay_on_disk_and_are_read_as_they_are_asked_for(
     tmp_path: Path, monkeypatch: Any, at_positions: bool
 ) -> None:
-    monkeypatch.setattr("vggft.rows.IN_MEMORY", 0)
+    monkeypatch.setattr("vggft.caching.rows.IN_MEMORY", 0)
     if not at_positions:
         monkeypatch.delattr(os, "preadv", raising=False)
     (rows,) = filled(tmp_path, range(COUNT))
@@ -108,7 +108,7 @@ def test_large_rows_stay_on_disk_and_are_read_as_they_are_asked_for(
 
 
 def test_a_damaged_row_is_found_and_computed_again(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("vggft.rows.IN_MEMORY", 0)
+    monkeypatch.setattr("vggft.caching.rows.IN_MEMORY", 0)
     filled(tmp_path, range(COUNT), computed=range(COUNT))
     file = shards(tmp_path)[1]
     data = bytearray(file.read_bytes())
@@ -121,7 +121,7 @@ def test_a_damaged_row_is_found_and_computed_again(tmp_path: Path, monkeypatch: 
 
 
 def test_evicted_while_in_use_it_is_computed_again(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("vggft.rows.IN_MEMORY", 0)
+    monkeypatch.setattr("vggft.caching.rows.IN_MEMORY", 0)
     (rows,) = filled(tmp_path, range(50))
     shutil.rmtree(tmp_path)
     np.testing.assert_array_equal(rows[[4, 2]], truth([4, 2]))
@@ -136,8 +136,8 @@ def test_small_shards_are_merged(tmp_path: Path) -> None:
 
 
 def test_copies_are_dropped_but_never_the_only_intact_one(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("vggft.store.SMALL", 0)  # only because of the copies
-    monkeypatch.setattr("vggft.store.LARGE", 20 * kind().row_bytes)  # more than one new shard
+    monkeypatch.setattr("vggft.caching.store.SMALL", 0)  # only because of the copies
+    monkeypatch.setattr("vggft.caching.store.LARGE", 20 * kind().row_bytes)  # more than one new shard
     keys, store = as_keys(digests_of(range(50))), Store(tmp_path, kind())
     for some in (range(20), range(10, 30), range(25, 45), range(20)):
         store.append(keys[list(some)], truth(some))
@@ -156,9 +156,9 @@ COMPACTING = """
 import os, signal, sys, time
 sys.path[:0] = [sys.argv[3]]
 from test_store import Path, Store, kind
-import vggft.store
+import vggft.caching.store
 root, start, die_at, steps = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[4]), [0]
-vggft.store.LARGE = 100 * kind().row_bytes
+vggft.caching.store.LARGE = 100 * kind().row_bytes
 def step(function):
     def counted(*arguments, **keywords):
         steps[0] += 1
@@ -230,7 +230,7 @@ def test_a_lack_of_file_descriptors_is_not_taken_for_damage(tmp_path: Path) -> N
 
 
 def test_few_files_are_open_and_none_when_nobody_reads(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("vggft.store.MOST_OPEN", 5)
+    monkeypatch.setattr("vggft.caching.store.MOST_OPEN", 5)
     if not Path("/proc/self/fd").exists():
         pytest.skip("open files are counted in /proc/self/fd")
 
@@ -248,7 +248,7 @@ READING = """
 import sys
 import numpy as np
 from pathlib import Path
-from vggft.store import Kind, Store
+from vggft.caching.store import Kind, Store
 def peak():  # with pages of files; ru_maxrss begins at that of the parent process
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 store = Store(Path(sys.argv[1]), Kind("features", {}, (64, 1024), "float32"))
@@ -372,7 +372,7 @@ def test_one_of_two_is_killed_and_the_other_ends_with_all_rows(tmp_path: Path) -
 
 
 def test_a_claim_of_another_machine_counts_until_it_shows_no_sign_of_life(tmp_path: Path) -> None:
-    from vggft.claims import STALE, Claims
+    from vggft.caching.claims import STALE, Claims
 
     with Claims(tmp_path / "claims") as claims:
         other = tmp_path / "claims" / "005"
@@ -402,7 +402,7 @@ def test_a_million_rows_are_found_in_seconds(tmp_path: Path, monkeypatch: Any) -
     for part in np.array_split(np.arange(1_000_000), 8):
         store.append(keys[part], np.zeros((len(part), 4)))
     digests = [keys[i].ljust(16, b"\0").hex() for i in rng.permutation(1_000_000)]
-    monkeypatch.setattr("vggft.rows.IN_MEMORY", 0)
+    monkeypatch.setattr("vggft.caching.rows.IN_MEMORY", 0)
     started = time.perf_counter()
     (rows,) = fill([Store(tmp_path, small)], digests, lambda positions: pytest.fail("computed again"))
     assert len(rows) == 1_000_000 and rows[::40_000].shape == (25, 4)
