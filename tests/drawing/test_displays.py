@@ -115,7 +115,9 @@ def test_samples_are_of_each_class_of_any_dataset(tmp_path: Path) -> None:
         plots.SamplesDisplay.from_dataset(tmp_path, each=0)
 
 
-@pytest.mark.parametrize("name", ["drawing.samples", "drawing.curves", "drawing.results", "telling.figures", "telling.bars"])
+@pytest.mark.parametrize(
+    "name", ["drawing.samples", "drawing.curves", "drawing.results", "telling.figures", "telling.bars"]
+)
 def test_examples_in_docstrings(name: str) -> None:
     results = doctest.testmod(importlib.import_module(f"vggft.{name}"))
     assert results.attempted and results.failed == 0
