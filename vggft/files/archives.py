@@ -13,8 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..errors import VggftError, some
-from .documents import DocumentError
-from .opening import NotAFileError, open_file
+from .documents import DocumentError, reading
 
 SPARE = 64 * 2**20  # bytes that an archive may unpack to, besides twice its own size
 
@@ -109,22 +108,15 @@ def read_arrays(
     Raises:
         error: the file cannot be read, or holds other arrays; the message names the file and the array.
     """
-    try:
-        with open_file(path) as file, open_arrays(file) as arrays:
-            for name, (kinds, shape) in (expected or {}).items():
-                if name not in arrays:
-                    raise DocumentError(f"lacks the array {name}")
-                check_array(name, arrays[name], kinds, shape)
-            found = {name: np.asarray(each) for name, each in arrays.items()}
-            for name in expected or ():
-                check_finite(name, found[name])
-            return found
-    except NotAFileError as problem:
-        raise error(str(problem)) from None
-    except OSError as problem:
-        raise error(f"{path} cannot be read: {problem.strerror or problem}.") from problem
-    except DocumentError as problem:
-        raise error(f"{path} {problem}.") from problem
+    with reading(path, error) as file, open_arrays(file) as arrays:
+        for name, (kinds, shape) in (expected or {}).items():
+            if name not in arrays:
+                raise DocumentError(f"lacks the array {name}")
+            check_array(name, arrays[name], kinds, shape)
+        found = {name: np.asarray(each) for name, each in arrays.items()}
+        for name in expected or ():
+            check_finite(name, found[name])
+        return found
 
 
 def check_array(name: str, array: Any, kinds: str, shape: Shape) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
+from io import BufferedReader
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, NotRequired, Required, Union, get_args, get_origin, get_type_hints, is_typeddict
@@ -30,6 +32,20 @@ class DocumentError(ValueError):
     """A document is damaged, too large, or not as its schema says; the message says where, without the file."""
 
 
+@contextmanager
+def reading(path: Path, error: type[VggftError]) -> Iterator[BufferedReader]:
+    """Open a file; what is wrong with it, or with what is read in it, is raised as `error` with its name."""
+    try:
+        with open_file(path) as file:
+            yield file
+    except NotAFileError as problem:
+        raise error(str(problem)) from None
+    except OSError as problem:
+        raise error(f"{path} cannot be read: {problem.strerror or problem}.") from problem
+    except DocumentError as problem:
+        raise error(f"{path} {problem}.") from problem
+
+
 def read_document(path: Path, schema: Any, error: type[VggftError], *, nan: bool = False) -> Any:
     """Read a JSON file.
 
@@ -42,15 +58,8 @@ def read_document(path: Path, schema: Any, error: type[VggftError], *, nan: bool
     Raises:
         error: the file cannot be read, or holds something else; the message names the file and the field.
     """
-    try:
-        with open_file(path) as file:
-            return parse_document(file.read(MOST_BYTES + 1), schema, nan=nan)
-    except NotAFileError as problem:
-        raise error(str(problem)) from None
-    except OSError as problem:
-        raise error(f"{path} cannot be read: {problem.strerror or problem}.") from problem
-    except DocumentError as problem:
-        raise error(f"{path} {problem}.") from None
+    with reading(path, error) as file:
+        return parse_document(file.read(MOST_BYTES + 1), schema, nan=nan)
 
 
 def parse_document(content: bytes | str, schema: Any, *, nan: bool = False) -> Any:
