@@ -27,10 +27,10 @@ from .data.sources import loader
 from .data.streams import Keep
 from .errors import ConfigError, DataError, short_traceback
 from .features.cuts import cut_of, shape_of
-from .features.extract import Prefix, frozen_features, passes
+from .features.extract import Prefix
+from .features.vectors import pooled_vectors
 from .fields import is_word, shown, unwrapped
 from .finetuning import fine_tune
-from .heads.batches import FeatureBank
 from .network.blocks import BLOCKS, Freeze, check_architecture, pooled_blocks, sizes_of
 from .network.head import normalize_images
 from .network.precision import Precision, check_precision, choose, measure
@@ -239,10 +239,8 @@ class VGGFeatures(TransformerMixin, _OfPictures):
             raise DataError.listing(told, list(scan.problems.values()))
         stored_as = "float32" if self.precision == "float32" else "float16"
         prefix = Prefix(load_pretrained(self.backbone), self.image_size_, self.precision_, stored_as)
-        planned = passes(prefix, [self._cut()], scan.digests, np.arange(0))
-        features = frozen_features(prefix, planned, pixels, cache=cache, narrator=narrator)
-        bank = FeatureBank(pixels, np.zeros((len(pixels), 0)), features, width=prefix.pretrained.width)
-        vectors = np.asarray(bank.inputs(self._cut())).astype(np.float32)
+        kept = pooled_vectors(prefix, self._cut(), pixels, scan.digests, cache=cache, narrator=narrator)
+        vectors = np.asarray(kept[:]).astype(np.float32)
         return np.asarray(normalize_images(vectors, self.normalize or "", self.sizes_))
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
