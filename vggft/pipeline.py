@@ -19,6 +19,8 @@ from .errors import ConfigError, some
 from .features.extract import Pass
 from .heads.batches import FeatureBank
 from .heads.resampling import Fitted, Held
+from .insight.blocks import block_scores
+from .insight.doubts import doubts
 from .run import RunDirectory, environment
 from .telling.progress import Narrator
 from .training.experiment import Experiment, make_experiment
@@ -147,13 +149,18 @@ class Run:
             learned=self.learned,
             held=held,
         )
-        summary = judged.to_dict()
+        found = doubts(judged.evaluations, fitted.history)
+        summary = judged.to_dict() | {"doubts": found}
         for evaluation in judged.evaluations.values():
             tell = self.narrator.conclude if evaluation is judged.final else self.narrator.say
             tell(repr(evaluation))
+        for sentence in found:
+            self.narrator.say(f"Note: {sentence}.")
         if judged.calibration:
             self.narrator.say(str(judged.calibration))
         directory.write_json("evaluation.json", summary)
+        insight = {"blocks": block_scores(bank, experiment.pool.rows["train"], experiment.pool.rows["validation"])}
+        directory.write_json("insight.json", insight)
         directory.write_table("history.csv", fitted.history)
         write_pictures(directory, judged.pictures)
         if lost := [row for row in fitted.history if not math.isfinite(row.get("loss", 0.0))]:
@@ -161,7 +168,7 @@ class Run:
         about = environment(request.arguments()) | {"seconds": round(time.monotonic() - self.began, 1)}
         if not directory.earlier:  # the time of a resumed run is not that of its last part
             directory.write_json("environment.json", about)
-        record = Record(self.config, about, self.audit, summary, pictures=judged.pictures)
+        record = Record(self.config, about, self.audit, summary, pictures=judged.pictures, insight=insight)
         return kind(network, judged.description, judged.final, fitted.history, self._seen(), record)
 
     def _seen(self) -> dict[str, str]:

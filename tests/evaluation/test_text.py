@@ -72,3 +72,21 @@ def test_copies_of_an_image_are_told_with_what_they_change() -> None:
     assert evaluate([0, 1], p[:2], ["a", "b"]).without_copies is None  # not known
     with pytest.raises(ConfigError, match="pictures: expected none, or one for each of 4 images; received 1"):
         evaluate([0, 0, 1, 1], p, ["a", "b"], pictures=["one"])
+
+
+def test_it_says_if_nothing_was_learned():
+    labels = np.repeat([0, 1, 2], [30, 6, 4])
+    one = evaluate(labels, np.tile([0.8, 0.1, 0.1], (40, 1)), "abc")
+    assert "every image was predicted as a, though 10 of 40 are something else" in one.notes
+    assert any(
+        "cannot be told from answers that look at no image, which would have 0.750" in note for note in one.notes
+    )
+    assert "every image was predicted as a" in str(one)
+    right = np.eye(3)[labels]
+    right[-4:] = [0.1, 0.9, 0]  # b instead of c
+    assert evaluate(labels, right, "abc").notes == ("never predicted: c (4 images)",)
+    assert evaluate(labels, np.eye(3)[labels], "abc").notes == ()
+    several = np.eye(3)[labels].astype(int)
+    assert evaluate(several, several * [0.9, 0.9, 0.4], "abc", multi_label=True).notes == (
+        "never predicted: c (4 images)",
+    )

@@ -143,8 +143,9 @@ class Evaluation:
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
-        """Which classes macro averages leave out, and which metrics are undefined."""
-        return text.notes(self.split, self.per_class, len(self.labels), self.multi_label)
+        """Which classes macro averages leave out, which metrics are undefined, and whether anything was learned."""
+        ends = self.bootstrap(metrics=[self.headline])[self.headline]
+        return text.notes(self.split, self.per_class, self.confusion_matrix, self.baseline, ends)
 
     @cached_property
     def confusion_matrix(self) -> np.ndarray:

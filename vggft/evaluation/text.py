@@ -9,11 +9,13 @@ from textwrap import shorten
 import numpy as np
 from rich.cells import cell_len
 
+from ..errors import some
 from ..foreign import visible
 from ..telling.display import ends, score, table
 from .bootstrap import Interval
 from .metrics import ClassScores, lowest_f1
 
+FEW, FEWEST = 3, 10  # images of a class, and of all, from which something is said of what was learned
 _MAX_ROWS, _MAX_MATRIX, _MAX_NOTE, _MAX_LINE, _MAX_COLUMNS = 30, 12, 300, 110, 80  # readable in a terminal
 
 
@@ -40,12 +42,40 @@ def headline(
     return f"{split[:1].upper()}{split[1:]}: {metric} {score(value)} ({'; '.join(told)})"
 
 
-def notes(split: str, per_class: Sequence[ClassScores], images: int, multi_label: bool) -> tuple[str, ...]:
-    """Say which classes macro averages leave out, and which metrics are undefined."""
+def notes(
+    split: str, per_class: Sequence[ClassScores], confusion_matrix: np.ndarray, guess: float, interval: Interval
+) -> tuple[str, ...]:
+    """Say which classes macro averages leave out, which metrics are undefined, and whether anything was learned.
+
+    Args:
+        confusion_matrix: (C, C) int; multi-label: (C, 2, 2).
+        guess: the headline metric of answers that look at no image.
+        interval: 95 % interval of the headline metric.
+
+    >>> counts = np.array([[0, 9], [0, 30]])
+    >>> rows = [ClassScores("cat", 0, 0, 0, 0.5, 0.2, 9), ClassScores("dog", 0.8, 1, 0.9, 0.5, 0.8, 30)]
+    >>> notes("test", rows, counts, 30 / 39, (0.6, 0.9))[0]
+    'every image was predicted as dog, though 9 of 39 are something else'
+    """
+    several, counts = confusion_matrix.ndim == 3, confusion_matrix
+    images = int(counts[0].sum() if several else counts.sum())
+    given = counts[:, :, 1].sum(axis=1) if several else counts.sum(axis=0)  # how often each class was predicted
     absent, full = (", ".join(visible(row.name) for row in per_class if row.support == n) for n in (0, images))
-    undefined = "ROC AUC" if multi_label else "ROC AUC and MCC"
     found = [f"no {split} images of {absent}: left out of macro averages"] if absent else []
-    return (*found, *([f"all {split} images are of {full}: {undefined} undefined"] if full else []))
+    if full:
+        return (*found, f"all {split} images are of {full}: {'ROC AUC' if several else 'ROC AUC and MCC'} undefined")
+    if images < FEWEST:
+        return tuple(found)
+    names, supports = [row.name for row in per_class], [row.support for row in per_class]
+    most = int(given.argmax())
+    if not several and given[most] == images:
+        others = f"{images - supports[most]} of {images}"
+        found.append(f"every image was predicted as {visible(names[most])}, though {others} are something else")
+    elif never := [n for n in range(len(names)) if not given[n] and supports[n] >= FEW]:
+        found.append(f"never predicted: {some([f'{names[n]} ({supports[n]} images)' for n in never], limit=5)}")
+    if interval is not None and interval[0] <= guess:
+        found.append(f"the result cannot be told from answers that look at no image, which would have {score(guess)}")
+    return tuple(found)
 
 
 def summary(

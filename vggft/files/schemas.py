@@ -94,10 +94,25 @@ Summary = TypedDict(
         "cross-validation": Judged,
         "gap": dict[str, float],
         "calibration": Calibrated | None,
+        "doubts": list[str],
     },
     total=False,
 )
 """`evaluation.json`."""
+
+
+class BlockScore(TypedDict):
+    """What one block alone knows about the images."""
+
+    block: str
+    accuracy: float
+    error: float
+
+
+class Insight(TypedDict, total=False):
+    """`insight.json`."""
+
+    blocks: list[BlockScore]
 
 
 class Outcome(TypedDict, total=False):

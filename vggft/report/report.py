@@ -14,7 +14,7 @@ from ..run import versions
 from ..telling.display import render
 from ..telling.figures import style
 from .names import Names
-from .sections import class_counts, facts, image_of, network_table, results, search_section
+from .sections import blocks, class_counts, facts, image_of, network_table, results, search_section
 from .verdict import costs, next_steps, sentences
 
 AUDITED = ("errors", "warnings", "left_out")  # sentences of the audit, which may name files
@@ -46,6 +46,7 @@ def contents(artifact: Artifact) -> dict[str, Any]:
         "matrix": [],
         "augmented": [],
         "network": network_table(artifact),
+        "blocks": blocks(record),
         "versions": record.environment.get("versions") or artifact.description.versions,
         "facts": facts(record),
         "version": versions()["vggft"],
