@@ -159,8 +159,7 @@ class Run:
         if judged.calibration:
             self.narrator.say(str(judged.calibration))
         directory.write_json("evaluation.json", summary)
-        insight = {"blocks": block_scores(bank, experiment.pool.rows["train"], experiment.pool.rows["validation"])}
-        directory.write_json("insight.json", insight)
+        insight = self._insight(bank)
         directory.write_table("history.csv", fitted.history)
         write_pictures(directory, judged.pictures)
         if lost := [row for row in fitted.history if not math.isfinite(row.get("loss", 0.0))]:
@@ -170,6 +169,15 @@ class Run:
             directory.write_json("environment.json", about)
         record = Record(self.config, about, self.audit, summary, pictures=judged.pictures, insight=insight)
         return kind(network, judged.description, judged.final, fitted.history, self._seen(), record)
+
+    def _insight(self, bank: FeatureBank) -> dict[str, Any]:
+        """Return what the frozen features say about the data, and write it down."""
+        rows = self.experiment.pool.rows
+        found: dict[str, Any] = {"blocks": block_scores(bank, rows["train"], rows["validation"])}
+        found = {name: each for name, each in found.items() if each}
+        if found:
+            self.directory.write_json("insight.json", found)
+        return found
 
     def _seen(self) -> dict[str, str]:
         """The split of every image, by its digest, also of those that only the classifier of `start` has seen."""
