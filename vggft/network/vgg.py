@@ -159,6 +159,8 @@ def vgg16(
 ) -> keras.Model:
     """Build the paper's VGG16, column D of its Table 1; arguments as for `vgg`.
 
+    With the weights of the 1,000 classes, `keras.applications.vgg16.decode_predictions` names what it predicts.
+
     >>> vgg16(include_top=False, image_size=64, width=1 / 16).output.shape
     (None, 2, 2, 32)
     """
