@@ -11,6 +11,7 @@ from pathlib import Path
 import attack
 import h5py
 import keras
+import leaks
 import numpy as np
 import pytest
 from damaged_runs import damaged_run
@@ -100,3 +101,13 @@ def test_a_hundred_of_each(what: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     told = json.loads(done.stdout.splitlines()[-1])
     assert (told["traceback"], told["slow"], told["large"]) == (0, 0, 0), done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "count", "most"), [("finetune", 20, 1.0), ("blocks", 20, 2.0), ("search", 20, 1.5)])
+def test_calls_leave_nothing_behind(kind: str, count: int, most: float) -> None:
+    """In a process of its own. A graph of one training is 4 to 7 MB; Python's and TensorFlow's heaps grow by less."""
+    command = [sys.executable, leaks.__file__, kind, "--count", str(count)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert (told["files"], told["graphs"]) == (0, 0) and told["MB_a_call"] < most, done.stdout

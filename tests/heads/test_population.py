@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 from dataclasses import replace
 from typing import Any
 
@@ -259,3 +260,13 @@ def test_a_field_that_does_not_exist_yet_trains_alone() -> None:
 
 def test_populations_fit_into_the_processors_caches() -> None:
     assert size_for(512, (64,), 10) == 16 and size_for(512, (256,), 10) == 4 and size_for(25088, (4096,), 1000) == 1
+
+
+def test_a_population_leaves_no_graph_behind() -> None:
+    def graphs() -> int:
+        gc.collect()
+        return sum(type(each).__name__ == "FuncGraph" for each in gc.get_objects())
+
+    members, before = [Member(DENSE, Training(epochs=2, learning_rate=0.01))], graphs()
+    population.train_population(members, *examples(), multi_label=False, seed=0)
+    assert graphs() == before

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
+import weakref
 from typing import Any
 
 import keras
@@ -95,6 +97,24 @@ def test_weights_decay_and_biases_do_not() -> None:
     optimizer.apply([np.zeros((2, 2), "float32"), np.zeros(2, "float32")], [kernel, bias])
     np.testing.assert_allclose(kernel, 0.95)
     np.testing.assert_array_equal(bias, 1.0)
+
+
+def graph_of_a_step(optimizer: Any) -> weakref.ref[Any]:
+    (learned,) = variables("fc1")
+    optimizer.build([learned])
+    step = tf.function(lambda: optimizer.apply([keras.ops.ones_like(learned)], [learned]))
+    step()
+    assert learned.numpy()[0] < 1
+    return weakref.ref(step.get_concrete_function().graph)
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_graph_of_a_training_is_freed(name: str, half: bool) -> None:
+    training = Training(optimizer=name, schedule="constant", clip_norm=1.0, ema_momentum=0.9)
+    graph = graph_of_a_step(make_optimizer(training, 0.1, 9, RATES, half))
+    gc.collect()
+    assert graph() is None
 
 
 def test_gradients_are_clipped_together() -> None:

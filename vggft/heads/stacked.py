@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ..engine import Alone
 from .objective import Objective
 from .schedules import learning_rate
 
@@ -23,6 +24,10 @@ JUDGED_AT_ONCE = 4096
 TRACE_JUDGE_FROM = 20  # epochs; to trace the evaluation takes 0.1 s, and to run it untraced 0.006 s
 # Number of steps from which XLA pays: on two cores, compiling takes about a second and saves 1 to 3 ms per step.
 COMPILE_FROM = 500
+
+
+class Adam(Alone, keras.optimizers.Adam):
+    """Keras's, whose graphs are freed after training."""
 
 
 class Rates(keras.optimizers.schedules.LearningRateSchedule):
@@ -88,7 +93,7 @@ class Program:
             keras.Variable(np.zeros((members, 1, 1), "float32"), trainable=False) for _ in range(5)
         )
         self.objective = Objective(shape.multi_label, self.smoothing, shape.focal_gamma)
-        self.optimizer = keras.optimizers.Adam(Rates(self.peaks, shape.schedule, shape.steps * shape.epochs))
+        self.optimizer = Adam(Rates(self.peaks, shape.schedule, shape.steps * shape.epochs))
         self.optimizer.build([self.weights])
         self._step = tf.function(self._draw_and_learn, autograph=False)
         self._judge = tf.function(self._forward, autograph=False) if shape.epochs >= TRACE_JUDGE_FROM else self._forward

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from ..config import Training
+from ..engine import Alone
 from ..heads.schedules import learning_rate
 
 OPTIMIZERS = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW, "sgd": keras.optimizers.SGD}
@@ -65,7 +66,7 @@ def make_optimizer(
     given = None if isinstance(training.optimizer, str) else training.optimizer
     base: Any = OPTIMIZERS[training.optimizer] if given is None else type(given)
 
-    class Discriminative(base):  # type: ignore[misc]
+    class Discriminative(Alone, base):  # type: ignore[misc]
         """Keras has one learning rate for all variables; this one has a factor for each, found by its index."""
 
         before = 0
