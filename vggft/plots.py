@@ -8,7 +8,7 @@
 The report draws the same ones.
 """
 
-from .drawing.curves import HistoryDisplay, LearningRateDisplay, TrialsDisplay
+from .drawing.curves import GrowthDisplay, HistoryDisplay, LearningRateDisplay, TrialsDisplay
 from .drawing.display import Display
 from .drawing.results import ConfusionMatrixDisplay, PrecisionRecallDisplay, ReliabilityDisplay, RocCurveDisplay
 from .drawing.samples import SamplesDisplay
@@ -16,6 +16,7 @@ from .drawing.samples import SamplesDisplay
 __all__ = [
     "ConfusionMatrixDisplay",
     "Display",
+    "GrowthDisplay",
     "HistoryDisplay",
     "LearningRateDisplay",
     "PrecisionRecallDisplay",

@@ -47,6 +47,7 @@ HELP: dict[str, dict[str, tuple[str, ...]]] = {
         "search": ("vggft search flowers/ --test 0.2", "vggft search flowers/ --units 64,256 --dropout 0:0.6"),
         "cross-validate": ("vggft cross-validate flowers/ --folds 5",),
         "find-learning-rate": ("vggft find-learning-rate flowers/ --freeze block4 --plot rates.png",),
+        "learning-curve": ("vggft learning-curve flowers/ --plot curve.png",),
     },
     "With a classifier": {
         "predict": ("vggft predict runs/flowers-1 new/", "vggft predict runs/flowers-1 new/ --output new.csv"),
