@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .evaluation.folds import CrossValidation as CrossValidation
     from .evaluation.operating import OperatingPoint as OperatingPoint
     from .insight.growth import Growth as Growth
+    from .labelling import Ranking as Ranking
     from .learning_curves import learning_curve as learning_curve
     from .learning_rates import LearningRates as LearningRates
     from .learning_rates import find_learning_rate as find_learning_rate
@@ -97,6 +98,7 @@ _HOMES = {
     "evaluation.folds": ("CrossValidation",),
     "evaluation.operating": ("OperatingPoint",),
     "insight.growth": ("Growth",),
+    "labelling": ("Ranking",),
     "learning_curves": ("learning_curve",),
     "learning_rates": ("LearningRates", "find_learning_rate"),
     "listings.tables": ("Table",),

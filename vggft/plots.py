@@ -10,6 +10,7 @@ The report draws the same ones.
 
 from .drawing.curves import GrowthDisplay, HistoryDisplay, LearningRateDisplay, TrialsDisplay
 from .drawing.display import Display
+from .drawing.maps import MapDisplay
 from .drawing.results import ConfusionMatrixDisplay, PrecisionRecallDisplay, ReliabilityDisplay, RocCurveDisplay
 from .drawing.samples import SamplesDisplay
 
@@ -19,6 +20,7 @@ __all__ = [
     "GrowthDisplay",
     "HistoryDisplay",
     "LearningRateDisplay",
+    "MapDisplay",
     "PrecisionRecallDisplay",
     "ReliabilityDisplay",
     "RocCurveDisplay",

@@ -52,6 +52,10 @@ HELP: dict[str, dict[str, tuple[str, ...]]] = {
     "With a classifier": {
         "predict": ("vggft predict runs/flowers-1 new/", "vggft predict runs/flowers-1 new/ --output new.csv"),
         "evaluate": ("vggft evaluate runs/flowers-1 other_flowers/", "vggft evaluate runs/a-1 b.csv --by site"),
+        "rank": (
+            "vggft rank new/ runs/flowers-1 --number 50 --page next.html",
+            "vggft rank new/ runs/a-1 --csv next.csv",
+        ),
         "explain": ("vggft explain runs/flowers-1 rose.jpg",),
         "runs": ("vggft runs", "vggft runs --sort test --output runs.csv"),
         "compare": ("vggft compare runs/flowers-1 runs/flowers-2",),

@@ -15,8 +15,7 @@ from ..heads.batches import FeatureBank
 from ..splits.groups import together
 from ..splits.pool import Pool
 from ..splits.splitting import folds_of
-from .growth import LEVEL, Growth
-from .laws import power_laws
+from .growth import LEVEL, Growth, power_laws
 from .probes import QuickProbe, Rotation
 
 FOLDS, SIZES, DRAWS = 5, 6, 200  # folds, sizes of the training part, and draws of the bootstrap
