@@ -18,10 +18,10 @@ from ..splits.splitting import folds_of
 from .growth import LEVEL, Growth, power_laws
 from .probes import QuickProbe, Rotation
 
-FOLDS, SIZES, DRAWS = 5, 6, 200  # folds, sizes of the training part, and draws of the bootstrap
+SIZES, DRAWS = 6, 200  # sizes of the training part, and draws of the bootstrap
 FEWEST_FOLDS, FEWEST_SIZES = 3, 4  # with fewer there is no curve
 SMALLEST = 0.1  # share of a training part that the curve begins with
-ENOUGH = 1500  # images that judge: with more, some folds are left out
+THOROUGH, QUICK = (5, 1500), (3, 700)  # folds, and images that judge: with more, some folds are left out
 
 
 def growth_of(
@@ -34,6 +34,7 @@ def growth_of(
     multi_label: bool = False,
     seed: int = 0,
     repeats: int = 1,
+    quick: bool = False,
 ) -> Growth:
     """Measure how the score grows with the number of images, and fit a power law.
 
@@ -50,13 +51,14 @@ def growth_of(
         multi_label: whether images have several labels, or none.
         seed: of folds and draws.
         repeats: number of times that the images are put into other folds.
+        quick: fewer folds, which take a third of the time; for what is told beside something else.
 
     >>> rng, labels = np.random.default_rng(0), np.arange(200) % 2
     >>> found = growth_of(rng.normal(size=(200, 8)).astype("float32") + labels[:, None], np.eye(2)[labels])
     >>> found.known, found.sizes[-1], 0.8 < found.predict(400)[0] < 1.0
     (True, np.int64(160), np.True_)
     """
-    targets = np.asarray(targets, "float32")
+    targets, (most, judges) = np.asarray(targets, "float32"), QUICK if quick else THOROUGH
     names = class_names or [str(n) for n in range(targets.shape[1])]
     digests = digests or [str(n) for n in range(len(targets))]
     metric = "average_precision" if multi_label else "accuracy"
@@ -68,7 +70,7 @@ def growth_of(
         return Growth(len(targets), metric, why=f"A learning curve needs {FEWEST_FOLDS} {what} of every class: {told}.")
     try:
         several = [
-            folds_of(targets, digests, min(FOLDS, fewest), seed + n, names, units if groups else None)
+            folds_of(targets, digests, min(most, fewest), seed + n, names, units if groups else None)
             for n in range(repeats)
         ]
     except DataError as error:
@@ -83,7 +85,7 @@ def growth_of(
     with threadpool_limits(1):
         for number, folds in enumerate(several):
             rng = np.random.default_rng((seed, number))
-            judged, predicted = _out_of_fold(vectors, targets, units, _enough(folds), sizes, multi_label, rng)
+            judged, predicted = _out_of_fold(vectors, targets, units, _enough(folds, judges), sizes, multi_label, rng)
             labels = targets[judged].astype("uint8") if multi_label else targets[judged].argmax(axis=1)
             scores.append(np.array([score(metric, labels, each, multi_label) for each in predicted]))
             choices = [(each >= 0.5).astype("uint8") if multi_label else each.argmax(axis=1) for each in predicted]
@@ -97,14 +99,14 @@ def growth_of(
     return Growth(len(targets), metric, sizes, middle, ends, laws)
 
 
-def growth_in(bank: FeatureBank, cut: str, pool: Pool, *, seed: int, repeats: int = 1) -> Growth:
+def growth_in(bank: FeatureBank, cut: str, pool: Pool, *, seed: int, repeats: int = 1, quick: bool = False) -> Growth:
     """Measure it on the images of a run that may be learned from: train and validation, never test.
 
     Args:
         bank: with features at `cut`.
         cut: a pooled cut, such as `block3_block4_block5_avg_pool`.
         pool: the images.
-        seed, repeats: as for `growth_of`.
+        seed, repeats, quick: as for `growth_of`.
     """
     rows = np.concatenate([pool.rows["train"], pool.rows["validation"]])
     return growth_of(
@@ -116,13 +118,14 @@ def growth_in(bank: FeatureBank, cut: str, pool: Pool, *, seed: int, repeats: in
         multi_label=pool.multi_label,
         seed=seed,
         repeats=repeats,
+        quick=quick,
     )
 
 
-def _enough(folds: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray]]:
+def _enough(folds: Sequence[tuple[np.ndarray, np.ndarray]], judges: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the first folds that have enough images to judge; all folds of few images."""
     before = np.cumsum([0, *(len(inside) for _, inside in folds)])
-    return [fold for fold, so_far in zip(folds, before[:-1], strict=True) if so_far < ENOUGH]
+    return [fold for fold, so_far in zip(folds, before[:-1], strict=True) if so_far < judges]
 
 
 def _out_of_fold(

@@ -11,7 +11,7 @@ from typing import Any, Self, overload
 import numpy as np
 
 from ..drawing.curves import GrowthDisplay
-from ..errors import short_traceback
+from ..errors import RunError, short_traceback
 from ..extras import data_frame
 from ..telling.display import metric_name, render, score
 
@@ -118,9 +118,17 @@ class Growth:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Make one of what `to_dict` returned."""
+        """Make one of what `to_dict` returned.
+
+        Raises:
+            RunError: arrays do not fit together.
+        """
         shapes = {"sizes": (-1,), "scores": (-1,), "ends": (-1, 2), "laws": (-1, 3)}
         arrays = {name: np.asarray(values[name], "float64").reshape(shape) for name, shape in shapes.items()}
+        if len({len(arrays[name]) for name in ("sizes", "scores", "ends")}) > 1 or not (
+            values["why"] or len(arrays["laws"])
+        ):
+            raise RunError("A learning curve has as many scores and ends as sizes, and laws unless it says why not.")
         arrays["sizes"] = arrays["sizes"].astype("int64")
         return cls(int(values["images"]), str(values["metric"]), **arrays, why=str(values["why"]))
 
