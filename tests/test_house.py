@@ -31,20 +31,20 @@ ROOMS = (
     ("data", "scan streams feeds sources dataset suspects findings quality audit"),
     ("splits", "groups whole_groups splitting apart parts pool"),
     ("evaluation", "mistakes calibration bootstrap metrics text operating evaluation folds checks compare"),
-    ("drawing", "display curves results samples"),
+    ("drawing", "display curves results samples maps"),
     ("", "plots"),
     ("weightfiles", "layers chain hdf5 files presets"),
     ("network", "blocks freezing weights vgg head description forward assembly start precision"),
     ("features", "cuts views changes extract vectors"),
     ("heads", "history objective schedules batches resampling discriminants probe choice stacked population"),
     ("training", "phases request optimizers experiment callbacks fit ranges selection"),
-    ("insight", "doubts blocks"),
+    ("insight", "doubts blocks growth probes growing layout ranking"),
     ("artifact", "record archive inputs known predictions artifact adjust examples judge explain"),
     ("report", "names gallery verdict sections report card"),
     ("deploy", "savedmodel_decoder runtimes export callers connections rooms uploads service server"),
-    ("", "costs pipeline depth finetuning crossvalidation classifier"),
+    ("", "costs pipeline depth finetuning crossvalidation labelling classifier"),
     ("tuning", "space trial goals oracles rounds workers tuner result terms search"),
-    ("", "api learning_rates estimators demo"),
+    ("", "api learning_rates learning_curves estimators demo"),
     ("cli", f"words flags console defaults options {COMMANDS} main"),
     ("", "__main__"),
 )
@@ -162,7 +162,7 @@ import json, sys
 import vggft
 from typer.testing import CliRunner
 from vggft.cli.main import app
-COMMANDS = "finetune cross-validate search find-learning-rate predict report serve cache"
+COMMANDS = "finetune cross-validate search find-learning-rate learning-curve predict rank report serve cache"
 for command in ([], *([name] for name in COMMANDS.split())):
     result = CliRunner().invoke(app, [*command, "--help"])
     assert result.exit_code == 0, result.output

@@ -51,6 +51,9 @@ if TYPE_CHECKING:
     from .evaluation.evaluation import Evaluation as Evaluation
     from .evaluation.folds import CrossValidation as CrossValidation
     from .evaluation.operating import OperatingPoint as OperatingPoint
+    from .insight.growth import Growth as Growth
+    from .labelling import Ranking as Ranking
+    from .learning_curves import learning_curve as learning_curve
     from .learning_rates import LearningRates as LearningRates
     from .learning_rates import find_learning_rate as find_learning_rate
     from .listings.tables import Table as Table
@@ -94,6 +97,9 @@ _HOMES = {
     "evaluation.evaluation": ("Evaluation",),
     "evaluation.folds": ("CrossValidation",),
     "evaluation.operating": ("OperatingPoint",),
+    "insight.growth": ("Growth",),
+    "labelling": ("Ranking",),
+    "learning_curves": ("learning_curve",),
     "learning_rates": ("LearningRates", "find_learning_rate"),
     "listings.tables": ("Table",),
     "network.description": ("Classification",),

@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .arguments import refuse_arguments
 from .artifact.artifact import Artifact
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .deploy.export import Export
     from .evaluation.calibration import Calibration
     from .evaluation.operating import OperatingPoint
+    from .labelling import Ranking
 
 
 @short_traceback
@@ -173,6 +174,39 @@ class Classifier(Artifact):
         given = inputs_of(pictures)
         found = explain(self, given.images, label, block)
         return found[0] if given.single else found
+
+    def rank(
+        self,
+        pictures: Any,
+        *,
+        by: Literal["uncertainty", "diversity", "both"] = "both",
+        number: int | None = None,
+        on_bad_image: Literal["raise", "skip"] = "raise",
+        verbose: int = 0,
+    ) -> Ranking:
+        """Order pictures without labels by what their labels would teach: which to label next.
+
+        Pictures that this classifier has been made with are left out, and copies of others.
+
+        Args:
+            pictures: as for `predict`.
+            by: `"uncertainty"` takes those between whose two most probable classes it can hardly decide, `"diversity"`
+                those that are unlike all that it knows (k-centre, arXiv:1708.00489), `"both"` unlike ones among the
+                uncertain. `docs/more_images.md` compares them with drawing lots.
+            number: how many to choose; None orders all of them.
+            on_bad_image: `"skip"` leaves out images that cannot be read instead of raising an error.
+            verbose: 1 shows a progress bar.
+
+        Returns:
+            A `Ranking`: `to_csv`, `to_frame`, and `save` for a page of pictures.
+
+        Raises:
+            DataError: some images cannot be read; the message names all of them.
+            ConfigError: an argument has an impossible value.
+        """
+        from .labelling import rank_pictures
+
+        return rank_pictures(self, pictures, by=by, number=number, on_bad_image=on_bad_image, verbose=verbose)
 
     def report(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         """Write a report as one self-contained HTML file: data, network, learning curves, metrics with intervals,

@@ -13,14 +13,18 @@ import numpy as np
 
 from .artifact.artifact import Artifact
 from .artifact.judge import check_adjustments, judge
-from .artifact.record import Record, write_pictures
+from .artifact.record import GROWTH, Record, write_pictures
 from .costs import Estimate
 from .errors import ConfigError, some
+from .features.cuts import is_pooled
 from .features.extract import Pass
 from .heads.batches import FeatureBank
 from .heads.resampling import Fitted, Held
 from .insight.blocks import block_scores
 from .insight.doubts import doubts
+from .insight.growing import growth_in
+from .insight.growth import Growth
+from .network.blocks import BLOCKS, POOLING_LAYERS
 from .run import RunDirectory, environment
 from .telling.progress import Narrator
 from .training.experiment import Experiment, make_experiment
@@ -162,12 +166,13 @@ class Run:
         insight = self._insight(bank)
         directory.write_table("history.csv", fitted.history)
         write_pictures(directory, judged.pictures)
+        growth = self._growth(bank, cut) if setting.frozen == BLOCKS else None
         if lost := [row for row in fitted.history if not math.isfinite(row.get("loss", 0.0))]:
             warnings.warn(DIVERGED.format(**lost[0]), stacklevel=2)
         about = environment(request.arguments()) | {"seconds": round(time.monotonic() - self.began, 1)}
         if not directory.earlier:  # the time of a resumed run is not that of its last part
             directory.write_json("environment.json", about)
-        record = Record(self.config, about, self.audit, summary, pictures=judged.pictures, insight=insight)
+        record = Record(self.config, about, self.audit, summary, pictures=judged.pictures, insight=insight, growth=growth)
         return kind(network, judged.description, judged.final, fitted.history, self._seen(), record)
 
     def _insight(self, bank: FeatureBank) -> dict[str, Any]:
@@ -178,6 +183,16 @@ class Run:
         if found:
             self.directory.write_json("insight.json", found)
         return found
+
+    def _growth(self, bank: FeatureBank, cut: str | None) -> Growth | None:
+        """Measure what more images would bring, if somebody will see it, and tell it."""
+        asked = self.directory.path is not None or self.narrator.verbose
+        if not asked or cut is None or not is_pooled(cut) or cut == POOLING_LAYERS["flatten"]:
+            return None
+        growth = growth_in(bank, cut, self.experiment.pool, seed=self.experiment.seed, quick=True)
+        self.directory.write_json(GROWTH, growth.to_dict())
+        self.narrator.say(str(growth))
+        return growth
 
     def _seen(self) -> dict[str, str]:
         """The split of every image, by its digest, also of those that only the classifier of `start` has seen."""

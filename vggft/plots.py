@@ -8,16 +8,19 @@
 The report draws the same ones.
 """
 
-from .drawing.curves import HistoryDisplay, LearningRateDisplay, TrialsDisplay
+from .drawing.curves import GrowthDisplay, HistoryDisplay, LearningRateDisplay, TrialsDisplay
 from .drawing.display import Display
+from .drawing.maps import MapDisplay
 from .drawing.results import ConfusionMatrixDisplay, PrecisionRecallDisplay, ReliabilityDisplay, RocCurveDisplay
 from .drawing.samples import SamplesDisplay
 
 __all__ = [
     "ConfusionMatrixDisplay",
     "Display",
+    "GrowthDisplay",
     "HistoryDisplay",
     "LearningRateDisplay",
+    "MapDisplay",
     "PrecisionRecallDisplay",
     "ReliabilityDisplay",
     "RocCurveDisplay",

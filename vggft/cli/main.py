@@ -47,10 +47,15 @@ HELP: dict[str, dict[str, tuple[str, ...]]] = {
         "search": ("vggft search flowers/ --test 0.2", "vggft search flowers/ --units 64,256 --dropout 0:0.6"),
         "cross-validate": ("vggft cross-validate flowers/ --folds 5",),
         "find-learning-rate": ("vggft find-learning-rate flowers/ --freeze block4 --plot rates.png",),
+        "learning-curve": ("vggft learning-curve flowers/ --plot curve.png",),
     },
     "With a classifier": {
         "predict": ("vggft predict runs/flowers-1 new/", "vggft predict runs/flowers-1 new/ --output new.csv"),
         "evaluate": ("vggft evaluate runs/flowers-1 other_flowers/", "vggft evaluate runs/a-1 b.csv --by site"),
+        "rank": (
+            "vggft rank new/ runs/flowers-1 --number 50 --page next.html",
+            "vggft rank new/ runs/a-1 --csv next.csv",
+        ),
         "explain": ("vggft explain runs/flowers-1 rose.jpg",),
         "runs": ("vggft runs", "vggft runs --sort test --output runs.csv"),
         "compare": ("vggft compare runs/flowers-1 runs/flowers-2",),

@@ -1,4 +1,5 @@
-"""The commands about many trainings: cross-validate, search, find-learning-rate, runs."""
+"""The commands about many trainings: cross-validate, search, find-learning-rate, learning-curve,
+runs."""
 
 from __future__ import annotations
 
@@ -80,6 +81,21 @@ class RangeOptions(Options):
     steps: Count = 100
     seed: int = 0
     start: Path | None = None
+
+
+@dataclass(frozen=True)
+class CurveOptions(Options):
+    """What `vggft learning-curve` looks at.
+
+    Args:
+        backbone: Pretrained blocks, as for finetune; all of them are frozen.
+        precision: Precision of the blocks; `auto` is the fastest on this machine.
+        seed: Seed of the folds and draws.
+    """
+
+    backbone: str = "vgg16_imagenet"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    seed: int = 0
 
 
 @with_options
@@ -190,6 +206,34 @@ def find_learning_rate(
     print_result(found, as_json, {"plot": str(found.plot(plot, overwrite=force))} if plot else {})
 
 
+@with_options
+def learning_curve(
+    dataset: Dataset,
+    data: DataOptions,
+    more: CurveOptions,
+    plot: Annotated[Path | None, typer.Option(help="Plot the curve into a .png, .svg or .pdf file.")] = None,
+    force: Force = False,
+    verify: Verify = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    details: Verbose = False,
+) -> None:
+    """Tell how many more images would help: probes on growing shares of them, and a power law.
+
+    It takes seconds once the frozen features are in the cache. Images of a test split are not used.
+    """
+    check_data(dataset, data.validation, data.test, more.backbone, "all")
+    if plot:
+        check_free(check_plot(plot), force)
+    check_download(more.backbone)
+    import_quietly(quiet or as_json)
+    from ..learning_curves import learning_curve as find_curve
+
+    level = 0 if quiet or as_json else 2 if details else 1
+    found = find_curve(dataset, **vars(data), **vars(more), verbose=level)
+    print_result(found, as_json, {"plot": str(found.plot(plot, overwrite=force))} if plot else {})
+
+
 def runs(
     folder: Annotated[Path, typer.Argument(help="Folder that run directories are in, or below.")] = Path("runs"),
     sort: Annotated[
@@ -218,4 +262,4 @@ def runs(
         tell(found.text(width()) if output is None else f"{len(found.rows)} runs are in {output}")
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (cross_validate, search, find_learning_rate, runs)
+COMMANDS: tuple[Callable[..., None], ...] = (cross_validate, search, find_learning_rate, learning_curve, runs)

@@ -1,4 +1,4 @@
-"""The commands from data to a classifier: audit, finetune, demo."""
+"""The commands from data to a classifier, and to more data: audit, finetune, demo, rank."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -17,10 +17,24 @@ from ..errors import ConfigError
 from ..files.writing import check_free
 from ..run import RunDirectory
 from ..weightfiles.presets import check_download
-from .console import check_data, check_exists, import_quietly, next_run, print_json, print_result, run_in, tell
+from .console import (
+    check_data,
+    check_exists,
+    import_quietly,
+    is_classifier,
+    next_run,
+    picture_files,
+    print_json,
+    print_result,
+    run_in,
+    tell,
+    tell_problems,
+)
 from .flags import AsJson, Dataset, Force, Quiet, Verbose, Verify
 from .options import AdjustOptions, BackboneOptions, DataOptions, Options, RunOptions, with_options
 from .words import numbers
+
+PAGES = (".html", ".htm")
 
 
 @dataclass(frozen=True)
@@ -123,6 +137,46 @@ def finetune(
         tell(f"\nNext: vggft report {shlex.quote(str(run_dir))}")
 
 
+def rank(
+    unlabeled: Annotated[Path, typer.Argument(help="Images without labels: a folder, a file, or a CSV file of them.")],
+    model: Annotated[Path, typer.Argument(help="The classifier that would learn from them, or its run directory.")],
+    by: Annotated[
+        Literal["uncertainty", "diversity", "both"],
+        typer.Option(help="Images that it is unsure of, images unlike all that it knows, or unlike ones among these."),
+    ] = "both",
+    number: Annotated[int, typer.Option(help="Number of images to choose.", min=1)] = 100,
+    csv: Annotated[Path | None, typer.Option(help="Write the list into a CSV file.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Write a page of the pictures, an HTML file.")] = None,
+    force: Force = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Choose which images to label next, those whose labels would teach a classifier most.
+
+    Images that it has learned from are left out, and copies. Those that cannot be read are listed, and the command
+    exits with 1.
+    """
+    if is_classifier(unlabeled) and not is_classifier(model):  # the other way round, as for predict
+        unlabeled, model = model, unlabeled
+    if page and page.suffix not in PAGES:
+        raise ConfigError(f"A page is an .html file; got {page.name}.")
+    for file in filter(None, (csv, page)):
+        check_free(file, force)
+    files = picture_files([unlabeled])
+    check_exists(model)
+    import_quietly(quiet or as_json)
+    from ..classifier import load
+
+    how: dict[str, Any] = {"by": by, "number": number, "verbose": 0 if quiet or as_json else 1}
+    found = load(model).rank(files, on_bad_image="skip", **how)
+    where = {"list": str(found.to_csv(csv, force))} if csv else {}
+    where |= {"page": str(found.save(page, force))} if page else {}
+    print_result(found, as_json, where)
+    if found.errors:
+        tell_problems(f"{len(found.errors)} of {len(files)} images cannot be read", found.errors.values())
+        raise typer.Exit(1)
+
+
 def chosen_head(head: Head) -> Head | None:
     """Return None, which leaves the choice to the run, if no option of the head was given."""
     return None if head == Head() else head
@@ -174,4 +228,4 @@ def demo(
         tell(found["report"])
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (audit, finetune, demo)
+COMMANDS: tuple[Callable[..., None], ...] = (audit, finetune, demo, rank)

@@ -37,6 +37,38 @@ class LearningRateDisplay(Display):
         ax.legend()
 
 
+class GrowthDisplay(Display):
+    """A score against the number of images that were learned from, with the curve up to twice as many as there are.
+
+    Args:
+        growth: what `vggft.learning_curve` returned.
+    """
+
+    def __init__(self, growth: Any):
+        self.growth = growth
+
+    def _draw(self, axes: np.ndarray, own: bool) -> None:
+        found, ax = self.growth, axes[0]
+        ax.grid(alpha=0.15)
+        ax.set(xlabel="images to learn from", ylabel=found.metric.replace("_", " "))
+        percentages(ax.yaxis)
+        if not found.known:
+            ax.annotate(short(found.why, 60), (0.02, 0.5), xycoords="axes fraction", fontsize=8)
+            return
+        reach = np.abs(found.ends.T - found.scores)
+        ax.errorbar(found.sizes, found.scores, reach, fmt="o", color="tab:blue", markersize=4, label="measured")
+        ahead = np.geomspace(found.sizes[0], 2 * found.images, 100)
+        middle, low, high = found.predict(ahead).T
+        ax.plot(ahead, middle, color="tab:orange", label="power law")
+        ax.fill_between(ahead, low, high, color="tab:orange", alpha=0.2, linewidth=0, label="90 % interval")
+        ax.axvline(found.images, color=ink(), linestyle=":", linewidth=1)
+        ax.annotate("now", (found.images, 1.01), xycoords=("data", "axes fraction"), ha="center", fontsize=8)
+        ax.legend(loc="lower right")
+
+    def __repr__(self) -> str:
+        return f"<GrowthDisplay of {len(self.growth.sizes)} sizes>"
+
+
 class HistoryDisplay(Display):
     """Accuracy and loss over the epochs of all phases; a dot marks the epoch whose weights were kept.
 

@@ -115,6 +115,18 @@ class Insight(TypedDict, total=False):
     blocks: list[BlockScore]
 
 
+class Grown(TypedDict):
+    """How the score grows with the number of images, of growth.json."""
+
+    images: Count
+    metric: Literal["accuracy", "average_precision"]
+    sizes: list[Count]
+    scores: list[float]
+    ends: list[tuple[float, float]]
+    laws: list[tuple[float, float, float]]
+    why: str
+
+
 class Outcome(TypedDict, total=False):
     """`outcome.json` of a trial."""
 
