@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from vggft import ConfigError, RunError, WriteError
-from vggft.files.writing import whole_file, write_whole
+from vggft.files.writing import open_to_append, whole_file, write_whole
 from vggft.run import RunDirectory
 
 
@@ -213,3 +213,17 @@ def test_a_device_that_is_full_and_a_folder_that_is_gone_are_told_in_a_sentence(
     with pytest.raises(WriteError, match="its folder is no longer there"), whole_file(target, overwrite=True):
         shutil.rmtree(target.parent)
     assert not target.parent.exists()
+
+
+def test_logs_are_added_to_files_and_never_through_links(tmp_path: Path) -> None:
+    for text in (b"first ", b"second"):
+        with open_to_append(tmp_path / "deep" / "a.log") as file:
+            file.write(text)
+    assert (tmp_path / "deep" / "a.log").read_bytes() == b"first second"
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "link.log").symlink_to(tmp_path / "precious")
+    os.mkfifo(tmp_path / "pipe.log")
+    for name in ("link.log", "pipe.log", "deep"):
+        with pytest.raises(ConfigError, match="to which nothing is added"):
+            open_to_append(tmp_path / name)
+    assert (tmp_path / "precious").read_text() == "mine"
