@@ -101,6 +101,7 @@ def cross_validate(
     Raises:
         DataError: also if a class has fewer distinct images than there are folds, or too few to select on.
         ConfigError, WeightsError, CacheError, RunError: before any training; the message says what to do.
+        WriteError: a disk is full, or a folder is gone; with room, `resume=True` continues.
         FreezeError: a frozen block changed during training, or an unfrozen block did not.
 
     >>> import numpy as np, vggft

@@ -33,7 +33,7 @@ import vggft.run  # noqa: E402
 
 MANY = 64 * 2**20  # bytes, of a disk that has room
 PAGE = 4096  # bytes, by which a tmpfs counts
-UNREAD = ("tensorboard",)  # which nothing of vggft reads
+UNREAD = {"tensorboard", "trial.json", "oracle.json", "tuner0.json"}  # of TensorBoard and KerasTuner; vggft reads none
 
 Work = Callable[[Path], Any]
 
@@ -68,7 +68,7 @@ def disk(place: Path, size: int) -> Iterator[Callable[[int], object]]:
 def faults_in(folder: Path) -> list[str]:
     """List what is half-written in a folder: unfinished files, and JSON or arrays that cannot be read."""
     found = []
-    for file in (each for each in folder.rglob("*") if each.is_file() and not {*UNREAD} & {*each.parts}):
+    for file in (each for each in folder.rglob("*") if each.is_file() and not UNREAD & {*each.parts}):
         try:
             if file.name.startswith(".vggft-"):
                 found.append(f"{file} is unfinished")

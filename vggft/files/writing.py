@@ -51,18 +51,26 @@ def check_free(path: Path, overwrite: bool = False) -> None:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def explained(path: Path | None, only_full: bool = False) -> Iterator[None]:
     """Turn what goes wrong while something is written into a `WriteError` that names it and says why.
 
     Libraries raise anything where a disk is full, also errors that do not say so.
+
+    Args:
+        path: what is written; None for nothing.
+        only_full: whether only to explain that the disk is full, as more is done than to write.
     """
     try:
         yield
     except VggftError:
         raise
     except Exception as error:
+        if path is None:
+            raise
         if (place := full_disk(error, path)) is not None:
             why = f"the disk of {place} is full: make room there and do the same again"
+        elif only_full:
+            raise
         elif isinstance(error, FileNotFoundError):
             why = "its folder is no longer there"
         elif isinstance(error, OSError):
