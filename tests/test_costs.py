@@ -89,6 +89,7 @@ def test_too_little_disk_is_said_before_anything_is_computed(
 
     size = 120 * 32 * 32 * 3 + 120 * 500 + 120 * 2 * 2 * 32 * 2 + 10_000  # images, facts, and features of one view
     monkeypatch.setattr(experiment, "Cache", lambda: Cache(max_size=size))
+    monkeypatch.setattr("vggft.pipeline.INSTEAD", 0)  # bytes of features that memory would take instead
     with pytest.raises(vggft.CacheError, match="Set VGGFT_CACHE_DIR to a directory on a larger disk"):
         vggft.finetune(
             stripes,

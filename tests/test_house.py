@@ -21,9 +21,9 @@ ROOT = Path(__file__).parents[1]
 COMMANDS = "training_commands search_commands classifier_commands cache_commands"
 ROOMS = (
     ("", "foreign errors extras arguments engine fields config augment"),
-    ("files", "opening isolated writing documents archives schemas"),
+    ("files", "opening isolated writing held documents archives schemas"),
     ("", "run"),
-    ("caching", "claims store rows cache"),
+    ("caching", "kinds claims store rows cache"),
     ("telling", "display figures bars notebook progress"),
     ("", "overview"),
     ("pictures", "reading formats ranges colours tiffs scientific decoding files arrays known"),

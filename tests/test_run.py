@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from vggft import ConfigError, RunError
-from vggft.files.writing import whole_file, write_whole
+from vggft import ConfigError, RunError, WriteError
+from vggft.files.writing import open_to_append, whole_file, write_whole
 from vggft.run import RunDirectory
 
 
@@ -71,7 +74,7 @@ def test_resume_points_come_back_as_they_were(tmp_path: Path) -> None:
     arrays = [np.arange(6, dtype="float32").reshape(2, 3), np.array([7], dtype="uint32")]
     run.save_point("head", [np.zeros(1)], {"epoch": 0})
     run.save_point("head", arrays, {"epoch": 1, "history": [{"loss": 0.5}]})
-    stored = RunDirectory.open(tmp_path / "run", resume=True).load_point("head")
+    stored = run.load_point("head")
     assert stored is not None
     for array, expected in zip(stored[0], arrays, strict=True):
         np.testing.assert_array_equal(array, expected)
@@ -148,3 +151,79 @@ def test_only_files_of_ours_are_deleted_from_a_run_directory(tmp_path: Path) -> 
     left = {str(file.relative_to(path)) for file in path.rglob("*")} - {"config.json", "environment.json"}
     assert left == {".2024-notes", "resume", "resume/notes.txt", "resume/elsewhere"}
     assert (elsewhere / "head.npz").read_text() == "precious"
+
+
+def test_two_runs_never_share_a_directory(tmp_path: Path) -> None:
+    """The lock is the system's: a process that was killed holds nothing, and no file of it is left."""
+    target = tmp_path / "run"
+    first, late = RunDirectory.open(target), RunDirectory.open(target)  # neither has begun
+    with first:
+        first.start({"seed": 3})
+        with pytest.raises(RunError, match=r"in use: another call in this process is running in it"):
+            late.start({"seed": 3})
+        with pytest.raises(RunError, match="in use"):
+            RunDirectory.open(target, resume=True)
+        before = sorted(target.iterdir())
+    with pytest.raises(RunError, match="holds another run, which has begun meanwhile"):
+        late.start({"seed": 3})
+    late.__exit__()
+    hold = "import sys, time; from vggft.run import RunDirectory as Run; run = Run.open(sys.argv[1], True)"
+    hold += "; print(run.begun, flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", hold, str(target)], stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout is not None and other.stdout.readline() == b"True\n"
+            with pytest.raises(RunError, match=rf"in use: another process \({other.pid}\) is running in it"):
+                RunDirectory.open(target, resume=True)
+        finally:
+            other.kill()
+    with RunDirectory.open(target, resume=True) as again:
+        again.start({"seed": 3})
+    assert sorted(target.iterdir()) == before
+
+
+@pytest.mark.parametrize("how", ["removed", "renamed", "replaced"])
+def test_a_directory_that_is_gone_ends_the_run_and_is_not_half_made_again(how: str, tmp_path: Path) -> None:
+    target, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    with RunDirectory.open(target) as run:
+        run.start({"seed": 3})
+        target.rename(elsewhere)
+        if how == "removed":
+            shutil.rmtree(elsewhere)
+        elif how == "replaced":
+            target.mkdir()
+        for write in (
+            lambda: run.write_json("audit.json", {}),
+            lambda: run.write_table("history.csv", [{"a": 1}]),
+            lambda: run.inside("trials/1").save_point("head", [np.zeros(3)], {}),
+        ):
+            with pytest.raises(RunError, match=r"run is no longer there.* resume=True"):
+                write()
+    assert not target.exists() or not list(target.iterdir())
+    if how == "renamed":
+        with RunDirectory.open(elsewhere, resume=True) as again:
+            again.start({"seed": 3})
+
+
+def test_a_device_that_is_full_and_a_folder_that_is_gone_are_told_in_a_sentence(tmp_path: Path) -> None:
+    write_whole(target := tmp_path / "deep" / "file.txt", "first")
+    told = r"file\.txt cannot be written: the disk of .* is full: make room"
+    with pytest.raises(WriteError, match=told), whole_file(target, overwrite=True):
+        Path("/dev/full").write_text("second")
+    assert target.read_text() == "first" and list(target.parent.iterdir()) == [target]
+    with pytest.raises(WriteError, match="its folder is no longer there"), whole_file(target, overwrite=True):
+        shutil.rmtree(target.parent)
+    assert not target.parent.exists()
+
+
+def test_logs_are_added_to_files_and_never_through_links(tmp_path: Path) -> None:
+    for text in (b"first ", b"second"):
+        with open_to_append(tmp_path / "deep" / "a.log") as file:
+            file.write(text)
+    assert (tmp_path / "deep" / "a.log").read_bytes() == b"first second"
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "link.log").symlink_to(tmp_path / "precious")
+    os.mkfifo(tmp_path / "pipe.log")
+    for name in ("link.log", "pipe.log", "deep"):
+        with pytest.raises(ConfigError, match="to which nothing is added"):
+            open_to_append(tmp_path / name)
+    assert (tmp_path / "precious").read_text() == "mine"

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .errors import SearchError as SearchError
     from .errors import VggftError as VggftError
     from .errors import WeightsError as WeightsError
+    from .errors import WriteError as WriteError
     from .estimators import VGGClassifier as VGGClassifier
     from .estimators import VGGFeatures as VGGFeatures
     from .evaluation.calibration import Calibration as Calibration
@@ -90,6 +91,7 @@ _HOMES = {
         "SearchError",
         "VggftError",
         "WeightsError",
+        "WriteError",
     ),
     "estimators": ("VGGClassifier", "VGGFeatures"),
     "evaluation.calibration": ("Calibration",),

@@ -142,6 +142,7 @@ def finetune(
 
     Raises:
         DataError, ConfigError, WeightsError, CacheError, RunError: before any training; the message says what to do.
+        WriteError: a disk is full, or a folder is gone; with room, `resume=True` continues.
         ClassifierFileError: `start` is not a file of vggft, or is damaged.
         FreezeError: a frozen block changed during training, or an unfrozen block did not.
 

@@ -101,6 +101,7 @@ def cross_validate(
     Raises:
         DataError: also if a class has fewer distinct images than there are folds, or too few to select on.
         ConfigError, WeightsError, CacheError, RunError: before any training; the message says what to do.
+        WriteError: a disk is full, or a folder is gone; with room, `resume=True` continues.
         FreezeError: a frozen block changed during training, or an unfrozen block did not.
 
     >>> import numpy as np, vggft
@@ -135,31 +136,29 @@ def cross_validate(
         seed=seed,
         verbose=verbose,
     )
-    directory, setting = (
-        RunDirectory.open(run_dir, resume),
-        request.fixed_setting("here give the blocks that it found, such as freeze='block4'"),
-    )
-    narrator = Narrator(verbose)
-    experiment = make_experiment(request, [setting], earlier=directory.earlier, narrator=narrator)
-    run = Run(request, directory, experiment, narrator)
-    run.learned = ("train", "validation")
-    trainings = list(nested(experiment.pool, folds, repeats, validation, experiment.seed))
-    first = trainings[0][0]
-    resolved = run.resolve(setting, len(first.train))
-    probes = probes_of(experiment, resolved, free=head is None and first.validation is not None)
-    planned = run.passes([resolved])
-    how = {"folds": folds, "repeats": repeats, "validation": validation}
-    run.start(config_of(setting, probes) | how)
-    directory.write_table("splits.csv", _splits(experiment.pool, trainings))
-    cost = estimate_run(experiment, run.resolve(setting), planned, probes=len(probes), trainings=len(trainings))
-    notes = _introduce(run, Plan(resolved, probes, first, (), False), trainings, cost)
-    bank = experiment.bank(planned, narrator)
-    judged = _judge_all(run, bank, setting, trainings)
-    result = _collect(experiment.pool, trainings, judged, repeats, notes)
-    directory.write_table("folds.csv", result.table())
-    directory.write_table("predictions.csv", result.predictions())
-    directory.write_json("evaluation.json", result.to_dict())
-    return result
+    setting = request.fixed_setting("here give the blocks that it found, such as freeze='block4'")
+    with RunDirectory.open(run_dir, resume) as directory:
+        narrator = Narrator(verbose)
+        experiment = make_experiment(request, [setting], earlier=directory.earlier, narrator=narrator)
+        run = Run(request, directory, experiment, narrator)
+        run.learned = ("train", "validation")
+        trainings = list(nested(experiment.pool, folds, repeats, validation, experiment.seed))
+        first = trainings[0][0]
+        resolved = run.resolve(setting, len(first.train))
+        probes = probes_of(experiment, resolved, free=head is None and first.validation is not None)
+        planned = run.passes([resolved])
+        how = {"folds": folds, "repeats": repeats, "validation": validation}
+        run.start(config_of(setting, probes) | how)
+        directory.write_table("splits.csv", _splits(experiment.pool, trainings))
+        cost = estimate_run(experiment, run.resolve(setting), planned, probes=len(probes), trainings=len(trainings))
+        notes = _introduce(run, Plan(resolved, probes, first, (), False), trainings, cost)
+        bank = experiment.bank(planned, narrator)
+        judged = _judge_all(run, bank, setting, trainings)
+        result = _collect(experiment.pool, trainings, judged, repeats, notes)
+        directory.write_table("folds.csv", result.table())
+        directory.write_table("predictions.csv", result.predictions())
+        directory.write_json("evaluation.json", result.to_dict())
+        return result
 
 
 def _check(folds: Any, repeats: Any, validation: Any) -> None:

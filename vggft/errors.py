@@ -99,6 +99,10 @@ class CacheError(VggftError, OSError):
     """The feature cache cannot be written, or the disk has too little free space for it."""
 
 
+class WriteError(VggftError, OSError):
+    """A file cannot be written, as a disk is full or a folder is gone; what was there before is as it was."""
+
+
 class FreezeError(VggftError):
     """A frozen block changed during training, or a block that should have changed did not."""
 

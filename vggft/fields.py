@@ -60,14 +60,18 @@ def as_path(value: Any, name: str = "path") -> Path:
     """Return an argument as a path, with `~` expanded.
 
     Raises:
-        ConfigError: it is not a string or a path, or no file can have this name.
+        ConfigError: it is not a string or a path, or no file can have this name; or there is no home directory for `~`.
     """
     if not isinstance(value, (str, os.PathLike)) or isinstance(os.fspath(value), bytes):
         raise ConfigError(f"{name} must be a path; got {shown(value)}.")
     path = Path(value)
     if "\0" in str(path) or any(len(os.fsencode(part)) > 255 for part in path.parts):
         raise ConfigError(f"{name} must be a path, and no file can have this name: {shown(str(path))}.")
-    return path.expanduser() if path.parts[:1] == ("~",) else path
+    try:
+        return path.expanduser() if path.parts[:1] == ("~",) else path
+    except RuntimeError:
+        told = f"{name} lies in the home directory ({path}), and there is none: HOME is not set."
+        raise ConfigError(f"{told} Give the whole path.") from None
 
 
 def _is_freeze(value: Any) -> bool:

@@ -146,38 +146,38 @@ def fine_tune(
         request = replace(request, training=replace(request.training or Training(), probe="epochs"))
     begun, limit, auto = time.monotonic(), limit_of(request), is_word(request.freeze, (AUTO,))
     deadline = None if limit is None else begun + limit
-    directory = RunDirectory.open(request.run_dir, request.resume)
-    if tensorboard and directory.path is None:
-        raise ConfigError("tensorboard=True writes into the run directory: pass one as run_dir.")
-    run = open_run(request, [request.setting()], directory)
-    plan, experiment = plan_of(request, run), run.experiment
-    setting = plan.setting
-    if plan.refits:
-        run.learn_from(("train", "validation"), judged=bool(plan.folds))
-    planned = run.passes([replace(setting, head=head) for head in plan.probes or (setting.head,)])
-    told = config_of(setting, plan.probes)
-    told |= {} if request.refit is None else {"refit": request.refit}
-    told |= {"callbacks": [named(each) for each in callbacks]} if callbacks else {}
-    told |= {"metrics": [each.name for each in metrics]} if metrics else {}
-    told |= {"time_limit": limit, "deeper": auto} if limit else {}
-    run.start(told)
-    if directory.finished and directory.classifier_path is not None:
-        run.narrator.say(f"The run in {directory.path} is finished; its classifier is {directory.classifier_path}.")
-        directory.drop_points()
-        return kind.from_file(directory.classifier_path)
-    run.introduce(*about(experiment, plan), cost_of(request, experiment, plan, planned))
-    bank = experiment.bank(planned, run.narrator)
-    how: dict[str, Any] = {"run": directory, "narrator": run.narrator}
-    more: dict[str, Any] = {"tensorboard": tensorboard, "callbacks": callbacks, "metrics": metrics}
-    more |= {"refits": plan.refits and not auto, "predicts": auto, "deadline": deadline}
-    outcome = train_chosen(experiment, bank, setting, plan.probes, plan.fold, plan.folds, **how, **more)
-    if auto and deadline is not None:
-        outcome, bank = deepen(run, bank, outcome, plan.fold, deadline=deadline, refits=plan.refits)
+    with RunDirectory.open(request.run_dir, request.resume) as directory:
+        if tensorboard and directory.path is None:
+            raise ConfigError("tensorboard=True writes into the run directory: pass one as run_dir.")
+        run = open_run(request, [request.setting()], directory)
+        plan, experiment = plan_of(request, run), run.experiment
+        setting = plan.setting
         if plan.refits:
-            outcome = with_refit(experiment, bank, outcome, plan.fold, **how, deadline=deadline)
-    classifier = run.finish(bank, outcome.setting, outcome.fitted, kind, outcome.held)
-    run.save(classifier)
-    return classifier
+            run.learn_from(("train", "validation"), judged=bool(plan.folds))
+        planned = run.passes([replace(setting, head=head) for head in plan.probes or (setting.head,)])
+        told = config_of(setting, plan.probes)
+        told |= {} if request.refit is None else {"refit": request.refit}
+        told |= {"callbacks": [named(each) for each in callbacks]} if callbacks else {}
+        told |= {"metrics": [each.name for each in metrics]} if metrics else {}
+        told |= {"time_limit": limit, "deeper": auto} if limit else {}
+        run.start(told)
+        if directory.finished and directory.classifier_path is not None:
+            run.narrator.say(f"The run in {directory.path} is finished; its classifier is {directory.classifier_path}.")
+            directory.drop_points()
+            return kind.from_file(directory.classifier_path)
+        run.introduce(*about(experiment, plan), cost_of(request, experiment, plan, planned))
+        bank = experiment.bank(planned, run.narrator)
+        how: dict[str, Any] = {"run": directory, "narrator": run.narrator}
+        more: dict[str, Any] = {"tensorboard": tensorboard, "callbacks": callbacks, "metrics": metrics}
+        more |= {"refits": plan.refits and not auto, "predicts": auto, "deadline": deadline}
+        outcome = train_chosen(experiment, bank, setting, plan.probes, plan.fold, plan.folds, **how, **more)
+        if auto and deadline is not None:
+            outcome, bank = deepen(run, bank, outcome, plan.fold, deadline=deadline, refits=plan.refits)
+            if plan.refits:
+                outcome = with_refit(experiment, bank, outcome, plan.fold, **how, deadline=deadline)
+        classifier = run.finish(bank, outcome.setting, outcome.fitted, kind, outcome.held)
+        run.save(classifier)
+        return classifier
 
 
 def limit_of(request: Request) -> float | None:

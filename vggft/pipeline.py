@@ -14,6 +14,7 @@ import numpy as np
 from .artifact.artifact import Artifact
 from .artifact.judge import check_adjustments, judge
 from .artifact.record import GROWTH, Record, write_pictures
+from .caching.cache import INSTEAD
 from .costs import Estimate
 from .errors import ConfigError, some
 from .features.cuts import is_pooled
@@ -97,7 +98,7 @@ class Run:
         experiment, rows = self.experiment, self.experiment.pool.rows
         viewed = rows["train"] if len(self.learned) == 1 else np.concatenate([rows[split] for split in self.learned])
         planned = experiment.passes(experiment.cuts(settings), viewed)
-        experiment.cache.check_room([(list(each.kinds.values()), each.digests) for each in planned])
+        experiment.cache.check_room([(list(each.kinds.values()), each.digests) for each in planned], INSTEAD)
         return planned
 
     def start(self, config: Mapping[str, Any], worker: bool = False) -> None:
@@ -203,6 +204,7 @@ class Run:
     def save(self, classifier: Artifact) -> None:
         """Write the classifier, the last file of a run, and delete the resume points."""
         if self.directory.classifier_path is not None:
+            self.directory.check_there()
             classifier.save(self.directory.classifier_path, overwrite=True)
             self.directory.drop_points()
             self.narrator.conclude(f"The classifier is {self.directory.classifier_path}.")

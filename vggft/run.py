@@ -22,9 +22,10 @@ from .errors import RunError
 from .fields import as_path, shown
 from .files.archives import read_arrays
 from .files.documents import DocumentError, parse_document, read_document
+from .files.held import HeldFolder
 from .files.opening import special
 from .files.schemas import Settings
-from .files.writing import UNFINISHED, remove_own, whole_file, write_table, write_whole
+from .files.writing import UNFINISHED, explained, remove_own, whole_file, write_table, write_whole
 
 OLDER = (
     "config environment audit estimate evaluation choice search search_state outcome classifier history splits trials"
@@ -71,28 +72,40 @@ class RunDirectory:
     """The directory of one run: its configuration, its results and, until it is finished, `resume/`.
 
     `open` checks a directory, `start` begins to write. Two methods delete files: `start` deletes the unfinished files
-    of killed processes, and `drop_points` deletes the directory `resume/`.
+    of killed processes, and `drop_points` deletes the directory `resume/`. As a context manager, it lets other runs use
+    the directory at the end.
 
     Attributes:
         path: the directory; None for writing nothing.
         earlier: the configuration of the run that is resumed.
         begun: whether there is one.
+        held: keeps other runs out of the directory; None for a directory that does not exist yet, and in workers.
     """
 
     path: Path | None
     earlier: dict[str, Any] = field(default_factory=dict, kw_only=True)
     begun: bool = field(default=False, kw_only=True)
+    held: HeldFolder | None = field(default=None, kw_only=True)
+
+    def __enter__(self) -> RunDirectory:
+        return self
+
+    def __exit__(self, *ended: object) -> None:
+        if self.held is not None:
+            self.held.release()
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str] | None, resume: bool = False) -> RunDirectory:
-        """Check that a run may use a directory; nothing is written or deleted.
+    def open(cls, path: str | os.PathLike[str] | None, resume: bool = False, worker: bool = False) -> RunDirectory:
+        """Check that a run may use a directory, and keep others out of it; nothing is written or deleted.
 
         Args:
             path: a new or empty directory; None for writing nothing.
             resume: continue the run in a directory that holds one.
+            worker: whether this process takes part in a run that another process has begun, and holds.
 
         Raises:
-            RunError: the directory holds other files, or a run and `resume` is not set; or the disk has no room.
+            RunError: the directory holds other files, or a run and `resume` is not set; another run is in it; or the
+                disk has no room.
         """
         if path is None:
             if resume:
@@ -106,6 +119,7 @@ class RunDirectory:
         _check_room(path)
         if not path.exists():
             return cls(path)
+        held = None if worker else HeldFolder(path)
         names = {file.name for file in path.iterdir() if not _UNFINISHED.fullmatch(file.name)}
         if names and not resume:
             raise RunError(
@@ -113,10 +127,11 @@ class RunDirectory:
                 "Name a new directory, or pass resume=True (--resume) to continue the run in it."
             )
         if "config.json" in names:
-            return cls(path, begun=True, earlier=read_document(path / "config.json", Settings, RunError))
+            earlier = read_document(path / "config.json", Settings, RunError)
+            return cls(path, begun=True, earlier=earlier, held=held)
         if names - {"environment.json"}:
             raise RunError(f"run_dir {path} has files but no config.json, so there is no run of vggft to resume.")
-        return cls(path)
+        return cls(path, held=held)
 
     def start(self, config: Mapping[str, Any], arguments: Mapping[str, Any] | None = None) -> None:
         """Write the configuration and environment of a new run, or check the configuration of a resumed one.
@@ -135,9 +150,28 @@ class RunDirectory:
         if self.begun:
             self.check_same(config)
         else:
+            if self.held is None:
+                self._hold()
             self.write_json("environment.json", environment(arguments or {}))
             self.write_json("config.json", config)  # last, as a directory that has one can be resumed
         remove_own(self.path, _UNFINISHED)
+
+    def _hold(self) -> None:
+        """Make the directory, and keep others out of it; another run may have begun in it since it was looked at."""
+        assert self.path is not None
+        with explained(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        self.held = HeldFolder(self.path)
+        if (self.path / "config.json").exists():
+            raise RunError(f"run_dir {self.path} holds another run, which has begun meanwhile: name a new directory.")
+
+    def check_there(self) -> None:
+        """Raise `RunError` if the directory is gone: what follows would be written without what was before."""
+        if self.held is not None and not self.held.is_there():
+            raise RunError(
+                f"run_dir {self.held.path} is no longer there: it was removed, renamed or replaced during the run. "
+                "Bring it back, or name it as it is called now, and continue with resume=True (--resume)."
+            )
 
     def check_same(self, config: Mapping[str, Any]) -> None:
         """Raise `RunError` unless the directory holds a run with this configuration; the message lists differences."""
@@ -152,7 +186,7 @@ class RunDirectory:
 
     def inside(self, name: str) -> RunDirectory:
         """Return a subdirectory for a part of the run that has resume points of its own."""
-        return RunDirectory(None if self.path is None else self.path / name)
+        return RunDirectory(None if self.path is None else self.path / name, held=self.held)
 
     @property
     def classifier_path(self) -> Path | None:
@@ -167,6 +201,7 @@ class RunDirectory:
     def write_text(self, name: str, text: str) -> None:
         """Write a text file, whole or not at all."""
         if self.path is not None:
+            self.check_there()
             write_whole(self.path / name, text, overwrite=True)
 
     def write_json(self, name: str, value: Any) -> None:
@@ -176,12 +211,14 @@ class RunDirectory:
     def write_arrays(self, name: str, **arrays: np.ndarray) -> None:
         """Write arrays as a compressed .npz file."""
         if self.path is not None:
+            self.check_there()
             with whole_file(self.path / name, overwrite=True) as aside:
                 np.savez_compressed(aside, **arrays)  # type: ignore[arg-type]
 
     def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write rows as a CSV file; see `writing.write_table`."""
         if self.path is not None:
+            self.check_there()
             write_table(self.path / name, rows, overwrite=True)
 
     # A resume point is a named group of arrays with a note in JSON; it replaces the earlier one of that name.
@@ -194,6 +231,7 @@ class RunDirectory:
     def save_point(self, name: str, arrays: Sequence[np.ndarray], note: Mapping[str, Any]) -> None:
         """Write the state of a phase of the run."""
         if self.path is not None:
+            self.check_there()
             with whole_file(self.point(name), overwrite=True) as aside:
                 named: dict[str, Any] = {f"a{i}": array for i, array in enumerate(arrays)}
                 np.savez(aside, note=np.array(json.dumps(note)), **named)
@@ -222,5 +260,5 @@ class RunDirectory:
         """Delete the resume points of a finished run, and the directory itself if nothing else is in it."""
         if self.path is not None and (points := self.path / "resume").exists():
             remove_own(points, _POINT, folders=True)
-            if not any(self.path.iterdir()):
+            with suppress(OSError):  # other things are in it
                 self.path.rmdir()

@@ -38,7 +38,8 @@ from sides import Log, clock
 
 from vggft.caching import rows
 from vggft.caching.cache import Cache
-from vggft.caching.store import SHARD_ROWS, Kind, Store, as_keys
+from vggft.caching.kinds import Kind, as_keys
+from vggft.caching.store import SHARD_ROWS, Store
 
 rows.IN_MEMORY = 0  # few rows, too, are read from disk
 ROUNDS, BATCH, BATCHES, LARGEST = 3, 32, 100, 1_000_000

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from vggft.caching.cache import TAG, Cache
-from vggft.caching.store import SHARD_ROWS, Kind
-from vggft.errors import CacheError
+from vggft.caching.kinds import Kind
+from vggft.caching.store import SHARD_ROWS
+from vggft.errors import CacheError, ConfigError
 
 ROWS, WIDTH = 3 * SHARD_ROWS + 17, 5
 
@@ -119,7 +120,47 @@ def test_what_others_have_put_into_the_directory_is_never_deleted(tmp_path: Path
     )
 
 
-def test_a_directory_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
+def test_what_the_cache_cannot_take_is_kept_in_memory_and_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "cache").write_text("a file")
+    cache = Cache(tmp_path / "cache")
+    with pytest.warns(UserWarning, match=r"cannot be written.* VGGFT_CACHE_DIR .* keeps in memory") as told:
+        for _ in range(2):
+            (rows,) = cache.fill([kind()], digests(), compute)
+            np.testing.assert_array_equal(np.asarray(rows)[:, 0], np.arange(ROWS))
+    assert len(told) == 1
+    monkeypatch.setattr("vggft.caching.cache.INSTEAD", 0)
     with pytest.raises(CacheError, match="VGGFT_CACHE_DIR"):
-        Cache(tmp_path / "cache").fill([kind()], digests(), compute)
+        cache.fill([kind()], digests(), compute)
+
+
+def test_an_error_of_what_is_computed_is_not_one_of_the_cache(tmp_path: Path) -> None:
+    def fail(positions: np.ndarray) -> list[np.ndarray]:
+        raise OSError("the images are gone")
+
+    with pytest.raises(OSError, match=r"^the images are gone$"):
+        Cache(tmp_path).fill([kind()], digests(), fail)
+
+
+def test_a_clock_that_was_set_back_does_not_evict_what_is_in_use(tmp_path: Path) -> None:
+    probe = Cache(tmp_path / "probe")
+    probe.fill([kind()], digests(), compute)
+    one = sum(part.size for part in probe.parts())
+    cache = Cache(tmp_path / "cache", max_size=int(1.5 * one))
+    cache.fill([kind("a")], digests(), compute)
+    for file in (tmp_path / "cache").rglob("*.npy"):
+        os.utime(file, (time.time() + 9e6,) * 2)
+    cache.fill([kind("b")], digests(), compute)
+    cache.prune(one)  # which is done while rows are written, and would else evict these for ever
+    assert not len(cache.missing(kind("b"), digests())) and len(cache.missing(kind("a"), digests())) == ROWS
+
+
+def test_the_directory_may_begin_with_a_tilde_and_needs_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("VGGFT_CACHE_DIR", "~/cache")
+    assert Cache().root == tmp_path / "cache"
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # a user that no list of users has, as in a container
+    with pytest.raises(ConfigError, match="HOME is not set"):
+        Cache()

@@ -21,8 +21,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vggft import run
+from vggft.caching.kinds import Kind, as_keys
 from vggft.caching.rows import Rows, fill
-from vggft.caching.store import SHARD_ROWS, Kind, Store, as_keys
+from vggft.caching.store import SHARD_ROWS, Store
 
 COUNT = 3 * SHARD_ROWS + 17
 
@@ -248,7 +249,8 @@ READING = """
 import sys
 import numpy as np
 from pathlib import Path
-from vggft.caching.store import Kind, Store
+from vggft.caching.kinds import Kind
+from vggft.caching.store import Store
 def peak():  # with pages of files; ru_maxrss begins at that of the parent process
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 store = Store(Path(sys.argv[1]), Kind("features", {}, (64, 1024), "float32"))

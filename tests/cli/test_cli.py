@@ -643,3 +643,13 @@ def test_what_cannot_be_is_told_before_tensorflow_is_imported(folder: Path, monk
     ):
         with pytest.raises(vggft.VggftError, match=message):
             run(*arguments)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_output_on_a_disk_that_is_full_ends_in_one_sentence() -> None:
+    told = "Error: What is printed cannot be written: No space left on device.\n"
+    for stream, folder, said in (("stdout", ".", told), ("stderr", "/nowhere", None)):
+        with Path("/dev/full").open("w") as full:
+            streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: full}
+            done = subprocess.run([sys.executable, "-m", "vggft", "runs", folder], check=False, text=True, **streams)
+        assert (done.returncode, done.stderr) == (2, said)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -13,6 +14,7 @@ from data_samples import folder, picture, pixels, whole
 from PIL import Image
 
 from vggft.caching.cache import Cache
+from vggft.data import scan as scan_module
 from vggft.data.dataset import Dataset
 from vggft.data.scan import Scan, decode, pixel_dtype, scan
 from vggft.errors import DataError
@@ -217,3 +219,31 @@ def test_an_unreadable_file_never_gives_its_row_to_another(tmp_path: Path) -> No
         path.unlink()
     images, found = decoded(data, cache)
     assert len(found.problems) == 4 and not images.any()
+
+
+@pytest.mark.parametrize("step", ["contents_of", "look_at"])
+@pytest.mark.parametrize("how", ["changed", "removed"])
+def test_a_file_that_changes_while_it_is_read_is_named_and_not_kept(
+    step: str, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pixels would else be kept under the digest of what was in it before."""
+    data, cache = whole(folder(tmp_path / "data", a=2, b=2)), Cache(tmp_path / "cache")
+    expected, _ = decoded(data, Cache(tmp_path / "other"))
+    victim, others = data.images[1], data.images[2]
+    before, real = victim.read_bytes(), getattr(scan_module, step)
+
+    def then_change(*arguments: Any, **keywords: Any) -> Any:
+        found = real(*arguments, **keywords)
+        victim.unlink()
+        if how == "changed":
+            victim.write_bytes(others.read_bytes())
+        return found
+
+    monkeypatch.setattr(scan_module, step, then_change)
+    with pytest.raises(DataError, match=rf"changed while they were read: .*{victim.name} was {how}\. Start again"):
+        decoded(data, cache)
+    monkeypatch.undo()
+    victim.write_bytes(before)
+    images, found = decoded(data, cache)
+    assert not found.problems
+    np.testing.assert_array_equal(images, expected)

@@ -270,6 +270,29 @@ def test_class_names_and_preprocessing_travel_inside(exports: tuple, classifier:
         assert archive.read("labels.txt").decode().split("\n") == list(classifier.class_names)
 
 
+def test_metadata_that_is_damaged_is_named(exports: tuple, tmp_path: Path) -> None:
+    """An export is a file from outside like any other."""
+    inside = runtimes.read_metadata(exports[0] / "model.tflite")
+    for text, told in (
+        (json.dumps(inside | {"class_names": "abc"}), "'abc' in class_names"),
+        (json.dumps({name: inside[name] for name in inside if name != "input"}), "lacks input"),
+        ("[" * 50_000 + "]" * 50_000, "nested"),
+        (None, r"holds no vggft\.json"),
+    ):
+        with zipfile.ZipFile(tmp_path / "odd.tflite", "w") as archive:
+            archive.writestr("labels.txt" if text is None else "vggft.json", text or "a")
+        with pytest.raises(vggft.ExportError, match=rf"odd\.tflite .*{told}"):
+            runtimes.read_metadata(tmp_path / "odd.tflite")
+    (tmp_path / "odd.onnx").write_bytes(b"hello")
+    for path, told in (
+        ("odd.onnx", "cannot be read as ONNX"),
+        ("gone.tflite", "cannot be read"),
+        ("", "vggft.json"),
+    ):
+        with pytest.raises(vggft.ExportError, match=told):
+            runtimes.read_metadata(tmp_path / path)
+
+
 @pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
 def test_a_stranger_who_follows_the_steps_has_the_very_pixels(resize: str) -> None:
     """By plain Pillow, with nothing of ours but the sentences that lie in an export."""

@@ -9,8 +9,9 @@ import numpy as np
 
 from ..augment import Augment
 from ..caching.cache import Cache
+from ..caching.kinds import Kind, as_keys
 from ..caching.rows import Rows
-from ..caching.store import SHARD_ROWS, Kind, Store, as_keys
+from ..caching.store import SHARD_ROWS, Store
 from ..data.scan import digest_of
 from ..errors import ConfigError
 from ..features.cuts import columns_of, kept_as

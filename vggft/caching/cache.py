@@ -7,21 +7,23 @@ import json
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Any
 
 import numpy as np
 import platformdirs
 
 from ..errors import CacheError
-from ..fields import is_integer
+from ..fields import as_path
 from ..files.documents import parse_document
-from ..files.writing import write_whole
-from .rows import Rows, fill
-from .store import FORMAT, KINDS, SHARD_ROWS, Kind, Store, as_keys
+from ..files.writing import full_disk, write_whole
+from .kinds import KINDS, About, Kind, OldAbout, as_keys
+from .rows import Rows, computed, fill
+from .store import SHARD_ROWS, Store
 
 TAG = "vggft-cache.txt"
 TOLD = """This directory is a cache of vggft: `vggft cache list` shows what is in it. When room is needed, vggft deletes
@@ -32,6 +34,8 @@ OLD = ("manifest.json", "rows.npy")  # the files of an entry in the format of an
 SPARE = 64 * 2**20  # bytes of the disk that are never used
 LOOK_AGAIN = 2**30  # bytes that are written before the disk is looked at again
 ABANDONED = 24 * 3600  # seconds after which rows without keys are removed
+AHEAD = 60  # seconds; a time of use that lies further in the future is of a clock that has been set back
+INSTEAD = 512 * 2**20  # bytes of rows that are kept in memory where the cache cannot take them
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,9 @@ class Cache:
 
     def __init__(self, root: str | os.PathLike[str] | None = None, max_size: int | None = None):
         default = os.environ.get("VGGFT_CACHE_DIR") or platformdirs.user_cache_dir("vggft", appauthor=False)
-        self.root, self.max_size = Path(default if root is None else root), max_size
+        self.root, self.max_size = as_path(default if root is None else root, "VGGFT_CACHE_DIR"), max_size
         self._spare = 0  # bytes that may be written before the disk has to be looked at again
+        self._told = False  # whether a warning has said that rows are kept in memory
 
     def mark(self) -> None:
         """Make the directory, with a file that says that it is a cache; in others nothing is ever deleted."""
@@ -91,17 +96,39 @@ class Cache:
     ) -> list[np.ndarray | Rows]:
         """Return the rows of several kinds for some digests, and compute those that are missing; see `rows.fill`.
 
-        `stores` are those of the kinds from an earlier call, if there was one: they read only keys that are new.
+        Where the cache cannot take them, up to `INSTEAD` bytes are kept in memory, and a warning says so.
+
+        `stores` are those of the kinds from an earlier call, if there was one: they read only keys that are new. Their
+        rows have to be in the cache.
 
         Raises:
             CacheError: the disk has too little room, or cannot be written.
             OverflowError: the dtype of a kind is too small for the values.
         """
-        stores = [Store(self.root, kind) for kind in kinds] if stores is None else stores
-        with self._explained():
+        how: dict[str, Any] = {"on_rows": on_rows, "on_wait": on_wait, "make_room": self.make_room}
+        own = [Store(self.root, kind) for kind in kinds] if stores is None else stores
+        failed = list[Exception]()
+
+        def watched(rows: np.ndarray) -> Sequence[np.ndarray]:
+            try:
+                return compute(rows)
+            except Exception as error:  # which is not of the cache
+                failed.append(error)
+                raise
+
+        try:
             self.check_room([(kinds, digests)])
-            how: dict[str, Any] = {"on_rows": on_rows, "on_wait": on_wait}
-            return fill(stores, digests, compute, at_once=at_once, make_room=self.make_room, **how)
+            with self._explained():
+                return fill(own, digests, watched, at_once=at_once, **how)
+        except CacheError as error:
+            if failed:
+                raise failed[0] from None
+            if stores is not None or _size([(kinds, digests)]) > INSTEAD:
+                raise
+            if not self._told:
+                warnings.warn(f"{error} This run keeps in memory what the cache cannot take.", stacklevel=2)
+            self._told = True
+        return list(computed(own, digests, compute, at_once=at_once))
 
     def missing(self, kind: Kind, digests: Sequence[str]) -> np.ndarray:
         """Return the positions of digests that have no row yet, one position for equal digests."""
@@ -111,19 +138,23 @@ class Cache:
         first = np.sort(np.unique(keys, return_index=True)[1])
         return first[store.missing(keys[first])]
 
-    def check_room(self, wanted: Sequence[tuple[Sequence[Kind], Sequence[str]]]) -> None:
-        """Raise `CacheError` unless all rows of some kinds and their digests find room at the same time."""
-        self.mark()
-        room = self._room(self._held())
-        for count in (len, lambda digests: len(set(digests))):  # equal ones share a row, but to find them takes long
-            needed = sum(kind.row_bytes * count(digests) for kinds, digests in wanted for kind in kinds)
-            if needed <= room:
-                return
-        raise CacheError(
-            f"The cache in {self.root} needs {needed / 1e9:.2f} GB for {wanted[0][0][0].name}, but has room for "
-            f"{room / 1e9:.2f} GB. Set VGGFT_CACHE_DIR to a directory on a larger disk, use fewer views, or "
-            "freeze all blocks, whose pooled features are small."
-        )
+    def check_room(self, wanted: Sequence[tuple[Sequence[Kind], Sequence[str]]], instead: int = 0) -> None:
+        """Raise `CacheError` unless all rows of some kinds and their digests find room at the same time.
+
+        Args:
+            wanted: kinds and digests.
+            instead: bytes that may be kept in memory where there is no room.
+        """
+        if wanted and (needed := _size(wanted)) > instead:
+            with self._explained():
+                self.mark()
+                room = self._room(self._held())
+            if needed > room:
+                raise CacheError(
+                    f"The cache in {self.root} needs {needed / 1e9:.2f} GB for {wanted[0][0][0].name}, but has room "
+                    f"for {room / 1e9:.2f} GB. Set VGGFT_CACHE_DIR to a directory on a larger disk, use fewer views, "
+                    "or freeze all blocks, whose pooled features are small."
+                )
 
     def make_room(self, size: int) -> None:
         """Evict the least recently used parts until `size` bytes fit."""
@@ -150,9 +181,11 @@ class Cache:
         except CacheError:
             raise
         except OSError as error:
+            place = full_disk(error, self.root / TAG)
+            why = error if place is None else f"the disk of {place} is full"
             raise CacheError(
-                f"The feature cache in {self.root} cannot be written: {error}. Set VGGFT_CACHE_DIR to a directory"
-                " that you may write to, on a disk that has room."
+                f"The feature cache in {self.root} cannot be written: {str(why).rstrip('.')}. Set VGGFT_CACHE_DIR to a "
+                "directory that you may write to, on a disk that has room."
             ) from error
 
     # What the cache holds --------------------------------------------------------------------------------------------
@@ -162,7 +195,7 @@ class Cache:
         found = []
         for about in self._entries("about.json"):
             try:
-                told = parse_document(about.read_bytes(), _About)
+                told = parse_document(about.read_bytes(), About)
                 kind = Kind(told["name"], told["parts"], tuple(told["shape"]), told["dtype"])
                 np.dtype(kind.dtype)
             except (OSError, ValueError, TypeError):
@@ -176,7 +209,7 @@ class Cache:
         found = []
         for manifest in self._entries(OLD[0]):
             try:
-                told = parse_document(manifest.read_bytes(), _Manifest)
+                told = parse_document(manifest.read_bytes(), OldAbout)
             except (OSError, ValueError):
                 continue
             what = [1, {name: told[name] for name in ("kind", "parts", "shape", "dtype")}]  # format 1
@@ -199,7 +232,15 @@ class Cache:
             files = tuple(file for name in OLD if (file := entry / name).is_file() and not file.is_symlink())
             sizes = [file.stat().st_size for file in files]
             found.append(Part(files, sum(sizes), (entry / OLD[0]).stat().st_mtime))
-        return sorted(found, key=lambda part: part.used)
+        latest = self._now() + AHEAD
+        return sorted(found, key=lambda part: part.used if part.used <= latest else 0.0)
+
+    def _now(self) -> float:
+        """Return the time by the clock of the file system, which dates what is in it."""
+        with suppress(OSError):
+            os.utime(self.root / TAG)
+            return (self.root / TAG).stat().st_mtime
+        return time.time()
 
     def prune(self, max_size: int) -> int:
         """Remove the least recently used parts until the others fit; return the number of bytes that were freed.
@@ -219,10 +260,11 @@ class Cache:
                 file.unlink(missing_ok=True)
             freed += part.size
         for store in stores:
+            now = self._now()
             for rows in store.path.glob("*.rows.npy"):  # without keys they are what a killed process has left
                 shard = rows.name.removesuffix(".rows.npy")
                 keys = rows.with_name(f"{shard}.keys.npy")
-                if not keys.exists() and time.time() - rows.lstat().st_mtime > ABANDONED:
+                if not keys.exists() and now - rows.lstat().st_mtime > ABANDONED:
                     store.remove([shard])
             if not store.shard_names() and not any(store.path.glob("*.npy")):
                 store.clear()
@@ -243,19 +285,9 @@ class Cache:
         return sum(store.compact() for store in self.stores())
 
 
-class _About(TypedDict):  # what a store says of itself
-    format: Annotated[int, f"the format {FORMAT}", lambda value: value == FORMAT]
-    name: str
-    parts: dict[str, Any]
-    shape: list[Annotated[int, "an integer >= 0", lambda value: is_integer(value) and value >= 0]]
-    dtype: str
-
-
-class _Manifest(TypedDict):  # the same of an entry in the format of an earlier version
-    kind: str
-    parts: dict[str, Any]
-    shape: list[int]
-    dtype: str
+def _size(wanted: Sequence[tuple[Sequence[Kind], Sequence[str]]]) -> int:
+    """Return the bytes of the rows of some kinds and their digests; equal digests share a row."""
+    return sum(kind.row_bytes * len(set(digests)) for kinds, digests in wanted for kind in kinds)
 
 
 def _shard(store: Store, name: str) -> Part | None:

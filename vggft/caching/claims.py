@@ -74,8 +74,8 @@ class Claims:
         for _ in range(2):
             try:
                 with file.open("x", encoding="utf-8") as claim:
+                    self.mine.add(file)  # before it is written, as a disk that is full ends that
                     json.dump({"host": platform.node(), "pid": os.getpid()}, claim)
-                self.mine.add(file)
                 return True
             except FileExistsError:
                 if not self._is_stale(file):
@@ -99,7 +99,7 @@ class Claims:
             return True
         except (OSError, ValueError, KeyError, TypeError):
             pass  # not yet written, or damaged: its age decides
-        return self._age(file) > STALE
+        return abs(self._age(file)) > STALE  # a clock that was set back makes the claims of the dead lie in the future
 
     def _age(self, file: Path) -> float:
         """Return the seconds since a claim was renewed, by the clock of the file system."""
@@ -110,7 +110,8 @@ class Claims:
         except OSError:
             return 0.0
         finally:
-            now.unlink(missing_ok=True)
+            with suppress(OSError):
+                now.unlink(missing_ok=True)
 
     def _live(self) -> None:
         while not self.over.wait(RENEWAL):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from copy import copy
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from .claims import Claims
-from .store import SHARD_ROWS, Store, as_keys
+from .kinds import as_keys
+from .store import SHARD_ROWS, Store
 
 IN_MEMORY = 64 * 2**20  # bytes up to which the rows of a dataset are read into memory
 MOST_SMALL = 64  # number of small shards of a kind from which they are merged
@@ -66,11 +68,12 @@ class Rows:
         if not good.all():
             bad = np.flatnonzero(~good)
             again = np.unique(numbers[bad])
-            damaged = np.unique(self.place[again, 0])
-            self.store.rewrite(damaged[damaged >= 0])
             computed = np.asarray(self.compute(again), self.dtype)
-            self.store.append(self.digests[again], computed)
-            self._look_again()
+            damaged = np.unique(self.place[again, 0])
+            with suppress(OSError):  # where the disk is full, they are computed each time
+                self.store.rewrite(damaged[damaged >= 0])
+                self.store.append(self.digests[again], computed)
+                self._look_again()
             values[bad] = computed[np.searchsorted(again, numbers[bad])]
         if self.instead:
             positions = np.arange(len(self))[index].reshape(-1)
@@ -175,10 +178,35 @@ def fill(
     on_rows(len(each) - told)
     found: list[np.ndarray | Rows] = []
     for number, store in enumerate(stores):
-        store.compact(MOST_SMALL)
+        with suppress(OSError):  # where the disk is full, small shards stay
+            store.compact(MOST_SMALL)
         found_rows = Rows(store, wanted, each, partial(_one_of, compute, first, number))
         found.append(found_rows[:] if found_rows.nbytes <= IN_MEMORY else found_rows)
     return found
+
+
+def computed(stores: Sequence[Store], digests: Sequence[str], compute: Compute, *, at_once: int) -> list[np.ndarray]:
+    """Return rows as `fill` does, in memory: those that the stores lack are computed, and not written.
+
+    Raises:
+        OverflowError: the dtype of a kind is too small for the values.
+    """
+    wanted, first, each = np.unique(as_keys(digests), return_index=True, return_inverse=True)
+    found, left = list[np.ndarray](), np.zeros(len(wanted), bool)
+    for store in stores:
+        values, good = np.empty((len(wanted), *store.kind.shape), store.dtype), np.zeros(len(wanted), bool)
+        with suppress(OSError):  # it cannot be read either
+            store.refresh()
+            values, good = store.read(wanted, store.locate(wanted))
+        found.append(values)
+        left |= ~good
+    rows = np.flatnonzero(left)
+    rows = rows[np.argsort(first[rows])]
+    for start in range(0, len(rows), at_once):
+        part = rows[start : start + at_once]
+        for store, values, new in zip(stores, found, compute(first[part]), strict=True):
+            values[part] = store.as_kept(np.asarray(new))
+    return [values[each] for values in found]
 
 
 def _one_of(compute: Compute, first: np.ndarray, number: int, numbers: np.ndarray) -> np.ndarray:

@@ -9,10 +9,8 @@ shards, and what they cost: docs/decisions/0001-feature-store.md.
 from __future__ import annotations
 
 import errno
-import hashlib
 import io
 import json
-import math
 import os
 import re
 import uuid
@@ -28,42 +26,16 @@ import numpy as np
 
 from ..files.writing import UNFINISHED, remove_own, whole_file, write_whole
 from .claims import Claims
+from .kinds import FORMAT, Kind
 
-FORMAT = 2
 SHARD_ROWS = 256  # what a killed process loses at most
 SMALL, LARGE = 16 * 2**20, 32 * 2**20  # bytes of shards that are merged, and of what they are merged into
 MOST_OPEN = 100  # files of a store that are open at once; some systems allow a process 256
 
-KINDS = ("features", "images", "image-facts", "contents", "values")  # names of kinds, which are directories
 _SHARD = re.compile(r"([0-9a-f]{32})\.(keys|rows)\.npy")  # names of the files of shards
 _OURS = re.compile(rf"{_SHARD.pattern}|about\.json|{UNFINISHED.pattern}|\.\d+-({_SHARD.pattern}|about\.json)")
 KEYS = np.dtype([("digest", "S16"), ("checksum", "<u4")])
 NOT_THE_FILE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM}  # say nothing about a file
-
-
-@dataclass(frozen=True)
-class Kind:
-    """Everything that the values of rows depend on besides the digest.
-
-    Args:
-        name: the directory of the rows, for example `"features"`.
-        parts: what the values depend on, ready for JSON.
-        shape: shape of one row.
-        dtype: dtype of the stored values.
-    """
-
-    name: str
-    parts: dict[str, Any]
-    shape: tuple[int, ...]
-    dtype: str
-
-    @property
-    def key(self) -> str:
-        return hashlib.sha256(json.dumps([FORMAT, asdict(self)], sort_keys=True).encode()).hexdigest()[:32]
-
-    @property
-    def row_bytes(self) -> int:
-        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 @dataclass
@@ -212,16 +184,21 @@ class Store:
             self._open.popitem(last=False)
         return file
 
+    def as_kept(self, values: np.ndarray) -> np.ndarray:
+        """Return values in the dtype of the kind; raise `OverflowError` if it is too small for them."""
+        with np.errstate(over="ignore"):
+            kept = np.ascontiguousarray(values, dtype=self.dtype)
+        if kept.dtype.kind == "f" and not np.isfinite(kept).all() and np.isfinite(values).all():
+            raise OverflowError(f"values up to {np.abs(values).max():.3g} do not fit into {kept.dtype}")
+        return kept
+
     def append(self, digests: np.ndarray, values: np.ndarray) -> None:
         """Write a shard.
 
         Raises:
             OverflowError: the dtype of the kind is too small for the values.
         """
-        with np.errstate(over="ignore"):
-            kept = np.ascontiguousarray(values, dtype=self.dtype)
-        if kept.dtype.kind == "f" and not np.isfinite(kept).all() and np.isfinite(values).all():
-            raise OverflowError(f"values up to {np.abs(values).max():.3g} do not fit into {kept.dtype}")
+        kept = self.as_kept(values)
         keys = np.empty(len(digests), KEYS)
         keys["digest"] = digests
         rows = kept.reshape(len(kept), -1).view("u1")
@@ -288,11 +265,6 @@ class Store:
     def clear(self) -> None:
         """Delete all that is in the directory and of this store, and the directory if nothing else is in it."""
         remove_own(self.path, _OURS, folders=True)
-
-
-def as_keys(digests: Sequence[str]) -> np.ndarray:
-    """Return (N,) digests of 32 hexadecimal digits as 16 bytes each."""
-    return np.frombuffer(bytes.fromhex("".join(digests)), "S16")
 
 
 def _checksum(digest: Any, row: Any) -> int:

@@ -10,7 +10,7 @@ import signal
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +189,8 @@ def tell_error(text: str, colour: str = "red") -> None:
     """Print on standard error, in colour on a terminal that has some."""
     console = Console(stderr=True, highlight=False)
     style = None if is_plain() else colour
-    console.print(visible(text, lines=True), style=style, markup=False, soft_wrap=not console.is_terminal)
+    with suppress(OSError):  # nobody can be told of an error here
+        console.print(visible(text, lines=True), style=style, markup=False, soft_wrap=not console.is_terminal)
 
 
 def import_quietly(quiet: bool = False) -> None:

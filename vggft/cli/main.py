@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import warnings
@@ -12,6 +13,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import VggftError
+from ..files.writing import FULL
 from . import cache_commands, classifier_commands, search_commands, training_commands
 from .console import exit_code, print_anything, tell_error, terminate
 
@@ -102,4 +104,10 @@ def main() -> None:
         app()
     except VggftError as error:
         tell_error(f"Error: {error}")
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        tell_error(f"Error: {error.filename or 'What is printed'} cannot be written: {error.strerror}.")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still to be printed would fail again at the end
         sys.exit(2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,13 +11,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..caching.cache import Cache
+from ..caching.kinds import Kind
 from ..caching.rows import Rows, replaced
-from ..caching.store import SHARD_ROWS, Kind
+from ..caching.store import SHARD_ROWS
 from ..errors import DataError
 from ..pictures.arrays import ArrayImage, StreamImage, in_threads
 from ..pictures.files import CACHED_FACTS, FACTS, image_kinds, read_image
 from ..pictures.formats import UnusableError
-from ..pictures.known import UNREADABLE, contents_of, decided, look_at
+from ..pictures.known import UNREADABLE, check_unchanged, contents_of, decided, look_at, stamp_of
 from ..pictures.ranges import Values
 from ..pictures.reading import AS_IT_IS, SMALL, ImageSize, Reading
 from ..telling.progress import Narrator
@@ -154,15 +155,21 @@ def decode(
 
     Raises:
         CacheError: the disk has too little room, or images of a stream have been evicted from the cache.
-        DataError: streams were read in different ranges.
+        DataError: streams were read in different ranges; or files were changed or removed while they were read.
     """
+    stamps = list(map(stamp_of, dataset.images))  # before the digests, under which all that is read is kept
+
+    def check(rows: Iterable[int]) -> None:
+        check_unchanged(dataset.images, rows, stamps)
+
     with narrator.bar("check the files", len(dataset.images)) as advance:
         contents = contents_of(dataset.images, cache, advance)
-    values = look_at(dataset.images, Reading.of(reading), cache, contents)
+    values = look_at(dataset.images, Reading.of(reading), cache, contents, check)
     reading, notes = decided(dataset.images, values, Reading.of(reading))
     kinds = image_kinds(reading, pixel_dtype(values, reading))
     with narrator.bar("read images", len(contents)) as advance:
-        pixels, facts = fill_images(dataset, contents, kinds, cache, reading, on_rows=advance, on_wait=narrator.waiting)
+        how: dict[str, Any] = {"on_rows": advance, "on_wait": narrator.waiting, "check": check}
+        pixels, facts = fill_images(dataset, contents, kinds, cache, reading, **how)
     problems: dict[int, str] = {}
     unread = np.flatnonzero(facts["digest"] == "")
     for start in range(0, len(unread), SHARD_ROWS):
@@ -176,7 +183,13 @@ def decode(
 
 
 def fill_images(
-    dataset: Named, contents: Sequence[str], kinds: Sequence[Kind], cache: Cache, reading: Reading, **how: Any
+    dataset: Named,
+    contents: Sequence[str],
+    kinds: Sequence[Kind],
+    cache: Cache,
+    reading: Reading,
+    check: Callable[[Iterable[int]], object] = lambda rows: None,
+    **how: Any,
 ) -> tuple[np.ndarray | Rows, np.ndarray]:
     """Return the pixels of images and the facts about them, from the cache or else decoded into it.
 
@@ -186,11 +199,13 @@ def fill_images(
         kinds: what `image_kinds` returned.
         cache: where they are kept.
         reading: how they are read.
+        check: as for `look_at`.
         how: further arguments of `Cache.fill`.
     """
 
     def compute(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         pixels, found = _decoded(dataset, rows, kinds[0], reading)
+        check(rows.tolist())
         unread = [i for i, row in enumerate(rows) if contents[row] == UNREADABLE]  # even if it can be read by now
         pixels[unread], found.facts[unread] = 0, np.zeros((), FACTS)
         return pixels, found.facts.astype(CACHED_FACTS)

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..caching.cache import Cache
-from ..caching.store import Kind, Store, as_keys
+from ..caching.kinds import Kind, as_keys
+from ..caching.store import Store
 from ..errors import CacheError, DataError
 from ..pictures.arrays import ArrayImage, StreamImage, checked_shape, in_threads, values_in
 from ..pictures.colours import to_rgb

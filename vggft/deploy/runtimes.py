@@ -8,14 +8,17 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, Required
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from ..errors import ExportError
 from ..fields import as_path
-from ..network.description import Description
+from ..files.archives import open_archive
+from ..files.documents import DocumentError, parse_document, read_document, reading
+from ..network.description import Described, Description
 from ..pictures.reading import draft_size
 from .savedmodel_decoder import decode
 
@@ -66,20 +69,43 @@ def steps_of(description: Description) -> list[str]:
     return [*steps, "Pass the values 0..255 as float32, as they are: the network subtracts its own means."]
 
 
+class Metadata(Described):
+    """The metadata inside an export, as `metadata` makes it."""
+
+    precision: Required[str]
+    input: Required[str]
+    output: Required[str]
+    preprocessing: NotRequired[list[str]]
+
+
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the metadata of an export of any format."""
+    """Read the metadata of an export of any format.
+
+    Raises:
+        ExportError: it is no export of vggft, or is damaged; the message names the file and the field.
+    """
     path = as_path(path)
     if path.is_dir():
-        text = (path / "assets.extra" / MEMBER).read_text(encoding="utf-8")
-    elif path.suffix.lower() == ".onnx":
-        import onnxruntime
+        return dict(read_document(path / "assets.extra" / MEMBER, Metadata, ExportError))
+    with reading(path, ExportError) as file:
+        if path.suffix.lower() == ".onnx":
+            text: bytes | str = _of_onnx(path)
+        else:
+            with open_archive(file) as archive:
+                text = archive.read(MEMBER) if MEMBER in archive.namelist() else b""
+        if not text:
+            raise DocumentError(f"holds no {MEMBER}: it is no export of vggft")
+        return dict(parse_document(text, Metadata))
 
+
+def _of_onnx(path: Path) -> str:
+    import onnxruntime
+
+    try:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        text = session.get_modelmeta().custom_metadata_map["vggft"]
-    else:
-        with zipfile.ZipFile(path) as archive:
-            text = archive.read(MEMBER).decode()
-    return dict(json.loads(text))
+    except Exception as error:  # of its own kinds, which are none of Python's
+        raise DocumentError(f"cannot be read as ONNX: {error}") from error
+    return str(session.get_modelmeta().custom_metadata_map.get("vggft", ""))
 
 
 def write_saved_model(model: keras.Model, description: Description, inside: dict[str, Any], folder: Path) -> None:

@@ -17,8 +17,8 @@ import tensorflow as tf
 
 from ..augment import Augment
 from ..caching.cache import Cache
+from ..caching.kinds import Kind
 from ..caching.rows import Rows
-from ..caching.store import Kind
 from ..engine import own_settings
 from ..network.blocks import BLOCKS, FILTERS, scaled
 from ..network.forward import forward_all, rows_at_once

@@ -7,22 +7,27 @@ guess, beside its place, and is created by this process or not at all: no link a
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import os
 import re
 import secrets
 import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from ..errors import ConfigError
+from ..errors import ConfigError, VggftError, WriteError
 from ..foreign import guarded, guarded_row
 
 UNFINISHED = re.compile(r"\.vggft-[0-9a-f]{16}(-earlier)?(\.[^/]*)?")  # names of what is being written
 LONGEST_SUFFIX = 100  # characters, so that the name of an unfinished file is not too long
+FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+FULL_IN_WORDS = re.compile(r"No space left on device|[Dd]isk quota|errno = (28|122)\b")  # of HDF5 and TensorFlow
+LEAST_FREE = 2**16  # bytes: of a disk that has fewer free, an error of a library that does not say why tells why
 
 
 def check_free(path: Path, overwrite: bool = False) -> None:
@@ -46,6 +51,50 @@ def check_free(path: Path, overwrite: bool = False) -> None:
 
 
 @contextmanager
+def explained(path: Path | None, only_full: bool = False) -> Iterator[None]:
+    """Turn what goes wrong while something is written into a `WriteError` that names it and says why.
+
+    Libraries raise anything where a disk is full, also errors that do not say so.
+
+    Args:
+        path: what is written; None for nothing.
+        only_full: whether only to explain that the disk is full, as more is done than to write.
+    """
+    try:
+        yield
+    except VggftError:
+        raise
+    except Exception as error:
+        if path is None:
+            raise
+        if (place := full_disk(error, path)) is not None:
+            why = f"the disk of {place} is full: make room there and do the same again"
+        elif only_full:
+            raise
+        elif isinstance(error, FileNotFoundError):
+            why = "its folder is no longer there"
+        elif isinstance(error, OSError):
+            why = str(error.strerror or error).rstrip(".")
+        else:
+            raise
+        raise WriteError(f"{path} cannot be written: {why}.") from error
+
+
+def full_disk(error: Exception, path: Path) -> Path | None:
+    """Return the folder whose disk is full, if that is why something could not be written; else None."""
+    says_so = getattr(error, "errno", None) in FULL or FULL_IN_WORDS.search(str(error))
+    named = getattr(error, "filename", None)
+    places = [Path(os.fsdecode(named)).parent] if isinstance(named, (str, bytes)) else []
+    there = next((each for each in path.absolute().parents if each.is_dir()), path.parent)
+    places += [there, Path(tempfile.gettempdir())]
+    with suppress(OSError):
+        for place in places:
+            if shutil.disk_usage(place).free < LEAST_FREE:
+                return place
+    return places[0] if says_so else None
+
+
+@contextmanager
 def whole_file(path: Path, overwrite: bool = False) -> Iterator[Path]:
     """Yield a path beside `path` to write to, and rename it at the end, so that files appear whole or not at all.
 
@@ -53,11 +102,13 @@ def whole_file(path: Path, overwrite: bool = False) -> Iterator[Path]:
 
     Raises:
         ConfigError: something is there already, and `overwrite` is not set; also if it has come during the writing.
+        WriteError: it cannot be written, as the disk is full for example; what was there is as it was.
     """
-    check_free(path, overwrite)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = _made_beside(path, lambda new: os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)))
-    try:
+    with ExitStack() as after, explained(path):  # what is not finished is still there when an error is looked at
+        check_free(path, overwrite)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = _made_beside(path, lambda new: os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)))
+        after.callback(_remove, aside)
         yield aside
         with aside.open("r+b") as file:  # Windows can flush only files that are open for writing
             os.fsync(file.fileno())
@@ -65,8 +116,11 @@ def whole_file(path: Path, overwrite: bool = False) -> Iterator[Path]:
             if stat.S_ISREG(mode := path.lstat().st_mode):
                 aside.chmod(mode & 0o777)
         _put(aside, path, overwrite)
-    finally:
-        aside.unlink(missing_ok=True)
+
+
+def _remove(aside: Path) -> None:
+    with suppress(OSError):  # it has been renamed, or its folder was removed
+        aside.unlink()
 
 
 def _put(aside: Path, path: Path, overwrite: bool) -> None:
@@ -90,14 +144,16 @@ def whole_folder(path: Path, overwrite: bool = False, known: Collection[str] = (
 
     Raises:
         ConfigError: something is there already that may not be replaced.
+        WriteError: as `whole_file`.
     """
-    check_free_folder(path, overwrite, known)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = _made_beside(path, lambda new: new.mkdir())
-    earlier = aside.with_name(f"{aside.name}-earlier")
-    try:
+    with ExitStack() as after, explained(path):
+        check_free_folder(path, overwrite, known)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = _made_beside(path, lambda new: new.mkdir())
+        after.callback(shutil.rmtree, aside, ignore_errors=True)
         yield aside
         check_free_folder(path, overwrite, known)
+        earlier = aside.with_name(f"{aside.name}-earlier")
         if path.exists():
             os.replace(path, earlier)
         try:
@@ -106,10 +162,7 @@ def whole_folder(path: Path, overwrite: bool = False, known: Collection[str] = (
             if earlier.exists():
                 os.replace(earlier, path)
             raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-        if path.exists():
-            shutil.rmtree(earlier, ignore_errors=True)
+        shutil.rmtree(earlier, ignore_errors=True)
 
 
 def check_free_folder(path: Path, overwrite: bool = False, known: Collection[str] = ()) -> None:
@@ -136,6 +189,16 @@ def write_whole(path: Path, text: str, overwrite: bool = False) -> None:
     """Write a text file, whole or not at all."""
     with whole_file(path, overwrite) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def open_to_append(path: Path) -> BinaryIO:
+    """Open a file to add to it, or a new one; raise `ConfigError` for links and for what is no file."""
+    how = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+            raise ConfigError(f"{path} is a link, a folder or a device, to which nothing is added: move it away.")
+        return os.fdopen(os.open(path, how, 0o666), "ab")
 
 
 def write_table(

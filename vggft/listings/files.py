@@ -67,7 +67,7 @@ def locate(cells: Sequence[str], folder: Path) -> Located:
 def _around(cells: Sequence[str], folder: Path) -> str:
     """Return a sentence about files beside the folder that cells may mean."""
     beside = folder.resolve().parent
-    if beside in (folder.resolve(), Path.home(), Path(beside.anchor)):
+    if beside in (folder.resolve(), Path(os.path.expanduser("~")), Path(beside.anchor)):  # noqa: PTH111
         return ""
     found, _ = _Files(beside, AROUND).find(cells)
     bases = Counter(str(path)[: -len(end)].rstrip(os.sep) for cell, path in found.items() if (end := _end(cell, path)))

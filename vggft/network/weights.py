@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -130,7 +131,7 @@ def load_pretrained(backbone: Any, seed: int = 0, with_top: bool = False) -> Pre
     if hasattr(model, "layers") and hasattr(model, "get_weights"):
         return _pretrained(model.name, f"The model {model.name!r}", list(layers_of_model(model)), with_top)
     if name is None:
-        path = Path(backbone).expanduser()
+        path = Path(os.path.expanduser(backbone))  # noqa: PTH111 - pathlib raises without a home
         with open_layers(path) as layers:
             return _pretrained(path.name, str(path), layers, with_top)
     preset = PRESETS[name]

@@ -29,7 +29,7 @@ import numpy as np
 import PIL
 from PIL import Image, ImageFile
 
-from ..caching.store import Kind
+from ..caching.kinds import Kind
 from ..errors import DataError
 from ..files.isolated import MOST, SMALL, LimitError, Pool
 from ..files.opening import open_file

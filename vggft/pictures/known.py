@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from ..caching.cache import Cache
+from ..caching.kinds import Kind, as_keys
 from ..caching.rows import MOST_SMALL
-from ..caching.store import Kind, Store, as_keys
-from ..errors import DataError
+from ..caching.store import Store
+from ..errors import DataError, some
 from ..files.opening import open_file
 from .arrays import ArrayImage, StreamImage, in_threads, values_in
 from .decoding import open_raw
@@ -81,16 +82,32 @@ def content_of(image: Any) -> str:
     return state.hexdigest()
 
 
+def stamp_of(image: Any) -> tuple[int, ...] | None:
+    """Return what changes when a file changes: size, time, inode and device; None if it is no file or not there."""
+    if isinstance(image, Path):
+        with suppress(OSError):
+            told = image.stat()
+            return told.st_size, told.st_mtime_ns, told.st_ino, told.st_dev
+    return None
+
+
+def check_unchanged(images: Sequence[Any], rows: Iterable[int], stamps: Sequence[tuple[int, ...] | None]) -> None:
+    """Raise `DataError` if files were changed or removed since their stamps were taken, as their digests were."""
+    changed = [row for row in rows if stamps[row] is not None and stamp_of(images[row]) != stamps[row]]
+    if changed:
+        told = [f"{images[row]} {'was changed' if images[row].exists() else 'was removed'}" for row in changed]
+        raise DataError(
+            f"Files were changed while they were read: {some(told, limit=5)}. Start again when nothing writes to them."
+        )
+
+
 def _state(path: Path) -> str:
-    """Return a digest of what changes when a file changes; "" if the file is too new, or not there, to rely on it."""
-    try:
-        told = path.stat()
-    except OSError:
-        return ""
-    if told.st_mtime > time.time() - RACY:
+    """Return a digest of path and stamp; "" if the file is too new, or not there, to rely on it."""
+    stamp = stamp_of(path)
+    if stamp is None or stamp[1] / 1e9 > time.time() - RACY:
         return ""
     state = hashlib.blake2b(os.fsencode(os.path.abspath(path)), digest_size=16)  # noqa: PTH100, links stay
-    state.update(repr((told.st_size, told.st_mtime_ns, told.st_ino, told.st_dev)).encode())
+    state.update(repr(stamp).encode())
     return state.hexdigest()
 
 
@@ -114,9 +131,16 @@ def _remember(contents: dict[str, str], store: Store, cache: Cache) -> None:
 
 
 def look_at(
-    images: Sequence[Any], reading: Reading, cache: Cache | None = None, contents: Sequence[str] = ()
+    images: Sequence[Any],
+    reading: Reading,
+    cache: Cache | None = None,
+    contents: Sequence[str] = (),
+    check: Callable[[Iterable[int]], object] = lambda rows: None,
 ) -> list[Values | None]:
-    """Find the values of every image; None for those that cannot be read. Those of files are kept in the cache."""
+    """Find the values of every image; None for those that cannot be read. Those of files are kept in the cache.
+
+    `check` raises if images are no longer those of `contents`; it is called with their rows before these are kept.
+    """
     found: list[Values | None] = [None] * len(images)
     files = [row for row, image in enumerate(images) if cache is not None and isinstance(image, Path)]
     kept = set(files)
@@ -132,7 +156,8 @@ def look_at(
         kind = Kind("values", {"version": 1, **about}, (6,), "float64")
 
         def compute(rows: np.ndarray) -> list[np.ndarray]:
-            seen = in_threads(look, (files[row] for row in rows), 16)
+            seen = list(in_threads(look, (files[row] for row in rows), 16))
+            check(files[row] for row in rows)
             return [np.array([_packed(values) for values in seen], np.float64).reshape(-1, 6)]
 
         (table,) = cache.fill([kind], [contents[row] for row in files], compute)

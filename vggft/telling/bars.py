@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -35,7 +36,10 @@ class RateColumn(ProgressColumn):
 
 
 class Stderr:
-    """Standard error as it is at the moment; what its encoding lacks is written as an escape, such as \\xe9."""
+    """Standard error as it is at the moment; what its encoding lacks is written as an escape, such as \\xe9.
+
+    Where it cannot be written, as a log on a disk that is full, nothing is told: no run ends for that.
+    """
 
     @property
     def stream(self) -> Any:
@@ -50,13 +54,15 @@ class Stderr:
     def write(self, text: str) -> int:
         """Write text; without a standard error, as under pythonw, nothing."""
         if self.stream is not None:
-            self.stream.write(printable(text, self.encoding))
+            with suppress(OSError):
+                self.stream.write(printable(text, self.encoding))
         return len(text)
 
     def flush(self) -> None:
         """Pass on what is buffered."""
         if self.stream is not None:
-            self.stream.flush()
+            with suppress(OSError):
+                self.stream.flush()
 
     def isatty(self) -> bool:
         """Whether it is a terminal."""

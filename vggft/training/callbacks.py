@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from ..errors import RunError
 from ..files.schemas import Note, Plateau
+from ..files.writing import explained
 from ..heads.batches import Batches
 from ..heads.objective import Objective
 from ..run import REMEDY, RunDirectory
@@ -167,12 +168,13 @@ class BestEpoch(keras.callbacks.EarlyStopping):
 
 def write_curves(path: Path, history: Iterable[Mapping[str, Any]]) -> None:
     """Write the curves of a phase for TensorBoard, as Keras's callback does during `fit`."""
-    for folder, prefix in (("train", ""), ("validation", "val_")):
-        with tf.summary.create_file_writer(str(path / folder)).as_default():
-            for row in history:
-                for name in ("loss", "accuracy", "label_accuracy"):
-                    if prefix + name in row:
-                        tf.summary.scalar(f"epoch_{name}", row[prefix + name], step=row["epoch"] - 1)
+    with explained(path):
+        for folder, prefix in (("train", ""), ("validation", "val_")):
+            with tf.summary.create_file_writer(str(path / folder)).as_default():
+                for row in history:
+                    for name in ("loss", "accuracy", "label_accuracy"):
+                        if prefix + name in row:
+                            tf.summary.scalar(f"epoch_{name}", row[prefix + name], step=row["epoch"] - 1)
 
 
 class Deadline(keras.callbacks.Callback):

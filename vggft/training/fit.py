@@ -12,6 +12,7 @@ import tensorflow as tf
 from ..config import Head, Training
 from ..engine import without_retracing_warnings
 from ..features.cuts import is_pooled
+from ..files.writing import explained
 from ..heads.batches import Batches, Examples, FeatureBank, class_weights, pooled_features, sampled_labels
 from ..heads.objective import Objective
 from ..heads.population import Member, fit_in_memory, train_population, why_alone
@@ -262,9 +263,10 @@ def fit_phase(
             ]
             if tensorboard and run.path is not None:
                 all_of_them.append(keras.callbacks.TensorBoard(run.path / "tensorboard" / phase.name.replace(" ", "-")))
-            epochs: dict[str, int] = {"epochs": phase.epochs, "initial_epoch": keeper.first_epoch}
+            how: dict[str, Any] = {"epochs": phase.epochs, "initial_epoch": keeper.first_epoch, "verbose": 0}
             try:
-                model.fit(batches, validation_data=judged, callbacks=all_of_them, shuffle=False, verbose=0, **epochs)
+                with explained(run.path, only_full=True):  # of TensorBoard and of callbacks of others
+                    model.fit(batches, validation_data=judged, callbacks=all_of_them, shuffle=False, **how)
             except tf.errors.OpError:
                 if batches.failed is not None:
                     raise batches.failed from None

@@ -17,7 +17,7 @@ from ..drawing.curves import NOT_DRAWN, TrialsDisplay
 from ..errors import SearchError, short_traceback
 from ..evaluation.evaluation import Evaluation
 from ..fields import as_path, check_count
-from ..files.writing import remove_own, write_table
+from ..files.writing import explained, remove_own, write_table
 from ..network.assembly import Network
 from ..network.description import Description
 from ..network.weights import Pretrained
@@ -270,13 +270,14 @@ def write_hparams(directory: Path, trials: Sequence[Trial], objective: str) -> N
     from tensorboard.plugins.hparams import api as hparams
 
     remove_own(directory, _CURVES, folders=True)  # a kill may have left it unfinished
-    for trial in trials:
-        if trial.score is not None:
-            with tf.summary.create_file_writer(str(directory / trial.trial_id)).as_default():
-                shown = {name: value for name, value in trial.hyperparameters.items() if _shown(name)}
-                hparams.hparams(shown, trial_id=trial.trial_id)
-                for name, value in {f"val_{objective}": trial.score, **(trial.metrics or {})}.items():
-                    tf.summary.scalar(name, value, step=0)
+    with explained(directory):
+        for trial in trials:
+            if trial.score is not None:
+                with tf.summary.create_file_writer(str(directory / trial.trial_id)).as_default():
+                    shown = {name: value for name, value in trial.hyperparameters.items() if _shown(name)}
+                    hparams.hparams(shown, trial_id=trial.trial_id)
+                    for name, value in {f"val_{objective}": trial.score, **(trial.metrics or {})}.items():
+                        tf.summary.scalar(name, value, step=0)
 
 
 def _shown(name: str) -> bool:

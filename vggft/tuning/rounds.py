@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -18,9 +19,11 @@ from keras_tuner.errors import FailedTrialError, FatalError
 from scipy import stats
 
 from ..config import Training
+from ..errors import CacheError, WriteError
 from ..evaluation.checks import score
 from ..evaluation.metrics import accuracy_of
 from ..features.cuts import cut_of
+from ..files.writing import full_disk
 from ..heads.batches import FeatureBank
 from ..heads.population import (
     Member,
@@ -246,6 +249,10 @@ class Rounds:
         return Done(trial, {fold.name: each for fold, each in zip(self.folds, fitted, strict=True)})
 
     def _failed(self, job: Job, error: Exception, seconds: float, way: str) -> Done:
+        if isinstance(error, (CacheError, WriteError)):  # which are not of the trial: it is trained when there is room
+            raise error
+        if (place := full_disk(error, self.run.path or Path(tempfile.gettempdir()))) is not None:
+            raise WriteError(f"Trial {job.trial_id} cannot be trained: the disk of {place} is full.") from error
         frozen, head, training = job.setting.frozen, job.setting.head, job.setting.training
         trial = Trial(job.trial_id, "failed", job.hyperparameters, frozen, head, training)
         reason = "".join(traceback.format_exception(error))

@@ -184,36 +184,36 @@ def search(
         if run_dir is None:
             raise ConfigError("A chief and its workers share a run_dir; got run_dir=None.")
         await_chief(run_dir)
-    directory = RunDirectory.open(run_dir, resume or is_worker())
-    terms = terms.longer_than(directory.earlier)
-    settings = possible_settings(terms.space, fixed)
-    run = open_run(request, settings, directory)
-    if run.experiment.transform is not None and any(setting.frozen == BLOCKS for setting in settings):
-        raise ConfigError(
-            "A search of heads trains on frozen features, so augment must be an Augment with a number of views, and "
-            "block1 must be frozen in every trial; new views in every epoch would need passes for every trial."
-        )
-    terms = terms.resolve(run.experiment.pool, calibrate or tune_thresholds)
-    run.learn_from(terms.learned)
-    planned = run.passes(settings)
-    longer = terms.start(run, fixed)
-    if directory.finished and directory.path is not None and not longer:
-        return _finished(run, terms, directory.path)
-    folds_ = resample(run.experiment.pool, folds, repeats, run.experiment.seed)
-    if not is_worker():
-        _introduce(run, terms, settings, fixed, folds_, planned)
-    bank = run.experiment.bank(planned, run.narrator)
-    place = directory.path or Path(tempfile.mkdtemp(prefix="vggft-search-"))
-    try:
-        tuner = _tune(run, terms, fixed, bank, folds_, place)
-        result = None if is_worker() else _result(run, terms, bank, tuner, place)
-    except BaseException:
-        if directory.path is None:
-            shutil.rmtree(place, ignore_errors=True)
-        raise
-    if directory.path is None:  # the best networks are there for as long as the result
-        weakref.finalize(result, shutil.rmtree, place, ignore_errors=True)
-    return result
+    with RunDirectory.open(run_dir, resume or is_worker(), worker=is_worker()) as directory:
+        terms = terms.longer_than(directory.earlier)
+        settings = possible_settings(terms.space, fixed)
+        run = open_run(request, settings, directory)
+        if run.experiment.transform is not None and any(setting.frozen == BLOCKS for setting in settings):
+            raise ConfigError(
+                "A search of heads trains on frozen features, so augment must be an Augment with a number of views, and"
+                " block1 must be frozen in every trial; new views in every epoch would need passes for every trial."
+            )
+        terms = terms.resolve(run.experiment.pool, calibrate or tune_thresholds)
+        run.learn_from(terms.learned)
+        planned = run.passes(settings)
+        longer = terms.start(run, fixed)
+        if directory.finished and directory.path is not None and not longer:
+            return _finished(run, terms, directory.path)
+        folds_ = resample(run.experiment.pool, folds, repeats, run.experiment.seed)
+        if not is_worker():
+            _introduce(run, terms, settings, fixed, folds_, planned)
+        bank = run.experiment.bank(planned, run.narrator)
+        place = directory.path or Path(tempfile.mkdtemp(prefix="vggft-search-"))
+        try:
+            tuner = _tune(run, terms, fixed, bank, folds_, place)
+            result = None if is_worker() else _result(run, terms, bank, tuner, place)
+        except BaseException:
+            if directory.path is None:
+                shutil.rmtree(place, ignore_errors=True)
+            raise
+        if directory.path is None:  # the best networks are there for as long as the result
+            weakref.finalize(result, shutil.rmtree, place, ignore_errors=True)
+        return result
 
 
 def _introduce(

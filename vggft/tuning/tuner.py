@@ -24,7 +24,7 @@ from keras_tuner.errors import FailedTrialError, FatalError
 
 from ..config import Head, Training
 from ..errors import SearchError
-from ..files.writing import remove_own, write_whole
+from ..files.writing import explained, remove_own, write_whole
 from .oracles import STATE, in_a_row
 from .rounds import Done, Job, Rounds
 from .space import Declare
@@ -72,11 +72,12 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
         self.keep_top, self.on_trial, self.on_epochs = keep_top, on_trial, on_epochs
         self.local = oracle  # in a worker, KerasTuner makes `oracle` a client of the chief's
         oracle.verbose = 0
-        with _quietly():
+        with _quietly(), explained(directory / PROJECT):
             super().__init__(oracle, hypermodel=declare, directory=str(directory), project_name=PROJECT)
         if not is_worker():
             oracle.state_file = directory / STATE
-            oracle.restore(self.project)
+            with explained(self.project):
+                oracle.restore(self.project)
             if is_chief():  # a chief sees only the end of a trial
                 oracle.on_end = self._heard
             # Without it, KerasTuner would treat the project as new.
@@ -93,7 +94,7 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
         for trial in read_outcomes(self.project):
             if trial.trial_id in heard:
                 self._tell(trial)
-        with _quietly():
+        with _quietly(), explained(self.project):  # KerasTuner writes its own files
             if is_chief():
                 super().search(verbose=0)
                 self._drop_rungs(set())
@@ -199,6 +200,7 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
     def _keep(self, done: Done, ended: dict[str, Trial]) -> None:
         trial = done.trial
         if trial.trial_id not in ended:
+            self.rounds.run.check_there()
             folder = self.project / f"trial_{trial.trial_id}"
             if done.fitted and trial.hyperparameters.get("tuner/epochs", math.inf) < getattr(
                 self.local, "max_epochs", 0

@@ -16,6 +16,7 @@ from pathlib import Path
 import keras
 
 from ..errors import RunError, SearchError
+from ..files.writing import open_to_append
 
 HOST = "127.0.0.1"
 MOST_STARTS = 4  # of one worker, before the search is given up
@@ -126,9 +127,7 @@ class _Crew:
             visible = [part for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part]
             mine = number % self.gpus
             environment["CUDA_VISIBLE_DEVICES"] = visible[mine] if mine < len(visible) else str(mine)
-        log = self.log(number)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as file:
+        with open_to_append(self.log(number)) as file:
             return subprocess.Popen(self.command, env=environment, stdout=file, stderr=subprocess.STDOUT)
 
     def log(self, number: int) -> Path:

@@ -83,7 +83,7 @@ def preset_of(backbone: Any) -> str | None:
     name = ALIASES.get(str(backbone).lower(), str(backbone))
     if name in PRESETS:
         return name
-    if str(backbone).lower() != "none" and not os.path.exists(Path(backbone).expanduser()):  # noqa: PTH110 - pathlib raises for names that are too long
+    if str(backbone).lower() != "none" and not os.path.exists(os.path.expanduser(backbone)):  # noqa: PTH110, PTH111 - pathlib raises for names that are too long
         close = difflib.get_close_matches(str(backbone), PRESETS, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ConfigError(f"backbone must be {expected}; got {str(backbone)!r}, and there is no such file.{hint}")
@@ -112,7 +112,8 @@ def check_download(backbone: Any) -> None:
 def _places(preset: Preset) -> list[Path]:
     """Return where the file of a preset may be, the last one being where Keras puts it."""
     own = [Path(directory) / preset.file] if (directory := os.environ.get("VGGFT_WEIGHTS_DIR")) else []
-    return [*own, Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models" / preset.file]
+    home = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")  # noqa: PTH111 - pathlib raises without a home
+    return [*own, Path(home) / "models" / preset.file]
 
 
 def _missing(preset: Preset, reason: object) -> WeightsError:
