@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .arguments import refuse_arguments
 from .artifact.artifact import Artifact
 from .artifact.inputs import inputs_of
-from .errors import short_traceback
+from .errors import ConfigError, short_traceback
+from .insight.conformal import METHOD, Coverage, Method, PredictionSets, coverage_of, sets_of
 
 if TYPE_CHECKING:
     from .artifact.explain import Explanation, Explanations
@@ -34,6 +37,7 @@ class Classifier(Artifact):
             what it was trained or selected on, and `update` keeps images in their splits. A file of an earlier version
             does not tell train and validation images apart: all of them are `"train"`, and test images are not listed.
         record: how it was made, or the run directory that holds this information.
+        trust: what it knows of its limits: how far strangers are, and what held-out images were told.
     """
 
     def _repr_html_(self) -> str:
@@ -108,6 +112,75 @@ class Classifier(Artifact):
         from .artifact.adjust import operate
 
         return operate(self, dataset, sensitivity, positive, split, verbose)
+
+    def embed(self, pictures: Any, batch_size: int = 32, verbose: int = 0) -> np.ndarray:
+        """Return a vector for each image, by which images can be compared, searched and mapped.
+
+        It holds the average-pooled outputs of the blocks that the head sees, their square roots, those of each block at
+        length 1: the scalar product of two of them, divided by the number of blocks, is 1 for equal images.
+
+        Args:
+            pictures, batch_size, verbose: as for `predict`.
+
+        Returns:
+            (N, C) float32.
+
+        Raises:
+            DataError: some images cannot be read; the message names all of them.
+        """
+        from .artifact.known import embed_images
+
+        return embed_images(self.network, self.kept_features(), inputs_of(pictures).images, batch_size, verbose)
+
+    def predict_sets(
+        self,
+        pictures: Any,
+        coverage: float = 0.9,
+        method: Method = METHOD,
+        *,
+        batch_size: int = 32,
+        verbose: int = 0,
+    ) -> PredictionSets:
+        """Predict a set of classes for each image, which holds the true one for a promised share of the images.
+
+        By split conformal prediction (arXiv:2107.07511): the limit comes from images that the classifier had not learned
+        from, and the promise holds on average over images that are drawn like these, not for each class, nor for other
+        kinds of images. `coverage` tells how it held on the evaluation's images, by class.
+
+        Args:
+            pictures: as for `predict`.
+            coverage: the share of sets that hold the true class, in (0, 1).
+            method: `"lac"` for the smallest sets on average, or `"aps"`, not randomised, for larger sets of difficult
+                images (arXiv:2006.02544).
+            batch_size, verbose: as for `predict`.
+
+        Raises:
+            DataError: some images cannot be read, or there were too few held-out images for this coverage.
+            ConfigError: impossible `coverage` or `method`, or nothing is known of held-out images.
+        """
+        held = self.trust.known_held_out(self.description.multi_label)
+        limit = held.quantile(coverage, method)
+        found = self.predictions(pictures, batch_size, verbose)
+        sets = sets_of(found.probabilities, limit, method)
+        names, images = self.class_names, len(held.labels)
+        return PredictionSets(sets, found.probabilities, names, found.names, coverage, method, images)
+
+    def coverage(self, coverage: float = 0.9, method: Method = METHOD) -> Coverage:
+        """Count how often prediction sets held the true class on the images of the evaluation, overall and by class.
+
+        Raises:
+            DataError: there were too few held-out images for this coverage.
+            ConfigError: as for `predict_sets`; or there is no evaluation on images other than the held-out ones.
+        """
+        held = self.trust.known_held_out(self.description.multi_label)
+        limit, evaluation = held.quantile(coverage, method), self.evaluation
+        if evaluation is None or evaluation.split == held.split:
+            raise ConfigError(
+                "Coverage is counted on images that set no limit, but this classifier has no evaluation on others: "
+                "give a test split, such as test=0.2, or set `evaluation` to one that `evaluate` returns."
+            )
+        sets = sets_of(evaluation.probabilities, limit, method)
+        return coverage_of(evaluation.labels, sets, self.class_names, coverage, method)
 
     def update(self, dataset: Any, num_classes: int | None = None, **arguments: Any) -> Classifier:
         """Train this classifier further, with more images, corrected labels or new classes; it is itself unchanged.
