@@ -13,8 +13,8 @@ import numpy as np
 from .arguments import refuse_arguments
 from .artifact.artifact import Artifact
 from .artifact.inputs import inputs_of
-from .errors import ConfigError, short_traceback
-from .insight.conformal import METHOD, Coverage, Method, PredictionSets, coverage_of, sets_of
+from .errors import short_traceback
+from .insight.conformal import Coverage, Method, PredictionSets
 
 if TYPE_CHECKING:
     from .artifact.explain import Explanation, Explanations
@@ -114,73 +114,44 @@ class Classifier(Artifact):
         return operate(self, dataset, sensitivity, positive, split, verbose)
 
     def embed(self, pictures: Any, batch_size: int = 32, verbose: int = 0) -> np.ndarray:
-        """Return a vector for each image, by which images can be compared, searched and mapped.
+        """Return an (N, C) float32 vector for each image, by which images can be compared, searched and mapped.
 
-        It holds the average-pooled outputs of the blocks that the head sees, their square roots, those of each block at
-        length 1: the scalar product of two of them, divided by the number of blocks, is 1 for equal images.
-
-        Args:
-            pictures, batch_size, verbose: as for `predict`.
-
-        Returns:
-            (N, C) float32.
-
-        Raises:
-            DataError: some images cannot be read; the message names all of them.
+        These are the average-pooled outputs of the blocks that the head sees, their square roots, those of each block
+        at length 1: the scalar product of two vectors is at most the number of blocks, for equal images. Arguments and
+        errors are those of `predict`.
         """
         from .artifact.known import embed_images
 
         return embed_images(self.network, self.kept_features(), inputs_of(pictures).images, batch_size, verbose)
 
     def predict_sets(
-        self,
-        pictures: Any,
-        coverage: float = 0.9,
-        method: Method = METHOD,
-        *,
-        batch_size: int = 32,
-        verbose: int = 0,
+        self, pictures: Any, coverage: float = 0.9, method: Method = "lac", *, batch_size: int = 32, verbose: int = 0
     ) -> PredictionSets:
         """Predict a set of classes for each image, which holds the true one for a promised share of the images.
 
-        By split conformal prediction (arXiv:2107.07511): the limit comes from images that the classifier had not learned
-        from, and the promise holds on average over images that are drawn like these, not for each class, nor for other
-        kinds of images. `coverage` tells how it held on the evaluation's images, by class.
+        By split conformal prediction (arXiv:2107.07511): the limit comes from images that the classifier had not
+        learned from, and the promise holds on average over images that are drawn like these, not for each class, nor
+        for other kinds of images. `coverage` tells how it held on the evaluation's images, by class.
 
         Args:
-            pictures: as for `predict`.
+            pictures, batch_size, verbose: as for `predict`.
             coverage: the share of sets that hold the true class, in (0, 1).
-            method: `"lac"` for the smallest sets on average, or `"aps"`, not randomised, for larger sets of difficult
-                images (arXiv:2006.02544).
-            batch_size, verbose: as for `predict`.
+            method: `"lac"` for the smallest sets on average, or `"aps"` (arXiv:2006.02544), .
 
         Raises:
             DataError: some images cannot be read, or there were too few held-out images for this coverage.
             ConfigError: impossible `coverage` or `method`, or nothing is known of held-out images.
         """
-        held = self.trust.known_held_out(self.description.multi_label)
-        limit = held.quantile(coverage, method)
-        found = self.predictions(pictures, batch_size, verbose)
-        sets = sets_of(found.probabilities, limit, method)
-        names, images = self.class_names, len(held.labels)
-        return PredictionSets(sets, found.probabilities, names, found.names, coverage, method, images)
+        limit = self.trust.limit(coverage, method, self.description.multi_label)
+        return PredictionSets.of(self.predictions(pictures, batch_size, verbose), limit, coverage, method)
 
-    def coverage(self, coverage: float = 0.9, method: Method = METHOD) -> Coverage:
-        """Count how often prediction sets held the true class on the images of the evaluation, overall and by class.
+    def coverage(self, coverage: float = 0.9, method: Method = "lac") -> Coverage:
+        """Count how often prediction sets hold the true class on the images of the evaluation, overall and by class.
 
         Raises:
-            DataError: there were too few held-out images for this coverage.
-            ConfigError: as for `predict_sets`; or there is no evaluation on images other than the held-out ones.
+            DataError, ConfigError: as for `predict_sets`; also if there is no evaluation on images that set no limit.
         """
-        held = self.trust.known_held_out(self.description.multi_label)
-        limit, evaluation = held.quantile(coverage, method), self.evaluation
-        if evaluation is None or evaluation.split == held.split:
-            raise ConfigError(
-                "Coverage is counted on images that set no limit, but this classifier has no evaluation on others: "
-                "give a test split, such as test=0.2, or set `evaluation` to one that `evaluate` returns."
-            )
-        sets = sets_of(evaluation.probabilities, limit, method)
-        return coverage_of(evaluation.labels, sets, self.class_names, coverage, method)
+        return self.trust.coverage(self.evaluation, coverage, method, self.description.multi_label)
 
     def update(self, dataset: Any, num_classes: int | None = None, **arguments: Any) -> Classifier:
         """Train this classifier further, with more images, corrected labels or new classes; it is itself unchanged.

@@ -93,7 +93,7 @@ class Artifact:
 
     @property
     def trust(self) -> Trust:
-        """What is known of its limits: strangers, and held-out images; nothing if `keras_model` has been changed since."""
+        """What is known of its limits: strangers, held-out images; nothing once `keras_model` has been changed."""
         self._forget_other_weights()
         return self._trust
 

@@ -204,7 +204,7 @@ def look_at_images(
 
 
 def strangers_of(bank: FeatureBank, network: Network, cut: str | None, rows: Sequence[np.ndarray]) -> Strangers | None:
-    """Fit what tells strangers, from features where the bank has them, else by one pass over at most `MOST` images each.
+    """Fit what tells strangers, from features where the bank has them, else by a pass over up to `MOST` images each.
 
     Args:
         network: the classifier's.

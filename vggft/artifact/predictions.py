@@ -7,7 +7,7 @@ import io
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from ..evaluation.evaluation import Evaluation
 from ..fields import as_path, is_word, shown
 from ..files.writing import write_whole
 from ..foreign import guarded, guarded_row
+from ..insight.conformal import Method, PredictionSets
 from ..insight.strangers import SHARE, Strangers
 from ..listings.integers import as_class_names
 from ..network.assembly import Network
@@ -50,6 +51,7 @@ class Predictions:
         thresholds: class -> the probability from which it is predicted; empty where the most probable class is.
         distances: (N,) float32, above 1 for images of none of the classes, NaN for those that cannot be read; None if
             that was not asked for.
+        sets: the labels in the prediction set of each image; None if that was not asked for.
     """
 
     names: Sequence[str]
@@ -59,14 +61,20 @@ class Predictions:
     errors: Mapping[int, str] | None = None
     thresholds: Mapping[str, float] = field(default_factory=dict)
     distances: np.ndarray | None = None
+    sets: Sequence[tuple[str, ...]] | None = None
+
+    def with_sets(self, limit: float, method: Method) -> Predictions:
+        """Add the prediction sets of classes whose scores are at most `limit`."""
+        return replace(self, sets=PredictionSets.of(self, limit, 0.0, method).labels)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the table: image, label (several joined by "|"), probability, classes, and what was asked for.
 
-        That is stranger and distance, and error if images may be left out.
+        That is stranger and distance, set, and error if images may be left out.
         """
-        more = ("stranger", "distance") * (self.distances is not None) + ("error",) * (self.errors is not None)
+        more = ("stranger", "distance") * (self.distances is not None)
+        more += ("set",) * (self.sets is not None) + ("error",) * (self.errors is not None)
         classes = (f"class {name}" if name in (*OWN, *more) else name for name in self.class_names)
         return (*OWN, *classes, *more)
 
@@ -75,6 +83,10 @@ class Predictions:
         one = self.found[row]
         assert one is not None
         strange = STRANGE if one.stranger else ""
+        if self.sets is not None:
+            shown = dict(zip(one.labels, one.probabilities, strict=True))
+            inside = ", ".join(f"{label} ({shown[label]:.1%})" for label in self.sets[row])
+            return f"{self.names[row]}: {strange}{inside}"
         told = [f"{label} ({p:.1%})" for label, p in zip(one.labels[:top], one.probabilities, strict=False)]
         if self.thresholds:
             present = [label in one.present for label in one.labels[:top]]
@@ -104,6 +116,7 @@ class Predictions:
             values = [None if one is None else float(p) for p in self.probabilities[row]]
             best = None if one is None else float(self.probabilities[row].max())
             far = () if self.distances is None else (None, None) if one is None else (one.stranger, one.distance)
+            far += () if self.sets is None else (None if one is None else "|".join(self.sets[row]),)
             cells = (name, label, best, *values, *far, *([] if self.errors is None else [errors.get(row)]))
             yield dict(zip(self.columns, cells, strict=True))
 

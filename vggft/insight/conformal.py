@@ -17,7 +17,6 @@ from ..errors import ConfigError, DataError
 from ..fields import is_number, is_word, shown
 
 METHODS = ("lac", "aps")
-METHOD = "lac"
 Method = Literal["lac", "aps"]
 MOST = 10_000  # held-out images that are kept
 
@@ -47,7 +46,7 @@ class HeldOut:
         powers = np.maximum(self.probabilities.astype("float64"), 1e-30) ** (1 / temperature)
         return replace(self, probabilities=(powers / powers.sum(axis=1, keepdims=True)).astype("float32"))
 
-    def quantile(self, coverage: float, method: Method = METHOD) -> float:
+    def quantile(self, coverage: float, method: Method = "lac") -> float:
         """Return the ceil((n + 1) coverage)-th score of the true classes of the n held-out images.
 
         Raises:
@@ -71,34 +70,38 @@ class HeldOut:
         return float(np.sort(scores[np.arange(n), self.labels])[rank - 1])
 
 
-def scores_of(probabilities: np.ndarray, method: Method) -> np.ndarray:
+def scores_of(probabilities: np.ndarray, method: Method, own: float = 0.5) -> np.ndarray:
     """Return how little each class conforms to (N, num_classes) probabilities: (N, num_classes) float64.
 
     `"lac"`: 1 - p, "least ambiguous" (Sadinle et al., arXiv:1609.00451); sets are the smallest on average. `"aps"`: the
-    sum of the probabilities from the highest down to that of the class, itself included, not randomised (Romano et al.,
-    arXiv:2006.02544); sets are larger for difficult images.
+    sum of all higher probabilities, and half of its own (Romano et al., arXiv:2006.02544, who draw this share at random,
+    so that the sets of a picture differ; the promise holds for a fixed share too). Sets of difficult images are larger.
+
+    Args:
+        own: the share of the class's own probability.
 
     >>> scores_of(np.array([[0.6, 0.1, 0.3]]), "aps").round(2).tolist()
-    [[0.6, 1.0, 0.9]]
+    [[0.3, 0.95, 0.75]]
     """
     p = probabilities.astype("float64")
     if method == "lac":
         return 1 - p
     order = np.argsort(-p, axis=1, kind="stable")
-    sums = np.cumsum(np.take_along_axis(p, order, axis=1), axis=1)
-    found = np.empty_like(sums)
-    np.put_along_axis(found, order, sums, axis=1)
+    ordered = np.take_along_axis(p, order, axis=1)
+    found = np.empty_like(p)
+    np.put_along_axis(found, order, np.cumsum(ordered, axis=1) - (1 - own) * ordered, axis=1)
     return found
 
 
 def sets_of(probabilities: np.ndarray, quantile: float, method: Method) -> np.ndarray:
     """Return which classes are in the set of each image, (N, num_classes) bool.
 
-    The most probable class always is: an empty set would tell nobody anything, and a larger one covers no less.
+    The most probable class always is: an empty set would tell nobody anything, and a larger one covers no less. Only
+    the set of an image that was not read, whose probabilities are NaN, is empty.
     """
-    found = scores_of(probabilities, method) <= quantile + 1e-12
+    found: np.ndarray = scores_of(probabilities, method) <= quantile + 1e-12
     found[np.arange(len(found)), probabilities.argmax(axis=1)] = True
-    return found
+    return found & np.isfinite(probabilities)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +115,6 @@ class PredictionSets:
         names: of the images: their files, or "images[3]".
         coverage: the share of sets that hold the true class, as promised, 0..1.
         method: `"lac"` or `"aps"`.
-        held_out: number of held-out images that the promise comes from.
     """
 
     sets: np.ndarray
@@ -121,7 +123,13 @@ class PredictionSets:
     names: Sequence[str]
     coverage: float
     method: str
-    held_out: int
+
+    @classmethod
+    def of(cls, predictions: Any, limit: float, coverage: float, method: Method) -> PredictionSets:
+        """Make the sets of `Predictions`, of the classes whose scores are at most a limit."""
+        sets = sets_of(predictions.probabilities, limit, method)
+        names = predictions.class_names, predictions.names
+        return cls(sets, predictions.probabilities, *names, coverage, method)
 
     def __len__(self) -> int:
         return len(self.sets)
@@ -158,11 +166,10 @@ class PredictionSets:
         return pd.DataFrame([row | {"labels": "|".join(row["labels"])} for row in self.rows()])
 
     def __str__(self) -> str:
-        one = f"{len(self)} images" if len(self) != 1 else "1 image"
         return (
-            f"Sets of {one} that hold the true class for at least {self.coverage:.4g} of images like the "
-            f"{self.held_out} held-out ones ({self.method.upper()}): {self.sizes.mean():.2f} of "
-            f"{len(self.class_names)} classes on average, one class for {(self.sizes == 1).mean():.0%}."
+            f"{len(self)} sets that hold the true class for at least {self.coverage:.4g} of all images like the "
+            f"held-out ones ({self.method.upper()}): {self.sizes.mean():.2f} of {len(self.class_names)} classes on average, one "
+            f"class for {(self.sizes == 1).mean():.0%}."
         )
 
 
@@ -175,7 +182,7 @@ class Coverage:
         method: `"lac"` or `"aps"`.
         found: the share of images whose set held the true class, 0..1.
         size: mean number of classes in a set.
-        by_class: class with images -> their number, the share of them whose set held it, and the mean size of their sets.
+        by_class: class -> number of its images, share of them whose set held it, mean size of their sets.
     """
 
     coverage: float

@@ -51,7 +51,7 @@ class Strangers:
     @own_settings()
     def raw(self, averages: Any) -> Any:
         """Return the (B,) scores of (B, C) averages, on tensors of Keras or on arrays; higher is stranger."""
-        x = normalize_images(averages, "sqrt_l2", self.sizes)
+        x = normalize_images(averages, "sqrt_l2", self.sizes, "stranger_norm")
         x = keras.ops.matmul(x, self.kernel) + self.bias
         lengths = keras.ops.sum(keras.ops.square(x), axis=1, keepdims=True)
         squares = lengths - 2 * keras.ops.matmul(x, self.centres.T) + np.square(self.centres).sum(axis=1)

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError
+from ..evaluation.evaluation import Evaluation
 from ..files.archives import check_array, check_finite, open_arrays
 from ..files.documents import DocumentError
 from ..network.blocks import BLOCKS, sizes_of
-from .conformal import HeldOut
+from .conformal import Coverage, HeldOut, Method, coverage_of, sets_of
 from .strangers import Strangers
 
 LACKING = (
@@ -50,6 +51,21 @@ class Trust:
         if self.held_out is None:
             raise ConfigError(LACKING.format(what="what held-out images were told", why=WHY))
         return self.held_out
+
+    def limit(self, coverage: float, method: Method, multi_label: bool) -> float:
+        """Return the highest score of a class that is in a prediction set; see `HeldOut.quantile`."""
+        return self.known_held_out(multi_label).quantile(coverage, method)
+
+    def coverage(self, evaluation: Evaluation | None, coverage: float, method: Method, multi_label: bool) -> Coverage:
+        """Count how often prediction sets held the true class on an evaluation's images; see `Classifier.coverage`."""
+        limit = self.limit(coverage, method, multi_label)
+        if evaluation is None or evaluation.split == self.known_held_out(multi_label).split:
+            raise ConfigError(
+                "Coverage is counted on images that set no limit, but this classifier has no evaluation on others: "
+                "give a test split, such as test=0.2, or set `evaluation` to one that `evaluate` returns."
+            )
+        sets = sets_of(evaluation.probabilities, limit, method)
+        return coverage_of(evaluation.labels, sets, evaluation.class_names, coverage, method)
 
     def at_temperature(self, temperature: float) -> Trust:
         """Return what is known of the classifier when its logits are divided by a temperature."""
