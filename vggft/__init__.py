@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from .evaluation.evaluation import Evaluation as Evaluation
     from .evaluation.folds import CrossValidation as CrossValidation
     from .evaluation.operating import OperatingPoint as OperatingPoint
+    from .insight.conformal import Coverage as Coverage
+    from .insight.conformal import PredictionSets as PredictionSets
     from .learning_rates import LearningRates as LearningRates
     from .learning_rates import find_learning_rate as find_learning_rate
     from .listings.tables import Table as Table
@@ -94,6 +96,7 @@ _HOMES = {
     "evaluation.evaluation": ("Evaluation",),
     "evaluation.folds": ("CrossValidation",),
     "evaluation.operating": ("OperatingPoint",),
+    "insight.conformal": ("Coverage", "PredictionSets"),
     "learning_rates": ("LearningRates", "find_learning_rate"),
     "listings.tables": ("Table",),
     "network.description": ("Classification",),

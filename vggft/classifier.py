@@ -136,7 +136,8 @@ class Classifier(Artifact):
         Args:
             pictures, batch_size, verbose: as for `predict`.
             coverage: the share of sets that hold the true class, in (0, 1).
-            method: `"lac"` for the smallest sets on average, or `"aps"` (arXiv:2006.02544), .
+            method: `"lac"` for the smallest sets on average, or `"aps"` for larger sets of difficult images
+                (arXiv:2006.02544; not randomised, so a picture always has the same set).
 
         Raises:
             DataError: some images cannot be read, or there were too few held-out images for this coverage.

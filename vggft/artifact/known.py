@@ -193,13 +193,13 @@ def look_at_images(
     for start in range(0, len(digests), SHARD_ROWS):
         known, features = kept.read_all(digests[start : start + SHARD_ROWS])
         if len(features):
-            for whole, part in zip(found, kept.outputs(features, blocks), strict=True):
-                whole[start + np.flatnonzero(known)] = part
+            for whole, some in zip(found, kept.outputs(features, blocks), strict=True):
+                whole[start + np.flatnonzero(known)] = some
             advance(len(features))
         left.append(start + np.flatnonzero(~known))
     if len(rows := np.concatenate(left)):
-        for whole, part in zip(found, outputs_from(network, None, pixels, blocks, rows=rows, **how), strict=True):
-            whole[rows] = part
+        for whole, some in zip(found, outputs_from(network, None, pixels, blocks, rows=rows, **how), strict=True):
+            whole[rows] = some
     return found
 
 

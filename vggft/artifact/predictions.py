@@ -115,9 +115,12 @@ class Predictions:
             label = None if one is None else "|".join(one.present)
             values = [None if one is None else float(p) for p in self.probabilities[row]]
             best = None if one is None else float(self.probabilities[row].max())
-            far = () if self.distances is None else (None, None) if one is None else (one.stranger, one.distance)
-            far += () if self.sets is None else (None if one is None else "|".join(self.sets[row]),)
-            cells = (name, label, best, *values, *far, *([] if self.errors is None else [errors.get(row)]))
+            more: list[Any] = []
+            if self.distances is not None:
+                more += [None, None] if one is None else [one.stranger, one.distance]
+            if self.sets is not None:
+                more.append(None if one is None else "|".join(self.sets[row]))
+            cells = (name, label, best, *values, *more, *([] if self.errors is None else [errors.get(row)]))
             yield dict(zip(self.columns, cells, strict=True))
 
     def to_csv(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:

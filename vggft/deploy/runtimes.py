@@ -209,9 +209,10 @@ def write_litert(
                 tf.lite.OpsSet.TFLITE_BUILTINS_INT8,
                 tf.lite.OpsSet.TFLITE_BUILTINS,
             ]
-            path.write_bytes(_blocks_in_integers(converter, pixels))
+            content = _blocks_in_integers(converter, pixels)
         else:
-            path.write_bytes(converter.convert())
+            content = converter.convert()
+        path.write_bytes(_probabilities_first(content))
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("labels.txt", "\n".join(description.class_names))
         archive.writestr(MEMBER, json.dumps(inside, ensure_ascii=False))
@@ -227,6 +228,18 @@ def _blocks_in_integers(converter: Any, pixels: np.ndarray) -> bytes:
     # Only this class of the converter can leave operations out.
     debugger = tf.lite.experimental.QuantizationDebugger(converter=converter, debug_options=options)
     return bytes(debugger.get_nondebug_quantized_model())
+
+
+def _probabilities_first(content: bytes) -> bytes:
+    """Make the probabilities output 0, for programs that take outputs by number; the converter may not."""
+    from ai_edge_litert.schema_py_generated import Model
+
+    buffer = bytearray(content)
+    model = Model.GetRootAs(buffer, 0)
+    signature, outputs = model.SignatureDefs(0), model.Subgraphs(0).OutputsAsNumpy()  # a view of the buffer
+    named = {each.Name(): each.TensorIndex() for each in map(signature.Outputs, range(signature.OutputsLength()))}
+    outputs[:] = sorted(outputs.tolist(), key=lambda index: index != named[b"probabilities"])
+    return bytes(buffer)
 
 
 def open_litert(path: Path) -> Runtime:

@@ -70,15 +70,15 @@ class HeldOut:
         return float(np.sort(scores[np.arange(n), self.labels])[rank - 1])
 
 
-def scores_of(probabilities: np.ndarray, method: Method, own: float = 0.5) -> np.ndarray:
+def scores_of(probabilities: np.ndarray, method: Method, own: float | np.ndarray = 0.5) -> np.ndarray:
     """Return how little each class conforms to (N, num_classes) probabilities: (N, num_classes) float64.
 
     `"lac"`: 1 - p, "least ambiguous" (Sadinle et al., arXiv:1609.00451); sets are the smallest on average. `"aps"`: the
-    sum of all higher probabilities, and half of its own (Romano et al., arXiv:2006.02544, who draw this share at random,
-    so that the sets of a picture differ; the promise holds for a fixed share too). Sets of difficult images are larger.
+    sum of all higher probabilities, and half of its own (Romano et al., arXiv:2006.02544, draw this share at random, so
+    that a picture has other sets each time; a fixed share keeps the promise too). Difficult images have larger sets.
 
     Args:
-        own: the share of the class's own probability.
+        own: the share of the class's own probability, or (N, 1) of them.
 
     >>> scores_of(np.array([[0.6, 0.1, 0.3]]), "aps").round(2).tolist()
     [[0.3, 0.95, 0.75]]
@@ -115,6 +115,11 @@ class PredictionSets:
         names: of the images: their files, or "images[3]".
         coverage: the share of sets that hold the true class, as promised, 0..1.
         method: `"lac"` or `"aps"`.
+
+    >>> p = np.array([[0.7, 0.2, 0.1], [0.45, 0.15, 0.4]])
+    >>> found = PredictionSets(sets_of(p, 0.65, "lac"), p, ("ant", "bee", "wasp"), ("a.jpg", "b.jpg"), 0.9, "lac")
+    >>> found.labels, found.sizes.tolist()
+    ([('ant',), ('ant', 'wasp')], [1, 2])
     """
 
     sets: np.ndarray
@@ -168,8 +173,8 @@ class PredictionSets:
     def __str__(self) -> str:
         return (
             f"{len(self)} sets that hold the true class for at least {self.coverage:.4g} of all images like the "
-            f"held-out ones ({self.method.upper()}): {self.sizes.mean():.2f} of {len(self.class_names)} classes on average, one "
-            f"class for {(self.sizes == 1).mean():.0%}."
+            f"held-out ones ({self.method.upper()}): {self.sizes.mean():.2f} of {len(self.class_names)} classes on "
+            f"average, one class for {(self.sizes == 1).mean():.0%}."
         )
 
 
@@ -183,6 +188,10 @@ class Coverage:
         found: the share of images whose set held the true class, 0..1.
         size: mean number of classes in a set.
         by_class: class -> number of its images, share of them whose set held it, mean size of their sets.
+
+    >>> inside = np.array([[True, False], [True, True], [True, False]])
+    >>> coverage_of(np.array([0, 1, 1]), inside, ("ant", "bee"), 0.9, "lac").by_class
+    {'ant': (1, 1.0, 1.0), 'bee': (2, 0.5, 1.5)}
     """
 
     coverage: float
