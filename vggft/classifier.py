@@ -14,13 +14,13 @@ from .arguments import refuse_arguments
 from .artifact.artifact import Artifact
 from .artifact.inputs import inputs_of
 from .errors import short_traceback
-from .insight.conformal import Coverage, Method, PredictionSets
 
 if TYPE_CHECKING:
     from .artifact.explain import Explanation, Explanations
     from .deploy.export import Export
     from .evaluation.calibration import Calibration
     from .evaluation.operating import OperatingPoint
+    from .insight.conformal import Coverage, Method, PredictionSets
 
 
 @short_traceback
@@ -143,6 +143,8 @@ class Classifier(Artifact):
             DataError: some images cannot be read, or there were too few held-out images for this coverage.
             ConfigError: impossible `coverage` or `method`, or nothing is known of held-out images.
         """
+        from .insight.conformal import PredictionSets
+
         limit = self.trust.limit(coverage, method, self.description.multi_label)
         return PredictionSets.of(self.predictions(pictures, batch_size, verbose), limit, coverage, method)
 
@@ -237,6 +239,7 @@ class Classifier(Artifact):
         precision: str = "float32",
         dataset: Any = None,
         max_changed: float = 0.05,
+        strangers: bool = True,
         overwrite: bool = False,
     ) -> Export:
         """Export for another runtime: `.onnx`, `.tflite` (LiteRT), or a name without suffix for a SavedModel.
@@ -249,6 +252,8 @@ class Classifier(Artifact):
                 `"int8"`, whose blocks compute with integers of 8 bits. The result states what that costs in accuracy.
             dataset: labelled images to compare on; None for those of its evaluation, if they still exist.
             max_changed: largest share of these images whose predicted class may be another one in the export, 0..1.
+            strangers: whether output 0, the probabilities, is followed by another one, `stranger`, if that is known:
+                the distances of `predict(strangers=True)`. False is for programs that expect a single output.
             overwrite: replace what is at `path`.
 
         Raises:
@@ -259,8 +264,8 @@ class Classifier(Artifact):
         from .deploy.export import export, to_compare_on
 
         pictures, labels = to_compare_on(self, dataset)
-        how: dict[str, Any] = {"precision": precision, "max_changed": max_changed, "overwrite": overwrite}
-        return export(self, path, pictures=pictures, labels=labels, **how)
+        how: dict[str, Any] = {"precision": precision, "max_changed": max_changed, "strangers": strangers}
+        return export(self, path, pictures=pictures, labels=labels, overwrite=overwrite, **how)
 
     def model_card(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         """Write a model card (`MODEL_CARD.md`) in the format of model hubs, for you to complete.

@@ -55,6 +55,7 @@ def test_strangers_are_far_and_the_share_is_kept(fitted: Strangers) -> None:
 def test_blocks_are_chosen_by_classes_that_are_left_out() -> None:
     known, rng = np.array([0, 1, 2, 3]), np.random.default_rng(0)
     (train, targets), (held, held_targets) = averages(300, known, 1), averages(200, known, 2)
+    train, held = (values * np.exp(0.8 * rng.normal(size=values.shape)) for values in (train, held))
     for values in (train, held):
         values[:, :60] = rng.gamma(0.2, 5, (len(values), 60))  # blocks 1 to 4 see nothing but noise
     found = fit_strangers(train, targets, held, held_targets, BLOCKS, SIZES)

@@ -106,8 +106,8 @@ class Artifact:
         if (self._evaluation is not None or self._trust) and self.network.has_changed():
             self._evaluation, self._trust = None, Trust()
             warnings.warn(
-                "The weights of keras_model have changed since this classifier was evaluated, so its evaluation is "
-                "dropped, and what it knew of strangers and of coverage: evaluate it again, on images that it has not "
+                "The weights of keras_model have changed since this classifier was evaluated, so its evaluation, and "
+                "what it knew of strangers and coverage, is dropped: evaluate it again, on images that it has not "
                 "learned from.",
                 stacklevel=3,
             )

@@ -245,6 +245,9 @@ def export(
     max_changed: Annotated[
         float, typer.Option(help="Largest share of these images whose predicted class may be another one, 0..1.")
     ] = 0.05,
+    strangers: Annotated[
+        bool, typer.Option(help="Whether a second output tells images of none of the classes, if that is known.")
+    ] = True,
     force: Force = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -255,7 +258,8 @@ def export(
     check_extra(OF_EXPORTS.get(output.suffix.lower()), "Exporting")
     classifier = load(model, quiet or as_json)
     with quiet_stderr():  # the converters' own log
-        found = classifier.export(output, precision=precision, dataset=data, max_changed=max_changed, overwrite=force)
+        how: dict[str, Any] = {"max_changed": max_changed, "strangers": strangers, "overwrite": force}
+        found = classifier.export(output, precision=precision, dataset=data, **how)
     print_result(found, as_json)
 
 

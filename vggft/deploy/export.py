@@ -100,6 +100,7 @@ def export(
     labels: np.ndarray | None = None,
     precision: str = "float32",
     max_changed: float = 0.05,
+    strangers: bool = True,
     overwrite: bool = False,
 ) -> Export:
     """Write a classifier for another runtime, load it there, and compare its predictions with the original.
@@ -113,6 +114,7 @@ def export(
         precision: `"float32"`; for LiteRT also `"float16"` or `"dynamic"`, which store weights in 16 or 8 bits, and
             `"int8"`, whose blocks compute with integers of 8 bits, while pixels, pooling and head are floats.
         max_changed: largest share of the images whose predicted class may be another one, 0..1.
+        strangers: whether there is a second output, `stranger`, if the classifier knows it.
         overwrite: replace what is at `path`.
 
     Raises:
@@ -120,16 +122,16 @@ def export(
         DataError: there are no images, or some cannot be read.
         ExportError: the export does not predict the same; nothing is left behind.
     """
-    path, description, strangers = as_path(path), artifact.description, artifact.trust.strangers
+    path, description, known = as_path(path), artifact.description, artifact.trust.strangers if strangers else None
     format = _format(path, precision, overwrite)
     if not (is_number(max_changed) and 0 <= max_changed <= 1):
         raise ConfigError(f"max_changed must be a share of the images, 0..1; got {shown(max_changed)}.")
     given, labels = _subset(pictures, labels)
     _, pixels = next(read_parts(given, description.reading, len(given)))
-    model = runtimes.outputs_of(artifact.network.model, strangers)
-    before, *averages = outputs_from(artifact.network, None, pixels, () if strangers is None else strangers.blocks)
-    far = None if strangers is None else np.asarray(strangers.distances(averages[0]))
-    inside = runtimes.metadata(description, precision, strangers)
+    model = runtimes.outputs_of(artifact.network.model, known)
+    before, *averages = outputs_from(artifact.network, None, pixels, () if known is None else known.blocks)
+    far = None if known is None else np.asarray(known.distances(averages[0]))
+    inside = runtimes.metadata(description, precision, known)
     calibrating = np.zeros(len(pixels), bool)
     if precision == "int8":
         calibrating[_spread(np.arange(0, len(pixels), 2), CALIBRATE_ON)] = True
