@@ -38,7 +38,7 @@ ROOMS = (
     ("features", "cuts views changes extract vectors"),
     ("heads", "history objective schedules batches resampling discriminants probe choice stacked population"),
     ("training", "phases request optimizers experiment callbacks fit ranges selection"),
-    ("insight", "doubts blocks growth probes growing layout ranking"),
+    ("insight", "doubts blocks growth probes growing layout ranking strangers conformal trust"),
     ("artifact", "record archive inputs known predictions artifact adjust examples judge explain"),
     ("report", "names gallery verdict sections report card"),
     ("deploy", "savedmodel_decoder runtimes export callers connections rooms uploads service server"),

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from .evaluation.evaluation import Evaluation as Evaluation
     from .evaluation.folds import CrossValidation as CrossValidation
     from .evaluation.operating import OperatingPoint as OperatingPoint
+    from .insight.conformal import Coverage as Coverage
+    from .insight.conformal import PredictionSets as PredictionSets
     from .insight.growth import Growth as Growth
     from .labelling import Ranking as Ranking
     from .learning_curves import learning_curve as learning_curve
@@ -102,6 +104,7 @@ _HOMES = {
     "insight.growth": ("Growth",),
     "labelling": ("Ranking",),
     "learning_curves": ("learning_curve",),
+    "insight.conformal": ("Coverage", "PredictionSets"),
     "learning_rates": ("LearningRates", "find_learning_rate"),
     "listings.tables": ("Table",),
     "network.description": ("Classification",),

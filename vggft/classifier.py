@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from .arguments import refuse_arguments
 from .artifact.artifact import Artifact
 from .artifact.inputs import inputs_of
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from .deploy.export import Export
     from .evaluation.calibration import Calibration
     from .evaluation.operating import OperatingPoint
+    from .insight.conformal import Coverage, Method, PredictionSets
     from .labelling import Ranking
 
 
@@ -35,6 +38,7 @@ class Classifier(Artifact):
             what it was trained or selected on, and `update` keeps images in their splits. A file of an earlier version
             does not tell train and validation images apart: all of them are `"train"`, and test images are not listed.
         record: how it was made, or the run directory that holds this information.
+        trust: what it knows of its limits: how far strangers are, and what held-out images were told.
     """
 
     def _repr_html_(self) -> str:
@@ -109,6 +113,49 @@ class Classifier(Artifact):
         from .artifact.adjust import operate
 
         return operate(self, dataset, sensitivity, positive, split, verbose)
+
+    def embed(self, pictures: Any, batch_size: int = 32, verbose: int = 0) -> np.ndarray:
+        """Return an (N, C) float32 vector for each image, by which images can be compared, searched and mapped.
+
+        These are the average-pooled outputs of the blocks that the head sees, their square roots, those of each block
+        at length 1: the scalar product of two vectors is at most the number of blocks, for equal images. Arguments and
+        errors are those of `predict`.
+        """
+        from .artifact.known import embed_images
+
+        return embed_images(self.network, self.kept_features(), inputs_of(pictures).images, batch_size, verbose)
+
+    def predict_sets(
+        self, pictures: Any, coverage: float = 0.9, method: Method = "lac", *, batch_size: int = 32, verbose: int = 0
+    ) -> PredictionSets:
+        """Predict a set of classes for each image, which holds the true one for a promised share of the images.
+
+        By split conformal prediction (arXiv:2107.07511): the limit comes from images that the classifier had not
+        learned from, and the promise holds on average over images that are drawn like these, not for each class, nor
+        for other kinds of images. `coverage` tells how it held on the evaluation's images, by class.
+
+        Args:
+            pictures, batch_size, verbose: as for `predict`.
+            coverage: the share of sets that hold the true class, in (0, 1).
+            method: `"lac"` for the smallest sets on average, or `"aps"` for larger sets of difficult images
+                (arXiv:2006.02544; not randomised, so a picture always has the same set).
+
+        Raises:
+            DataError: some images cannot be read, or there were too few held-out images for this coverage.
+            ConfigError: impossible `coverage` or `method`, or nothing is known of held-out images.
+        """
+        from .insight.conformal import PredictionSets
+
+        limit = self.trust.limit(coverage, method, self.description.multi_label)
+        return PredictionSets.of(self.predictions(pictures, batch_size, verbose), limit, coverage, method)
+
+    def coverage(self, coverage: float = 0.9, method: Method = "lac") -> Coverage:
+        """Count how often prediction sets hold the true class on the images of the evaluation, overall and by class.
+
+        Raises:
+            DataError, ConfigError: as for `predict_sets`; also if there is no evaluation on images that set no limit.
+        """
+        return self.trust.coverage(self.evaluation, coverage, method, self.description.multi_label)
 
     def update(self, dataset: Any, num_classes: int | None = None, **arguments: Any) -> Classifier:
         """Train this classifier further, with more images, corrected labels or new classes; it is itself unchanged.
@@ -226,6 +273,7 @@ class Classifier(Artifact):
         precision: str = "float32",
         dataset: Any = None,
         max_changed: float = 0.05,
+        strangers: bool = True,
         overwrite: bool = False,
     ) -> Export:
         """Export for another runtime: `.onnx`, `.tflite` (LiteRT), or a name without suffix for a SavedModel.
@@ -238,6 +286,8 @@ class Classifier(Artifact):
                 `"int8"`, whose blocks compute with integers of 8 bits. The result states what that costs in accuracy.
             dataset: labelled images to compare on; None for those of its evaluation, if they still exist.
             max_changed: largest share of these images whose predicted class may be another one in the export, 0..1.
+            strangers: whether output 0, the probabilities, is followed by another one, `stranger`, if that is known:
+                the distances of `predict(strangers=True)`. False is for programs that expect a single output.
             overwrite: replace what is at `path`.
 
         Raises:
@@ -248,8 +298,8 @@ class Classifier(Artifact):
         from .deploy.export import export, to_compare_on
 
         pictures, labels = to_compare_on(self, dataset)
-        how: dict[str, Any] = {"precision": precision, "max_changed": max_changed, "overwrite": overwrite}
-        return export(self, path, pictures=pictures, labels=labels, **how)
+        how: dict[str, Any] = {"precision": precision, "max_changed": max_changed, "strangers": strangers}
+        return export(self, path, pictures=pictures, labels=labels, overwrite=overwrite, **how)
 
     def model_card(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         """Write a model card (`MODEL_CARD.md`) in the format of model hubs, for you to complete.

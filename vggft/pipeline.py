@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .artifact.artifact import Artifact
-from .artifact.judge import check_adjustments, judge
+from .artifact.judge import Judged, check_adjustments, judge
+from .artifact.known import strangers_of
 from .artifact.record import GROWTH, Record, write_pictures
 from .caching.cache import INSTEAD
 from .costs import Estimate
@@ -22,9 +23,12 @@ from .features.extract import Pass
 from .heads.batches import FeatureBank
 from .heads.resampling import Fitted, Held
 from .insight.blocks import block_scores
+from .insight.conformal import HeldOut
 from .insight.doubts import doubts
 from .insight.growing import growth_in
 from .insight.growth import Growth
+from .insight.trust import Trust
+from .network.assembly import Network
 from .network.blocks import BLOCKS, POOLING_LAYERS
 from .run import RunDirectory, environment
 from .telling.progress import Narrator
@@ -37,6 +41,10 @@ A = TypeVar("A", bound=Artifact)
 DIVERGED = (
     "The loss was not a finite number in epoch {epoch} of {phase!r}, where training stopped; the best weights "
     "before are kept. The usual cause is a learning rate that is too high: try a tenth of it."
+)
+UNKNOWN = (
+    "strangers, pictures of none of the classes, will not be told apart, as the blocks have learned from the "
+    "validation images too; refit=False keeps these out"
 )
 SHOWN = 20  # of the images that were left out
 
@@ -173,8 +181,27 @@ class Run:
         about = environment(request.arguments()) | {"seconds": round(time.monotonic() - self.began, 1)}
         if not directory.earlier:  # the time of a resumed run is not that of its last part
             directory.write_json("environment.json", about)
-        record = Record(self.config, about, self.audit, summary, pictures=judged.pictures, insight=insight, growth=growth)
-        return kind(network, judged.description, judged.final, fitted.history, self._seen(), record)
+        record = Record(
+            self.config, about, self.audit, summary, pictures=judged.pictures, insight=insight, growth=growth
+        )
+        trust = self._trust(bank, network, cut, judged)
+        return kind(network, judged.description, judged.final, fitted.history, self._seen(), record, trust)
+
+    def _trust(self, bank: FeatureBank, network: Network, cut: str | None, judged: Judged) -> Trust:
+        """Find out what the classifier can know of its limits, from images that it has not learned from.
+
+        Strangers need embeddings of validation images that no block has learned from.
+        """
+        pool, strangers, held_out = self.experiment.pool, None, None
+        held = judged.evaluations.get("validation") or judged.evaluations.get("cross-validation")
+        if held is not None and not pool.multi_label:
+            held_out = HeldOut.of(held.split, held.labels, held.probabilities)
+        rows = [pool.rows.get(split, np.arange(0)) for split in ("train", "validation")]
+        if network.learned_blocks and "validation" in self.learned:
+            self.narrator.say(f"Note: {UNKNOWN}.")
+        else:
+            strangers = strangers_of(bank, network, cut, rows)
+        return Trust(strangers, held_out)
 
     def _insight(self, bank: FeatureBank) -> dict[str, Any]:
         """Return what the frozen features say about the data, and write it down."""

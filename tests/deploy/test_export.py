@@ -19,12 +19,16 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 import vggft
+from vggft.artifact.known import outputs_from
 from vggft.classifier import Classifier
 from vggft.config import Head
 from vggft.deploy import export as module
 from vggft.deploy import runtimes
 from vggft.deploy.savedmodel_decoder import decode
+from vggft.insight.strangers import fit_strangers
+from vggft.insight.trust import Trust
 from vggft.network import forward, head
+from vggft.network.blocks import BLOCKS, sizes_of
 from vggft.network.description import Description, build
 from vggft.pictures.arrays import read_images
 from vggft.pictures.files import read_image
@@ -182,7 +186,12 @@ def classifier() -> Classifier:
     pixels = np.stack([np.asarray(picture(i).resize((SIZE, SIZE))) for i in range(20)])
     features = forward.forward(forward.between(model, None, "unit_norm"), pixels)
     head.standardize(model, [features], dense.normalize)
-    return Classifier(model, description)
+    made = Classifier(model, description)
+    blocks, width = BLOCKS[2:], 1 / 16
+    _, averages = outputs_from(made.network, None, pixels, blocks)
+    known = averages, np.eye(3, dtype="float32")[np.arange(20) % 3]
+    made.trust = Trust(fit_strangers(*known, *known, blocks, sizes_of(blocks, width)))
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +221,35 @@ def exports(
 def ask(path: Path, pixels: np.ndarray) -> np.ndarray:
     """Predict by the runtime of the format."""
     opened = {"": runtimes.open_saved_model, ".onnx": runtimes.open_onnx, ".tflite": runtimes.open_litert}
-    return opened[path.suffix](path)(pixels.astype("float32"))
+    return opened[path.suffix](path)(pixels.astype("float32"))["probabilities"]
+
+
+@pytest.mark.parametrize(("name", "precision"), [*FORMATS, ("whole.tflite", "int8")])
+def test_a_second_output_tells_strangers(exports: tuple, classifier: Classifier, name: str, precision: str) -> None:
+    folder, files, found = exports
+    opened = {"": runtimes.open_saved_model, ".onnx": runtimes.open_onnx, ".tflite": runtimes.open_litert}
+    path, pixels = folder / name, read_images(files, SIZE)[0].astype("float32")
+    said, (_, expected) = opened[path.suffix](path)(pixels), classifier.predict(files, strangers=True)
+    assert list(said) == ["probabilities", "stranger"] and np.ptp(expected) > 1
+    if precision != "int8":
+        tolerance = 1e-3 if precision == "float32" else 0.05
+        np.testing.assert_allclose(said["stranger"], expected, rtol=tolerance, atol=tolerance)
+    assert found[name].same_stranger >= (1 if precision == "float32" else 0.8)
+    inside = runtimes.read_metadata(path)
+    assert inside["stranger_above"] == 1 and "above 1" in inside["stranger"]
+    if path.suffix == ".tflite":  # by number, as small programs do
+        from ai_edge_litert.interpreter import Interpreter
+
+        first, second = Interpreter(str(path)).get_output_details()
+        assert (len(first["shape"]), len(second["shape"])) == (2, 1)
+
+
+def test_an_export_may_have_one_output(classifier: Classifier, tmp_path: Path) -> None:
+    pictures = [np.asarray(picture(seed)) for seed in range(4)]
+    found = module.export(classifier, tmp_path / "one.onnx", pictures=pictures, strangers=False)
+    said = runtimes.open_onnx(tmp_path / "one.onnx")(np.zeros((1, SIZE, SIZE, 3), "float32"))
+    assert list(said) == ["probabilities"] and found.same_stranger is None
+    assert "stranger" not in runtimes.read_metadata(tmp_path / "one.onnx")
 
 
 @pytest.mark.parametrize(("name", "precision"), FORMATS)
@@ -412,8 +449,8 @@ def test_what_says_something_else_is_not_written(
 ) -> None:
     """A failed conversion: the runtime gets another network."""
     other = build(classifier.description, seed=2)
-    write = runtimes.write_onnx
-    monkeypatch.setattr(runtimes, "write_onnx", lambda model, *rest: write(other, *rest))
+    write, wrong = runtimes.write_onnx, runtimes.outputs_of(other, classifier.trust.strangers)
+    monkeypatch.setattr(runtimes, "write_onnx", lambda model, *rest: write(wrong, *rest))
     with pytest.raises(
         vggft.ExportError, match=r"was not written: reloaded by ONNX, its probabilities differ by up to \d"
     ):

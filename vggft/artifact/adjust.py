@@ -15,7 +15,8 @@ from ..evaluation.evaluation import Evaluation, calibrated
 from ..evaluation.operating import OperatingPoint, position_of
 from ..network.assembly import Network
 from ..network.description import Description
-from .artifact import LEARNED_FROM, Artifact
+from .artifact import Artifact
+from .predictions import LEARNED_FROM
 
 ENOUGH = 10  # images of a class, from which its threshold is fitted: fewer would decide by chance
 Evaluations = Mapping[str, Evaluation]  # by split
@@ -59,9 +60,10 @@ def calibrate(artifact: Artifact, dataset: Any, split: str | None, verbose: int)
     evaluations = {found.split: found}
     if own is not None:
         evaluations.setdefault(own.split, own)
-    network, description = artifact.network, artifact.description
+    network, description, trust = artifact.network, artifact.description, artifact.trust
     artifact.description, _, result = fit_temperature(network, description, evaluations, found.split)
     artifact.evaluation = None if own is None else own.at_temperature(result.temperature)
+    artifact.trust = trust.at_temperature(result.temperature)
     return result
 
 

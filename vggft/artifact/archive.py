@@ -26,6 +26,7 @@ from ..files.documents import DocumentError, parse_document
 from ..files.opening import open_file, special
 from ..files.schemas import Epoch
 from ..files.writing import whole_file
+from ..insight.trust import Trust
 from ..network.description import Description, build
 from ..pictures.reading import RULES
 from ..weightfiles.files import kind_of
@@ -34,6 +35,7 @@ from ..weightfiles.hdf5 import check_tree
 ZIP = "zip archive"
 MEMBER = "vggft.json"
 EVALUATION_MEMBER = "vggft_evaluation.npz"
+TRUST_MEMBER = "vggft_trust.npz"
 WEIGHTS = "model.weights.h5"  # as Keras names it
 
 
@@ -52,6 +54,7 @@ def write_archive(
     model: keras.Model,
     description: Description,
     evaluation: Evaluation | None,
+    trust: Trust,
     more: Mapping[str, Any],
     overwrite: bool = False,
 ) -> None:
@@ -62,6 +65,7 @@ def write_archive(
         model: the network.
         description: the description, saved as JSON.
         evaluation: an evaluation to save with its probabilities, if any.
+        trust: what is known of its limits.
         more: further values for the JSON.
         overwrite: replace a file that exists.
 
@@ -77,6 +81,8 @@ def write_archive(
             if evaluation is not None:
                 content["evaluation"] = evaluation.to_dict()
                 archive.writestr(EVALUATION_MEMBER, _pack_evaluation(evaluation))
+            if trust:
+                archive.writestr(TRUST_MEMBER, trust.to_bytes())
             content |= more
             archive.writestr(MEMBER, json.dumps(content, indent=2, ensure_ascii=False))
         again = keras.models.load_model(aside, compile=False)
@@ -115,7 +121,7 @@ def classifier_file(path: Any) -> Path:
 
 
 @own_settings()
-def read_archive(path: Path) -> tuple[keras.Model, Description, Evaluation | None, dict[str, Any]]:
+def read_archive(path: Path) -> tuple[keras.Model, Description, Evaluation | None, Trust, dict[str, Any]]:
     """Read a file that `write_archive` wrote. The network is rebuilt from its JSON; only weights are read, never code.
 
     Raises:
@@ -153,6 +159,10 @@ def read_archive(path: Path) -> tuple[keras.Model, Description, Evaluation | Non
                 part, evaluation = EVALUATION_MEMBER, None
                 if EVALUATION_MEMBER in archive.namelist():
                     evaluation = _unpack_evaluation(archive.read(EVALUATION_MEMBER), description, path.stat().st_size)
+                part, trust = TRUST_MEMBER, Trust()
+                if TRUST_MEMBER in archive.namelist():
+                    about = path.stat().st_size, description.width, len(description.class_names)
+                    trust = Trust.from_bytes(archive.read(TRUST_MEMBER), *about)
     except ClassifierFileError:
         raise
     except (DocumentError, WeightsError) as error:
@@ -161,7 +171,7 @@ def read_archive(path: Path) -> tuple[keras.Model, Description, Evaluation | Non
     except Exception as error:  # a damaged zip, JSON or HDF5 may raise anything
         told = str(error).rstrip(".") or type(error).__name__
         raise ClassifierFileError(f"{path} cannot be read as a classifier, its {part}: {told}.") from error
-    return model, description, evaluation, content
+    return model, description, evaluation, trust, content
 
 
 def _with_weights(description: Description, file: Path) -> keras.Model:

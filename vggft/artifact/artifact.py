@@ -13,29 +13,23 @@ import numpy as np
 
 from ..augment import Augment
 from ..caching.cache import Cache
-from ..data.dataset import open_dataset
-from ..data.scan import decode
-from ..data.streams import Keep
 from ..engine import keras, own_settings
-from ..errors import ClassifierFileError, DataError, short_traceback
-from ..evaluation.checks import evaluate
+from ..errors import ClassifierFileError, short_traceback
 from ..evaluation.evaluation import Evaluation
 from ..fields import as_path, shown
 from ..heads.history import History
-from ..listings.integers import as_class_names
+from ..insight.strangers import SHARE
+from ..insight.trust import Trust
 from ..network.assembly import Network
 from ..network.description import Classification, Description
 from ..telling.display import score
-from ..telling.progress import Narrator
 from .archive import classifier_file, read_archive, read_seen, write_archive
 from .inputs import inputs_of
-from .known import KeptFeatures, kind_for, predict_images, views_of
-from .predictions import Predictions, predictions_of
+from .known import KeptFeatures, kind_for
+from .predictions import Predictions, evaluation_of, predictions_of
 from .record import Record, read_record
 
 A = TypeVar("A", bound="Artifact")
-
-LEARNED_FROM = "The classifier was trained or chosen on"  # beginning of the warning of `evaluate`
 
 
 @short_traceback
@@ -43,7 +37,8 @@ class Artifact:
     """A trained network, its description, and what is known about how it was made.
 
     Args:
-        keras_model, description, evaluation, history, seen, record: as for `vggft.Classifier`, which only adds methods.
+        keras_model, description, evaluation, history, seen, record, trust: as for `vggft.Classifier`, which only adds
+            methods.
     """
 
     def __init__(
@@ -54,10 +49,11 @@ class Artifact:
         history: Sequence[Mapping[str, Any]] = (),
         seen: Mapping[str, str] | None = None,
         record: Record | Path | None = None,
+        trust: Trust | None = None,
     ):
         self.network = keras_model if isinstance(keras_model, Network) else Network.of(keras_model, description)
         self.description = description
-        self._evaluation = evaluation
+        self._evaluation, self._trust = evaluation, trust or Trust()
         self.history = History(history)
         self.seen = seen or {}
         self._record = record
@@ -66,11 +62,11 @@ class Artifact:
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
         """Open a file that `save` wrote, or the one in a run directory; see `vggft.load`."""
         path = classifier_file(path)
-        model, description, evaluation, more = read_archive(path)
+        model, description, evaluation, trust, more = read_archive(path)
         in_run = path.name == "classifier.keras" and (path.parent / "config.json").exists()
         seen, history = read_seen(more), more.get("history", ())
         network = Network.of(model, description)
-        return cls(network, description, evaluation, history, seen, path.resolve().parent if in_run else None)
+        return cls(network, description, evaluation, history, seen, path.resolve().parent if in_run else None, trust)
 
     @property
     def keras_model(self) -> keras.Model:
@@ -86,19 +82,35 @@ class Artifact:
     @property
     def evaluation(self) -> Evaluation | None:
         """The evaluation of these weights; None if there is none, or if `keras_model` has been changed since."""
-        if self._evaluation is not None and self.network.has_changed():
-            self._evaluation = None
-            warnings.warn(
-                "The weights of keras_model have changed since this classifier was evaluated, so its evaluation is "
-                "dropped: evaluate it again, on images that it has not learned from.",
-                stacklevel=2,
-            )
+        self._forget_other_weights()
         return self._evaluation
 
     @evaluation.setter
     def evaluation(self, evaluation: Evaluation | None) -> None:
+        self._trust = Trust() if self.network.has_changed() else self._trust
         self._evaluation = evaluation
         self.network.settle()
+
+    @property
+    def trust(self) -> Trust:
+        """What is known of its limits: strangers, held-out images; nothing once `keras_model` has been changed."""
+        self._forget_other_weights()
+        return self._trust
+
+    @trust.setter
+    def trust(self, trust: Trust) -> None:
+        self._trust = trust
+
+    def _forget_other_weights(self) -> None:
+        """Drop what is known of weights that have been changed since."""
+        if (self._evaluation is not None or self._trust) and self.network.has_changed():
+            self._evaluation, self._trust = None, Trust()
+            warnings.warn(
+                "The weights of keras_model have changed since this classifier was evaluated, so its evaluation, and "
+                "what it knew of strangers and coverage, is dropped: evaluate it again, on images that it has not "
+                "learned from.",
+                stacklevel=3,
+            )
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -131,6 +143,7 @@ class Artifact:
         views: int | Augment = 1,
         as_frame: bool = False,
         on_bad_image: Literal["raise", "skip"] = "raise",
+        strangers: bool | float = False,
     ) -> Any:
         """Predict class probabilities for images.
 
@@ -153,17 +166,25 @@ class Artifact:
                 (several are joined by "|"), `probability` (the highest), and a column for each class; and `error` with
                 `on_bad_image="skip"`.
             on_bad_image: `"skip"` gives an image that cannot be read a row of NaN instead of raising an error.
+            strangers: also tell which images are of none of the classes: return (N,) float32 distances besides, where 0
+                is usual and those above 1 are of strangers; in a DataFrame these are columns `stranger` and `distance`.
+                A number in (0, 1) is the share of the images of the classes that may be taken for strangers, 0.05 for
+                True; the limit comes from held-out images. How sure that is: docs/trust.md.
 
         Returns:
             (N, num_classes) float32, or a DataFrame. Rows sum to one, unless images may have several labels: then each
-            column is an independent probability.
+            column is an independent probability. With `strangers` a tuple of these and the distances.
 
         Raises:
             DataError: some images cannot be read; the message names all of them.
-            ConfigError: impossible `views` or `on_bad_image`.
+            ConfigError: impossible `views`, `on_bad_image` or `strangers`, or the classifier knows of no strangers.
         """
-        found = self.predictions(pictures, batch_size, verbose, views=views, on_bad_image=on_bad_image)
-        return found.to_frame() if as_frame else found.probabilities
+        found = self.predictions(
+            pictures, batch_size, verbose, views=views, on_bad_image=on_bad_image, strangers=strangers
+        )
+        if as_frame:
+            return found.to_frame()
+        return found.probabilities if found.distances is None else (found.probabilities, found.distances)
 
     @own_settings()
     def predictions(
@@ -174,9 +195,12 @@ class Artifact:
         *,
         views: int | Augment = 1,
         on_bad_image: Literal["raise", "skip"] = "raise",
+        strangers: bool | float = False,
     ) -> Predictions:
         """Predict as `predict` does, and return names, labels and errors as well, which `to_csv` writes."""
         how: dict[str, Any] = {"views": views, "on_bad_image": on_bad_image, "verbose": verbose}
+        if strangers is not False:
+            how |= {"strangers": self.trust.known_strangers(), "share": SHARE if strangers is True else strangers}
         return predictions_of(self.network, self.description, self.kept_features, pictures, batch_size, **how)
 
     def kept_features(self) -> KeptFeatures | None:
@@ -186,7 +210,7 @@ class Artifact:
         return None if kind is None else KeptFeatures(self.network, kind, cache)
 
     def classify(self, picture: Any) -> Classification | list[Classification]:
-        """Predict labels with their probabilities.
+        """Predict labels with their probabilities, and whether an image is of none of the classes, if that is known.
 
         Args:
             picture: one or several images, as for `predict`.
@@ -195,8 +219,8 @@ class Artifact:
             One `Classification` for one image, a list for several.
         """
         given = inputs_of(picture)
-        found = [self.describe(row) for row in self.predict(given.images)]
-        return found[0] if given.single else found
+        found = list(self.predictions(given.images, strangers=self.trust.strangers is not None).found)
+        return found[0] if given.single else found  # type: ignore[return-value]
 
     def describe(self, probabilities: np.ndarray) -> Classification:
         """Turn one row of `predict`, (num_classes,), into labels with probabilities."""
@@ -230,34 +254,9 @@ class Artifact:
             DataError: images cannot be read or labels are unknown; the message lists all of them.
             ConfigError: impossible `views`.
         """
-        further = views_of(views)
-        reading, cache, narrator = self.description.reading, Cache(), Narrator(verbose)
-        keep = Keep(reading, cache, narrator)
-        says, names = as_class_names(class_names), self.class_names
-        parts = open_dataset(dataset, None, names, self.description.multi_label, keep=keep, says=says)
-        name = split or next(name for name in ("test", "all", *parts) if name in parts)
-        if name not in parts:
-            raise DataError(f"The dataset has no split {name!r}; it has {', '.join(parts)}. Pass one of them as split.")
-        data = parts[name]
-        pixels, found = decode(data, reading, cache, narrator)
-        if found.problems:
-            raise DataError.listing("Some images cannot be evaluated", found.problems.values())
-        if known := sum(self.seen.get(digest) in ("train", "validation") for digest in found.digests):
-            warnings.warn(f"{LEARNED_FROM} {known} of these {len(data)} images, so this is not a test.", stacklevel=3)
-        with narrator.bar("predict", len(data) * (1 + len(further))) as advance:
-            kept = self.kept_features()
-            probabilities = predict_images(self.network, kept, pixels, found.digests, batch_size, advance, further)
-        return evaluate(
-            data.labels,
-            probabilities,
-            self.class_names,
-            split=name,
-            multi_label=self.description.multi_label,
-            names=data.names,
-            thresholds=self.description.thresholds,
-            metadata=data.metadata,
-            pictures=found.digests,
-        )
+        how: dict[str, Any] = {"split": split, "batch_size": batch_size, "verbose": verbose, "views": views}
+        about = self.network, self.description, self.kept_features, self.seen
+        return evaluation_of(*about, dataset, class_names=class_names, **how)
 
     @own_settings()
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
@@ -279,7 +278,7 @@ class Artifact:
         splits = sorted(set(self.seen.values()))
         seen = {split: sorted(digest for digest, its in self.seen.items() if its == split) for split in splits}
         more = {"history": list(self.history), "seen": seen}
-        write_archive(path, self.network.model, self.description, self.evaluation, more, overwrite)
+        write_archive(path, self.network.model, self.description, self.evaluation, self.trust, more, overwrite)
         return path
 
     def __reduce__(self) -> Any:

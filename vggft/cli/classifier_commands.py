@@ -1,4 +1,4 @@
-"""The commands for a finished classifier: predict, evaluate, compare, explain, report, export, serve, draw."""
+"""The commands for a finished classifier: predict, evaluate, compare, explain, report, export, serve."""
 
 from __future__ import annotations
 
@@ -55,6 +55,13 @@ def predict(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write a CSV file instead of printing.")] = None,
     top: Annotated[int, typer.Option(help="Number of labels to print for each image.", min=1)] = 3,
     views: Views = 1,
+    strangers: Annotated[
+        bool, typer.Option("--strangers", help="Also say which images are probably of none of the classes.")
+    ] = False,
+    coverage: Annotated[
+        float | None,
+        typer.Option(help="Print sets of labels that hold the true one for this share of images, such as 0.9."),
+    ] = None,
     on_bad_image: Annotated[
         Literal["raise", "skip"] | None,
         typer.Option(
@@ -68,15 +75,22 @@ def predict(
 ) -> None:
     """Classify images: print labels with their probabilities, or write a CSV file with one row for each image.
 
-    The file has a column for each class, and a column error for images that cannot be read.
+    The file has a column for each class, and a column error for images that cannot be read; with --strangers also
+    stranger and distance, and with --coverage the labels of the set.
     """
     if output:
         check_free(output, force)
     files = picture_files(images)
     rule = on_bad_image or ("skip" if len(files) > 1 else "raise")
-    found = load(model, quiet or as_json).predictions(
-        files, verbose=0 if quiet or as_json else 1, views=views, on_bad_image=rule
+    if coverage is not None and views > 1:
+        raise ConfigError("--coverage promises what held for one view of each image: leave out --views.")
+    classifier = load(model, quiet or as_json)
+    limit = None if coverage is None else classifier.trust.limit(coverage, "lac", classifier.description.multi_label)
+    found = classifier.predictions(
+        files, verbose=0 if quiet or as_json else 1, views=views, on_bad_image=rule, strangers=strangers
     )
+    if limit is not None:
+        found = found.with_sets(limit, "lac")
     if output:
         found.to_csv(output, force)
     if as_json:
@@ -231,6 +245,9 @@ def export(
     max_changed: Annotated[
         float, typer.Option(help="Largest share of these images whose predicted class may be another one, 0..1.")
     ] = 0.05,
+    strangers: Annotated[
+        bool, typer.Option(help="Whether a second output tells images of none of the classes, if that is known.")
+    ] = True,
     force: Force = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -241,7 +258,8 @@ def export(
     check_extra(OF_EXPORTS.get(output.suffix.lower()), "Exporting")
     classifier = load(model, quiet or as_json)
     with quiet_stderr():  # the converters' own log
-        found = classifier.export(output, precision=precision, dataset=data, max_changed=max_changed, overwrite=force)
+        how: dict[str, Any] = {"max_changed": max_changed, "strangers": strangers, "overwrite": force}
+        found = classifier.export(output, precision=precision, dataset=data, **how)
     print_result(found, as_json)
 
 
@@ -269,32 +287,4 @@ def serve(
     run_serve(classifier, **how, on_listening=lambda: print_json({"url": url}, None) if as_json else typer.echo(told))
 
 
-def draw(
-    output: Annotated[
-        Path,
-        typer.Argument(help="Image file to write, such as vgg16.png; or a classifier, drawn as network.png beside it."),
-    ],
-    model: Annotated[
-        Path | None,
-        typer.Option(help="Classifier to draw, or its run directory; by default the paper's network."),
-    ] = None,
-    column: Annotated[
-        Literal["A", "A-LRN", "B", "C", "D", "E"], typer.Option(help="Column of the paper's Table 1.")
-    ] = "D",
-    force: Force = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """Draw a network with the shapes of its layers (needs graphviz)."""
-    if model is None and (output.is_dir() or output.suffix == ".keras"):
-        model, output = output, (output if output.is_dir() else output.parent) / "network.png"
-    check_extra("draw", "Drawing")
-    check_free(output, force)
-    import_quietly(quiet or as_json)
-    from ..network import vgg
-
-    network = vgg.vgg(column) if model is None else load(model).keras_model
-    tell_files({"drawing": vgg.draw(network, output, force)}, as_json)
-
-
-COMMANDS: tuple[Callable[..., None], ...] = (predict, evaluate, compare, explain, report, export, serve, draw)
+COMMANDS: tuple[Callable[..., None], ...] = (predict, evaluate, compare, explain, report, export, serve)

@@ -1,4 +1,4 @@
-"""The commands from data to a classifier, and to more data: audit, finetune, demo, rank."""
+"""The commands from data to a classifier, and to more data: audit, finetune, demo, rank; and draw."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import typer
 from ..augment import Augment
 from ..config import Head, Training
 from ..errors import ConfigError
+from ..extras import check_extra
 from ..files.writing import check_free
 from ..run import RunDirectory
 from ..weightfiles.presets import check_download
@@ -28,6 +29,7 @@ from .console import (
     print_result,
     run_in,
     tell,
+    tell_files,
     tell_problems,
 )
 from .flags import AsJson, Dataset, Force, Quiet, Verbose, Verify
@@ -228,4 +230,35 @@ def demo(
         tell(found["report"])
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (audit, finetune, demo, rank)
+def draw(
+    output: Annotated[
+        Path,
+        typer.Argument(help="Image file to write, such as vgg16.png; or a classifier, drawn as network.png beside it."),
+    ],
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Classifier to draw, or its run directory; by default the paper's network."),
+    ] = None,
+    column: Annotated[
+        Literal["A", "A-LRN", "B", "C", "D", "E"], typer.Option(help="Column of the paper's Table 1.")
+    ] = "D",
+    force: Force = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Draw a network with the shapes of its layers (needs graphviz)."""
+    if model is None and (output.is_dir() or output.suffix == ".keras"):
+        model, output = output, (output if output.is_dir() else output.parent) / "network.png"
+    check_extra("draw", "Drawing")
+    check_free(output, force)
+    import_quietly(quiet or as_json)
+    from ..network import vgg
+
+    if model is not None:
+        check_exists(model)
+        from ..classifier import load
+    network = vgg.vgg(column) if model is None else load(model).keras_model
+    tell_files({"drawing": vgg.draw(network, output, force)}, as_json)
+
+
+COMMANDS: tuple[Callable[..., None], ...] = (audit, finetune, demo, rank, draw)

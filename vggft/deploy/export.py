@@ -16,6 +16,7 @@ from rich.filesize import decimal
 
 from ..artifact.artifact import Artifact
 from ..artifact.inputs import read_parts
+from ..artifact.known import outputs_from
 from ..caching.cache import Cache
 from ..data.dataset import open_dataset
 from ..data.streams import Keep
@@ -26,7 +27,6 @@ from ..evaluation.metrics import accuracy_of
 from ..extras import OF_EXPORTS, check_extra
 from ..fields import as_path, is_number, shown
 from ..files.writing import check_free, check_free_folder, whole_file, whole_folder
-from ..network.forward import forward
 from ..pictures.arrays import ArrayImage, PixelImage, as_sequence
 from . import runtimes
 
@@ -37,6 +37,7 @@ EXPORT_PRECISIONS = {
     "LiteRT": ("float32", "float16", "dynamic", "int8"),
 }
 TOLERANCE = {"float32": 1e-4, "float16": 1e-2}  # of probabilities; with integers, `max_changed` limits the labels
+STRANGER_TOLERANCE = {"float32": 1e-2, "float16": 0.2}  # of distances, relative to themselves
 CALIBRATE_ON, CHECK_ON = 100, 500  # maximum number of images
 FILES = 32  # maximum number of images that a SavedModel also gets as encoded files
 
@@ -56,6 +57,7 @@ class Export:
         accuracy: accuracy of the original on those images, if their labels are known.
         exported_accuracy: accuracy of the export on the same images.
         files: number of images that a SavedModel was also given as encoded files.
+        same_stranger: share of images that both take for strangers, or both do not, 0..1; None if that is not known.
     """
 
     path: str
@@ -68,6 +70,7 @@ class Export:
     accuracy: float | None = None
     exported_accuracy: float | None = None
     files: int = 0
+    same_stranger: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""
@@ -79,6 +82,8 @@ class Export:
             f"probabilities differ by at most {self.largest_difference:.2g}; the predicted class is the same for "
             f"{self.same_label:.1%}."
         )
+        if self.same_stranger is not None:
+            told += f" The second output, stranger, says the same for {self.same_stranger:.1%}."
         if self.format == "SavedModel":
             told += f" {self.files} of them were also compared as encoded files."
         if self.accuracy is not None and self.exported_accuracy is not None:
@@ -95,6 +100,7 @@ def export(
     labels: np.ndarray | None = None,
     precision: str = "float32",
     max_changed: float = 0.05,
+    strangers: bool = True,
     overwrite: bool = False,
 ) -> Export:
     """Write a classifier for another runtime, load it there, and compare its predictions with the original.
@@ -108,6 +114,7 @@ def export(
         precision: `"float32"`; for LiteRT also `"float16"` or `"dynamic"`, which store weights in 16 or 8 bits, and
             `"int8"`, whose blocks compute with integers of 8 bits, while pixels, pooling and head are floats.
         max_changed: largest share of the images whose predicted class may be another one, 0..1.
+        strangers: whether there is a second output, `stranger`, if the classifier knows it.
         overwrite: replace what is at `path`.
 
     Raises:
@@ -115,14 +122,16 @@ def export(
         DataError: there are no images, or some cannot be read.
         ExportError: the export does not predict the same; nothing is left behind.
     """
-    path, model, description = as_path(path), artifact.network.model, artifact.description
+    path, description, known = as_path(path), artifact.description, artifact.trust.strangers if strangers else None
     format = _format(path, precision, overwrite)
     if not (is_number(max_changed) and 0 <= max_changed <= 1):
         raise ConfigError(f"max_changed must be a share of the images, 0..1; got {shown(max_changed)}.")
     given, labels = _subset(pictures, labels)
     _, pixels = next(read_parts(given, description.reading, len(given)))
-    before = forward(model, pixels)
-    inside = runtimes.metadata(description, precision)
+    model = runtimes.outputs_of(artifact.network.model, known)
+    before, *averages = outputs_from(artifact.network, None, pixels, () if known is None else known.blocks)
+    far = None if known is None else np.asarray(known.distances(averages[0]))
+    inside = runtimes.metadata(description, precision, known)
     calibrating = np.zeros(len(pixels), bool)
     if precision == "int8":
         calibrating[_spread(np.arange(0, len(pixels), 2), CALIBRATE_ON)] = True
@@ -140,8 +149,11 @@ def export(
         else:
             runtimes.write_litert(model, description, inside, aside, precision, pixels[calibrating])
             runtime = runtimes.open_litert(aside)
-        after = runtime(pixels[judged].astype("float32"))
+        outputs = runtime(pixels[judged].astype("float32"))
+        after = outputs["probabilities"]
         result = _compare(path, format, precision, before[judged], after, None if labels is None else labels[judged])
+        if far is not None:
+            result = replace(result, same_stranger=_same_stranger(path, precision, far[judged], outputs["stranger"]))
         if format == "SavedModel":
             result = replace(result, **_compare_files(aside, given, before, result))
         limit = TOLERANCE.get(precision, np.inf)
@@ -237,6 +249,18 @@ def _compare(
         rows = [each if several else each / each.sum(axis=1, keepdims=True) for each in (before, after)]
         accuracies = [score(accuracy_of(several), labels, each, several) for each in rows]
     return Export(str(path), format, precision, 0, len(before), difference, same, accuracies[0], accuracies[1])
+
+
+def _same_stranger(path: Path, precision: str, before: np.ndarray, after: np.ndarray) -> float:
+    """Return the share of images for which two arrays of distances, (N,), say the same."""
+    limit = STRANGER_TOLERANCE.get(precision, np.inf)
+    difference = float((np.abs(before - after) / (1 + np.abs(before))).max())
+    if not difference <= limit:
+        raise ExportError(
+            f"{path} was not written: its second output, stranger, differs by up to {difference:.2g} of its value; "
+            f"expected at most {limit:g} in {precision}."
+        )
+    return float(((before > 1) == (after > 1)).mean())
 
 
 def _compare_files(folder: Path, pictures: Any, before: np.ndarray, result: Export) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, Required
 
@@ -18,6 +18,7 @@ from ..errors import ExportError
 from ..fields import as_path
 from ..files.archives import open_archive
 from ..files.documents import DocumentError, parse_document, read_document, reading
+from ..insight.strangers import SHARE, Strangers
 from ..network.description import Described, Description
 from ..pictures.reading import draft_size
 from .savedmodel_decoder import decode
@@ -26,19 +27,39 @@ MEMBER = "vggft.json"
 ROUNDED = "in whole pixels, halves up; of an odd rest the larger part lies right or below"
 SAVED_MODEL = ("saved_model.pb", "fingerprint.pb", "variables", "assets", "assets.extra")  # what is in its folder
 
-Runtime = Callable[[np.ndarray], np.ndarray]  # (N, height, width, 3) float32 -> (N, num_classes) probabilities
+Outputs = dict[str, np.ndarray]  # "probabilities", (N, num_classes); and "stranger", (N,), if that is known
+Runtime = Callable[[np.ndarray], Outputs]  # of (N, height, width, 3) float32
+STRANGER = (
+    "(B,) float32 distance from the images of the classes: 0 is usual, above 1 the image is probably of none of the "
+    "classes; {share:.0%} of the images of the classes themselves are above 1"
+)
 
 
-def metadata(description: Description, precision: str) -> dict[str, Any]:
-    """Return the metadata inside every export: class names, and how images have to be prepared."""
+def outputs_of(model: keras.Model, strangers: Strangers | None) -> keras.Model:
+    """Return a model with named outputs, `probabilities` and, if strangers are known, `stranger`."""
+    if strangers is None:
+        return keras.Model(model.input, {"probabilities": model.output})
+    maps = [model.get_layer(f"{block}_pool").output for block in strangers.blocks]
+    averages = [keras.ops.mean(each, axis=(1, 2)) for each in maps]
+    far = strangers.distances(averages[0] if len(averages) == 1 else keras.ops.concatenate(averages, axis=1))
+    return keras.Model(model.input, {"probabilities": model.output, "stranger": far})
+
+
+def metadata(description: Description, precision: str, strangers: Strangers | None = None) -> dict[str, Any]:
+    """Return the metadata inside every export: class names, how images have to be prepared, and what comes out."""
     height, width = description.size
-    return description.to_dict() | {
-        "precision": precision,
-        "value_range": description.value_range,
-        "input": f"(B, {height}, {width}, 3) float32, RGB in 0..255, upright, {description.prepares()}",
-        "preprocessing": steps_of(description),
-        "output": f"(B, {len(description.class_names)}) float32 probabilities, in the order of class_names",
-    }
+    more = {} if strangers is None else {"stranger": STRANGER.format(share=SHARE), "stranger_above": 1.0}
+    return (
+        description.to_dict()
+        | more
+        | {
+            "precision": precision,
+            "value_range": description.value_range,
+            "input": f"(B, {height}, {width}, 3) float32, RGB in 0..255, upright, {description.prepares()}",
+            "preprocessing": steps_of(description),
+            "output": f"(B, {len(description.class_names)}) float32 probabilities, in the order of class_names",
+        }
+    )
 
 
 def steps_of(description: Description) -> list[str]:
@@ -116,7 +137,7 @@ def write_saved_model(model: keras.Model, description: Description, inside: dict
 
     @tf.function(input_signature=[tf.TensorSpec((None, height, width, 3), tf.float32, name="image")], autograph=False)  # type: ignore[untyped-decorator]
     def pixels(image: Any) -> dict[str, Any]:
-        return {"probabilities": model(image, training=False)}
+        return dict(model(image, training=False))
 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")], autograph=False)  # type: ignore[untyped-decorator]
     def files(image_bytes: Any) -> dict[str, Any]:
@@ -125,8 +146,8 @@ def write_saved_model(model: keras.Model, description: Description, inside: dict
             image_bytes,
             fn_output_signature=tf.TensorSpec((height, width, 3), tf.float32),
         )
-        found = model(decoded, training=False)
-        return {"probabilities": found, "label": tf.gather(names, tf.argmax(found, axis=1))}
+        found = dict(model(decoded, training=False))
+        return found | {"label": tf.gather(names, tf.argmax(found["probabilities"], axis=1))}
 
     tf.saved_model.save(module, str(folder), {"serving_default": pixels, "serve_bytes": files})
     (folder / "assets.extra").mkdir()
@@ -138,9 +159,9 @@ def open_saved_model(folder: Path) -> Runtime:
     loaded = tf.saved_model.load(str(folder))  # must stay alive as long as its signatures
     signature = loaded.signatures["serving_default"]
 
-    def run(pixels: np.ndarray) -> np.ndarray:
+    def run(pixels: np.ndarray) -> Outputs:
         assert loaded is not None
-        return np.concatenate([signature(image=tf.constant(part))["probabilities"] for part in _batches(pixels)])
+        return _joined([signature(image=tf.constant(part)) for part in _batches(pixels)])
 
     return run
 
@@ -159,14 +180,12 @@ def saved_model_of_files(folder: Path, files: Sequence[Path]) -> list[np.ndarray
 
 
 def write_onnx(model: keras.Model, description: Description, inside: dict[str, Any], path: Path) -> None:
-    """Write by tf2onnx: input `image`, output `probabilities`, any batch size."""
+    """Write by tf2onnx: input `image`, outputs `probabilities` and maybe `stranger`, any batch size."""
     import onnx
     import tf2onnx
 
     signature = [tf.TensorSpec((None, *description.size, 3), tf.float32, name="image")]
-    function = tf.function(
-        lambda image: {"probabilities": model(image, training=False)}, input_signature=signature, autograph=False
-    )
+    function = tf.function(lambda image: dict(model(image, training=False)), input_signature=signature, autograph=False)
     proto, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=17)
     for tensor in (*proto.graph.input, *proto.graph.output):
         tensor.type.tensor_type.shape.dim[0].dim_param = "batch"
@@ -181,7 +200,13 @@ def open_onnx(path: Path) -> Runtime:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda pixels: np.concatenate([session.run(None, {"image": part})[0] for part in _batches(pixels)])
+    names = [each.name for each in session.get_outputs()]
+
+    def run(pixels: np.ndarray) -> Outputs:
+        found = [session.run(None, {"image": part}) for part in _batches(pixels)]
+        return _joined([dict(zip(names, each, strict=True)) for each in found])
+
+    return run
 
 
 def write_litert(
@@ -210,9 +235,10 @@ def write_litert(
                 tf.lite.OpsSet.TFLITE_BUILTINS_INT8,
                 tf.lite.OpsSet.TFLITE_BUILTINS,
             ]
-            path.write_bytes(_blocks_in_integers(converter, pixels))
+            content = _blocks_in_integers(converter, pixels)
         else:
-            path.write_bytes(converter.convert())
+            content = converter.convert()
+        path.write_bytes(_probabilities_first(content))
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("labels.txt", "\n".join(description.class_names))
         archive.writestr(MEMBER, json.dumps(inside, ensure_ascii=False))
@@ -230,12 +256,28 @@ def _blocks_in_integers(converter: Any, pixels: np.ndarray) -> bytes:
     return bytes(debugger.get_nondebug_quantized_model())
 
 
+def _probabilities_first(content: bytes) -> bytes:
+    """Make the probabilities output 0, for programs that take outputs by number; the converter may not."""
+    from ai_edge_litert.schema_py_generated import Model
+
+    buffer = bytearray(content)
+    model = Model.GetRootAs(buffer, 0)
+    signature, outputs = model.SignatureDefs(0), model.Subgraphs(0).OutputsAsNumpy()  # a view of the buffer
+    named = {each.Name(): each.TensorIndex() for each in map(signature.Outputs, range(signature.OutputsLength()))}
+    outputs[:] = sorted(outputs.tolist(), key=lambda index: index != named[b"probabilities"])
+    return bytes(buffer)
+
+
 def open_litert(path: Path) -> Runtime:
     """Load by the LiteRT interpreter."""
     from ai_edge_litert.interpreter import Interpreter
 
     runner = Interpreter(str(path)).get_signature_runner("serving_default")
-    return lambda pixels: np.concatenate([runner(image=part)["probabilities"] for part in _batches(pixels)])
+    return lambda pixels: _joined([runner(image=part) for part in _batches(pixels)])
+
+
+def _joined(parts: Sequence[Mapping[str, Any]]) -> Outputs:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _batches(pixels: np.ndarray) -> Iterator[np.ndarray]:

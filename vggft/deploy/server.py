@@ -38,6 +38,8 @@ def make_app(
     `explain=true` (Grad-CAM) and `label=NAME` (the class to explain). Errors are 4xx with `{"detail": SENTENCE}`: 400
     for no image or an invalid query, 403 for another web page, 408 too slow, 413 too large, 415 not an image, 422 an
     image that is damaged, too small or has too many pixels, and 503 where too many others are being answered.
+    In answers of `/classify`, `stranger` says whether the image is probably of none of the classes, and `distance` how
+    far it is, above 1 for strangers; both are null where the classifier does not know.
 
     Args:
         artifact: the classifier.
@@ -60,8 +62,9 @@ def make_app(
     from starlette.routing import Route
 
     service, description, told = Service(artifact, max_bytes), artifact.description, about(artifact)
+    strangers = artifact.trust.strangers is not None
     mark = secrets.token_urlsafe(16)  # where the nonce of an answer goes
-    text = render("serve.html", about=description, told=told, max_bytes=max_bytes, nonce=mark)
+    text = render("serve.html", about=description, told=told, strangers=strangers, max_bytes=max_bytes, nonce=mark)
 
     async def page(request: Request) -> Response:
         nonce = secrets.token_urlsafe(16)

@@ -32,6 +32,7 @@ class Network:
         self._model: keras.Model | None = None
         self._digests: dict[str, str] = {}
         self._rests: dict[str, keras.Model] = {}
+        self._seeing: dict[tuple[str | None, tuple[str, ...]], keras.Model] = {}
         self._halves: dict[tuple[str, str | None], tuple[keras.Model, keras.Model]] = {}
 
     @classmethod
@@ -41,6 +42,7 @@ class Network:
         network.lock = threading.RLock()
         network.description, network.learned, network.handed_out = description, {}, ""
         network._model, network._digests, network._rests, network._halves = model, {}, {}, {}
+        network._seeing = {}
         return network
 
     @property
@@ -104,6 +106,21 @@ class Network:
                     rest = between(self.model, cut, "predictions")
                 self._rests[cut] = rest
             return self._rests[cut]
+
+    def seeing(self, cut: str | None, blocks: tuple[str, ...]) -> keras.Model:
+        """The part from after `cut` (None: pixels) to the probabilities and, as a second output, averages of blocks.
+
+        Args:
+            blocks: at or after the cut; their average-pooled outputs are side by side, (B, C).
+        """
+        with self.lock:
+            if (cut, blocks) not in self._seeing:
+                model = self.model
+                start = model.input if cut is None else model.get_layer(cut).output
+                averages = [keras.ops.mean(model.get_layer(f"{block}_pool").output, axis=(1, 2)) for block in blocks]
+                beside = averages[0] if len(averages) == 1 else keras.ops.concatenate(averages, axis=1)
+                self._seeing[cut, blocks] = keras.Model(start, [model.get_layer("predictions").output, beside])
+            return self._seeing[cut, blocks]
 
     def halves(self, block: str, cut: str | None = None) -> tuple[keras.Model, keras.Model]:
         """Return the part from `cut` (None: pixels) to the feature maps of a block, and from there to the logits.

@@ -24,6 +24,8 @@ from .freezing import set_frozen
 from .head import add_head, weight_shapes
 from .vgg import add_blocks, preprocess
 
+STRANGE = "none of the classes? "  # before the labels of a stranger
+
 
 @dataclass(frozen=True)
 class Classification:
@@ -33,11 +35,18 @@ class Classification:
         labels: all labels, by decreasing probability; of two classes with an operating point, the predicted one first.
         probabilities: probabilities of these labels, 0..1.
         present: the predicted label; with several labels per image, all labels at or above their thresholds.
+        distance: how far the image is from those of the classes: 0 is usual, above 1 is a stranger; None if unknown.
     """
 
     labels: tuple[str, ...]
     probabilities: tuple[float, ...]
     present: tuple[str, ...]
+    distance: float | None = None
+
+    @property
+    def stranger(self) -> bool | None:
+        """Whether the image is probably of none of the classes; None if that is not known."""
+        return None if self.distance is None else self.distance > 1
 
     @property
     def label(self) -> str:
@@ -46,7 +55,7 @@ class Classification:
 
     def __str__(self) -> str:
         pairs = [f"{label} ({p:.1%})" for label, p in zip(self.labels, self.probabilities, strict=True)]
-        return ", ".join(pairs[:3])
+        return (STRANGE if self.stranger else "") + ", ".join(pairs[:3])
 
 
 LARGEST = 4096  # px, of images; larger ones would take 17 GB in the first block
@@ -166,8 +175,8 @@ class Description:
         places = height * width if self.head.pooling == "flatten" else 1
         return tuple(places * size for size in sizes)
 
-    def describe(self, probabilities: np.ndarray) -> Classification:
-        """Convert (num_classes,) probabilities of one image to its prediction."""
+    def describe(self, probabilities: np.ndarray, distance: float | None = None) -> Classification:
+        """Convert (num_classes,) probabilities of one image, and maybe its distance, to its prediction."""
         cuts = np.array(self.thresholds) if self.thresholds and not self.multi_label else 0.0
         order = np.argsort(cuts - probabilities, kind="stable")
         labels = tuple(self.class_names[i] for i in order)
@@ -175,7 +184,7 @@ class Description:
         if self.multi_label:
             thresholds = self.thresholds or (0.5,) * len(labels)
             present = tuple(self.class_names[i] for i in order if probabilities[i] >= thresholds[i])
-        return Classification(labels, tuple(float(probabilities[i]) for i in order), present)
+        return Classification(labels, tuple(float(probabilities[i]) for i in order), present, distance)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""

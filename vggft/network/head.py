@@ -37,22 +37,23 @@ def _pooled(x: Any, pooling: str, name: str) -> Any:
 
 
 @own_settings()
-def normalize_images(x: Any, how: str, sizes: Sequence[int] = ()) -> Any:
+def normalize_images(x: Any, how: str, sizes: Sequence[int] = (), name: str = "unit_norm") -> Any:
     """Normalise (B, C) pooled features image by image, by stock operations, on tensors of Keras or on arrays.
 
     Args:
         how: as in `Head.normalize`.
         sizes: number of features of each block, which has a length of its own; they sum to C. None for one block.
+        name: of the layers.
     """
     if how == "sqrt_l2":
         x = keras.ops.sqrt(x + SMALLEST)
     if how not in ("l2", "sqrt_l2"):
         return x
     if len(sizes) < 2:
-        return keras.layers.UnitNormalization(name="unit_norm")(x)
+        return keras.layers.UnitNormalization(name=name)(x)
     parts = keras.ops.split(x, np.cumsum(sizes)[:-1].tolist(), axis=-1)
-    normal = [keras.layers.UnitNormalization(name=f"unit_norm{n}")(part) for n, part in enumerate(parts, start=1)]
-    return keras.layers.Concatenate(name="unit_norm")(normal)
+    normal = [keras.layers.UnitNormalization(name=f"{name}{n}")(part) for n, part in enumerate(parts, start=1)]
+    return keras.layers.Concatenate(name=name)(normal)
 
 
 def add_head(maps: Mapping[str, Any], head: Head, num_classes: int, *, multi_label: bool = False, seed: int = 0) -> Any:
