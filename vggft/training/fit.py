@@ -263,7 +263,7 @@ def fit_phase(
             ]
             if tensorboard and run.path is not None:
                 all_of_them.append(keras.callbacks.TensorBoard(run.path / "tensorboard" / phase.name.replace(" ", "-")))
-            how: dict[str, Any] = {"epochs": phase.epochs, "initial_epoch": keeper.first_epoch, "verbose": 0}
+            how = {"epochs": phase.epochs, "initial_epoch": keeper.first_epoch, "verbose": 0}
             try:
                 with explained(run.path, only_full=True):  # of TensorBoard and of callbacks of others
                     model.fit(batches, validation_data=judged, callbacks=all_of_them, shuffle=False, **how)
