@@ -17,6 +17,7 @@ from .config import Training
 from .errors import RunError
 from .evaluation.evaluation import Evaluation
 from .evaluation.text import matrix
+from .files.writing import whole_folder
 from .telling.display import printable
 from .tuning.search import search
 from .tuning.space import SearchSpace
@@ -148,13 +149,14 @@ def write_digits(folder: Path) -> None:
 
     found = load_digits()
     order = np.random.default_rng(0).permutation(len(found.target))
-    for digit in range(10):
-        rows = [row for row in order if found.target[row] == digit][: TRAIN + TEST]
-        for i, row in enumerate(rows):
-            path = folder / ("train" if i < TRAIN else "test") / str(digit) / f"{row:04}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            image = Image.fromarray((found.images[row] * (255 / 16)).astype("uint8"))  # 8x8 px of 17 greys
-            image.resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(path)
+    with whole_folder(folder) as aside:
+        for digit in range(10):
+            rows = [row for row in order if found.target[row] == digit][: TRAIN + TEST]
+            for i, row in enumerate(rows):
+                path = aside / ("train" if i < TRAIN else "test") / str(digit) / f"{row:04}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                image = Image.fromarray((found.images[row] * (255 / 16)).astype("uint8"))  # 8x8 px of 17 greys
+                image.resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(path)
 
 
 def drawn(image: Image.Image, encoding: str) -> list[str]:

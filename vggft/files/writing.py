@@ -82,13 +82,16 @@ def explained(path: Path | None, only_full: bool = False) -> Iterator[None]:
 
 def full_disk(error: Exception, path: Path) -> Path | None:
     """Return the folder whose disk is full, if that is why something could not be written; else None."""
-    says_so = getattr(error, "errno", None) in FULL or FULL_IN_WORDS.search(str(error))
+    number = getattr(error, "errno", None)
+    if number is not None and number not in FULL:
+        return None
+    says_so = number in FULL or FULL_IN_WORDS.search(str(error))
     named = getattr(error, "filename", None)
     places = [Path(os.fsdecode(named)).parent] if isinstance(named, (str, bytes)) else []
     there = next((each for each in path.absolute().parents if each.is_dir()), path.parent)
-    places += [there, Path(tempfile.gettempdir())]
-    with suppress(OSError):
-        for place in places:
+    places.append(there)
+    with suppress(OSError):  # there is no folder for temporary files either
+        for place in (*places, Path(tempfile.gettempdir())):
             if shutil.disk_usage(place).free < LEAST_FREE:
                 return place
     return places[0] if says_so else None
