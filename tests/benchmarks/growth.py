@@ -73,7 +73,7 @@ def curve(folder: Path, backbone: str, features: Any, seed: int) -> dict[str, An
 def true_accuracy(
     features: tuple[np.ndarray, tuple[int, ...]], labels: np.ndarray, learned: np.ndarray, test: np.ndarray, seed: int
 ) -> float:
-    """The accuracy on test images of an exact probe that learns from others; features are (N, C), and sizes by block."""
+    """The accuracy on test images of an exact probe that learns from others, by (N, C) features with sizes by block."""
     (x, sizes), classes = features, int(labels.max()) + 1
     targets, head = np.eye(classes, dtype="float32")[labels], vggft.Head(units=())
     train, validation = split(learned, labels, 0.2, seed)
