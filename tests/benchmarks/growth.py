@@ -119,7 +119,8 @@ def tables(results: dict[str, Any]) -> str:
     for name, rows in results.get("curves", {}).items():
         each = {key: np.array([row[key] for row in rows.values()]) for key in next(iter(rows.values()))}
         error = each["foretold"] - each["true"]
-        inside = ((each["low"] <= each["true"]) & (each["true"] <= each["high"])).sum()
+        by_lot = 1.645**2 * each["true"] * (1 - each["true"]) / (each["to"] / 3)  # of so few test images
+        inside = (np.abs(error) <= np.sqrt(((each["high"] - each["low"]) / 2) ** 2 + by_lot)).sum()
         means = [f"{each[key].mean():.3f}" for key in ("now", "foretold", "true")]
         errors = [f"{100 * error.mean():+.1f}", f"{100 * np.abs(error).mean():.1f}", f"{inside} of {len(error)}"]
         seconds = f"{np.median(each['seconds']):.1f}"
