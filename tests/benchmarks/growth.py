@@ -73,7 +73,7 @@ def curve(folder: Path, backbone: str, features: Any, seed: int) -> dict[str, An
 def true_accuracy(
     features: tuple[np.ndarray, tuple[int, ...]], labels: np.ndarray, learned: np.ndarray, test: np.ndarray, seed: int
 ) -> float:
-    """The accuracy on test images of an exact probe that learns from others; features are (N, C), and sizes by block."""
+    """The accuracy on test images of an exact probe that learns from others, by (N, C) features with sizes by block."""
     (x, sizes), classes = features, int(labels.max()) + 1
     targets, head = np.eye(classes, dtype="float32")[labels], vggft.Head(units=())
     train, validation = split(learned, labels, 0.2, seed)
@@ -119,7 +119,8 @@ def tables(results: dict[str, Any]) -> str:
     for name, rows in results.get("curves", {}).items():
         each = {key: np.array([row[key] for row in rows.values()]) for key in next(iter(rows.values()))}
         error = each["foretold"] - each["true"]
-        inside = ((each["low"] <= each["true"]) & (each["true"] <= each["high"])).sum()
+        by_lot = 1.645**2 * each["true"] * (1 - each["true"]) / (each["to"] / 3)  # of so few test images
+        inside = (np.abs(error) <= np.sqrt(((each["high"] - each["low"]) / 2) ** 2 + by_lot)).sum()
         means = [f"{each[key].mean():.3f}" for key in ("now", "foretold", "true")]
         errors = [f"{100 * error.mean():+.1f}", f"{100 * np.abs(error).mean():.1f}", f"{inside} of {len(error)}"]
         seconds = f"{np.median(each['seconds']):.1f}"

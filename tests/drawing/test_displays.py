@@ -51,6 +51,12 @@ def displays(evaluation: vggft.Evaluation) -> list[plots.Display]:
     pictures = {"cat": [np.zeros((96, 96, 3), "uint8")]}
     trials = plots.TrialsDisplay(TRIALS, "3", "validation accuracy")
     made: list[Any] = [plots.HistoryDisplay(History(ROWS)), plots.LearningRateDisplay(found), trials]
+    laws = np.array([[0.05, 1.0, 0.5], [0.04, 1.0, 0.5]])
+    growth = vggft.Growth(80, "accuracy", np.array([20, 60]), np.array([0.7, 0.8]), np.array([[0.6, 0.8]] * 2), laws)
+    made += [
+        plots.GrowthDisplay(growth),
+        plots.MapDisplay(np.eye(3)[:, :2], ["cat", "dog", "$5"], marks={"mistake": [1]}),
+    ]
     return [*given, *made, plots.SamplesDisplay(pictures)]
 
 

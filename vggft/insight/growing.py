@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -89,10 +90,10 @@ def growth_of(
             labels = targets[judged].astype("uint8") if multi_label else targets[judged].argmax(axis=1)
             scores.append(np.array([score(metric, labels, each, multi_label) for each in predicted]))
             choices = [(each >= 0.5).astype("uint8") if multi_label else each.argmax(axis=1) for each in predicted]
-            how = {"resamples": DRAWS, "seed": seed + number}  # the same images for all sizes
+            same: dict[str, Any] = {"resamples": DRAWS, "seed": seed + number}  # the same images for all sizes
             pairs = zip(predicted, choices, strict=True)
-            drawn.append(np.stack([resampled([metric], labels, *pair, **how)[metric] for pair in pairs], axis=1))
-    middle, draws = np.mean(scores, axis=0), np.mean(drawn, axis=0)
+            drawn.append(np.stack([resampled([metric], labels, *pair, **same)[metric] for pair in pairs], axis=1))
+    middle, draws = np.mean(scores, axis=0), np.asarray(np.mean(drawn, axis=0))
     draws = np.where(np.isfinite(draws), draws, middle)
     ends = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0).T
     laws = power_laws(sizes, 1 - np.concatenate([middle[None], draws]), np.maximum(draws.std(axis=0), 1e-3), seed)

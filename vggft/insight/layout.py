@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 import warnings
 from dataclasses import dataclass
 
@@ -56,10 +56,10 @@ def layout(
     else:
         rows = np.arange(len(embeddings))
     x = np.asarray(embeddings[rows], "float32")
-    if how == "auto":
-        how = "UMAP" if importlib.util.find_spec("umap") else "t-SNE"
     if len(x) < FEWEST or not np.ptp(x, axis=0).any():
         how = "PCA"
+    elif how == "auto":
+        how = "UMAP" if has_umap() else "t-SNE"
     with threadpool_limits(1):
         size = min(2 if how == "PCA" else FIRST, *x.shape)
         points = PCA(size, random_state=seed).fit_transform(x) if size and len(x) > 1 else np.zeros((len(x), 2))
@@ -73,6 +73,14 @@ def layout(
     low, wide = points.min(axis=0, initial=0), np.ptp(points, axis=0) if len(points) else np.ones(2)
     low = points.min(axis=0) if len(points) else low
     return Layout(rows, ((points - low) / np.where(wide > 0, wide, 1)).astype("float32"), how)
+
+
+def has_umap() -> bool:
+    """Whether the package umap-learn is installed; it is not imported, which takes seconds."""
+    try:
+        return bool(importlib.metadata.version("umap-learn"))
+    except importlib.metadata.PackageNotFoundError:
+        return False
 
 
 def _umap(points: np.ndarray, seed: int) -> np.ndarray:
