@@ -121,7 +121,7 @@ def fit_strangers(
         [np.asarray(normalize_images(x[:, at], "sqrt_l2")) for at in places] for x in (averages[rows], held)
     )
     x, new = np.concatenate(known, axis=1), np.concatenate(unknown, axis=1)
-    if not (np.isfinite(x).all() and np.isfinite(new).all()):
+    if not (np.isfinite(x).all() and np.isfinite(new).all() and np.ptp(x, axis=0).max() > 1e-5):
         return None
     widths = [len(at) for at in places]
     names = np.unique(labels)
