@@ -15,7 +15,6 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.linalg.lapack import strtri
 from sklearn.metrics import roc_auc_score
-from threadpoolctl import threadpool_limits
 
 from ..engine import own_settings
 from ..errors import ConfigError
@@ -86,7 +85,6 @@ class Strangers:
         return usual, max(limit, usual + 1e-3 * (abs(usual) + 1))
 
 
-@threadpool_limits.wrap(limits=1)  # a third of a second alone, and many times that beside other programs
 def fit_strangers(
     averages: np.ndarray, targets: np.ndarray, held: np.ndarray, held_targets: np.ndarray, blocks: Sequence[str],
     sizes: Sequence[int],
@@ -139,8 +137,9 @@ def fit_strangers(
     scale = 1 / squares.std(), MARGIN / margins.std() if margins.std() > 0 else 0.0
     scores = np.sort(scale[0] * squares - scale[1] * margins).astype("float32")
     first = len(sizes) - depth
-    arrays = (each.astype("float32") for each in (kernel[order], bias, centres, np.array(scale)))
-    return Strangers(tuple(blocks[first:]), tuple(sizes[first:]), *arrays, scores)
+    kernel, bias, centres = (each.astype("float32") for each in (kernel[order], bias, centres))
+    seen, widths = tuple(blocks[first:]), sizes[first:]
+    return Strangers(seen, tuple(widths), kernel, bias, centres, np.array(scale, "float32"), scores)
 
 
 def _whitened(x: np.ndarray, labels: np.ndarray, widths: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
