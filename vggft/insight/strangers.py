@@ -138,8 +138,8 @@ def fit_strangers(
     scores = np.sort(scale[0] * squares - scale[1] * margins).astype("float32")
     first = len(sizes) - depth
     kernel, bias, centres = (each.astype("float32") for each in (kernel[order], bias, centres))
-    seen, widths = tuple(blocks[first:]), sizes[first:]
-    return Strangers(seen, tuple(widths), kernel, bias, centres, np.array(scale, "float32"), scores)
+    seen, used = tuple(blocks[first:]), tuple(sizes[first:])
+    return Strangers(seen, used, kernel, bias, centres, np.array(scale, "float32"), scores)
 
 
 def _whitened(x: np.ndarray, labels: np.ndarray, widths: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
