@@ -193,6 +193,24 @@ def test_predict_prints_words_or_writes_a_csv_file(run_dir: Path, folder: Path, 
         run("predict", model, folder, "--output", output)
 
 
+def test_predict_says_what_is_none_of_the_classes_and_which_labels_may_be(
+    run_dir: Path, folder: Path, tmp_path: Path
+) -> None:
+    tiles = np.random.default_rng(5).integers(0, 2, (4, 4, 3)) * 255
+    Image.fromarray(np.kron(tiles, np.ones((8, 8, 1))).astype("uint8")).save(tmp_path / "tiles.png")
+    pictures = tmp_path / "tiles.png", folder / "a" / "000.png"
+    words = run("predict", run_dir, *pictures, "--strangers", "--quiet").splitlines()
+    assert "tiles.png: none of the classes? " in words[0] and "none of" not in words[1]
+    first, second = json.loads(run("predict", run_dir, *pictures, "--strangers", "--coverage", "0.8", "--json"))
+    assert first["stranger"] is True and first["distance"] > 1 > second["distance"] and second["stranger"] is False
+    assert second["set"].split("|")[0] == second["label"]
+    assert re.search(
+        r"000\.png: [abc] \(\d+\.\d%\)", run("predict", run_dir, *pictures, "--coverage", "0.8", "--quiet")
+    )
+    with pytest.raises(vggft.ConfigError, match="leave out --views"):
+        run("predict", run_dir, *pictures, "--coverage", "0.8", "--views", "2")
+
+
 def test_one_bad_file_does_not_stop_a_folder(run_dir: Path, folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "a", tmp_path / "new")
     (tmp_path / "new" / "010.png").write_bytes(b"no picture")

@@ -164,6 +164,7 @@ def test_it_answers_what_predict_says(
         np.testing.assert_allclose([by_label[label] for label in NAMES], expected, atol=1e-6)
         assert found["label"] == found["labels"][0]["label"] == classifier.classify(pictures[name]).label
         assert found["present"] == [found["label"]] and "explanation" not in found
+        assert found["stranger"] is None is found["distance"]  # it was not fine-tuned, so it does not know
     assert answers[0].headers["cache-control"] == "no-store"
     size = {"turned": (240, 360), "print": (32, 32)}.get(name, (360, 240))
     assert (found["image"]["width"], found["image"]["height"]) == size

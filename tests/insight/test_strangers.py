@@ -68,6 +68,9 @@ def test_a_share_is_checked_and_few_images_give_none(fitted: Strangers) -> None:
             fitted.limits(wrong)  # type: ignore[arg-type]
     few = averages(300, np.array([0, 1]), 1), averages(9, np.array([0, 1]), 2)
     assert fit_strangers(*few[0], *few[1], BLOCKS, SIZES) is None
+    same, lost = (np.full_like(few[0][0], value) for value in (1, np.nan))  # dead networks, and those that diverged
+    for values in (same, lost):
+        assert fit_strangers(values, few[0][1], values, few[0][1], BLOCKS, SIZES) is None
 
 
 def test_several_labels_have_one_centre() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from ..augment import Augment
 from ..caching.cache import Cache
@@ -223,9 +224,10 @@ def strangers_of(bank: FeatureBank, network: Network, cut: str | None, rows: Seq
     else:
         at = None if cut is not None and is_pooled(cut) else cut  # flattened maps cannot be averaged by block
         averages = [outputs_from(network, at, bank.inputs(at), blocks, rows=of)[1] for of in each]
-    return fit_strangers(
-        averages[0], bank.targets[each[0]], averages[1], bank.targets[each[1]], blocks, sizes_of(blocks, about.width)
-    )
+    targets, sizes = (bank.targets[of] for of in each), sizes_of(blocks, about.width)
+    known, held = zip(averages, targets, strict=True)
+    with threadpool_limits(limits=1):  # a third of a second; several threads take many times that beside other programs
+        return fit_strangers(*known, *held, blocks, sizes)
 
 
 def embed_images(

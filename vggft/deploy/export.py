@@ -152,8 +152,6 @@ def export(
         outputs = runtime(pixels[judged].astype("float32"))
         after = outputs["probabilities"]
         result = _compare(path, format, precision, before[judged], after, None if labels is None else labels[judged])
-        if far is not None:
-            result = replace(result, same_stranger=_same_stranger(path, precision, far[judged], outputs["stranger"]))
         if format == "SavedModel":
             result = replace(result, **_compare_files(aside, given, before, result))
         limit = TOLERANCE.get(precision, np.inf)
@@ -170,6 +168,8 @@ def export(
                 f"{path} was not written: {'; '.join(told)}; at most {max_changed:.1%} may. float16 changes less; "
                 "max_changed (--max-changed) allows more."
             )
+        if far is not None:
+            result = replace(result, same_stranger=_same_stranger(path, precision, far[judged], outputs["stranger"]))
         size = sum(file.stat().st_size for file in (aside, *aside.rglob("*")) if file.is_file())
     return replace(result, size=size)
 

@@ -15,7 +15,6 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.linalg.lapack import strtri
 from sklearn.metrics import roc_auc_score
-from threadpoolctl import threadpool_limits
 
 from ..engine import own_settings
 from ..errors import ConfigError
@@ -86,7 +85,6 @@ class Strangers:
         return usual, max(limit, usual + 1e-3 * (abs(usual) + 1))
 
 
-@threadpool_limits.wrap(limits=1)  # a third of a second alone, and many times that beside other programs
 def fit_strangers(
     averages: np.ndarray, targets: np.ndarray, held: np.ndarray, held_targets: np.ndarray, blocks: Sequence[str],
     sizes: Sequence[int],
@@ -105,7 +103,7 @@ def fit_strangers(
         sizes: number of features of each.
 
     Returns:
-        None if there are too few images.
+        None if there are too few images, or the network sees no difference between them.
     """
     several = bool((targets.sum(axis=1) != 1).any())
     labels, held_labels = (
@@ -121,6 +119,8 @@ def fit_strangers(
         [np.asarray(normalize_images(x[:, at], "sqrt_l2")) for at in places] for x in (averages[rows], held)
     )
     x, new = np.concatenate(known, axis=1), np.concatenate(unknown, axis=1)
+    if not (np.isfinite(x).all() and np.isfinite(new).all() and np.ptp(x, axis=0).max() > 1e-5):
+        return None
     widths = [len(at) for at in places]
     names = np.unique(labels)
     halves = [half for half in (names[::2], names[1::2]) if 0 < len(half) < len(names)]
@@ -132,13 +132,14 @@ def fit_strangers(
     kernel = np.ascontiguousarray(inverse.T)
     bias, centres = -(centre[: len(order)] @ kernel), (means - centre)[:, : len(order)] @ kernel
     squares, margins = _nearest(_squares(new[:, : len(order)] @ kernel + bias, centres))
+    if not squares.std() > 0:
+        return None
     scale = 1 / squares.std(), MARGIN / margins.std() if margins.std() > 0 else 0.0
     scores = np.sort(scale[0] * squares - scale[1] * margins).astype("float32")
-    if not np.isfinite(scores).all():
-        return None
     first = len(sizes) - depth
-    arrays = (each.astype("float32") for each in (kernel[order], bias, centres, np.array(scale)))
-    return Strangers(tuple(blocks[first:]), tuple(sizes[first:]), *arrays, scores)
+    kernel, bias, centres = (each.astype("float32") for each in (kernel[order], bias, centres))
+    seen, used = tuple(blocks[first:]), tuple(sizes[first:])
+    return Strangers(seen, used, kernel, bias, centres, np.array(scale, "float32"), scores)
 
 
 def _whitened(x: np.ndarray, labels: np.ndarray, widths: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -151,7 +152,7 @@ def _whitened(x: np.ndarray, labels: np.ndarray, widths: Sequence[int]) -> tuple
     means = members.T @ x / members.sum(axis=0)[:, None]
     within = x - means[labels]
     covariance = within.T @ within / np.float32(len(x))
-    spreads = [max(float(each.mean()), 1e-12) for each in np.split(covariance.diagonal(), np.cumsum(widths)[:-1])]
+    spreads = [max(float(each.mean()), 1e-8) for each in np.split(covariance.diagonal(), np.cumsum(widths)[:-1])]
     covariance *= np.float32(1 - SHRINKAGE)
     covariance[np.diag_indices_from(covariance)] += SHRINKAGE * np.repeat(spreads, widths).astype("float32")
     return np.linalg.cholesky(covariance), means.mean(axis=0), means
