@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .api import estimate as estimate
     from .api import finetune as finetune
     from .artifact.explain import Explanation as Explanation
+    from .auditing import audit as audit
     from .augment import Augment as Augment
     from .classifier import Classifier as Classifier
     from .classifier import load as load
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
     from .config import Training as Training
     from .costs import Estimate as Estimate
     from .crossvalidation import cross_validate as cross_validate
-    from .data.audit import Audit as Audit
-    from .data.audit import audit as audit
+    from .data.findings import Audit as Audit
     from .deploy.export import Export as Export
     from .errors import CacheError as CacheError
     from .errors import ClassifierFileError as ClassifierFileError
@@ -70,11 +70,12 @@ _HOMES = {
     "api": ("estimate", "finetune"),
     "artifact.explain": ("Explanation",),
     "classifier": ("Classifier", "load"),
+    "auditing": ("audit",),
     "augment": ("Augment",),
     "config": ("Head", "Phase", "Training"),
     "costs": ("Estimate",),
     "crossvalidation": ("cross_validate",),
-    "data.audit": ("Audit", "audit"),
+    "data.findings": ("Audit",),
     "deploy.export": ("Export",),
     "errors": (
         "CacheError",
@@ -106,7 +107,7 @@ _HOMES = {
     "weightfiles.presets": ("PRESETS",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
-_WITHOUT_KERAS = ("augment", "config", "data.audit", "errors", "overview")
+_WITHOUT_KERAS = ("auditing", "augment", "config", "data.findings", "errors", "overview")
 
 __all__ = ["__version__", "plots", *sorted(_HOME_OF)]  # noqa: PLE0604
 

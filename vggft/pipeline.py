@@ -19,6 +19,7 @@ from .errors import ConfigError, some
 from .features.extract import Pass
 from .heads.batches import FeatureBank
 from .heads.resampling import Fitted, Held
+from .insight.doubts import FILES, doubts_of
 from .run import RunDirectory, environment
 from .telling.progress import Narrator
 from .training.experiment import Experiment, make_experiment
@@ -53,6 +54,7 @@ class Run:
         self.learned: tuple[str, ...] = ("train",)
         self.began = time.monotonic()
         self.config: dict[str, Any] = {}
+        self.doubts: dict[str, Any] = {}
 
     def learn_from(self, splits: Collection[str], judged: bool = False) -> None:
         """Set the splits that the final classifier learns from.
@@ -113,9 +115,9 @@ class Run:
 
     @property
     def audit(self) -> dict[str, Any]:
-        """The audit of the data, and the images that were left out."""
+        """The audit of the data, the images that were left out, and at the end of a run what its features told."""
         pool = self.experiment.pool
-        return {**pool.audit.to_dict(), "left_out": list(pool.left_out)}
+        return {**pool.audit.to_dict(), "left_out": list(pool.left_out), **self.doubts}
 
     def introduce(self, about: str, notes: Iterable[str], cost: Estimate) -> None:
         """Announce what will be done and what it will cost, and write down what was read."""
@@ -155,6 +157,7 @@ class Run:
             self.narrator.say(str(judged.calibration))
         directory.write_json("evaluation.json", summary)
         directory.write_table("history.csv", fitted.history)
+        self._doubt(bank)
         write_pictures(directory, judged.pictures)
         if lost := [row for row in fitted.history if not math.isfinite(row.get("loss", 0.0))]:
             warnings.warn(DIVERGED.format(**lost[0]), stacklevel=2)
@@ -163,6 +166,17 @@ class Run:
             directory.write_json("environment.json", about)
         record = Record(self.config, about, self.audit, summary, pictures=judged.pictures)
         return kind(network, judged.description, judged.final, fitted.history, self._seen(), record)
+
+    def _doubt(self, bank: FeatureBank) -> None:
+        """Write down which labels may be wrong and which images are nearly the same; nothing else follows from it."""
+        doubts, directory = doubts_of(self.experiment.pool, bank), self.directory
+        self.doubts = doubts.to_dict()
+        directory.write_json("audit.json", self.audit)
+        for name, rows in self.doubts.items():
+            if rows:
+                directory.write_table(FILES[name], rows)
+        for told in doubts.told(written=directory.path is not None):
+            self.narrator.say(told)
 
     def _seen(self) -> dict[str, str]:
         """The split of every image, by its digest, also of those that only the classifier of `start` has seen."""
