@@ -59,7 +59,7 @@ def test_it_learns_and_judges_on_images_it_never_saw(trained: tuple) -> None:
     phases = [row["phase"] for row in classifier.history]
     assert phases[0] == "head" and phases[-1] == "blocks and head"
     judged = json.loads((run_dir / "evaluation.json").read_text())
-    assert set(judged) == {"validation", "test", "gap", "agreement", "doubts"}
+    assert set(judged) == {"validation", "test", "gap", "agreement", "caveats"}
     assert judged["agreement"]["largest_difference"] < 1e-5
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .api import estimate as estimate
     from .api import finetune as finetune
     from .artifact.explain import Explanation as Explanation
+    from .auditing import audit as audit
     from .augment import Augment as Augment
     from .classifier import Classifier as Classifier
     from .classifier import load as load
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
     from .config import Training as Training
     from .costs import Estimate as Estimate
     from .crossvalidation import cross_validate as cross_validate
-    from .data.audit import Audit as Audit
-    from .data.audit import audit as audit
+    from .data.findings import Audit as Audit
     from .deploy.export import Export as Export
     from .errors import CacheError as CacheError
     from .errors import ClassifierFileError as ClassifierFileError
@@ -52,8 +52,6 @@ if TYPE_CHECKING:
     from .evaluation.evaluation import Evaluation as Evaluation
     from .evaluation.folds import CrossValidation as CrossValidation
     from .evaluation.operating import OperatingPoint as OperatingPoint
-    from .insight.conformal import Coverage as Coverage
-    from .insight.conformal import PredictionSets as PredictionSets
     from .insight.growth import Growth as Growth
     from .labelling import Ranking as Ranking
     from .learning_curves import learning_curve as learning_curve
@@ -66,6 +64,8 @@ if TYPE_CHECKING:
     from .network.vgg import vgg19 as vgg19
     from .overview import RunTable as RunTable
     from .overview import read_runs as read_runs
+    from .trust.conformal import Coverage as Coverage
+    from .trust.conformal import PredictionSets as PredictionSets
     from .tuning.result import SearchResult as SearchResult
     from .tuning.search import search as search
     from .tuning.space import SearchSpace as SearchSpace
@@ -76,11 +76,12 @@ _HOMES = {
     "api": ("estimate", "finetune"),
     "artifact.explain": ("Explanation",),
     "classifier": ("Classifier", "load"),
+    "auditing": ("audit",),
     "augment": ("Augment",),
     "config": ("Head", "Phase", "Training"),
     "costs": ("Estimate",),
     "crossvalidation": ("cross_validate",),
-    "data.audit": ("Audit", "audit"),
+    "data.findings": ("Audit",),
     "deploy.export": ("Export",),
     "errors": (
         "CacheError",
@@ -104,7 +105,7 @@ _HOMES = {
     "insight.growth": ("Growth",),
     "labelling": ("Ranking",),
     "learning_curves": ("learning_curve",),
-    "insight.conformal": ("Coverage", "PredictionSets"),
+    "trust.conformal": ("Coverage", "PredictionSets"),
     "learning_rates": ("LearningRates", "find_learning_rate"),
     "listings.tables": ("Table",),
     "network.description": ("Classification",),
@@ -117,7 +118,7 @@ _HOMES = {
     "weightfiles.presets": ("PRESETS",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
-_WITHOUT_KERAS = ("augment", "config", "data.audit", "errors", "overview")
+_WITHOUT_KERAS = ("auditing", "augment", "config", "data.findings", "errors", "overview")
 
 __all__ = ["__version__", "plots", *sorted(_HOME_OF)]  # noqa: PLE0604
 

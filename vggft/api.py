@@ -80,7 +80,8 @@ def finetune(
             sides of a split, or of folds. The name of a column of the CSV file or DataFrame; one entry for each image,
             in the order of the data; a mapping of file names to groups; a regular expression such as `"(patient\\d+)"`
             or a function such as `lambda name: name.split("_")[0]`, which are given the file name, or the path where
-            that alone makes no groups. In given splits, images whose group is also in a later split are left out.
+            that alone makes no groups. `"near-duplicates"` groups pictures that are saved again, resized, slightly
+            cropped, brightened or mirrored. In given splits, images whose group is also in a later split are left out.
         backbone: a preset, `"vgg16_imagenet"` or `"vgg16_mini"`; a file of weights or of a model (`.keras`,
             `.weights.h5`, `.h5`, `.npz`), a `keras.Model` or a `Classifier` that is or contains a VGG, which is found
             by the shapes of its convolutions; or None for random weights, which need `freeze="none"` to learn.

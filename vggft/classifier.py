@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from .deploy.export import Export
     from .evaluation.calibration import Calibration
     from .evaluation.operating import OperatingPoint
-    from .insight.conformal import Coverage, Method, PredictionSets
     from .labelling import Ranking
+    from .trust.conformal import Coverage, Method, PredictionSets
 
 
 @short_traceback
@@ -144,7 +144,7 @@ class Classifier(Artifact):
             DataError: some images cannot be read, or there were too few held-out images for this coverage.
             ConfigError: impossible `coverage` or `method`, or nothing is known of held-out images.
         """
-        from .insight.conformal import PredictionSets
+        from .trust.conformal import PredictionSets
 
         limit = self.trust.limit(coverage, method, self.description.multi_label)
         return PredictionSets.of(self.predictions(pictures, batch_size, verbose), limit, coverage, method)

@@ -14,27 +14,24 @@ import numpy as np
 from .artifact.artifact import Artifact
 from .artifact.judge import Judged, check_adjustments, judge
 from .artifact.known import strangers_of
-from .artifact.record import GROWTH, Record, write_pictures
+from .artifact.record import Record, write_pictures
 from .caching.cache import INSTEAD
 from .costs import Estimate
 from .errors import ConfigError, some
-from .features.cuts import is_pooled
 from .features.extract import Pass
 from .heads.batches import FeatureBank
 from .heads.resampling import Fitted, Held
-from .insight.blocks import block_scores
-from .insight.conformal import HeldOut
-from .insight.doubts import doubts
-from .insight.growing import growth_in
-from .insight.growth import Growth
-from .insight.trust import Trust
+from .insight.doubts import FILES
+from .insight.insight import Insight
 from .network.assembly import Network
-from .network.blocks import BLOCKS, POOLING_LAYERS
 from .run import RunDirectory, environment
 from .telling.progress import Narrator
 from .training.experiment import Experiment, make_experiment
 from .training.phases import Setting
 from .training.request import Request
+from .trust.caveats import caveats
+from .trust.conformal import HeldOut
+from .trust.trust import Trust
 
 A = TypeVar("A", bound=Artifact)
 
@@ -128,7 +125,7 @@ class Run:
 
     @property
     def audit(self) -> dict[str, Any]:
-        """The audit of the data, and the images that were left out."""
+        """The audit of the data, the images that were left out, and at the end of a run what its features told."""
         pool = self.experiment.pool
         return {**pool.audit.to_dict(), "left_out": list(pool.left_out)}
 
@@ -162,8 +159,8 @@ class Run:
             learned=self.learned,
             held=held,
         )
-        found = doubts(judged.evaluations, fitted.history)
-        summary = judged.to_dict() | {"doubts": found}
+        found = caveats(judged.evaluations, fitted.history)
+        summary = judged.to_dict() | {"caveats": found}
         for evaluation in judged.evaluations.values():
             tell = self.narrator.conclude if evaluation is judged.final else self.narrator.say
             tell(repr(evaluation))
@@ -172,18 +169,15 @@ class Run:
         if judged.calibration:
             self.narrator.say(str(judged.calibration))
         directory.write_json("evaluation.json", summary)
-        insight = self._insight(bank)
         directory.write_table("history.csv", fitted.history)
         write_pictures(directory, judged.pictures)
-        growth = self._growth(bank, cut) if setting.frozen == BLOCKS else None
+        insight = self._insight(bank, cut)
         if lost := [row for row in fitted.history if not math.isfinite(row.get("loss", 0.0))]:
             warnings.warn(DIVERGED.format(**lost[0]), stacklevel=2)
         about = environment(request.arguments()) | {"seconds": round(time.monotonic() - self.began, 1)}
         if not directory.earlier:  # the time of a resumed run is not that of its last part
             directory.write_json("environment.json", about)
-        record = Record(
-            self.config, about, self.audit, summary, pictures=judged.pictures, insight=insight, growth=growth
-        )
+        record = Record(self.config, about, self.audit, summary, pictures=judged.pictures, insight=insight)
         trust = self._trust(bank, network, cut, judged)
         return kind(network, judged.description, judged.final, fitted.history, self._seen(), record, trust)
 
@@ -203,24 +197,18 @@ class Run:
             strangers = strangers_of(bank, network, cut, rows)
         return Trust(strangers, held_out)
 
-    def _insight(self, bank: FeatureBank) -> dict[str, Any]:
-        """Return what the frozen features say about the data, and write it down."""
-        rows = self.experiment.pool.rows
-        found: dict[str, Any] = {"blocks": block_scores(bank, rows["train"], rows["validation"])}
-        found = {name: each for name, each in found.items() if each}
-        if found:
-            self.directory.write_json("insight.json", found)
-        return found
-
-    def _growth(self, bank: FeatureBank, cut: str | None) -> Growth | None:
-        """Measure what more images would bring, if somebody will see it, and tell it."""
-        asked = self.directory.path is not None or self.narrator.verbose
-        if not asked or cut is None or not is_pooled(cut) or cut == POOLING_LAYERS["flatten"]:
-            return None
-        growth = growth_in(bank, cut, self.experiment.pool, seed=self.experiment.seed, quick=True)
-        self.directory.write_json(GROWTH, growth.to_dict())
-        self.narrator.say(str(growth))
-        return growth
+    def _insight(self, bank: FeatureBank, cut: str | None) -> Insight:
+        """Find out what the features say about the data, tell it, and write it down; nothing else follows from it."""
+        directory, experiment = self.directory, self.experiment
+        seen = directory.path is not None or bool(self.narrator.verbose)
+        insight = Insight.of(experiment.pool, bank, cut, curve=seen, seed=experiment.seed)
+        directory.write_json("insight.json", found := insight.to_dict())
+        for name, file in FILES.items():
+            if found[name]:
+                directory.write_table(file, found[name])
+        for sentence in insight.told(written=directory.path is not None):
+            self.narrator.say(sentence)
+        return insight
 
     def _seen(self) -> dict[str, str]:
         """The split of every image, by its digest, also of those that only the classifier of `start` has seen."""

@@ -21,7 +21,7 @@ import numpy as np
 from scipy.stats import betabinom
 
 import vggft
-from vggft.insight.conformal import HeldOut, coverage_of, sets_of
+from vggft.trust.conformal import HeldOut, coverage_of, sets_of
 
 
 def main() -> None:

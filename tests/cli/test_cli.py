@@ -95,7 +95,7 @@ def test_a_signal_ends_any_command_without_a_traceback(
     number: signal.Signals, code: int, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr("vggft.data.audit.audit", lambda *data, **how: signal.raise_signal(number))
+    monkeypatch.setattr("vggft.auditing.audit", lambda *data, **how: signal.raise_signal(number))
     monkeypatch.setattr("sys.argv", ["vggft", "audit", str(folder)])
     try:
         with pytest.raises(SystemExit) as caught:

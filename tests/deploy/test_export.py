@@ -25,14 +25,14 @@ from vggft.config import Head
 from vggft.deploy import export as module
 from vggft.deploy import runtimes
 from vggft.deploy.savedmodel_decoder import decode
-from vggft.insight.strangers import fit_strangers
-from vggft.insight.trust import Trust
 from vggft.network import forward, head
 from vggft.network.blocks import BLOCKS, sizes_of
 from vggft.network.description import Description, build
 from vggft.pictures.arrays import read_images
 from vggft.pictures.files import read_image
 from vggft.pictures.reading import Reading
+from vggft.trust.strangers import fit_strangers
+from vggft.trust.trust import Trust
 
 SIZE = 32
 FORMATS = [("model", "float32"), ("model.onnx", "float32"), ("model.tflite", "float32"), ("half.tflite", "float16")]

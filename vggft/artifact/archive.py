@@ -26,9 +26,9 @@ from ..files.documents import DocumentError, parse_document
 from ..files.opening import open_file, special
 from ..files.schemas import Epoch
 from ..files.writing import whole_file
-from ..insight.trust import Trust
 from ..network.description import Description, build
 from ..pictures.reading import RULES
+from ..trust.trust import Trust
 from ..weightfiles.files import kind_of
 from ..weightfiles.hdf5 import check_tree
 

@@ -18,11 +18,11 @@ from ..errors import ClassifierFileError, short_traceback
 from ..evaluation.evaluation import Evaluation
 from ..fields import as_path, shown
 from ..heads.history import History
-from ..insight.strangers import SHARE
-from ..insight.trust import Trust
 from ..network.assembly import Network
 from ..network.description import Classification, Description
 from ..telling.display import score
+from ..trust.strangers import SHARE
+from ..trust.trust import Trust
 from .archive import classifier_file, read_archive, read_seen, write_archive
 from .inputs import inputs_of
 from .known import KeptFeatures, kind_for

@@ -21,13 +21,13 @@ from ..features.vectors import embeddings
 from ..features.views import keys_of, make_views
 from ..fields import is_integer, shown
 from ..heads.batches import FeatureBank
-from ..insight.strangers import MOST, Strangers, fit_strangers
 from ..network.assembly import Network
 from ..network.blocks import BLOCKS, pooling_layer, sizes_of
 from ..network.description import Description
 from ..network.forward import forward, forward_all
 from ..pictures.arrays import as_sequence
 from ..telling.progress import Narrator
+from ..trust.strangers import MOST, Strangers, fit_strangers
 from .inputs import read_parts
 
 MakeView = Callable[[np.ndarray, np.ndarray], np.ndarray]  # pixels and keys of images -> pixels of a view

@@ -24,13 +24,13 @@ from ..evaluation.evaluation import Evaluation
 from ..fields import as_path, is_word, shown
 from ..files.writing import write_whole
 from ..foreign import guarded, guarded_row
-from ..insight.conformal import Method, PredictionSets
-from ..insight.strangers import SHARE, Strangers
 from ..listings.integers import as_class_names
 from ..network.assembly import Network
 from ..network.description import STRANGE, Classification, Description
 from ..pictures.arrays import as_sequence
 from ..telling.progress import Narrator
+from ..trust.conformal import Method, PredictionSets
+from ..trust.strangers import SHARE, Strangers
 from .inputs import inputs_of, read_parts
 from .known import KeptFeatures, look_at_images, predict_images, views_of
 

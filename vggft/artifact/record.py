@@ -13,12 +13,11 @@ import numpy as np
 from ..errors import RunError
 from ..files.archives import read_arrays
 from ..files.documents import read_document
-from ..files.schemas import Audited, Environment, Found, Grown, Insight, Made, Outcome, Summary
-from ..insight.growth import Growth
+from ..files.schemas import Audited, Environment, Found, Insights, Made, Outcome, Summary
+from ..insight.insight import Insight
 from ..run import RunDirectory
 
 PICTURES = "top_losses.npz"
-GROWTH = "growth.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +33,7 @@ class Record:
         trials: the trials of a search, in the form of `Trial.to_dict`.
         pictures: row of the evaluation -> (S, S, 3) pixels, for the images with the highest losses, and for the other
             ones that a report shows if they have no files.
-        insight: what the frozen features say about the data: `blocks`, as `insight.blocks.block_scores` returns them.
-        growth: how the score grows with the number of images, if all blocks are frozen.
+        insight: what the frozen features say about the data.
     """
 
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -45,8 +43,7 @@ class Record:
     search: Mapping[str, Any] = field(default_factory=dict)
     trials: tuple[Mapping[str, Any], ...] = ()
     pictures: Mapping[int, np.ndarray] = field(default_factory=dict)
-    insight: Mapping[str, Any] = field(default_factory=dict)
-    growth: Growth | None = None
+    insight: Insight = field(default_factory=Insight)
 
     @property
     def class_counts(self) -> dict[str, int]:
@@ -129,8 +126,7 @@ def read_record(run_dir: Path) -> Record:
         search=read("search.json", Found),
         trials=tuple(read_document(path, Outcome, RunError, nan=True) for path in outcomes),
         pictures=_read_pictures(run_dir / PICTURES),
-        insight=read("insight.json", Insight),
-        growth=Growth.from_dict(found) if (found := read(GROWTH, Grown)) else None,
+        insight=Insight.from_dict(read("insight.json", Insights)),
     )
 
 

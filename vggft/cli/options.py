@@ -45,7 +45,7 @@ class DataOptions(Options):
         validation: Validation images: a fraction of the images that are not test images, or another dataset.
         test: Test images: a fraction of all images, or another dataset; only the final evaluation uses them.
         group: Images that no split may divide, such as those of one patient: the name of a column, or a regular
-            expression that finds the group in the file name, such as `(patient\d+)`.
+            expression that finds the group in the file name, such as `(patient\d+)`; or `near-duplicates`.
         image_size: Side of the network's input in pixels, or height x width, `224x320`; the backbone's own by default.
         resize: How images are fitted to it: the whole image squashed, its middle cropped, or the whole padded.
         value_range: Black and white of images that have not 8 bits, `0,4095`; by default decided by all images.

@@ -65,8 +65,16 @@ def audit(
     check_images: Annotated[
         bool, typer.Option("--check-images", help="Also look for blurred, dark or bright images and odd sizes.")
     ] = False,
+    near_duplicates: Annotated[
+        bool, typer.Option("--near-duplicates", help="Also look for pictures that are nearly the same.")
+    ] = False,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Also look for wrong labels, by what a backbone sees in all images.")
+    ] = False,
+    backbone: Annotated[str, typer.Option(help="For --labels, as for finetune.")] = "vgg16_imagenet",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write everything that was found into a CSV file.")
+        Path | None,
+        typer.Option("--output", "-o", help="Write everything that was found: a CSV file, or a page, problems.html."),
     ] = None,
     force: Force = False,
     as_json: AsJson = False,
@@ -79,13 +87,18 @@ def audit(
     check_exists(dataset)
     if output:
         check_free(output, force)
-    from ..data.audit import audit as run_audit
+    if labels:
+        check_download(backbone)
+        import_quietly(quiet or as_json)
+    from ..auditing import audit as run_audit
 
     how: dict[str, Any] = {"value_range": value_range and numbers(value_range), "bands": bands and numbers(bands)}
-    how |= {"check_images": check_images, "verbose": 0 if quiet or as_json else 1}
+    how |= {"check_images": check_images, "near_duplicates": near_duplicates, "labels": labels, "backbone": backbone}
+    how["verbose"] = 0 if quiet or as_json else 1
     found = run_audit(dataset, num_classes, **how)
     if output:
-        found.to_csv(output, force)
+        write = found.to_html if output.suffix.lower() in (".html", ".htm") else found.to_csv
+        write(output, force)
     if as_json:
         print_json(found.to_dict())
     else:
@@ -93,7 +106,10 @@ def audit(
         if output:
             tell(f"\nAll of it is in {output}")
         elif found.findings:
-            again = [dataset, *(["--check-images"] if check_images else []), "--output", "problems.csv"]
+            asked = {"--check-images": check_images, "--near-duplicates": near_duplicates, "--labels": labels}
+            again = [dataset, *(name for name, wanted in asked.items() if wanted)]
+            again += ["--backbone", backbone] if labels and backbone != "vgg16_imagenet" else []
+            again += ["--output", "problems.html" if labels or near_duplicates else "problems.csv"]
             tell(f"\nAll of it: vggft audit {shlex.join(again)}")
     if not found.ok:
         raise typer.Exit(1)

@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from ..caching.cache import Cache
+from ..caching.rows import Rows
 from ..errors import DataError, short_traceback, some
 from ..pictures.formats import suffix_fits
 from ..pictures.reading import ImageSize, reading_of
 from ..telling.progress import Narrator
 from .dataset import Dataset, collect, concatenate
 from .findings import Audit as Audit
-from .findings import Finding, common_folder, short_names
+from .findings import Finding, common_folder, pictures_of, short_names
 from .quality import look_over
-from .scan import Scan, scan
+from .scan import Scan, decode, scan
 from .streams import Keep
 from .suspects import suspects
+from .twins import near_duplicates_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+# What finds more: of the whole dataset, its pixels, its scan, and the names of its images.
+Look: TypeAlias = "Callable[[Dataset, np.ndarray | Rows, Scan, Sequence[str]], Sequence[Finding]]"
 IMBALANCE = 10  # ratio of the largest class to the smallest at which accuracy says little about the smallest
 EXAMPLES = 3  # of findings in a warning; `Audit.to_csv` writes all of them
 
@@ -38,7 +45,9 @@ def audit(
     value_range: tuple[float, float] | None = None,
     bands: tuple[int, int, int] | None = None,
     check_images: bool = False,
+    near_duplicates: bool = False,
     verbose: int = 0,
+    look: Look | None = None,
 ) -> Audit:
     """Check every image and every label once, and summarise what is in the data and what is wrong with it.
 
@@ -52,7 +61,10 @@ def audit(
         resize, value_range, bands: as for `finetune`.
         check_images: also look for images that are blurred, dark, overexposed, without contrast, or of an odd shape or
             size; this reads every image a second time.
+        near_duplicates: also look for pictures that are saved again, resized, slightly cropped, brightened or mirrored;
+            decoded images are then kept in the cache.
         verbose: 0 is silent, 1 shows a progress bar.
+        look: finds more in the pixels of all images.
 
     Returns:
         An `Audit`; `print` it for a summary.
@@ -62,21 +74,32 @@ def audit(
         ConfigError: `image_size` is below 32, or another argument has an impossible value.
     """
     reading, narrator = reading_of(image_size, resize, value_range, bands), Narrator(verbose)
-    splits, problems = collect(dataset, num_classes, keep=Keep(reading, None, narrator))
+    cache = Cache() if near_duplicates or look else None
+    splits, problems = collect(dataset, num_classes, keep=Keep(reading, cache, narrator))
     if not splits:
         return Audit(0, {}, (), {}, errors=tuple(problems))
     whole = concatenate(list(splits.values()))
-    with narrator.bar("read images", len(whole)) as advance:
-        try:
-            found = scan(whole, reading, on_image=advance)
-        except DataError as error:  # of streams in different ranges
-            return Audit(len(whole), {}, whole.class_names, {}, errors=(*problems, str(error)))
-    quality: tuple[Finding, ...] = ()
+    pixels: np.ndarray | Rows = np.zeros(0)
+    try:
+        if cache is not None:
+            pixels, found = decode(whole, reading, cache, narrator)
+        else:
+            with narrator.bar("read images", len(whole)) as advance:
+                found = scan(whole, reading, on_image=advance)
+    except DataError as error:  # of streams in different ranges
+        return Audit(len(whole), {}, whole.class_names, {}, errors=(*problems, str(error)))
+    short = short_names(common_folder(dataset, whole.images), whole.names)
+    more: list[Finding] = []
+    if near_duplicates:
+        split_of = [split for split, part in splits.items() for _ in range(len(part))]
+        more += near_duplicates_in(whole, short, split_of, pixels, found.digests)
+    more += look(whole, pixels, found, short) if look else ()
+    pictures = pictures_of(more, short, pixels) if more else {}
     if check_images:
         with narrator.bar("look at images", len(whole)) as advance:
-            short = short_names(common_folder(dataset, whole.images), whole.names)
-            quality = tuple(look_over(whole, found, short, found.reading, advance))
-    return make_audit(splits, found, problems, data=dataset, quality=quality)
+            more += look_over(whole, found, short, found.reading, advance)
+    audited = make_audit(splits, found, problems, data=dataset, quality=more)
+    return replace(audited, pictures=pictures)
 
 
 def make_audit(
@@ -95,7 +118,7 @@ def make_audit(
         problems: what is already known to be wrong with the data, as sentences.
         grouped: whether it is known already which images belong together.
         data: the dataset as given, whose folder names in sentences are relative to if it is a path.
-        quality: what was found by looking at the images.
+        quality: what else was found by looking at the images.
     """
     whole, facts = concatenate(list(splits.values())), found.facts
     split_of = np.repeat(list(splits), [len(part) for part in splits.values()])
@@ -164,6 +187,9 @@ WARNINGS = {  # kind of finding -> how it is told
     "different labels": "copies with different labels",
     "copies": "copies with the same label",
     "repeated rows": "rows that are repeated",
+    "near-duplicates in several splits": "near-duplicates in more than one split",
+    "near-duplicates": "near-duplicates",
+    "doubtful label": "labels that may be wrong",
     "wrong suffix": "files with the suffix of another format",
     "blurred": "blurred",
     "dark": "dark",
@@ -172,7 +198,9 @@ WARNINGS = {  # kind of finding -> how it is told
     "odd shape": "much longer than wide, or wider than high",
     "odd size": "much larger or smaller than the others",
 }
-GROUPS = ("in several splits", "different labels", "copies")
+GROUPS = (
+    "in several splits", "different labels", "copies", "near-duplicates in several splits", "near-duplicates",
+)  # fmt: skip
 NOUNS = {"repeated rows": "row", "wrong suffix": "file", **dict.fromkeys(GROUPS, "group")}  # others: image
 
 
@@ -202,9 +230,7 @@ def _named(
     """Return the names of the images in a group of copies, each once, and what is to be said of them."""
     told: dict[str, list[str]] = defaultdict(list)
     for row in rows:
-        label = whole.labels[row]
-        classes = np.flatnonzero(label) if whole.multi_label else [label]
-        labels = "|".join(whole.class_names[c] for c in classes) or "no label"
+        labels = whole.label_told(row)
         told[short[row]].append({"different labels": labels, "in several splits": str(splits[row])}.get(kind, ""))
     if kind == "repeated rows":
         return tuple(told), tuple(f"{len(each)} times" for each in told.values())

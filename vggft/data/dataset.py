@@ -62,6 +62,12 @@ class Dataset:
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    def label_told(self, row: int) -> str:
+        """Return the name of the class of an image, or of its classes."""
+        label = self.labels[row]
+        classes = np.flatnonzero(label) if self.multi_label else [label]
+        return "|".join(self.class_names[c] for c in classes) or "no label"
+
     @property
     def class_counts(self) -> np.ndarray:
         """(num_classes,) int64: the number of images of each class."""

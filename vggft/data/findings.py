@@ -11,14 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ..caching.rows import Rows
 from ..errors import short_traceback
 from ..extras import data_frame
 from ..fields import as_path
-from ..files.writing import write_table
+from ..files.writing import write_table, write_whole
 from ..foreign import visible
-from ..telling.display import render
+from ..telling.display import jpeg_url, legible, render
 
 SHOWN_CLASSES = 20
+SHOWN_FINDINGS, SHOWN_IMAGES = 48, 6  # of a kind, and of a group, with pictures
 COLUMNS = ("problem", "group", "image", "detail")
 SHOWN_SENTENCES = 12  # of errors, and of warnings
 
@@ -29,6 +33,12 @@ KINDS = {
     "in several splits": ("image in several splits", "images in several splits"),
     "copies": ("group of duplicates", "groups of duplicates"),
     "repeated rows": ("row that is repeated", "rows that are repeated"),
+    "near-duplicates in several splits": (
+        "group of near-duplicates in several splits",
+        "groups of near-duplicates in several splits",
+    ),
+    "near-duplicates": ("group of near-duplicates", "groups of near-duplicates"),
+    "doubtful label": ("doubtful label", "doubtful labels"),
     "wrong suffix": ("wrong suffix", "wrong suffixes"),
     "blurred": ("blurred image", "blurred images"),
     "dark": ("dark image", "dark images"),
@@ -38,10 +48,12 @@ KINDS = {
     "odd size": ("image of an odd size", "images of an odd size"),
 }
 
+PICTURED = (("doubtful label",), ("near-duplicates in several splits", "near-duplicates"))
+
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong, or may be wrong, with an image or with a group of equal images.
+    """What is wrong, or may be wrong, with an image or with a group of equal or nearly equal images.
 
     Args:
         kind: what it is, one of `KINDS`.
@@ -56,7 +68,8 @@ class Finding:
     def __str__(self) -> str:
         details = self.details or ("",) * len(self.images)
         told = [name + f" ({detail})" * bool(detail) for name, detail in zip(self.images, details, strict=True)]
-        return " = ".join(told[:4]) + " = ..." * (len(told) > 4)
+        sign = " ~ " if self.kind.startswith("near") else " = "
+        return sign.join([*told[:4], *["..."] * (len(told) > 4)])
 
 
 @short_traceback
@@ -84,6 +97,7 @@ class Audit:
         warnings: what should be checked, as sentences.
         findings: everything that was found about single images, which `errors` and `warnings` only count.
         folder: what names in sentences and findings are relative to; empty for data without files.
+        pictures: name -> a small picture as a data URL, of doubtful labels and near-duplicates, for pages.
     """
 
     images: int
@@ -106,6 +120,7 @@ class Audit:
     warnings: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     folder: str = ""
+    pictures: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def ok(self) -> bool:
@@ -123,8 +138,10 @@ class Audit:
         return [finding for finding in self.findings if finding.kind == kind]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all attributes and `ok`, ready for JSON."""
-        return {"ok": self.ok, **json.loads(json.dumps(dataclasses.asdict(self)))}
+        """Return all attributes but the pictures, and `ok`, ready for JSON."""
+        found = dataclasses.asdict(dataclasses.replace(self, pictures={}))
+        del found["pictures"]
+        return {"ok": self.ok, **json.loads(json.dumps(found))}
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield a dict of `COLUMNS` for each image of each finding."""
@@ -136,6 +153,11 @@ class Audit:
     def to_csv(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         """Write all findings as a CSV file: a row for each image, and one number for each group of equal images."""
         write_table(path := as_path(path), list(self.rows()), COLUMNS, overwrite)
+        return path
+
+    def to_html(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
+        """Write a page that loads nothing, with pictures of doubtful labels and near-duplicates."""
+        write_whole(path := as_path(path), self._page("audit_page.html"), overwrite=overwrite)
         return path
 
     def to_frame(self) -> Any:
@@ -162,7 +184,12 @@ class Audit:
         return "\n".join(map(visible, lines))
 
     def _repr_html_(self) -> str:
-        return render("audit.html", audit=self, limit=SHOWN_CLASSES)
+        return self._page("audit.html")
+
+    def _page(self, template: str) -> str:
+        shown = [each for each in self.findings if each.images[0] in self.pictures]
+        pictured = [[each for each in shown if each.kind in kinds] for kinds in PICTURED]
+        return render(template, audit=self, limit=SHOWN_CLASSES, pictured=pictured)
 
     def _table(self) -> list[str]:
         """Make one line per class: its name, the number of its images in each split, and a bar for their sum."""
@@ -198,3 +225,17 @@ def common_folder(data: Any, images: Sequence[Any]) -> str:
 def short_names(folder: str, names: Sequence[str]) -> list[str]:
     """Return names relative to a folder; empty is none."""
     return [name.removeprefix(f"{folder}{os.sep}") for name in names] if folder else list(names)
+
+
+def pictures_of(found: Sequence[Finding], short: Sequence[str], pixels: np.ndarray | Rows) -> dict[str, str]:
+    """Return small pictures of the images in the first findings of each kind."""
+    from PIL import Image
+
+    row_of, seen = {name: row for row, name in enumerate(short)}, Counter[str]()
+    shown: dict[str, str] = {}
+    for each in found:
+        seen[each.kind] += 1
+        for name in each.images[:SHOWN_IMAGES] if seen[each.kind] <= SHOWN_FINDINGS else ():
+            seen_as = np.clip(np.asarray(pixels[row_of[name]]), 0, 255).astype(np.uint8)
+            shown[name] = jpeg_url(legible(Image.fromarray(seen_as), 96))
+    return shown

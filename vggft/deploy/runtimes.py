@@ -18,9 +18,9 @@ from ..errors import ExportError
 from ..fields import as_path
 from ..files.archives import open_archive
 from ..files.documents import DocumentError, parse_document, read_document, reading
-from ..insight.strangers import SHARE, Strangers
 from ..network.description import Described, Description
 from ..pictures.reading import draft_size
+from ..trust.strangers import SHARE, Strangers
 from .savedmodel_decoder import decode
 
 MEMBER = "vggft.json"

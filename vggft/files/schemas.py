@@ -94,7 +94,7 @@ Summary = TypedDict(
         "cross-validation": Judged,
         "gap": dict[str, float],
         "calibration": Calibrated | None,
-        "doubts": list[str],
+        "caveats": list[str],
     },
     total=False,
 )
@@ -109,14 +109,8 @@ class BlockScore(TypedDict):
     error: float
 
 
-class Insight(TypedDict, total=False):
-    """`insight.json`."""
-
-    blocks: list[BlockScore]
-
-
 class Grown(TypedDict):
-    """How the score grows with the number of images, of growth.json."""
+    """How the score grows with the number of images."""
 
     images: Count
     metric: Literal["accuracy", "average_precision"]
@@ -125,6 +119,38 @@ class Grown(TypedDict):
     ends: list[tuple[float, float]]
     laws: list[tuple[float, float, float]]
     why: str
+
+
+class DoubtfulLabel(TypedDict):
+    """An image whose label may be wrong."""
+
+    image: str
+    split: str
+    label: str
+    likely: str
+    confidence: float
+    wrong: float
+    suggested: bool
+
+
+class NearDuplicate(TypedDict):
+    """An image of a group of images that are nearly the same."""
+
+    group: Count
+    image: str
+    split: str
+    label: str
+    leak: bool
+
+
+class Insights(TypedDict, total=False):
+    """`insight.json`."""
+
+    blocks: list[BlockScore]
+    growth: Grown
+    doubtful_labels: list[DoubtfulLabel]
+    near_duplicates: list[NearDuplicate]
+    seconds: dict[str, float]
 
 
 class Outcome(TypedDict, total=False):

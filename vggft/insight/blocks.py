@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ..features.cuts import POOLED
 from ..features.vectors import embeddings
+from ..files.schemas import BlockScore
 from ..heads.batches import FeatureBank
 from ..heads.discriminants import discriminants
 from ..network.blocks import BLOCKS, pooling_layer
@@ -19,7 +19,7 @@ from ..telling.display import score
 SHRINKAGE = 0.3  # near the best on seven sets of pictures
 
 
-def block_scores(bank: FeatureBank, train: np.ndarray, judged: np.ndarray) -> list[dict[str, Any]]:
+def block_scores(bank: FeatureBank, train: np.ndarray, judged: np.ndarray) -> list[BlockScore]:
     """Return for each block the accuracy of a linear discriminant analysis of its averages alone.
 
     Args:
@@ -33,7 +33,7 @@ def block_scores(bank: FeatureBank, train: np.ndarray, judged: np.ndarray) -> li
     """
     if POOLED not in bank.features or (bank.targets.sum(axis=1) != 1).any() or not len(judged):
         return []
-    labels, found = bank.targets.argmax(axis=1), []
+    labels, found = bank.targets.argmax(axis=1), list[BlockScore]()
     priors = bank.targets[train].mean(axis=0)
     with threadpool_limits(1):
         for block in BLOCKS:
@@ -46,7 +46,7 @@ def block_scores(bank: FeatureBank, train: np.ndarray, judged: np.ndarray) -> li
     return found
 
 
-def told(scores: Sequence[dict[str, Any]]) -> str:
+def told(scores: Sequence[BlockScore]) -> str:
     """Say what the scores of the blocks mean for what to freeze.
 
     Later blocks are made for the pictures that the network was pretrained on. Where an earlier one knows as much, to

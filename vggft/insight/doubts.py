@@ -1,53 +1,102 @@
-"""What a training lets one doubt: images that chose far from images that test, and too much known by heart."""
+"""What the images and features of a run say about its data, at no cost: doubtful labels, and near-duplicates."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
-from ..evaluation.evaluation import Evaluation
-from ..telling.display import score
+import numpy as np
 
-FAR = 0.05  # difference from which something is said, if it is more than chance gives
-OVERFITTED = 0.15  # accuracy of the training images minus that of others
+from ..data.twins import near, signatures, twins
+from ..features.cuts import POOLED
+from ..features.vectors import embeddings
+from ..heads.batches import FeatureBank
+from ..network.blocks import HEAD_BLOCKS, pooling_layer
+from ..splits.groups import NEAR_DUPLICATES
+from ..splits.pool import Pool
+from .labels import SURE, LabelIssues, label_issues
+
+CUT = pooling_layer("avg", HEAD_BLOCKS)
+LISTED = 0.1  # probability of a wrong label from which an image is in the list, after those that are suggested
+FILES = {"doubtful_labels": "labels.csv", "near_duplicates": "near_duplicates.csv"}
 
 
-def doubts(evaluations: Mapping[str, Evaluation], history: Sequence[Mapping[str, Any]] = ()) -> list[str]:
-    """Say what a reader of the results should know.
+@dataclass(frozen=True)
+class Doubts:
+    """What may be wrong with the data of a run, as rows of tables; nothing was changed by it.
 
     Args:
-        evaluations: split -> evaluation, the one that counts last; others were chosen on.
-        history: rows of the training, of which the kept ones have the accuracy of the training images.
-
-    >>> import numpy as np
-    >>> labels = np.arange(200) % 2
-    >>> right, half = np.eye(2)[labels], np.eye(2)[labels * (np.arange(200) < 100)]
-    >>> pair = {"validation": right, "test": half}
-    >>> found = {name: Evaluation(name, ("cat", "dog"), labels, each) for name, each in pair.items()}
-    >>> doubts(found)[0].split(",")[0]
-    'accuracy is 1.000 on validation images but 0.750 on test images'
+        labels: images whose label may be wrong, the surest first: `image`, `split`, `label`, `likely` (the class that
+            it looks like), `confidence` (its probability), `wrong` (the probability that the label is wrong), and
+            `suggested`, whether to look at it.
+        twins: images of groups of near-duplicates: `group`, `image`, `split`, `label`, and `leak`, whether the group is
+            in several splits.
     """
-    return [*_apart(evaluations), *_by_heart(list(evaluations.values())[-1], history)]
+
+    labels: tuple[Mapping[str, Any], ...] = ()
+    twins: tuple[Mapping[str, Any], ...] = ()
+
+    def to_dict(self) -> dict[str, list[dict[str, Any]]]:
+        """Return both tables, ready for JSON."""
+        return dict(zip(FILES, ([*map(dict, self.labels)], [*map(dict, self.twins)]), strict=True))
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> Self:
+        """Make it from the output of `to_dict`, also after JSON."""
+        return cls(*(tuple(found.get(name, ())) for name in FILES))
+
+    def told(self, written: bool) -> list[str]:
+        """Say what was found, one sentence for each table.
+
+        Args:
+            written: whether the tables are in files.
+        """
+        files = {name: f" ({file})" * written for name, file in FILES.items()}
+        found = []
+        if suggested := [row for row in self.labels if row["suggested"]]:
+            counted = f"{len(suggested)} image{'s' * (len(suggested) > 1)} may have a wrong label"
+            first = "{image} says {label}, looks like {likely} ({confidence:.2f})".format(**suggested[0])
+            found.append(f"{counted}{files['doubtful_labels']}; the first: {first}.")
+        if leaks := [row for row in self.twins if row["leak"]]:
+            both = " ~ ".join(f"{row['image']} ({row['split']})" for row in leaks[:2])
+            count, where = len({row["group"] for row in leaks}), files["near_duplicates"]
+            told = f"Near-duplicates in several splits{where}: {count}, such as {both}"
+            found.append(f"{told}; group={NEAR_DUPLICATES!r} keeps them together.")
+        return found
 
 
-def _apart(evaluations: Mapping[str, Evaluation]) -> Iterator[str]:
-    *chosen, final = evaluations.values()
-    name = final.headline
-    for each in chosen:
-        a, b = each[name], final[name]
-        if a is None or b is None or abs(a - b) < FAR:
-            continue
-        spreads = [(ends[1] - ends[0]) / 4 for one in (each, final) if (ends := one.bootstrap(metrics=[name])[name])]
-        if len(spreads) == 2 and abs(a - b) > 2 * math.hypot(*spreads):
-            told = f"{name} is {score(a)} on {each.split} images but {score(b)} on {final.split} images"
-            yield f"{told}, more than chance makes: they may be of another kind"
+def doubts_of(pool: Pool, bank: FeatureBank) -> Doubts:
+    """Look at all images of a run that are in a split; at their labels if their pooled features are there."""
+    rows = np.sort(np.concatenate(list(pool.rows.values())))
+    split_of = {row: split for split, those in pool.rows.items() for row in those.tolist()}
+    label = [_label(pool, row) for row in rows]
+    digests = [pool.digests[row] for row in rows]
+    labels: list[dict[str, Any]] = []
+    if POOLED in bank.features and not pool.multi_label:
+        units = np.unique(digests, return_inverse=True)[1] if pool.units is None else pool.units[rows]
+        vectors = embeddings(np.asarray(bank.inputs(CUT)[rows]), CUT, bank.width)
+        given = pool.targets[rows].argmax(axis=1)
+        issues = label_issues(vectors, given, len(pool.class_names), units)
+        for n in issues.ranked(LISTED):
+            told = {"image": pool.names[rows[n]], "split": split_of[rows[n]], "label": label[n]}
+            told |= {"likely": pool.class_names[issues.likely[n]], "confidence": round(float(issues.confidence[n]), 4)}
+            labels.append(
+                told | {"wrong": round(float(issues.wrong[n]), 4), "suggested": bool(issues.wrong[n] >= SURE)}
+            )
+    alike: list[dict[str, Any]] = []
+    for number, group in enumerate(near(twins(signatures(pool.pixels, rows)), digests), start=1):
+        leak = len({split_of[rows[n]] for n in group}) > 1
+        for n in group:
+            told = {"group": number, "image": pool.names[rows[n]], "split": split_of[rows[n]], "label": label[n]}
+            alike.append(told | {"leak": leak})
+    return Doubts(tuple(labels), tuple(alike))
 
 
-def _by_heart(final: Evaluation, history: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    name = "label_accuracy" if final.multi_label else "accuracy"
-    kept = [row[name] for row in history if row.get("kept") and row.get(name) is not None]
-    found = final.metrics.get(name)
-    if kept and found is not None and kept[-1] - found > OVERFITTED:
-        told = f"{name} is {score(kept[-1])} on the training images but {score(found)} on {final.split} images"
-        yield f"{told}: much was learned by heart, and more images or augmentation may help"
+def sentence(class_names: Sequence[str], label: int, issues: LabelIssues, row: int) -> str:
+    """Say what a label is and what its image looks like."""
+    return f"says {class_names[label]}, looks like {class_names[issues.likely[row]]} ({issues.confidence[row]:.2f})"
+
+
+def _label(pool: Pool, row: int) -> str:
+    return "|".join(pool.class_names[c] for c in np.flatnonzero(pool.targets[row])) or "no label"

@@ -76,7 +76,7 @@ def results(artifact: Artifact, evaluation: Evaluation) -> dict[str, Any]:
 
 def blocks(record: Record) -> dict[str, Any]:
     """Return what each block alone knows about the images, and what that means for what to freeze."""
-    scores = record.insight.get("blocks", ())
+    scores = record.insight.blocks
     return {"rows": scores, "words": told(scores)} if scores else {}
 
 

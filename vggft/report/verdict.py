@@ -79,7 +79,7 @@ def sentences(record: Record, evaluation: Evaluation | None) -> list[str]:
             f"{points} {'higher' if gap > 0 else 'lower'}"
             + (": selection made it look better than it is." if gap > 0 else ", so selection flattered nothing.")
         )
-    return [*told, *(f"{each[:1].upper()}{each[1:]}." for each in record.summary.get("doubts", ()))]
+    return [*told, *(f"{each[:1].upper()}{each[1:]}." for each in record.summary.get("caveats", ()))]
 
 
 def next_steps(artifact: Artifact, evaluation: Evaluation | None) -> list[Step]:

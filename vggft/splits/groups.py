@@ -17,9 +17,10 @@ from ..fields import shown
 
 Group: TypeAlias = "str | Sequence[Any] | Mapping[str, Any] | re.Pattern[str] | Callable[[str], Any]"
 
+NEAR_DUPLICATES = "near-duplicates"
 KINDS = (
     "the name of a column, one entry for each image, a mapping of file names to groups, a regular expression with a"
-    " group in parentheses, such as '(patient\\d+)', or a function of the file name"
+    " group in parentheses, such as '(patient\\d+)', a function of the file name, or 'near-duplicates'"
 )
 
 
@@ -74,6 +75,19 @@ def groups_of(
             "that belongs to no other may have its own name."
         )
     return texts
+
+
+def groups_of_twins(names: Sequence[str], twins: Sequence[Sequence[int]]) -> tuple[str, ...]:
+    """Name the group of each image after the first of its near-duplicates, which may be itself.
+
+    >>> groups_of_twins(["a.jpg", "b.jpg", "c.jpg"], [(0, 2)])
+    ('a.jpg', 'b.jpg', 'a.jpg')
+    """
+    groups = list(names)
+    for rows in twins:
+        for row in rows:
+            groups[row] = names[rows[0]]
+    return tuple(groups)
 
 
 def together(digests: Sequence[str], groups: Sequence[str]) -> np.ndarray:

@@ -15,6 +15,7 @@ from ..data.dataset import Dataset, concatenate, fingerprint
 from ..data.scan import decode
 from ..data.streams import Keep
 from ..data.suspects import suspects
+from ..data.twins import signatures, twins
 from ..errors import ConfigError, DataError, some
 from ..fields import is_word, shown
 from ..listings.integers import as_class_names
@@ -23,7 +24,7 @@ from ..pictures.arrays import StreamImage
 from ..pictures.reading import AS_IT_IS, ImageSize, Reading
 from ..telling.progress import Narrator
 from .apart import keep_copies_apart, keep_known_apart
-from .groups import counted, described, groups_of, key_of, together
+from .groups import NEAR_DUPLICATES, counted, described, groups_of, groups_of_twins, key_of, together
 from .parts import open_parts
 from .splitting import Known, split_rows
 from .whole_groups import FREE, HELD, KEPT
@@ -166,7 +167,10 @@ def prepare(
     given = {name: np.flatnonzero((part_of == name) & (found.facts["digest"] != "")) for name in parts}
     groups: tuple[str, ...] = ()
     if group is not None:
-        groups = groups_of(group, whole.names, whole.metadata, *_no_order(parts, own_splits))
+        if is_word(group, (NEAR_DUPLICATES,)) and NEAR_DUPLICATES not in whole.metadata:
+            groups = groups_of_twins(whole.names, twins(signatures(pixels)))
+        else:
+            groups = groups_of(group, whole.names, whole.metadata, *_no_order(parts, own_splits))
     units = together(found.digests, groups) if groups else None
     before = known.fixed(found.digests, groups, units)
     rows = _split(given, whole, found.digests, fractions, seed, known, before, units)

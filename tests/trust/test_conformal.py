@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import betabinom
 
 import vggft
-from vggft.insight.conformal import HeldOut, coverage_of, scores_of, sets_of
+from vggft.trust.conformal import HeldOut, coverage_of, scores_of, sets_of
 
 
 def draws(n: int, seed: int, classes: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -21,7 +21,7 @@ def draws(n: int, seed: int, classes: int = 5) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("method", ["lac", "aps"])
 @pytest.mark.parametrize("coverage", [0.8, 0.9, 0.95])
-def test_sets_cover_what_they_promise(method: vggft.insight.conformal.Method, coverage: float) -> None:
+def test_sets_cover_what_they_promise(method: vggft.trust.conformal.Method, coverage: float) -> None:
     """Over 100 draws; each is beta-binomial, so the mean of 100 is within 3.3 of its standard deviations."""
     n, m, found = 99, 400, []
     for seed in range(100):

@@ -5,8 +5,8 @@ import doctest
 import numpy as np
 
 from vggft.evaluation.checks import evaluate
-from vggft.insight import doubts as module
-from vggft.insight.doubts import doubts
+from vggft.trust import caveats as module
+from vggft.trust.caveats import caveats
 
 
 def judged(split, images, right):
@@ -21,8 +21,8 @@ def test_examples():
 def test_differences_that_chance_makes_are_not_told():
     few = {"validation": judged("validation", 20, 19), "test": judged("test", 20, 16)}
     many = {"validation": judged("validation", 500, 475), "test": judged("test", 500, 400)}
-    assert doubts(few) == []
-    assert doubts(many) == [
+    assert caveats(few) == []
+    assert caveats(many) == [
         "accuracy is 0.950 on validation images but 0.800 on test images, more than chance makes: they may be of"
         " another kind"
     ]
@@ -30,6 +30,6 @@ def test_differences_that_chance_makes_are_not_told():
 
 def test_what_was_learned_by_heart_is_told():
     history = [{"accuracy": 1.0, "kept": True}, {"accuracy": 0.5, "kept": False}]
-    (told,) = doubts({"test": judged("test", 100, 70)}, history)
+    (told,) = caveats({"test": judged("test", 100, 70)}, history)
     assert "1.000 on the training images but 0.700 on test images" in told
-    assert doubts({"test": judged("test", 100, 95)}, history) == []
+    assert caveats({"test": judged("test", 100, 95)}, history) == []

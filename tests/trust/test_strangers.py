@@ -11,9 +11,9 @@ from sklearn.metrics import roc_auc_score
 
 import vggft
 from vggft.files.documents import DocumentError
-from vggft.insight.conformal import HeldOut
-from vggft.insight.strangers import Strangers, fit_strangers
-from vggft.insight.trust import Trust
+from vggft.trust.conformal import HeldOut
+from vggft.trust.strangers import Strangers, fit_strangers
+from vggft.trust.trust import Trust
 
 SIZES = (4, 8, 16, 32, 32)  # of VGG16 at a sixteenth of its width
 BLOCKS = ("block1", "block2", "block3", "block4", "block5")
