@@ -1,4 +1,4 @@
-"""The public classifier: an `Artifact` with methods to adjust, update, explain, report and export it."""
+"""The public classifier: an artifact that can be adjusted, with methods to update, explain, report and export it."""
 
 from __future__ import annotations
 
@@ -11,21 +11,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from .arguments import refuse_arguments
-from .artifact.artifact import Artifact
+from .artifact.adjust import Adjustable
 from .artifact.inputs import inputs_of
 from .errors import short_traceback
 
 if TYPE_CHECKING:
     from .artifact.explain import Explanation, Explanations
     from .deploy.export import Export
-    from .evaluation.calibration import Calibration
-    from .evaluation.operating import OperatingPoint
     from .labelling import Ranking
     from .trust.conformal import Coverage, Method, PredictionSets
 
 
 @short_traceback
-class Classifier(Artifact):
+class Classifier(Adjustable):
     """A fine-tuned classifier, as returned by `vggft.finetune`, `vggft.search` and `vggft.load`.
 
     Args:
@@ -48,71 +46,6 @@ class Classifier(Artifact):
 
         evaluation = None if self.evaluation is None else Markup(self.evaluation._repr_html_())
         return render("classifier.html", description=self.description, evaluation=evaluation)
-
-    def calibrate(self, dataset: Any, *, split: str | None = None, verbose: int = 0) -> Calibration:
-        """Calibrate the probabilities: fit a temperature and divide the logits by it, permanently (arXiv:1706.04599).
-
-        The stored evaluation is updated. Print the result to see whether calibration also helped on other images. The
-        most probable class of an image never changes.
-
-        Args:
-            dataset: labelled images that it was not fitted on: validation images as a rule, and not the test images.
-            split: as for `evaluate`.
-            verbose: 1 shows progress bars.
-        """
-        from .artifact.adjust import calibrate
-
-        return calibrate(self, dataset, split, verbose)
-
-    def tune_thresholds(self, dataset: Any, *, split: str | None = None, verbose: int = 0) -> tuple[float, ...]:
-        """Choose the threshold of each label with the highest F1, permanently; only for images with several labels.
-
-        Args:
-            dataset: labelled images that it was not fitted on: validation images as a rule, and not the test images.
-            split: as for `evaluate`.
-            verbose: 1 shows progress bars.
-
-        Returns:
-            One threshold per class, 0..1. The stored evaluation is updated.
-
-        Raises:
-            ConfigError: images have one label each, so no threshold is used.
-        """
-        from .artifact.adjust import tune_thresholds
-
-        return tune_thresholds(self, dataset, split, verbose)
-
-    def operate(
-        self,
-        dataset: Any,
-        *,
-        sensitivity: float,
-        positive: str | None = None,
-        split: str | None = None,
-        verbose: int = 0,
-    ) -> OperatingPoint:
-        """Choose the operating point of two classes, permanently: how probable the positive class has to be.
-
-        The threshold has the highest specificity that reaches the sensitivity on these images. Predictions, the stored
-        evaluation and files follow it; probabilities stay as they are.
-
-        Args:
-            dataset: labelled images that it was not fitted on: validation images as a rule, and not the test images.
-            sensitivity: at least this share of the positive images is found, in (0, 1].
-            positive: the name of the positive class; None is the second one.
-            split: as for `evaluate`.
-            verbose: 1 shows progress bars.
-
-        Returns:
-            The threshold with sensitivity, specificity and their intervals on these images.
-
-        Raises:
-            ConfigError: there are not two classes, or an argument has an impossible value.
-            DataError: images cannot be used, or one of the classes has none.
-        """
-        from .artifact.adjust import operate
-
-        return operate(self, dataset, sensitivity, positive, split, verbose)
 
     def embed(self, pictures: Any, batch_size: int = 32, verbose: int = 0) -> np.ndarray:
         """Return an (N, C) float32 vector for each image, by which images can be compared, searched and mapped.

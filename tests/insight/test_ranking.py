@@ -49,9 +49,9 @@ def run(stripes: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPat
 
 
 def test_a_run_keeps_what_more_images_would_bring(run: Path) -> None:
-    growth = vggft.load(run).record.growth
+    growth = vggft.load(run).record.insight.growth
     assert growth is not None and growth.images == 90
-    assert str(growth) == json.loads((run / "growth.json").read_text())["told"]
+    assert str(growth) == json.loads((run / "insight.json").read_text())["growth"]["told"]
 
 
 def test_images_that_are_known_and_copies_are_not_chosen(run: Path, stripes: tuple[np.ndarray, np.ndarray]) -> None:

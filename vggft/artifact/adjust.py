@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError
+from ..errors import ConfigError, short_traceback
 from ..evaluation.calibration import Calibration
 from ..evaluation.evaluation import Evaluation, calibrated
 from ..evaluation.operating import OperatingPoint, position_of
@@ -54,45 +54,92 @@ def fit_thresholds(
     return replace(description, thresholds=tuple(cuts.tolist())), after
 
 
-def calibrate(artifact: Artifact, dataset: Any, split: str | None, verbose: int) -> Calibration:
-    """Calibrate an artifact in place; see `Classifier.calibrate`."""
-    found, own = _evaluate(artifact, dataset, split, verbose), artifact.evaluation
-    evaluations = {found.split: found}
-    if own is not None:
-        evaluations.setdefault(own.split, own)
-    network, description, trust = artifact.network, artifact.description, artifact.trust
-    artifact.description, _, result = fit_temperature(network, description, evaluations, found.split)
-    artifact.evaluation = None if own is None else own.at_temperature(result.temperature)
-    artifact.trust = trust.at_temperature(result.temperature)
-    return result
+@short_traceback
+class Adjustable(Artifact):
+    """An artifact whose probabilities and thresholds can be adjusted, in place."""
 
+    def calibrate(self, dataset: Any, *, split: str | None = None, verbose: int = 0) -> Calibration:
+        """Calibrate the probabilities: fit a temperature and divide the logits by it, permanently (arXiv:1706.04599).
 
-def tune_thresholds(artifact: Artifact, dataset: Any, split: str | None, verbose: int) -> tuple[float, ...]:
-    """Choose the thresholds of an artifact in place; see `Classifier.tune_thresholds`."""
-    if not artifact.description.multi_label:
-        raise ConfigError(
-            "Thresholds are for images that may have several labels; this classifier always predicts one class."
-        )
-    evaluations = {"fitted on": _evaluate(artifact, dataset, split, verbose)}
-    if artifact.evaluation is not None:
-        evaluations["own"] = artifact.evaluation
-    artifact.description, after = fit_thresholds(artifact.description, evaluations, "fitted on")
-    artifact.evaluation = after.get("own")
-    return artifact.description.thresholds or ()
+        The stored evaluation is updated. Print the result to see whether calibration also helped on other images. The
+        most probable class of an image never changes.
 
+        Args:
+            dataset: labelled images that it was not fitted on: validation images as a rule, and not the test images.
+            split: as for `evaluate`.
+            verbose: 1 shows progress bars.
+        """
+        found, own = _evaluate(self, dataset, split, verbose), self.evaluation
+        evaluations = {found.split: found}
+        if own is not None:
+            evaluations.setdefault(own.split, own)
+        network, description, trust = self.network, self.description, self.trust
+        self.description, _, result = fit_temperature(network, description, evaluations, found.split)
+        self.evaluation = None if own is None else own.at_temperature(result.temperature)
+        self.trust = trust.at_temperature(result.temperature)
+        return result
 
-def operate(
-    artifact: Artifact, dataset: Any, sensitivity: float, positive: str | None, split: str | None, verbose: int
-) -> OperatingPoint:
-    """Choose the operating point of an artifact in place; see `Classifier.operate`."""
-    column = position_of(positive, artifact.class_names)
-    point = _evaluate(artifact, dataset, split, verbose).operating_point(sensitivity, positive)
-    cuts = [1 - point.threshold, 1 - point.threshold]
-    cuts[column] = point.threshold
-    artifact.description = replace(artifact.description, thresholds=tuple(cuts))
-    if artifact.evaluation is not None:
-        artifact.evaluation = replace(artifact.evaluation, thresholds=np.array(cuts))
-    return point
+    def tune_thresholds(self, dataset: Any, *, split: str | None = None, verbose: int = 0) -> tuple[float, ...]:
+        """Choose the threshold of each label with the highest F1, permanently; only for images with several labels.
+
+        Args:
+            dataset: labelled images that it was not fitted on: validation images as a rule, and not the test images.
+            split: as for `evaluate`.
+            verbose: 1 shows progress bars.
+
+        Returns:
+            One threshold per class, 0..1. The stored evaluation is updated.
+
+        Raises:
+            ConfigError: images have one label each, so no threshold is used.
+        """
+        if not self.description.multi_label:
+            raise ConfigError(
+                "Thresholds are for images that may have several labels; this classifier always predicts one class."
+            )
+        evaluations = {"fitted on": _evaluate(self, dataset, split, verbose)}
+        if self.evaluation is not None:
+            evaluations["own"] = self.evaluation
+        self.description, after = fit_thresholds(self.description, evaluations, "fitted on")
+        self.evaluation = after.get("own")
+        return self.description.thresholds or ()
+
+    def operate(
+        self,
+        dataset: Any,
+        *,
+        sensitivity: float,
+        positive: str | None = None,
+        split: str | None = None,
+        verbose: int = 0,
+    ) -> OperatingPoint:
+        """Choose the operating point of two classes, permanently: how probable the positive class has to be.
+
+        The threshold has the highest specificity that reaches the sensitivity on these images. Predictions, the stored
+        evaluation and files follow it; probabilities stay as they are.
+
+        Args:
+            dataset: labelled images that it was not fitted on: validation images as a rule, and not the test images.
+            sensitivity: at least this share of the positive images is found, in (0, 1].
+            positive: the name of the positive class; None is the second one.
+            split: as for `evaluate`.
+            verbose: 1 shows progress bars.
+
+        Returns:
+            The threshold with sensitivity, specificity and their intervals on these images.
+
+        Raises:
+            ConfigError: there are not two classes, or an argument has an impossible value.
+            DataError: images cannot be used, or one of the classes has none.
+        """
+        column = position_of(positive, self.class_names)
+        point = _evaluate(self, dataset, split, verbose).operating_point(sensitivity, positive)
+        cuts = [1 - point.threshold, 1 - point.threshold]
+        cuts[column] = point.threshold
+        self.description = replace(self.description, thresholds=tuple(cuts))
+        if self.evaluation is not None:
+            self.evaluation = replace(self.evaluation, thresholds=np.array(cuts))
+        return point
 
 
 def _evaluate(artifact: Artifact, dataset: Any, split: str | None, verbose: int) -> Evaluation:

@@ -1,5 +1,5 @@
-"""Embeddings, labels and probabilities -> what is in the data: wrong labels, strangers, what more images would bring.
+"""Frozen features and labels -> what is in the data: wrong labels, near-duplicates, what more images would bring.
 
-Every module takes plain arrays of features that the cache has, so its answer costs seconds. Begin reading with
-`features.vectors`, which makes the embeddings.
+Every module takes plain arrays of features that the cache has, so its answer costs seconds; `ranking` and `layout` are
+for images without labels, too. Begin reading with `insight`, which joins what a run finds out.
 """
