@@ -168,7 +168,7 @@ def works(expected: vggft.Classifier, scratch: Path) -> dict[str, tuple[int, Wor
         return expected.predictions(np.tile(data()[0], (20, 1, 1, 1))).to_csv(path, overwrite=True)
 
     found: dict[str, tuple[int, Work, Callable[[Any], bool], bytes]] = {
-        "run": (12_000_000, finetune, is_it, b""),
+        "run": (20_000_000, finetune, is_it, b""),
         "cache": (400_000, lambda path: with_cache(path, lambda: finetune(None)), is_it, b""),
         "search": (8_000_000, search, lambda result: bool(result.to_dict()["best"]["score"] == trials["score"]), b""),
         "save": (5_000_000, saved, bool, b""),
