@@ -15,8 +15,8 @@ from sklearn.utils.extmath import randomized_svd
 from ..heads.discriminants import discriminants
 from ..heads.probe import WITHOUT_VALIDATION
 
-DIRECTIONS = 128  # of many images, along which they differ most; more of them take longer and tell little
-FEW = 4 * DIRECTIONS  # images that keep all directions, as those found in them would be theirs alone
+DIRECTIONS = 320  # of many images, along which they differ most; more of them take longer and tell little
+FEW = 3 * DIRECTIONS  # images that keep all directions, as those found in them would be theirs alone
 SHRINKAGE = 0.1  # of the discriminants: less than in all directions
 ITERATIONS, TOLERANCE = 40, 1e-2  # of the regression: within a point of the solution
 
@@ -27,7 +27,7 @@ class Rotation:
 
     Args:
         mean: (C,) float32.
-        directions: (C, 128) float32; None keeps all of the C features.
+        directions: (C, 320) float32; None keeps all of the C features.
         scale: float.
     """
 
@@ -46,7 +46,7 @@ class Rotation:
         return cls(mean, randomized_svd(centred, DIRECTIONS, n_iter=2, random_state=0)[2].T.astype("float32"), scale)
 
     def __call__(self, embeddings: np.ndarray) -> np.ndarray:
-        """Map (n, C) embeddings to (n, 128) or (n, C) float32."""
+        """Map (n, C) embeddings to (n, 320) or (n, C) float32."""
         centred = (embeddings - self.mean) / np.float32(self.scale)
         return centred if self.directions is None else centred @ self.directions
 
