@@ -108,9 +108,8 @@ def test_calibration_keeps_the_promise(trained: tuple, stripes: tuple) -> None:
     before = classifier.trust.held_out.probabilities
     result = classifier.calibrate((stripes[0], np.roll(stripes[1], 40)))  # some labels are wrong
     after, strangers = classifier.trust.held_out.probabilities, classifier.trust.strangers
-    assert strangers is not None and result.temperature != 1
-    powers = before.astype("float64") ** (1 / result.temperature)
-    np.testing.assert_allclose(after, powers / powers.sum(axis=1, keepdims=True), atol=1e-5)
+    assert strangers is not None and result.temperature > 1 and after.max(axis=1).mean() < before.max(axis=1).mean()
+    np.testing.assert_array_equal(after.argmax(axis=1), before.argmax(axis=1))
 
 
 @pytest.mark.slow
