@@ -14,10 +14,11 @@ import numpy as np
 from .artifact.artifact import Artifact
 from .artifact.judge import Judged, check_adjustments, judge
 from .artifact.known import strangers_of
-from .artifact.record import Record, write_pictures
+from .artifact.record import PLACES, Record, write_pictures
 from .caching.cache import INSTEAD
 from .costs import Estimate
 from .errors import ConfigError, some
+from .evaluation.evaluation import Evaluation
 from .features.extract import Pass
 from .heads.batches import FeatureBank
 from .heads.resampling import Fitted, Held
@@ -171,7 +172,7 @@ class Run:
         directory.write_json("evaluation.json", summary)
         directory.write_table("history.csv", fitted.history)
         write_pictures(directory, judged.pictures)
-        insight = self._insight(bank, cut)
+        insight = self._insight(bank, cut, judged.final)
         if lost := [row for row in fitted.history if not math.isfinite(row.get("loss", 0.0))]:
             warnings.warn(DIVERGED.format(**lost[0]), stacklevel=2)
         about = environment(request.arguments()) | {"seconds": round(time.monotonic() - self.began, 1)}
@@ -197,11 +198,15 @@ class Run:
             strangers = strangers_of(bank, network, cut, rows)
         return Trust(strangers, held_out)
 
-    def _insight(self, bank: FeatureBank, cut: str | None) -> Insight:
+    def _insight(self, bank: FeatureBank, cut: str | None, evaluation: Evaluation) -> Insight:
         """Find out what the features say about the data, tell it, and write it down; nothing else follows from it."""
         directory, experiment = self.directory, self.experiment
         seen = directory.path is not None or bool(self.narrator.verbose)
-        insight = Insight.of(experiment.pool, bank, cut, curve=seen, seed=experiment.seed)
+        rows = experiment.pool.rows.get(evaluation.split, ())  # of folds, each image was judged by another network
+        predicted = dict(zip(map(int, rows), evaluation.predicted_names, strict=True)) if len(rows) else {}
+        insight = Insight.of(experiment.pool, bank, cut, predicted, shown=seen, seed=experiment.seed)
+        if insight.places.names:
+            directory.write_arrays(PLACES, **insight.places.arrays())
         directory.write_json("insight.json", found := insight.to_dict())
         for name, file in FILES.items():
             if found[name]:

@@ -15,9 +15,10 @@ from ..files.archives import read_arrays
 from ..files.documents import read_document
 from ..files.schemas import Audited, Environment, Found, Insights, Made, Outcome, Summary
 from ..insight.insight import Insight
+from ..insight.places import Places
 from ..run import RunDirectory
 
-PICTURES = "top_losses.npz"
+PICTURES, PLACES = "top_losses.npz", "places.npz"
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +127,7 @@ def read_record(run_dir: Path) -> Record:
         search=read("search.json", Found),
         trials=tuple(read_document(path, Outcome, RunError, nan=True) for path in outcomes),
         pictures=_read_pictures(run_dir / PICTURES),
-        insight=Insight.from_dict(read("insight.json", Insights)),
+        insight=Insight.from_dict(read("insight.json", Insights), Places.read(run_dir / PLACES)),
     )
 
 

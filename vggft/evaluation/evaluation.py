@@ -65,6 +65,13 @@ class Evaluation:
             return (self.probabilities - self.thresholds.astype(np.float32)).argmax(axis=1)
         return (self.probabilities >= self.thresholds.astype(np.float32)).astype(np.int8)  # as float32: 0.7 meets 0.7
 
+    @property
+    def predicted_names(self) -> list[str]:
+        """The predicted class of each of the N images by name; several are joined by "|", and none is "nothing"."""
+        if not self.multi_label:
+            return [self.class_names[c] for c in self.predictions]
+        return ["|".join(self.class_names[c] for c in np.flatnonzero(row)) or "nothing" for row in self.predictions]
+
     @cached_property
     def _scores(self) -> dict[str, float | np.ndarray]:  # not averaged over classes
         kind = self.multi_label, len(self.class_names)

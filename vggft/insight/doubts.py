@@ -70,7 +70,7 @@ def doubts_of(pool: Pool, bank: FeatureBank) -> Doubts:
     """Look at all images of a run that are in a split; at their labels if their pooled features are there."""
     rows = np.sort(np.concatenate(list(pool.rows.values())))
     split_of = {row: split for split, those in pool.rows.items() for row in those.tolist()}
-    label = [_label(pool, row) for row in rows]
+    label = [words(pool, row) for row in rows]
     digests = [pool.digests[row] for row in rows]
     labels: list[dict[str, Any]] = []
     if POOLED in bank.features and not pool.multi_label:
@@ -98,5 +98,6 @@ def sentence(class_names: Sequence[str], label: int, issues: LabelIssues, row: i
     return f"says {class_names[label]}, looks like {class_names[issues.likely[row]]} ({issues.confidence[row]:.2f})"
 
 
-def _label(pool: Pool, row: int) -> str:
-    return "|".join(pool.class_names[c] for c in np.flatnonzero(pool.targets[row])) or "no label"
+def words(pool: Pool, row: int) -> str:
+    """Return the classes of an image."""
+    return "|".join(pool.class_names[c] for c in np.flatnonzero(pool.targets[row])) or "nothing"

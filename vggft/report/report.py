@@ -13,8 +13,9 @@ from ..files.writing import check_free, write_whole
 from ..run import versions
 from ..telling.display import render
 from ..telling.figures import style
+from .insights import Insights
 from .names import Names
-from .sections import blocks, class_counts, facts, image_of, network_table, results, search_section
+from .sections import class_counts, facts, image_of, network_table, results, search_section
 from .verdict import costs, next_steps, sentences
 
 AUDITED = ("errors", "warnings", "left_out")  # sentences of the audit, which may name files
@@ -46,7 +47,6 @@ def contents(artifact: Artifact) -> dict[str, Any]:
         "matrix": [],
         "augmented": [],
         "network": network_table(artifact),
-        "blocks": blocks(record),
         "versions": record.environment.get("versions") or artifact.description.versions,
         "facts": facts(record),
         "version": versions()["vggft"],
@@ -61,6 +61,7 @@ def contents(artifact: Artifact) -> dict[str, Any]:
             phases = ", then ".join(dict.fromkeys(str(row["phase"]) for row in history))
             alt = f"Accuracy and loss over {len(history)} epochs: {phases}"
             values["curves"] = image_of(HistoryDisplay(history), alt)
+        values |= Insights(artifact).values()
         if evaluation is not None:
             values |= results(artifact, evaluation)
         if record.search:

@@ -20,7 +20,6 @@ from ..drawing.results import (
 )
 from ..evaluation.calibration import calibration_text
 from ..evaluation.evaluation import Evaluation
-from ..insight.blocks import told
 from ..network.blocks import BLOCKS
 from ..network.head import STANDARDIZE
 from ..telling.display import measure
@@ -72,12 +71,6 @@ def results(artifact: Artifact, evaluation: Evaluation) -> dict[str, Any]:
             ConfusionMatrixDisplay(evaluation), f"Confusion matrix of {classes} classes", caption
         )
     return found
-
-
-def blocks(record: Record) -> dict[str, Any]:
-    """Return what each block alone knows about the images, and what that means for what to freeze."""
-    scores = record.insight.blocks
-    return {"rows": scores, "words": told(scores)} if scores else {}
 
 
 def matrix(evaluation: Evaluation) -> list[list[dict[str, Any]]]:
