@@ -62,10 +62,7 @@ class Insights:
         return [
             {
                 "leak": rows[0]["leak"],
-                "pictures": [
-                    {"src": self._photo(row["image"]), "name": self.names.short(row["image"]), "split": row["split"]}
-                    for row in rows[:4]
-                ],
+                "pictures": [{**self._picture(row), "split": row["split"]} for row in rows[:4]],
                 "more": max(0, len(rows) - 4),
             }
             for rows in found[:TWINS]
@@ -109,6 +106,10 @@ class Insights:
                 continue
             rows.append({"promised": percent(coverage), "found": percent(found.found), "size": f"{found.size:.2f}"})
         return {"sets": rows, "strangers": trust.strangers is not None}
+
+    def _picture(self, row: Mapping[str, Any]) -> dict[str, str]:
+        """Return a picture of the image of a row, with its name."""
+        return {"src": self._photo(row["image"]), "name": self.names.short(row["image"])}
 
     def _photo(self, name: str) -> str:
         """Return a picture by its name as the `src` of an `<img>`; "" if it is not available."""
