@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import json
 from typing import Any
 
@@ -93,3 +95,9 @@ def test_it_is_written_down_and_read_back() -> None:
     assert "<img" in found._repr_html_() and str(found) in found._repr_html_()
     with pytest.raises(RunError, match="as many scores"):
         Growth.from_dict(values | {"scores": [0.5]})
+
+
+def test_the_examples_in_docstrings_run() -> None:
+    for name in ("growth", "growing", "ranking", "layout"):
+        found = doctest.testmod(importlib.import_module(f"vggft.insight.{name}"))
+        assert found.attempted and not found.failed, name

@@ -239,7 +239,7 @@ def _round(number: float) -> int:
     """Return a round number near another.
 
     >>> [_round(n) for n in (4.0, 37.0, 226.7, 943.0)]
-    [5, 40, 200, 1000]
+    [5, 40, 200, 900]
     """
     size = 10 ** max(0, len(str(int(number))) - 1)
     return max(5, round(number / size) * size)
