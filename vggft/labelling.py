@@ -13,7 +13,7 @@ import numpy as np
 from .artifact.artifact import Artifact
 from .artifact.explain import shown
 from .artifact.inputs import inputs_of, read_parts
-from .artifact.known import KeptFeatures, digests_of
+from .artifact.known import digests_of, look_at_images
 from .engine import own_settings
 from .errors import ConfigError, DataError, short_traceback
 from .extras import data_frame
@@ -22,8 +22,8 @@ from .fields import as_path, check_count, is_word
 from .fields import shown as told_as
 from .files.writing import write_table, write_whole
 from .insight.ranking import BY, rank
+from .network.blocks import BLOCKS, pooling_layer
 from .network.description import Classification
-from .network.forward import between, forward
 from .pictures.arrays import as_sequence
 from .telling.display import jpeg_url, legible, render
 from .telling.progress import Narrator
@@ -190,23 +190,14 @@ def _look(
     artifact: Artifact, pictures: Any, errors: dict[int, str] | None, verbose: int
 ) -> tuple[np.ndarray, list[str], np.ndarray, np.ndarray]:
     """Return the rows that can be read, their digests, embeddings and probabilities, from one pass over the others."""
-    about, network, kept = artifact.description, artifact.network, artifact.kept_features()
+    about, kept, blocks = artifact.description, artifact.kept_features(), _blocks(artifact)
     rows, digests, vectors, probabilities = [], list[str](), [], []
-    pooled = None
     with Narrator(verbose).bar("look at images", len(pictures)) as advance:
         for part, pixels in read_parts(pictures, about.reading, errors=errors):
             own = digests_of(pixels)
-            known = np.zeros(len(own), bool)
-            found = np.empty((len(own), sum(about.sizes)), "float32")
-            if kept is not None and kept.cut == about.pooled:
-                known, features = kept.read(own)
-                found[known] = features
-            if not known.all():
-                pooled = pooled or between(network.model, None, about.pooled)
-                found[~known] = forward(pooled, pixels[~known])
-            advance(len(own))
-            probabilities.append(forward(network.rest(about.pooled), found))
-            vectors.append(embeddings(found, about.pooled, about.width))
+            found = look_at_images(artifact.network, kept, pixels, own, advance=advance, blocks=blocks)
+            probabilities.append(found[0])
+            vectors.append(embeddings(found[1], pooling_layer("avg", blocks), about.width))
             rows.append(part)
             digests += own
     if not digests:
@@ -216,8 +207,16 @@ def _look(
 
 def _known(artifact: Artifact) -> np.ndarray | None:
     """Return the embeddings of the images that the classifier was made with, as far as the cache has their features."""
-    kept: KeptFeatures | None = artifact.kept_features()
-    if kept is None or kept.cut != artifact.description.pooled:
+    kept, blocks = artifact.kept_features(), _blocks(artifact)
+    if kept is None or not kept.reaches(blocks):
         return None
-    _, features = kept.read([digest for digest in artifact.seen if len(digest) == 32])
-    return embeddings(features, kept.cut, artifact.description.width) if len(features) else None
+    _, features = kept.read_all([digest for digest in artifact.seen if len(digest) == 32])
+    if not len(features):
+        return None
+    averages = kept.outputs(features, blocks)[1]
+    return embeddings(averages, pooling_layer("avg", blocks), artifact.description.width)
+
+
+def _blocks(artifact: Artifact) -> tuple[str, ...]:
+    """Return the blocks that the head sees, as `Classifier.embed` does."""
+    return artifact.description.head.blocks or BLOCKS[-1:]

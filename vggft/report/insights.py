@@ -16,6 +16,7 @@ from ..drawing.maps import MapDisplay
 from ..errors import ConfigError, DataError
 from ..insight.blocks import told
 from ..insight.layout import layout
+from ..splits.groups import NEAR_DUPLICATES
 from ..telling.display import jpeg_url, legible, percent
 from ..telling.figures import svg
 from .names import Names
@@ -39,7 +40,7 @@ class Insights:
     def values(self) -> dict[str, Any]:
         """Return all sections."""
         found = {"blocks": self.blocks(), "suspects": self.suspects(), "twins": self.twins(), "growth": self.growth()}
-        return found | {"map": self.map(), "trust": self.trust()}
+        return found | {"map": self.map(), "trust": self.trust(), "apart": NEAR_DUPLICATES}
 
     def blocks(self) -> dict[str, Any]:
         """Return what each block alone knows about the images, and what that means for what to freeze."""
