@@ -99,6 +99,7 @@ def _too_large(max_bytes: int) -> RefusedError:
 
 async def file_of_form(request: Request, body: bytes) -> bytes:
     """Return the one file in a form. By default, Starlette would write files from 1 MB on to disk."""
+    from python_multipart.exceptions import FormParserError
     from starlette.datastructures import UploadFile
     from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -109,7 +110,7 @@ async def file_of_form(request: Request, body: bytes) -> bytes:
     parser.spool_max_size = len(body) + 1
     try:
         form = await parser.parse()
-    except (MultiPartException, KeyError, UnicodeError) as error:
+    except (MultiPartException, FormParserError, KeyError, UnicodeError) as error:
         raise RefusedError(400, f"The form cannot be read ({error}): send one with one image file.") from error
     try:
         files = [value for value in form.values() if isinstance(value, UploadFile)]
