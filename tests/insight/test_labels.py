@@ -61,9 +61,15 @@ def test_what_cannot_be_judged_is_not_doubted(labels: list[int]) -> None:
     assert np.isfinite(found.wrong).all() and found.wrong[0] == 0 and 0 not in found.ranked(0.01)
 
 
+def rows_of(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+
+
 @pytest.fixture(scope="module")
 def planted(stripes: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    images, labels = stripes[0].copy(), stripes[1].copy()
+    rng, labels = np.random.default_rng(0), stripes[1].copy()
+    patches = np.kron(rng.normal(0, 30, (120, 4, 4, 1)), np.ones((1, 8, 8, 3)))  # no two pictures alike
+    images = (stripes[0] + patches).clip(0, 255).astype("uint8")
     labels[[5, 40]] = (labels[[5, 40]] + 1) % 3
     images[119], labels[119] = images[7][:, ::-1], labels[7]  # mirrored
     return images, labels
@@ -76,7 +82,7 @@ def test_the_audit_tells_doubtful_labels_and_twins_with_pictures(planted: Any, t
     assert [each.images for each in found.of_kind("near-duplicates")] == [("images[7]", "images[119]")]
     page = found.to_html(tmp_path / "audit.html").read_text(encoding="utf-8")
     assert page.count("<img") == 4 and 'src="data:image/jpeg' in page
-    kinds = {row["problem"] for row in csv.DictReader(found.to_csv(tmp_path / "a.csv").open(encoding="utf-8"))}
+    kinds = {row["problem"] for row in rows_of(found.to_csv(tmp_path / "a.csv"))}
     assert kinds == {"doubtful label", "near-duplicates"} and "pictures" not in found.to_dict()
 
 
@@ -85,7 +91,7 @@ def test_a_run_writes_them_down_and_changes_nothing(
 ) -> None:
     how: dict[str, Any] = {"backbone": "vgg16_mini", "image_size": 32, "head": vggft.Head()}
     classifier = vggft.finetune(planted, run_dir=tmp_path / "run", **how)
-    rows = list(csv.DictReader((tmp_path / "run" / "labels.csv").open(encoding="utf-8")))
+    rows = rows_of(tmp_path / "run" / "labels.csv")
     assert {row["image"] for row in rows if row["suggested"] == "True"} == {"images[5]", "images[40]"}
     assert "2 images may have a wrong label (labels.csv); the first: images[" in capsys.readouterr().err
     insight = json.loads((tmp_path / "run" / "insight.json").read_text())
