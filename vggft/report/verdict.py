@@ -12,6 +12,7 @@ import numpy as np
 from ..artifact.artifact import Artifact
 from ..artifact.record import Record
 from ..evaluation.evaluation import Evaluation
+from ..splits.groups import NEAR_DUPLICATES
 from ..telling.display import between, measure, metric_name, percent
 from .names import Names
 
@@ -19,6 +20,7 @@ STEPS = 5  # what to do next, at most
 WIDE = 0.1  # width of an interval that more test images should make narrower
 GOOD = 0.97  # of the headline; from here on nothing is said about raising it
 FEW = 50  # training images of a class
+WORTH = 0.01  # of the headline, by twice as many images, from which more of them are asked for
 OVERFITTED = 0.15  # training accuracy minus that on other images
 CERTAIN = 0.9  # probability of a wrong answer that makes its label suspicious
 
@@ -96,12 +98,13 @@ def _improvements(artifact: Artifact, evaluation: Evaluation) -> Iterator[Step]:
     interval = evaluation.intervals[metric]
     if evaluation.split == "validation":
         yield Step("Set a fifth of the images aside for an honest test.", f"vggft finetune {data} --test 0.2")
+    yield from _doubts(artifact, data)
     certain = [
         each
         for each in evaluation.top_losses(100)
         if each.wrong and not evaluation.multi_label and evaluation.probabilities[each.row].max() >= CERTAIN
     ]
-    if certain:
+    if certain and not any(row["suggested"] for row in artifact.record.insight.doubts.labels):
         told = f"{counted(len(certain), 'image')} {'was' if len(certain) == 1 else 'were'} predicted against the label"
         yield Step(f"{told} with a certainty of {CERTAIN:.0%} or more: check that first.", section="mistakes")
     if value < GOOD:
@@ -118,15 +121,32 @@ def _improvements(artifact: Artifact, evaluation: Evaluation) -> Iterator[Step]:
         yield Step(words)
 
 
+def _doubts(artifact: Artifact, data: str) -> Iterator[Step]:
+    """Yield what is doubtful in the data."""
+    doubts = artifact.record.insight.doubts
+    if number := sum(row["suggested"] for row in doubts.labels):
+        which = "this label" if number == 1 else f"these {number} labels"
+        yield Step(f"Look at {which}: probes that had not seen the images think that they are wrong.", section="labels")
+    if groups := len({row["group"] for row in doubts.twins if row["leak"]}):
+        told = (
+            f"{counted(groups, 'group')} of near-duplicates {'is' if groups == 1 else 'are'} in several splits, so that"
+        )
+        yield Step(
+            f"{told} this test is easier than life. Keep them together.",
+            f"vggft finetune {data} --group {NEAR_DUPLICATES}",
+            "labels",
+        )
+
+
 def _trainings(artifact: Artifact, evaluation: Evaluation, value: float, data: str) -> Iterator[Step]:
     """Yield what may raise the headline."""
-    description, counts = artifact.description, artifact.record.class_counts
+    description = artifact.description
     if description.backbone == "vgg16_mini":
         words = "The small backbone was used; the full one, trained on ImageNet, is usually much better on photographs."
         yield Step(words, f"vggft finetune {data} --backbone vgg16_imagenet")
     elif "block5" in description.frozen:
         words = "All blocks were frozen. Training the later ones as well may help, and is kept only if it does."
-        yield Step(words, f"vggft finetune {data} --freeze auto")
+        yield Step(words, f"vggft finetune {data} --freeze auto", "learning" if artifact.record.insight.blocks else "")
     seen = [row["accuracy"] for row in artifact.history if row.get("kept") and row.get("accuracy") is not None]
     if (
         seen
@@ -136,13 +156,23 @@ def _trainings(artifact: Artifact, evaluation: Evaluation, value: float, data: s
     ):
         words = "It knows its training images far better than new ones. Changed copies of them may help."
         yield Step(words, f"vggft finetune {data} --augment")
-    few = sorted((count, name) for name, count in counts.items() if count < FEW)
-    if few:
+    yield from _more_images(artifact, evaluation)
+
+
+def _more_images(artifact: Artifact, evaluation: Evaluation) -> Iterator[Step]:
+    """Yield which images would help, if the curve does not say that none would."""
+    growth, counts = artifact.record.insight.growth, artifact.record.class_counts
+    if growth is not None and growth.known:
+        if growth.gain(growth.images)[0] >= WORTH:
+            weakest = evaluation.lowest_f1(1)[0]
+            yield Step(
+                f"More images would help, of “{weakest.name}” first, the weakest class. {growth}", section="growth"
+            )
+    elif few := sorted((count, name) for name, count in counts.items() if count < FEW):
         count, name = few[0]
-        alike = len(few) == len(counts) and few[-1][0] == count
-        what = f"There are only {counted(count, 'image')} of each class"
-        if not alike:
-            what = f"“{name}” has only {counted(count, 'image')}"
+        what = f"“{name}” has only {counted(count, 'image')}"
+        if len(few) == len(counts) and few[-1][0] == count:
+            what = f"There are only {counted(count, 'image')} of each class"
         yield Step(f"{what}: more of them would probably help.", section="data")
 
 
