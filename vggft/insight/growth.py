@@ -189,7 +189,7 @@ def power_laws(sizes: np.ndarray, errors: np.ndarray, deviations: np.ndarray, se
     also that of what the errors do not tell.
 
     For each exponent of a grid the other two have a closed form, so that hundreds of curves take milliseconds, and none
-    ends in a local minimum; `scipy.optimize.curve_fit` takes two seconds for them.
+    ends in a local minimum.
 
     Args:
         sizes: (S,) numbers of images.
