@@ -282,15 +282,15 @@ def test_what_waits_goes_through_the_network_together(
 ) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype="uint8")
     expected, sizes = classifier.predict(pixels), []
-    predict = classifier.predict
+    predictions = classifier.predictions
 
-    def counted(batch: np.ndarray) -> np.ndarray:
+    def counted(batch: Any, **how: Any) -> Any:
         sizes.append(len(batch))
         if len(sizes) == 5:
             raise MemoryError("no room")
-        return predict(batch)
+        return predictions(batch, **how)
 
-    monkeypatch.setattr(classifier, "predict", counted)
+    monkeypatch.setattr(classifier, "predictions", counted)
 
     async def all_at_once() -> list[Any]:
         service = Service(classifier, LIMIT)
@@ -301,7 +301,7 @@ def test_what_waits_goes_through_the_network_together(
         service.close()
         return found
 
-    found = asyncio.run(all_at_once())
+    found = [probabilities for probabilities, _ in asyncio.run(all_at_once())]
     np.testing.assert_allclose(found, np.concatenate([expected, expected[:1]]), atol=1e-6)
     assert sizes == [1, 16, 16, 7, 1, 1]
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, short_traceback
 from ..fields import is_number, is_word, shown
 
 METHODS = ("lac", "aps")
@@ -104,6 +104,7 @@ def sets_of(probabilities: np.ndarray, quantile: float, method: Method) -> np.nd
     return found & np.isfinite(probabilities)
 
 
+@short_traceback
 @dataclass(frozen=True, eq=False)
 class PredictionSets:
     """The classes that each of N images may have, with a promise; `str` describes them.
@@ -178,6 +179,7 @@ class PredictionSets:
         )
 
 
+@short_traceback
 @dataclass(frozen=True)
 class Coverage:
     """How often sets held the true class, on labelled images; `str` is a table.
