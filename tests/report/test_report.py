@@ -269,6 +269,24 @@ def test_the_pictures_of_a_run(tmp_path: Path, tiny_weights: Path, stripes: tupl
         assert pair["pictures"] and all(each["src"] for each in pair["pictures"]) and pair["images"] <= pair["of"]
 
 
+def test_the_page_shows_what_the_features_say_about_the_data(
+    tmp_path: Path, tiny_weights: Path, stripes: tuple
+) -> None:
+    images, labels = stripes[0], np.array(stripes[1])
+    for row in (0, 1, 2, 3):  # of every class one, and one more
+        labels[row] = (labels[row] + 1) % 3
+    how: dict[str, Any] = {"backbone": tiny_weights, "image_size": 32, "test": 0.2, "run_dir": tmp_path / "run"}
+    classifier = vggft.finetune((images, labels), 3, **how, verbose=0)
+    page = classifier.report(tmp_path / "report.html").read_text(encoding="utf-8")
+    sections = set(re.findall('<(?:section|h3) id="([a-z]+)"', page))
+    assert {"labels", "growth", "map"} <= sections
+    for said in ("What each block knows", "looks like <b", "Prediction sets", "label may be wrong", 'href="#labels"'):
+        assert said in page, said
+    assert page.count("data:image/jpeg") > 100 and len(page) < 5e6
+    loaded = vggft.load(tmp_path / "run").report(tmp_path / "again.html").read_text(encoding="utf-8")
+    assert loaded.count('class="dot') == page.count('class="dot') >= 100  # out of the files of the run
+
+
 def test_what_to_do_next() -> None:
     """The most useful first: an honest test, labels to check, what may raise the score; then how to use it."""
     description = Description(("cat", "dog"), 32, width=1 / 16, backbone="vgg16_mini")

@@ -221,6 +221,7 @@ def test_a_refit_learns_from_validation_images_too(stripes: tuple, common: dict,
     assert result.winner == "refit" and set(json.loads((run_dir / "evaluation.json").read_text())) == {
         "test",
         "agreement",
+        "caveats",
     }
     phases = {
         phase: [row for row in result.classifier.history if row["phase"] == phase] for phase in result.best.epochs

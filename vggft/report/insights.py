@@ -49,10 +49,7 @@ class Insights:
     def suspects(self) -> list[dict[str, Any]]:
         """Return the images whose label may be wrong."""
         rows = [row for row in self.found.doubts.labels if row["suggested"]]
-        return [
-            {**row, "image": self.names.short(row["image"]), "src": self._photo(row["image"])}
-            for row in rows[:SUSPECTS]
-        ]
+        return [{**row, **self._picture(row)} for row in rows[:SUSPECTS]]
 
     def twins(self) -> list[dict[str, Any]]:
         """Return groups of near-duplicates, those in several splits first."""
