@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
 from ..errors import DataError
@@ -71,7 +72,7 @@ def growth_of(
         return Growth(len(targets), metric, why=f"A learning curve needs {FEWEST_FOLDS} {what} of every class: {told}.")
     try:
         several = [
-            folds_of(targets, digests, min(most, fewest), seed + n, names, units if groups else None)
+            _folds(targets, digests, min(most, fewest), seed + n, names, units if groups else None)
             for n in range(repeats)
         ]
     except DataError as error:
@@ -121,6 +122,16 @@ def growth_in(bank: FeatureBank, cut: str, pool: Pool, *, seed: int, repeats: in
         repeats=repeats,
         quick=quick,
     )
+
+
+def _folds(
+    targets: np.ndarray, digests: Sequence[str], folds: int, seed: int, names: Sequence[str], units: np.ndarray | None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return folds as `folds_of` does, where no images belong together in a tenth of its time."""
+    alone = units is None and len(set(digests)) == len(digests) and (targets.sum(axis=1) == 1).all()
+    if not alone:
+        return folds_of(targets, digests, folds, seed, names, units)
+    return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(targets, targets.argmax(axis=1)))
 
 
 def _enough(folds: Sequence[tuple[np.ndarray, np.ndarray]], judges: int) -> list[tuple[np.ndarray, np.ndarray]]:
