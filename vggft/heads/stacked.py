@@ -97,7 +97,7 @@ class Program:
         self.optimizer.build([self.weights])
         self._step = tf.function(self._draw_and_learn, autograph=False)
         self._judge = tf.function(self._forward, autograph=False) if shape.epochs >= TRACE_JUDGE_FROM else self._forward
-        self._epoch = tf.function(self._learn_all, jit_compile=True)
+        self._epoch = tf.function(self._learn_all, autograph=False, jit_compile=True)
         self._draw = tf.function(self._draw_all, autograph=False)
 
     def begin(
@@ -238,9 +238,10 @@ class Program:
         return list(tf.map_fn(self._draws, seeds, fn_output_signature=signature))
 
     def _learn_all(self, where: Any, weights: Any, inputs: Any, targets: Any, draws: Any) -> tuple[Any, Any]:
-        losses = tf.TensorArray(tf.float32, self.shape.steps)
-        right = tf.TensorArray(tf.float32, self.shape.steps)
-        for step in tf.range(self.shape.steps):
+        def learn(step: Any, losses: Any, right: Any) -> tuple[Any, Any, Any]:
             found = self._learn(where[step], weights[step], inputs, targets, [drawn[step] for drawn in draws])
-            losses, right = losses.write(step, found[0]), right.write(step, found[1])
+            return step + 1, losses.write(step, found[0]), right.write(step, found[1])
+
+        told = (tf.TensorArray(tf.float32, self.shape.steps) for _ in range(2))
+        _, losses, right = tf.while_loop(lambda step, *_: step < self.shape.steps, learn, (0, *told))
         return losses.stack(), right.stack()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import keras
 import numpy as np
@@ -84,15 +83,18 @@ def forward_all(
     outputs = [np.empty((total, *output.shape[1:]), "float32") for output in model.outputs]
     size, start = batch_size or batch_size_for(model), 0
 
-    def read(start: int, size: int) -> tuple[Any, int]:
-        """Return a batch on the device, and the number of its rows that are not padding."""
+    def read(start: int, size: int) -> tuple[np.ndarray, int]:
+        """Return a batch, and the number of its rows that are not padding.
+
+        It is not a tensor yet: TensorFlow keeps something of each thread that makes one, for ever.
+        """
         part = slice(start, start + size)
         batch = np.asarray(inputs[part if rows is None else rows[part]])
         count, missing = len(batch), size - len(batch)
         nearly = 8 * missing <= size  # full
         if missing and count and (start or nearly):  # pad the last batch, as every new shape would be traced
             batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
-        return keras.ops.convert_to_tensor(batch), count
+        return batch, count
 
     with ThreadPoolExecutor(1) as reader, without_retracing_warnings():
         ahead = reader.submit(read, start, size)
@@ -100,7 +102,7 @@ def forward_all(
             try:
                 batch, count = ahead.result()
                 ahead = reader.submit(read, start + count, size)  # while the network computes
-                found = model.predict_on_batch(batch)
+                found = model.predict_on_batch(keras.ops.convert_to_tensor(batch))
             except tf.errors.ResourceExhaustedError:
                 if size == 1:
                     raise
