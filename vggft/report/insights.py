@@ -21,7 +21,7 @@ from ..telling.display import jpeg_url, legible, percent
 from ..telling.figures import svg
 from .names import Names
 
-SUSPECTS, TWINS = 24, 12  # images, and groups, that are shown
+SUSPECTS, TWINS = 24, 8  # images, and groups, that are shown
 COVERAGES = (0.8, 0.9, 0.95)
 
 

@@ -129,13 +129,10 @@ def _doubts(artifact: Artifact, data: str) -> Iterator[Step]:
         yield Step(f"Look at {which}: probes that had not seen the images think that they are wrong.", section="labels")
     if groups := len({row["group"] for row in doubts.twins if row["leak"]}):
         told = (
-            f"{counted(groups, 'group')} of near-duplicates {'is' if groups == 1 else 'are'} in several splits, so that"
+            f"{counted(groups, 'group')} of near-duplicates {'is' if groups == 1 else 'are'} in several splits, which"
         )
-        yield Step(
-            f"{told} this test is easier than life. Keep them together.",
-            f"vggft finetune {data} --group {NEAR_DUPLICATES}",
-            "labels",
-        )
+        again = f"vggft finetune {data} --group {NEAR_DUPLICATES}"
+        yield Step(f"{told} makes the test easier than life.", again, "labels")
 
 
 def _trainings(artifact: Artifact, evaluation: Evaluation, value: float, data: str) -> Iterator[Step]:
