@@ -1,6 +1,6 @@
 """What it costs to look at the data: the share of a run, with its features in the cache.
 
-    python tests/benchmarks/insight.py --data FOLDER [--images 2000] [--backbone vgg16_mini] [--image-size 64] [--runs 3]
+    python tests/benchmarks/insight.py --data FOLDER [--images 2000] [--backbone vgg16_mini] [--image-size 64]
 
 A run with a run directory is made several times, after one that fills the cache. Seconds are those of the clock: of the
 whole run, and of what it does for `insight.json`, `places.npz` and for strangers and prediction sets.
