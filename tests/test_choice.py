@@ -163,7 +163,10 @@ def test_what_was_chosen_is_repeated_from_config_and_from_the_call(
     assert same.record.config == first.record.config
 
 
-@pytest.mark.parametrize("head", [{"blocks": ("block2", "block5"), "units": (8,)}, {"blocks": ("block4",)}])
+@pytest.mark.parametrize(
+    "head",
+    [{"blocks": ("block2", "block5"), "units": (8,)}, pytest.param({"blocks": ("block4",)}, marks=pytest.mark.slow)],
+)
 def test_any_blocks_end_to_end(head: dict[str, Any], noisy: tuple, tiny_weights: Path, tmp_path: Path) -> None:
     training = vggft.Training(epochs=4, batch_size=16)
     settings: dict[str, Any] = {"head": vggft.Head(**head), "training": training, "backbone": tiny_weights}
@@ -186,6 +189,7 @@ def test_any_blocks_end_to_end(head: dict[str, Any], noisy: tuple, tiny_weights:
     assert Path(exported.path).exists() and exported.same_label == 1
 
 
+@pytest.mark.slow
 def test_folds_choose_the_probe_that_blocks_start_from(
     noisy: tuple, tiny_weights: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -474,7 +474,7 @@ def test_augmentation_is_never_silently_dropped(
     ("precision", "freeze"),
     [
         ("bfloat16", "all"),
-        ("bfloat16", "block4"),
+        pytest.param("bfloat16", "block4", marks=pytest.mark.slow),
         ("float16", "all"),
         pytest.param("float16", "none", marks=pytest.mark.slow),
     ],

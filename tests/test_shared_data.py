@@ -31,6 +31,7 @@ def test_rotated_photographs_are_upright(shared_data: Path) -> None:
             assert np.abs(turned - upright).mean() < 8, (kind, n)
 
 
+@pytest.mark.slow
 def test_blood_cells_as_multi_label_from_a_csv_file(shared_data: Path, tmp_path: Path) -> None:
     """BCCD: a label is a kind of cell that is in the picture; nearly every picture has red cells."""
     table = tmp_path / "cells.csv"

@@ -191,6 +191,7 @@ def test_new_names_come_after_old_ones_whatever_their_order(stripes: tuple, tiny
         update(updated, tmp_path / "data", 4)
 
 
+@pytest.mark.slow
 def test_splits_stay_honest_over_many_updates(first: vggft.Classifier, stripes: tuple) -> None:
     """Images come in small parts, and some of the old ones are not there in every update."""
     rng, classifier, rows = np.random.default_rng(0), first, list(range(FIRST))

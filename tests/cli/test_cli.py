@@ -489,6 +489,7 @@ def test_a_run_is_repeated_from_its_config(folder: Path, tiny_weights: Path, tmp
     assert (again / "evaluation.json").read_text() == (first / "evaluation.json").read_text()
 
 
+@pytest.mark.slow
 def test_report_writes_a_page_and_a_card_beside_the_run(
     run_dir: Path, folder: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
@@ -573,6 +574,7 @@ def test_runs_are_listed_sorted_and_written(run_dir: Path, folder: Path, tiny_we
         run("runs", tmp_path / "nowhere")
 
 
+@pytest.mark.slow
 def test_export_says_what_it_compared(run_dir: Path, folder: Path, tmp_path: Path) -> None:
     printed = run("export", run_dir, tmp_path / "model.onnx")
     assert "ONNX in float32" in printed and "Compared on 24 images" in printed

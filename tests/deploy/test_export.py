@@ -388,6 +388,7 @@ def test_200_real_images(shared_data: Path, tmp_path: Path, classifier: Classifi
     np.testing.assert_allclose(np.stack(answers), expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_what_a_saved_model_cannot_decode_is_left_out_whatever_it_is_called(
     classifier: Classifier, tmp_path: Path
 ) -> None:
@@ -405,6 +406,7 @@ def test_a_graph_that_decodes_nothing_is_not_written(classifier: Classifier, tmp
     assert [each.name for each in tmp_path.iterdir()] == ["print.jpg"]
 
 
+@pytest.mark.slow
 def test_whole_numbers_are_calibrated_on_every_class(
     classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -488,6 +490,7 @@ def test_what_cannot_be_exported_is_said_before_the_work(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "mine.onnx"]
 
 
+@pytest.mark.slow
 def test_the_classifier_finds_images_to_compare_on(
     classifier: Classifier, exports: tuple, tmp_path: Path, stripes: tuple, tiny_weights: Path
 ) -> None:

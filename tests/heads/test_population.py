@@ -104,7 +104,12 @@ def random_group(rng: np.random.Generator, count: int) -> list[Member]:
 
 @pytest.mark.parametrize(
     ("case", "compile_from"),
-    [pytest.param(0, 0, marks=pytest.mark.slow), (1, 500), (2, 500), pytest.param(3, 0, marks=pytest.mark.slow)],
+    [
+        pytest.param(0, 0, marks=pytest.mark.slow),
+        (1, 500),
+        pytest.param(2, 500, marks=pytest.mark.slow),
+        pytest.param(3, 0, marks=pytest.mark.slow),
+    ],
 )
 def test_each_member_ends_as_it_would_alone(case: int, compile_from: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether an epoch is compiled by XLA (from no steps on) or not."""

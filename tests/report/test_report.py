@@ -124,6 +124,7 @@ def test_it_prints_on_paper(browser: Any, page: Path) -> None:
     assert ink == "rgb(29, 31, 36)"
 
 
+@pytest.mark.slow
 def test_a_hundred_classes_can_still_be_read(browser: Any, tmp_path: Path) -> None:
     rng, classes = np.random.default_rng(0), 100
     names = [f"class {i}" for i in range(classes)]

@@ -39,6 +39,7 @@ def test_the_suggestion_lies_between_the_steepest_fall_and_the_lowest_loss(tmp_p
     assert flat.suggestion is None and "no suggestion" in str(flat)
 
 
+@pytest.mark.slow
 def test_a_head_learns_at_the_suggested_rate(stripes: tuple, tiny_weights: Path) -> None:
     found = find(stripes, tiny_weights)
     assert found.field == "learning_rate" and len(found.rates) == len(found.losses) <= 100
