@@ -126,7 +126,7 @@ class Run:
 
     @property
     def audit(self) -> dict[str, Any]:
-        """The audit of the data, the images that were left out, and at the end of a run what its features told."""
+        """The audit of the data, and the images that were left out."""
         pool = self.experiment.pool
         return {**pool.audit.to_dict(), "left_out": list(pool.left_out)}
 

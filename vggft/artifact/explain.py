@@ -26,7 +26,7 @@ from ..pictures.reading import Reading, over_picture
 from ..telling.display import jpeg_url, legible, render
 from .artifact import Artifact
 from .inputs import read_parts
-from .known import digests_of, predict_images
+from .known import digests_of, look_at_images
 
 LARGEST = 1024  # px, longer side of a displayed image
 COLOURS = "inferno"  # a matplotlib colour map whose lightness rises evenly, also for colour-blind readers and in print
@@ -187,7 +187,7 @@ def explain(
         raise ConfigError(f"label: expected one class, or one for each of {len(pictures)} images; got {len(wanted)}.")
     found = Explanations()
     for rows, pixels in read_parts(pictures, reading, AT_ONCE, is_settled=True):
-        probabilities = predict_images(artifact.network, artifact.kept_features(), pixels)
+        (probabilities,) = look_at_images(artifact.network, artifact.kept_features(), pixels)
         asked = [wanted[row] for row in rows]
         classes = [
             int(row.argmax()) if each is None else names.index(each)

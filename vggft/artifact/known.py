@@ -142,19 +142,6 @@ def outputs_from(
     return forward_all(network.seeing(cut, tuple(blocks)), inputs, **how)
 
 
-def predict_images(
-    network: Network,
-    kept: KeptFeatures | None,
-    pixels: np.ndarray | Rows,
-    digests: Sequence[str] | None = None,
-    batch_size: int | None = None,
-    advance: Callable[[int], object] = lambda count: None,
-    views: Sequence[MakeView] = (),
-) -> np.ndarray:
-    """Predict the class probabilities of images, (N, num_classes) float32; see `look_at_images`."""
-    return look_at_images(network, kept, pixels, digests, batch_size, advance, views)[0]
-
-
 def look_at_images(
     network: Network,
     kept: KeptFeatures | None,

@@ -32,7 +32,7 @@ from ..telling.progress import Narrator
 from ..trust.conformal import Method, PredictionSets
 from ..trust.strangers import SHARE, Strangers
 from .inputs import inputs_of, read_parts
-from .known import KeptFeatures, look_at_images, predict_images, views_of
+from .known import KeptFeatures, look_at_images, views_of
 
 OWN = ("image", "label", "probability")  # columns of a table before those of the classes
 LEARNED_FROM = "The classifier was trained or chosen on"  # beginning of the warning of `evaluation_of`
@@ -228,7 +228,7 @@ def evaluation_of(
     if known := sum(seen.get(digest) in ("train", "validation") for digest in found.digests):
         warnings.warn(f"{LEARNED_FROM} {known} of these {len(data)} images, so this is not a test.", stacklevel=4)
     with narrator.bar("predict", len(data) * (1 + len(further))) as advance:
-        probabilities = predict_images(network, kept_features(), pixels, found.digests, batch_size, advance, further)
+        (probabilities,) = look_at_images(network, kept_features(), pixels, found.digests, batch_size, advance, further)
     return evaluate(
         data.labels,
         probabilities,
