@@ -88,7 +88,7 @@ def test_bombs_are_named_within_bounds_also_many_at_once() -> None:
 def test_a_picture_that_takes_too_long_is_named_and_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = Pool("vggft.pictures.decoding:answer", seconds=0.3)
     monkeypatch.setattr(files, "POOL", pool)
-    data = jpeg_of_scans(1000, 1000, 4000)
+    data = jpeg_of_scans(1000, 1000, 40_000)  # seconds on any processor
     assert "takes more than 0.3 seconds to decode" in outcome(data)
     assert not pool.all  # nor is one started for the same file
     assert "takes more than 0.3 seconds to decode" in outcome(data) and not pool.all
