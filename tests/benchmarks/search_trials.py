@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from sides import Log, clock, photographs
 
 import vggft  # before TensorFlow, so that oneDNN is on for both sides
+from vggft.features.cuts import POOLED, columns_of, shape_of
 from vggft.heads.batches import FeatureBank
 from vggft.heads.resampling import Fold
 from vggft.run import RunDirectory
@@ -34,7 +35,8 @@ from vggft.tuning.space import declaration
 from vggft.tuning.tuner import HeadTuner
 
 IMAGES, FEW, TRIALS, EPOCHS, ROUNDS = 512, 128, 20, 10, 3
-SPACE = vggft.SearchSpace(units=[128, 256, 512], layers=1, learning_rate=(1e-4, 1e-2, "log"))
+HEAD = vggft.Head(blocks="block5", normalize="standardize")
+SPACE = vggft.SearchSpace(units=[128, 256, 512], layers=1, normalize="standardize", learning_rate=(1e-4, 1e-2, "log"))
 
 
 def peer(hp: Any, build_inputs: Any) -> Any:
@@ -99,7 +101,7 @@ class Bench:
                 shutil.rmtree(self.work / "cache", ignore_errors=True)
             os.environ["VGGFT_CACHE_DIR"] = str(self.work / "cache")
             training = vggft.Training(epochs=EPOCHS, patience=EPOCHS, batch_size=32)
-            kinds = {"space": SPACE, "trials": TRIALS, "algorithm": "random", "training": training, "verbose": 0}
+            kinds = {"space": SPACE, "trials": TRIALS, "algorithm": "random", "head": HEAD, "training": training, "verbose": 0}
             return clock(lambda: vggft.search(folder, 10, backbone=weights, **kinds))
 
         found = self.log.turns(
@@ -124,15 +126,17 @@ class Bench:
             multi_label=False,
             class_names=tuple("0123456789"),
         )
-        experiment: Any = SimpleNamespace(pool=pool)
-        rows, bank = np.arange(len(labels)), FeatureBank(features, pool.targets, {"avg_pool": [features]})
+        experiment: Any = SimpleNamespace(pool=pool, pretrained=SimpleNamespace(width=1.0))
+        pooled = np.zeros((len(labels), *shape_of(POOLED, 224, 1.0)), "float16")
+        pooled[:, columns_of("avg_pool", 1.0)] = features
+        rows, bank = np.arange(len(labels)), FeatureBank(pooled, pool.targets, {POOLED: [pooled]})
         folds, goal = [Fold(rows[:2000], rows[2000:], 0)], Goal(("val_accuracy",))
         rounds = Rounds(experiment, bank, folds, goal, RunDirectory(None))
         training = vggft.Training(epochs=EPOCHS, patience=EPOCHS, batch_size=32)
         from vggft.network.blocks import BLOCKS
         from vggft.tuning.oracles import make_oracle
 
-        declare = declaration(SPACE, Setting(BLOCKS, vggft.Head(), training))
+        declare = declaration(SPACE, Setting(BLOCKS, HEAD, training))
         with tempfile.TemporaryDirectory() as directory:
             tuner = HeadTuner(
                 make_oracle("random", goal, trials, 0),
