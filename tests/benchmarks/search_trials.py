@@ -101,7 +101,14 @@ class Bench:
                 shutil.rmtree(self.work / "cache", ignore_errors=True)
             os.environ["VGGFT_CACHE_DIR"] = str(self.work / "cache")
             training = vggft.Training(epochs=EPOCHS, patience=EPOCHS, batch_size=32)
-            kinds = {"space": SPACE, "trials": TRIALS, "algorithm": "random", "head": HEAD, "training": training, "verbose": 0}
+            kinds = {
+                "space": SPACE,
+                "trials": TRIALS,
+                "algorithm": "random",
+                "head": HEAD,
+                "training": training,
+                "verbose": 0,
+            }
             return clock(lambda: vggft.search(folder, 10, backbone=weights, **kinds))
 
         found = self.log.turns(

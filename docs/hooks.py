@@ -39,7 +39,9 @@ def public_names() -> dict[str, list[str]]:
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Fill in what a page asks for."""
-    return re.sub(r"^\{\{ (\w+)(?: (\S+))? \}\}$", lambda match: _written(match[1], match[2]), markdown, flags=re.MULTILINE)
+    return re.sub(
+        r"^\{\{ (\w+)(?: (\S+))? \}\}$", lambda match: _written(match[1], match[2]), markdown, flags=re.MULTILINE
+    )
 
 
 def _written(what: str, name: str | None) -> str:
