@@ -86,11 +86,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         picture(Path("new") / f"{number}.png", number, 50)
     for name in ("unknown", "odd", "castle", "new", "rose"):
         picture(Path(f"{name}.jpg"), 3, 60)
-    for name in ("labels.csv", "new.csv"):
+    usual = [{"image": row["photo"], "label": row["species"], "site": row["site"]} for row in rows[::5]]
+    for name, lines in (("labels.csv", rows), ("new.csv", usual)):
         with Path(name).open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
+            writer = csv.DictWriter(file, list(lines[0]))
             writer.writeheader()
-            writer.writerows(rows[:: 1 if name == "labels.csv" else 4])
+            writer.writerows(lines)
     return tmp_path
 
 
@@ -181,11 +182,13 @@ def test_every_command_of_every_page_is_one(here: Path) -> None:
 
 @cache
 def said() -> list[str]:
-    """Every text of the source, with `...` for what is put in."""
+    """Every text of the source but docstrings, with `...` for what is put in."""
     texts = []
     for path in sorted((ROOT / "vggft").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
                 texts.append(node.value)
             elif isinstance(node, ast.JoinedStr):
                 texts.append("".join(p.value if isinstance(p, ast.Constant) else "..." for p in node.values))
@@ -206,9 +209,7 @@ def test_every_message_that_is_explained_is_still_said() -> None:
     messages = list(quoted())
     assert len(messages) > 60
     for name, message in messages:
-        pattern = re.compile(
-            ".*?".join(map(re.escape, re.split(r" ?\.\.\.(?= |\)|$|;|:|,) ?", message))), re.DOTALL | re.I
-        )
+        pattern = re.compile(".*?".join(re.escape(part.strip()) for part in message.split("...")), re.DOTALL)
         assert any(map(pattern.search, said())), f"docs/{name} explains {message!r}, which is said nowhere"
 
 
