@@ -25,7 +25,9 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 import vggft
+from vggft.cli.defaults import read_defaults
 from vggft.cli.main import app
+from vggft.cli.options import DataOptions
 from vggft.weightfiles.presets import PRESETS
 
 ROOT = Path(__file__).parents[2]
@@ -178,6 +180,17 @@ def test_every_command_of_every_page_is_one(here: Path) -> None:
                     name = option.partition("=")[0].removeprefix("--")
                     assert name in script or name.replace("-", "_") in script, f"{told}: there is no {option}"
     assert found > 50
+
+
+def test_settings_files_of_the_pages_are_read(tmp_path: Path) -> None:
+    found = 0
+    for page in PAGES:
+        for _, source in blocks(page, "toml"):
+            file = tmp_path / "settings.toml"
+            file.write_text(source, encoding="utf-8")
+            sections = {"head": vggft.Head, "training": vggft.Training, "augment": vggft.Augment}
+            found += bool(read_defaults(file, "finetune", sections, {"data": DataOptions}))
+    assert found
 
 
 @cache
