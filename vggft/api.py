@@ -16,6 +16,7 @@ from .config import Head, Training
 from .costs import Estimate
 from .engine import own_settings
 from .finetuning import about, check_keras, cost_of, fine_tune, open_start, plan_of
+from .machines.strategies import devices_of
 from .network.blocks import Freeze
 from .network.precision import Precision
 from .pipeline import introduce, open_run
@@ -58,6 +59,7 @@ def finetune(
     start: Classifier | str | os.PathLike[str] | None = None,
     callbacks: Sequence[Any] = (),
     metrics: Sequence[Any] = (),
+    strategy: Any = "auto",
 ) -> Classifier:
     """Fine-tune VGG16 on your images.
 
@@ -137,6 +139,11 @@ def finetune(
             remember themselves is lost. Even a head alone is then trained by Keras's `fit`.
         metrics: metrics of Keras, or their names, whose results are numbers; they are given one-hot or multi-hot
             targets and probabilities, and are columns of the history. Heads are then trained by `fit` as well.
+        strategy: what computes: `"auto"` all GPUs of this machine; `"mirrored"` all of them, or all logical processors
+            of TensorFlow; `"multiworker"` several processes, on one machine or on several, which are all started with
+            the same call: TF_CONFIG (as of a TFJob) or the variables of Slurm tell them their places, and they share
+            `run_dir` and the cache. They divide the pass among them, and train blocks together. Or a
+            `tf.distribute.Strategy`. The batch size is that of all replicas together.
 
     Returns:
         A `Classifier`; its `evaluation` is on the test images if there is a test split, else on the validation images.
@@ -182,6 +189,7 @@ def finetune(
         seed=seed,
         verbose=verbose,
         start=open_start(start),
+        strategy=strategy,
     )
     return fine_tune(request, Classifier, tensorboard=tensorboard, callbacks=callbacks, metrics=metrics)
 
@@ -211,7 +219,7 @@ def estimate(dataset: Any, num_classes: int | None = None, *, verbose: int = 1, 
     asked = {name: value for name, value in arguments.items() if name not in DURING}
     start = open_start(asked.pop("start", None))
     request = Request(dataset, num_classes, verbose=verbose, start=start, **asked)
-    run = open_run(request, [request.setting()], RunDirectory(None))
+    run = open_run(request, [request.setting()], RunDirectory(None), devices_of(request.strategy))
     plan, experiment = plan_of(request, run), run.experiment
     cost = cost_of(request, experiment, plan, run.passes([plan.setting]))
     introduce(experiment, *about(experiment, plan), cost, run.narrator)

@@ -19,8 +19,8 @@ from .network.forward import rows_at_once
 from .network.precision import MEASURED_BLOCKS
 from .pictures.reading import ImageSize, check_size
 from .training.experiment import Experiment
-from .training.fit import MOST_STEPS
 from .training.phases import ResolvedPhase, Setting
+from .training.train import MOST_STEPS
 
 SECONDS_A_STEP = 0.004  # overhead of Python in Keras's `fit`, whatever the network
 DIRECT_STEP = 0.0006  # the same of a head that is trained directly

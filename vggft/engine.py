@@ -170,13 +170,27 @@ def own_settings() -> Iterator[None]:
                 _apply(first)
 
 
-class Alone:
-    """A mixin for Keras's optimizers, which sums no gradients over replicas where there is only one.
+class Summed:
+    """A mixin for Keras's optimizers: how gradients are summed over replicas.
 
-    TensorFlow never frees a graph in which a `tf.custom_gradient` was called (tensorflow/tensorflow#97697, mended after
-    2.21), and that sum is one: each training would leave its graphs, of some megabytes, until the process ends. In the
-    cross-replica context, Keras leaves it out. tests/attacks/leaks.py measures what stays.
+    With one replica they are not. TensorFlow never frees a graph in which a `tf.custom_gradient` was called
+    (tensorflow/tensorflow#97697, mended after 2.21), and that sum is one: each training would leave its graphs, of some
+    megabytes, until the process ends. In the cross-replica context, Keras leaves it out. tests/attacks/leaks.py
+    measures what stays.
+
+    With several replicas, Keras clips the part of a gradient that each of them has, before it sums them. Here the sum
+    is clipped, which only a private method of Keras has; tests/machines/test_strategies.py compares the two.
     """
+
+    whole_norm: float | None = None  # to which the sum over replicas is clipped
+
+    def build(self, variables: list[Any]) -> None:
+        """Make the optimizer's variables, as Keras does."""
+        import tensorflow as tf
+
+        super().build(variables)  # type: ignore[misc]
+        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+            self.whole_norm, self.global_clipnorm = self.global_clipnorm, None
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> Any:
         """Update the variables by their gradients, as Keras does."""
@@ -187,6 +201,15 @@ class Alone:
             return update(grads, trainable_variables)
         return replica.merge_call(lambda strategy: update(grads, trainable_variables))
 
+    def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
+        import tensorflow as tf
+
+        summed = super()._all_reduce_sum_gradients(grads_and_vars)  # type: ignore[misc]
+        if self.whole_norm is None:
+            return summed
+        clipped, _ = tf.clip_by_global_norm([gradient for gradient, _ in summed], self.whole_norm)
+        return [(gradient, variable) for gradient, (_, variable) in zip(clipped, summed, strict=True)]
+
 
 def check_undistributed() -> None:
     """Raise `ConfigError` inside the scope of a `tf.distribute` strategy, where heads cannot be trained."""
@@ -195,8 +218,8 @@ def check_undistributed() -> None:
     if tf.distribute.has_strategy():
         name = type(tf.distribute.get_strategy()).__name__
         raise ConfigError(
-            f"vggft trains on one device and cannot do so inside the scope of a {name}: call it outside of `with "
-            "strategy.scope()`. `vggft search --workers` uses several devices."
+            f"vggft enters the scope of a strategy itself, and cannot be called inside that of a {name}: call it "
+            "outside of `with strategy.scope()`, and pass strategy=strategy."
         )
 
 

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import keras
@@ -22,6 +23,8 @@ from .errors import ConfigError
 from .features.extract import Pass
 from .fields import is_word, shown
 from .heads.resampling import Fold, resample
+from .machines.cluster import await_run
+from .machines.strategies import devices_of
 from .network.blocks import BLOCKS
 from .network.start import Start
 from .pipeline import Run, open_run
@@ -32,6 +35,7 @@ from .training.experiment import Experiment, begins_anew
 from .training.phases import Setting
 from .training.request import AUTO, Request, is_path, seconds_of
 from .training.selection import probes_of, train_chosen, with_refit
+from .training.worker import crew_of, follow_chief
 
 A = TypeVar("A", bound=Artifact)
 
@@ -145,11 +149,16 @@ def fine_tune(
     if callbacks or metrics:  # which only see epochs
         request = replace(request, training=replace(request.training or Training(), probe="epochs"))
     begun, limit, auto = time.monotonic(), limit_of(request), is_word(request.freeze, (AUTO,))
-    deadline = None if limit is None else begun + limit
-    with RunDirectory.open(request.run_dir, request.resume) as directory:
+    deadline, devices = None if limit is None else begun + limit, devices_of(request.strategy)
+    helps = not devices.cluster.chief
+    if devices.cluster.size > 1:
+        check_together(request, callbacks, metrics)
+    if helps:
+        await_run(Path(request.run_dir or ""))
+    with RunDirectory.open(request.run_dir, request.resume or helps, worker=helps) as directory:
         if tensorboard and directory.path is None:
             raise ConfigError("tensorboard=True writes into the run directory: pass one as run_dir.")
-        run = open_run(request, [request.setting()], directory)
+        run = open_run(request, [request.setting()], directory, devices)
         plan, experiment = plan_of(request, run), run.experiment
         setting = plan.setting
         if plan.refits:
@@ -160,24 +169,41 @@ def fine_tune(
         told |= {"callbacks": [named(each) for each in callbacks]} if callbacks else {}
         told |= {"metrics": [each.name for each in metrics]} if metrics else {}
         told |= {"time_limit": limit, "deeper": auto} if limit else {}
-        run.start(told)
+        run.start(told, worker=helps)
         if directory.finished and directory.classifier_path is not None:
             run.narrator.say(f"The run in {directory.path} is finished; its classifier is {directory.classifier_path}.")
             directory.drop_points()
             return kind.from_file(directory.classifier_path)
-        run.introduce(*about(experiment, plan), cost_of(request, experiment, plan, planned))
+        if not helps:
+            run.introduce(*about(experiment, plan), cost_of(request, experiment, plan, planned))
         bank = experiment.bank(planned, run.narrator)
-        how: dict[str, Any] = {"run": directory, "narrator": run.narrator}
-        more: dict[str, Any] = {"tensorboard": tensorboard, "callbacks": callbacks, "metrics": metrics}
-        more |= {"refits": plan.refits and not auto, "predicts": auto, "deadline": deadline}
-        outcome = train_chosen(experiment, bank, setting, plan.probes, plan.fold, plan.folds, **how, **more)
-        if auto and deadline is not None:
-            outcome, bank = deepen(run, bank, outcome, plan.fold, deadline=deadline, refits=plan.refits)
-            if plan.refits:
-                outcome = with_refit(experiment, bank, outcome, plan.fold, **how, deadline=deadline)
-        classifier = run.finish(bank, outcome.setting, outcome.fitted, kind, outcome.held)
-        run.save(classifier)
+        if helps:
+            follow_chief(devices, directory)
+            return kind.from_file(directory.path or "")
+        with crew_of(devices, directory, run.narrator) as crew:
+            run.experiment = experiment = replace(experiment, crew=crew)
+            how: dict[str, Any] = {"run": directory, "narrator": run.narrator}
+            more: dict[str, Any] = {"tensorboard": tensorboard, "callbacks": callbacks, "metrics": metrics}
+            more |= {"refits": plan.refits and not auto, "predicts": auto, "deadline": deadline}
+            outcome = train_chosen(experiment, bank, setting, plan.probes, plan.fold, plan.folds, **how, **more)
+            if auto and deadline is not None:
+                outcome, bank = deepen(run, bank, outcome, plan.fold, deadline=deadline, refits=plan.refits)
+                if plan.refits:
+                    outcome = with_refit(experiment, bank, outcome, plan.fold, **how, deadline=deadline)
+            classifier = run.finish(bank, outcome.setting, outcome.fitted, kind, outcome.held)
+            run.save(classifier)
         return classifier
+
+
+def check_together(request: Request, callbacks: Sequence[Any], metrics: Sequence[Any]) -> None:
+    """Raise `ConfigError` for what several processes cannot do together."""
+    if request.run_dir is None:
+        raise ConfigError("The processes of a run share a run_dir, on a disk that all of them see; got run_dir=None.")
+    if callbacks or metrics:
+        raise ConfigError(
+            "callbacks and metrics are objects of this process, and blocks are trained by several: leave them out, or "
+            "train with strategy='auto'."
+        )
 
 
 def limit_of(request: Request) -> float | None:

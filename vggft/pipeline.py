@@ -24,6 +24,7 @@ from .heads.batches import FeatureBank
 from .heads.resampling import Fitted, Held
 from .insight.doubts import FILES
 from .insight.insight import Insight
+from .machines.strategies import ONE, Devices
 from .network.assembly import Network
 from .run import RunDirectory, environment
 from .telling.progress import Narrator
@@ -254,17 +255,19 @@ def open_run(
     request: Request,
     settings: Sequence[Setting],
     directory: RunDirectory,
+    devices: Devices = ONE,
 ) -> Run:
     """Check the arguments, read the images, and measure the machine; nothing is written to the run directory yet.
 
     Args:
         settings: the settings that may be trained, one for each choice of frozen blocks.
+        devices: what computes.
 
     Raises:
         DataError, ConfigError, WeightsError, CacheError, RunError: before any training; the message says what to do.
     """
-    narrator, began = Narrator(request.verbose), time.monotonic()
-    experiment = make_experiment(request, settings, earlier=directory.earlier, narrator=narrator)
+    narrator, began = Narrator(request.verbose if devices.cluster.chief else 0), time.monotonic()
+    experiment = make_experiment(request, settings, earlier=directory.earlier, narrator=narrator, devices=devices)
     run = Run(request, directory, experiment, narrator)
     run.began = began
     run.learn_from(run.learned)

@@ -99,25 +99,26 @@ class Claims:
             return True
         except (OSError, ValueError, KeyError, TypeError):
             pass  # not yet written, or damaged: its age decides
-        return abs(self._age(file)) > STALE  # a clock that was set back makes the claims of the dead lie in the future
-
-    def _age(self, file: Path) -> float:
-        """Return the seconds since a claim was renewed, by the clock of the file system."""
-        now = self.path / f".{uuid.uuid4().hex}"
-        try:
-            now.touch()
-            return now.stat().st_mtime - file.stat().st_mtime
-        except OSError:
-            return 0.0
-        finally:
-            with suppress(OSError):
-                now.unlink(missing_ok=True)
+        return abs(age_of(file)) > STALE  # a clock that was set back makes the claims of the dead lie in the future
 
     def _live(self) -> None:
         while not self.over.wait(RENEWAL):
             for file in list(self.mine):
                 with suppress(OSError):
                     os.utime(file)
+
+
+def age_of(file: Path) -> float:
+    """Return the seconds since a file was changed or touched, by the clock of its file system; 0 if that is unknown."""
+    now = file.with_name(f".{uuid.uuid4().hex}")
+    try:
+        now.touch()
+        return now.stat().st_mtime - file.stat().st_mtime
+    except OSError:
+        return 0.0
+    finally:
+        with suppress(OSError):
+            now.unlink(missing_ok=True)
 
 
 def _is_alive(pid: int) -> bool:

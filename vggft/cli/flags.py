@@ -33,6 +33,10 @@ Verify = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+Workers = Annotated[
+    int,
+    typer.Option(min=1, help="Number of processes on this machine that share the work; each sees one GPU if any."),
+]
 ConfigFile = Annotated[
     Path | None,
     typer.Option(

@@ -20,7 +20,7 @@ from ..telling.figures import check_plot
 from ..tuning.space import SearchSpace
 from ..weightfiles.presets import check_download
 from .console import check_data, import_quietly, print_json, print_result, run_in, tell, width
-from .flags import AsJson, Dataset, Force, Quiet, Verbose, Verify
+from .flags import AsJson, Dataset, Force, Quiet, Verbose, Verify, Workers
 from .options import AdjustOptions, BackboneOptions, DataOptions, Options, RunOptions, with_options
 from .training_commands import chosen_head, prepared
 
@@ -52,6 +52,7 @@ class SearchOptions(Options):
         winner: Weights of the classifier: those that were `scored`, or a `refit` on train and validation images.
         keep_top: Number of trials whose trained weights are kept on disk.
         parallel_trials: Maximum number of trials that are proposed at once.
+        strategy: What computes, as for finetune; with `multiworker`, the first process only hands out trials.
     """
 
     trials: Count = 30
@@ -62,6 +63,7 @@ class SearchOptions(Options):
     winner: Literal["scored", "refit"] | None = None
     keep_top: Count = 5
     parallel_trials: Count | Literal["auto"] = "auto"
+    strategy: Literal["auto", "mirrored", "multiworker"] = "auto"
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def search(
     more: SearchOptions,
     adjust: AdjustOptions,
     run: RunOptions,
-    workers: Annotated[int, typer.Option(help="Number of processes on this machine, one per GPU if any.")] = 1,
+    workers: Workers = 1,
     verify: Verify = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -158,10 +160,11 @@ def search(
         backbone = replace(backbone, freeze=space.freeze if fixed else "all")
         space = replace(space, freeze=None) if fixed else space
     import_quietly(run.verbose == 0)
+    from ..machines.processes import end_with_parent
     from ..tuning.search import search as run_search
-    from ..tuning.workers import end_with_chief, with_workers
+    from ..tuning.workers import with_workers
 
-    end_with_chief()
+    end_with_parent()
     arguments: dict[str, Any] = vars(data) | vars(backbone) | vars(adjust) | vars(run) | vars(more)
     arguments |= {"head": head, "training": training, "space": space, "augment": augment}
     with run_in(run_dir), with_workers(workers, run_dir) if workers > 1 else nullcontext():

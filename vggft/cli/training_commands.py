@@ -32,7 +32,7 @@ from .console import (
     tell_files,
     tell_problems,
 )
-from .flags import AsJson, Dataset, Force, Quiet, Verbose, Verify
+from .flags import AsJson, Dataset, Force, Quiet, Verbose, Verify, Workers
 from .options import AdjustOptions, BackboneOptions, DataOptions, Options, RunOptions, with_options
 from .words import numbers
 
@@ -49,12 +49,15 @@ class FinetuneOptions(Options):
             blocks that start from one, if there are test images.
         time_limit: Time for the whole run, such as `90s`, `10m` or `1.5h`; `--freeze auto` has 30 minutes by default.
         start: Classifier to train further, its file or run directory: with more images, corrected labels, new classes.
+        strategy: What computes: all GPUs of this machine, or, with `multiworker`, all processes that TF_CONFIG or
+            Slurm tell of, each started with the same command.
     """
 
     tensorboard: bool = False
     refit: bool | None = None
     time_limit: str | None = None
     start: Path | None = None
+    strategy: Literal["auto", "mirrored", "multiworker"] = "auto"
 
 
 def audit(
@@ -126,6 +129,7 @@ def finetune(
     more: FinetuneOptions,
     adjust: AdjustOptions,
     run: RunOptions,
+    workers: Workers = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read the data, print an estimate, and stop.")] = False,
     verify: Verify = False,
     as_json: AsJson = False,
@@ -141,15 +145,22 @@ def finetune(
     run, run_dir = prepared(run, "run", dataset, "", quiet or as_json, details, data, begins)
     import_quietly(run.verbose == 0)
     from .. import api
+    from ..machines.cluster import cluster_of
+    from ..machines.helpers import with_workers
+    from ..machines.processes import end_with_parent
 
+    end_with_parent()
     arguments: dict[str, Any] = vars(data) | vars(backbone) | vars(adjust) | vars(run) | vars(more)
     arguments |= {"head": chosen_head(head), "training": training, "augment": augment}
     if dry_run:
-        cost = api.estimate(dataset, **arguments)
+        cost = api.estimate(dataset, **arguments, workers=workers)
         print_result(cost, as_json)
         return
-    with run_in(run_dir):
+    arguments |= {"strategy": "multiworker"} if workers > 1 else {}
+    with run_in(run_dir), with_workers(workers, run_dir):
         classifier = api.finetune(dataset, **arguments)
+    if arguments["strategy"] == "multiworker" and not cluster_of().chief:
+        return  # the chief tells the result
     print_result(classifier.evaluation, as_json, {"classifier": str(run_dir / "classifier.keras")})
     if not as_json:
         tell(f"\nNext: vggft report {shlex.quote(str(run_dir))}")

@@ -6,7 +6,8 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -166,13 +167,20 @@ def passes(prefix: Prefix, cuts: Sequence[str], digests: Sequence[str], viewed: 
 
 
 def frozen_features(
-    prefix: Prefix, planned: Sequence[Pass], pixels: np.ndarray | Rows, *, cache: Cache, narrator: Narrator
+    prefix: Prefix,
+    planned: Sequence[Pass],
+    pixels: np.ndarray | Rows,
+    *,
+    cache: Cache,
+    narrator: Narrator,
+    scope: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> dict[str, list[np.ndarray | Rows]]:
     """The features of all passes, from the cache or else computed into it.
 
     Args:
         planned: what `passes` returned.
         pixels: (N, S, S, 3) RGB in 0..255, of all images.
+        scope: in which the network is built, for several devices.
 
     Returns:
         For each cut that the cache keeps the rows of each pass: those of all images, then those of each further view.
@@ -181,7 +189,12 @@ def frozen_features(
         return {}
     cuts = list(planned[0].kinds)
     features: dict[str, list[np.ndarray | Rows]] = {cut: [] for cut in cuts}
-    network = functools.cache(lambda: prefix.network(cuts))  # built only where something has to be computed
+
+    @functools.cache
+    def network() -> keras.Model:  # built only where something has to be computed
+        with scope():
+            return prefix.network(cuts)
+
     with narrator.bar("frozen features", sum(len(each.rows) for each in planned)) as advance:
         for each in planned:
 

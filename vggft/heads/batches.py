@@ -263,11 +263,20 @@ class Batches(keras.utils.PyDataset):
         return -(-len(self.order) // self.batch_size)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
+        return self.part(index, 0, 1)
+
+    def size_of(self, index: int) -> int:
+        """Return the number of images in a batch."""
+        return min(self.batch_size, len(self.order) - index * self.batch_size)
+
+    def part(self, index: int, share: int, shares: int) -> tuple[np.ndarray, ...]:
+        """Read one of so many equal shares of a batch; the first ones may have one image more."""
         examples, part = self.examples, slice(index * self.batch_size, (index + 1) * self.batch_size)
-        chosen, rows = self.order[part], examples.rows[self.order[part]]
+        chosen, drawn = self.order[part][share::shares], self.drawn[part][share::shares]
+        rows = examples.rows[chosen]
         inputs, targets = np.asarray(examples.inputs[rows]), examples.targets[rows]
         for view, features in enumerate(examples.views, start=1):
-            where = self.drawn[part] == view
+            where = drawn == view
             inputs[where] = features[examples.in_views[chosen[where]]]
         if examples.transform and self.seed is not None:
             try:

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..engine import Alone
+from ..engine import Summed
 from .objective import Objective
 from .schedules import learning_rate
 
@@ -26,7 +26,7 @@ TRACE_JUDGE_FROM = 20  # epochs; to trace the evaluation takes 0.1 s, and to run
 COMPILE_FROM = 500
 
 
-class Adam(Alone, keras.optimizers.Adam):
+class Adam(Summed, keras.optimizers.Adam):
     """Keras's, whose graphs are freed after training."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import keras
 import numpy as np
@@ -81,7 +82,13 @@ def forward_all(
     """
     total = len(inputs) if rows is None else len(rows)
     outputs = [np.empty((total, *output.shape[1:]), "float32") for output in model.outputs]
-    size, start = batch_size or batch_size_for(model), 0
+    strategy = model.distribute_strategy
+    size, start = (batch_size or batch_size_for(model)) * strategy.num_replicas_in_sync, 0
+    predict = model.predict_on_batch
+    if strategy.num_replicas_in_sync > 1:
+        predict = partial(
+            _by_replicas, tf.function(lambda batch: tf.nest.flatten(model(batch, training=False))), strategy
+        )
 
     def read(start: int, size: int) -> tuple[np.ndarray, int]:
         """Return a batch, and the number of its rows that are not padding.
@@ -102,7 +109,7 @@ def forward_all(
             try:
                 batch, count = ahead.result()
                 ahead = reader.submit(read, start + count, size)  # while the network computes
-                found = model.predict_on_batch(keras.ops.convert_to_tensor(batch))
+                found = predict(keras.ops.convert_to_tensor(batch))
             except tf.errors.ResourceExhaustedError:
                 if size == 1:
                     raise
@@ -115,3 +122,16 @@ def forward_all(
             if advance:
                 advance(count)
     return outputs
+
+
+def _by_replicas(
+    predict: Callable[[tf.Tensor], list[tf.Tensor]], strategy: tf.distribute.Strategy, batch: tf.Tensor
+) -> list[np.ndarray]:
+    """Return the outputs of a model for a batch that is divided among the devices of its strategy."""
+    count = strategy.num_replicas_in_sync
+    parts = tf.split(batch, [len(part) for part in np.array_split(np.arange(len(batch)), count)])
+    shares = strategy.experimental_distribute_values_from_function(
+        lambda context: parts[context.replica_id_in_sync_group]
+    )
+    found = map(strategy.experimental_local_results, strategy.run(predict, args=(shares,)))
+    return [np.concatenate([np.asarray(part) for part in each]) for each in found]

@@ -12,6 +12,8 @@ from sklearn.preprocessing import StandardScaler
 
 from ..config import Head
 from ..engine import own_settings
+from ..errors import ConfigError
+from ..fields import shown
 from .blocks import BLOCKS, pooling_layer
 
 STANDARDIZE = "standardize"
@@ -179,3 +181,13 @@ def scale_of(features: Iterable[np.ndarray], how: str = "standardize") -> list[n
     mean = max(scaler.var_.mean(), 1e-10)
     variance = np.maximum(scaler.var_, 0.01 * mean) if how == "standardize" else np.full_like(scaler.var_, mean)
     return [scaler.mean_.astype("float32"), variance.astype("float32")]
+
+
+def check_activation(head: Head) -> None:
+    """Raise `ConfigError` unless Keras has the activation of a head."""
+    try:
+        keras.activations.get(head.activation)
+    except ValueError:
+        raise ConfigError(
+            f"Head.activation must be the name of a Keras activation; got {shown(head.activation)}."
+        ) from None

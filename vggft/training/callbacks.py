@@ -17,6 +17,7 @@ from ..files.schemas import Note, Plateau
 from ..files.writing import explained
 from ..heads.batches import Batches
 from ..heads.objective import Objective
+from ..machines.strategies import ONE, Devices
 from ..run import REMEDY, RunDirectory
 
 SECONDS_BETWEEN_POINTS = 10.0
@@ -35,6 +36,7 @@ class BestEpoch(keras.callbacks.EarlyStopping):
         averaged: whether the optimizer's moving average of the weights is judged and kept instead of the weights.
         plateau: the number of epochs without improvement after which the learning rate is reduced; None for never.
         learns_blocks: whether blocks are trained; see `Objective.score`.
+        writes: whether this process keeps the resume points; others only read them.
 
     Attributes:
         rows: the history, one row per epoch; when training has ended, `kept` marks the best one.
@@ -53,10 +55,12 @@ class BestEpoch(keras.callbacks.EarlyStopping):
         averaged: bool = False,
         plateau: int | None = None,
         learns_blocks: bool = False,
+        writes: bool = True,
     ):
         super().__init__(monitor="score", mode="max", patience=patience, restore_best_weights=True)
         self.phase, self.run, self.variables, self.start_score, self.at_end = phase, run, variables, start_score, at_end
         self.averaged, self.held, self.learns_blocks = averaged, list[np.ndarray](), learns_blocks
+        self.writes = writes
         self.plateau = None
         if plateau is not None:
             self.plateau = keras.callbacks.ReduceLROnPlateau("score", patience=plateau, mode="max", min_delta=0.0)
@@ -156,7 +160,7 @@ class BestEpoch(keras.callbacks.EarlyStopping):
         self._save(self.rows[-1]["epoch"] - 1, done=True)
 
     def _save(self, epoch: int, done: bool = False) -> None:
-        if self.run.path is None:
+        if self.run.path is None or not self.writes:
             return
         note = {"epoch": epoch, "wait": self.wait, "best": float(self.best), "best_epoch": self.best_epoch}
         if self.plateau is not None:
@@ -180,12 +184,12 @@ def write_curves(path: Path, history: Iterable[Mapping[str, Any]]) -> None:
 class Deadline(keras.callbacks.Callback):
     """End training at the first step after a moment by `time.monotonic()`; the epoch until then counts."""
 
-    def __init__(self, at: float):
+    def __init__(self, at: float, devices: Devices = ONE):
         super().__init__()
-        self.at = at
+        self.at, self.devices = at, devices
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if time.monotonic() >= self.at:
+        if self.devices.agree(time.monotonic() >= self.at):
             self.model.stop_training = True
 
 

@@ -17,14 +17,16 @@ from ..errors import ConfigError
 from ..features.changes import changer, repeats
 from ..features.extract import Pass, Prefix, frozen_features, passes
 from ..features.views import keys_of
-from ..fields import shown
 from ..heads.batches import FeatureBank, Transform, weights_by_name
 from ..heads.probe import is_exact
 from ..listings.integers import as_class_names
+from ..machines.crew import Crew
+from ..machines.strategies import ONE, Devices
 from ..network.assembly import Network
 from ..network.blocks import BLOCKS, check_frozen, with_layers
 from ..network.description import Description, build
 from ..network.freezing import set_frozen
+from ..network.head import check_activation
 from ..network.precision import choose, crowding, measure, policy
 from ..network.start import Start
 from ..network.weights import RANDOM, Pretrained, load_pretrained
@@ -60,6 +62,8 @@ class Experiment:
         cache: where frozen features are kept.
         start: the classifier that training starts from, if any.
         crowding: how many times as long everything takes, as other programs run.
+        devices: what computes.
+        crew: the processes that train blocks together, if there are several.
     """
 
     pool: Pool
@@ -72,6 +76,8 @@ class Experiment:
     cache: Cache
     start: Start | None = None
     crowding: float = 1.0
+    devices: Devices = ONE
+    crew: Crew | None = None
 
     @property
     def pretrained(self) -> Pretrained:
@@ -109,7 +115,8 @@ class Experiment:
     def bank(self, planned: Sequence[Pass], narrator: Narrator) -> FeatureBank:
         """Return the features of these passes; compute what is not in the cache."""
         pool, viewed = self.pool, planned[-1].rows if planned else np.arange(0)
-        features = frozen_features(self.prefix, planned, pool.pixels, cache=self.cache, narrator=narrator)
+        how: dict[str, Any] = {"cache": self.cache, "narrator": narrator, "scope": self.devices.scope}
+        features = frozen_features(self.prefix, planned, pool.pixels, **how)
         width = self.pretrained.width
         return FeatureBank(pool.pixels, pool.targets, features, viewed, self.transform, width, pool.weights)
 
@@ -150,6 +157,13 @@ class Experiment:
         return np.asarray(bank.inputs(cut))
 
     @property
+    def changes(self) -> dict[str, Any]:
+        """What changes the pixels of training images in every epoch, as a `Job` has it; nothing if nothing does."""
+        if self.transform is None:
+            return {}
+        return {"augment": self.augment, "drawn_by": self.seed, "keys": keys_of(self.pool.digests)}
+
+    @property
     def _reading(self) -> dict[str, Any]:
         """How pictures are read, as far as it was asked for."""
         reading, found = self.pool.reading, dict[str, Any]()
@@ -180,13 +194,19 @@ class Experiment:
 
 
 def make_experiment(
-    request: Request, settings: Sequence[Setting], *, earlier: Mapping[str, Any], narrator: Narrator
+    request: Request,
+    settings: Sequence[Setting],
+    *,
+    earlier: Mapping[str, Any],
+    narrator: Narrator,
+    devices: Devices = ONE,
 ) -> Experiment:
     """Check everything, read the images, and measure the machine for a moment.
 
     Args:
         settings: the settings that may be trained, one for each choice of frozen blocks.
         earlier: the configuration of the run that is resumed, whose precision is used again; else empty.
+        devices: what computes.
 
     Raises:
         DataError, ConfigError, WeightsError, CacheError: before any training; all problems of the data are listed.
@@ -250,7 +270,7 @@ def make_experiment(
             stored_as = earlier.get("stored_as", stored_as)
     views = augment if isinstance(augment, Augment) and transform is None else None
     prefix = Prefix(pretrained, image_size, precision, stored_as, views, seed)
-    return Experiment(pool, prefix, augment, transform, seed, why, seconds, cache, start, crowding())
+    return Experiment(pool, prefix, augment, transform, seed, why, seconds, cache, start, crowding(), devices)
 
 
 def begins_anew(start: Start, settings: Iterable[Setting], augment: Augmentation) -> bool:
@@ -277,13 +297,3 @@ def check_classes(training: Training, pool: Pool) -> None:
             "Training.class_weight must have a weight for every class, by name or by position from 0: "
             f"{'; '.join(told)}. The classes are {', '.join(names)}."
         )
-
-
-def check_activation(head: Head) -> None:
-    """Raise `ConfigError` unless Keras has the activation of a head."""
-    try:
-        keras.activations.get(head.activation)
-    except ValueError:
-        raise ConfigError(
-            f"Head.activation must be the name of a Keras activation; got {shown(head.activation)}."
-        ) from None

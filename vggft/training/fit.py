@@ -1,9 +1,8 @@
-"""Train one setting, phase by phase, for `finetune`, trials and refits: by Keras's `fit`, or a head directly."""
+"""Train one phase, by Keras's `fit`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import keras
@@ -11,178 +10,22 @@ import tensorflow as tf
 
 from ..config import Head, Training
 from ..engine import without_retracing_warnings
-from ..features.cuts import is_pooled
 from ..files.writing import explained
-from ..heads.batches import Batches, Examples, FeatureBank, class_weights, pooled_features, sampled_labels
+from ..heads.batches import Batches, Examples, class_weights, pooled_features, sampled_labels
 from ..heads.objective import Objective
-from ..heads.population import Member, fit_in_memory, train_population, why_alone
-from ..heads.probe import is_exact, train_probe
-from ..heads.resampling import Fitted, Fold, continued, ending_of
+from ..heads.resampling import ending_of
+from ..machines.shares import judged_by_all, shared
+from ..machines.strategies import ONE, Devices
 from ..network.blocks import BLOCKS
-from ..network.forward import between, forward
-from ..network.freezing import assign_weights, check_movement, layer_digests, learned_weights, set_frozen
-from ..network.head import STANDARDIZE, head_model, standardize
+from ..network.forward import between
+from ..network.freezing import assign_weights
+from ..network.head import STANDARDIZE, standardize
 from ..run import RunDirectory
 from ..telling.progress import Narrator
-from .callbacks import Bar, BestEpoch, Deadline, write_curves
+from .callbacks import Bar, BestEpoch, Deadline
 from .experiment import Experiment
 from .optimizers import Carried, averages, half_of, make_optimizer
-from .phases import ResolvedPhase, Setting
-
-MOST_STEPS = 20_000  # of a head that is trained without resume points, which takes about 10 seconds
-STEPS_AT_ONCE = 8  # of a head on vectors, whose steps are so short that returning to Python takes longer
-
-
-def train(
-    experiment: Experiment,
-    bank: FeatureBank,
-    setting: Setting,
-    fold: Fold,
-    *,
-    run: RunDirectory,
-    narrator: Narrator,
-    tensorboard: bool = False,
-    predict: bool = False,
-    head: Fitted | None = None,
-    begun: Fitted | None = None,
-    epochs: int = 0,
-    callbacks: Sequence[Any] = (),
-    metrics: Sequence[Any] = (),
-    deadline: float | None = None,
-) -> Fitted:
-    """Train a setting on a fold, phase by phase.
-
-    Args:
-        bank: a bank with the features of every cut that the phases start from.
-        setting: a setting with a resolved `training`.
-        run: where resume points and TensorBoard's curves are kept.
-        tensorboard: whether to write curves.
-        predict: whether to predict the validation images with the network that would be saved.
-        head: a head that has been trained on this fold already; None to train it here.
-        begun: what a shorter training of the setting has learned on this fold, whose last phase continues; None to
-            train from the start.
-        epochs: number of epochs that this phase had.
-        callbacks: callbacks of Keras, for which even a head alone is trained by `fit`.
-        metrics: metrics of Keras for the history, likewise.
-        deadline: by `time.monotonic()`, at which blocks stop learning.
-
-    Raises:
-        FreezeError: a frozen block changed, or an unfrozen one did not.
-    """
-    phases = experiment.phases(setting)
-    if begun is not None:
-        phases = (replace(phases[-1], epochs=max(1, phases[-1].epochs - epochs), keep_start=True),)
-        fold = replace(fold, seed=fold.seed + epochs)  # else its batches would be those that it had before
-    cuts = [phase.cut(setting.head) for phase in phases]
-    seed, pool, history = fold.seed, experiment.pool, list[dict[str, Any]]()
-    direct = head
-    if head is None and phases[0].freeze == BLOCKS and not (callbacks or metrics):
-        direct = _train_directly(experiment, bank, setting, fold, phases[0], narrator, begun)
-    if direct is not None and tensorboard and run.path is not None:
-        write_curves(run.path / "tensorboard" / phases[0].name, direct.history)
-    if direct is not None and setting.frozen == BLOCKS and len(phases) == 1:
-        return direct if begun is None else replace(direct, history=continued(begun.history, direct.history))
-    if setting.frozen == BLOCKS and None not in cuts:  # the head alone, on vectors
-        sizes, classes = experiment.describe(setting).sizes, len(pool.class_names)
-        model = head_model(sizes, setting.head, classes, multi_label=pool.multi_label, seed=seed)
-        layers: list[str | None] = ["features"] * len(phases)
-    else:
-        model, layers = experiment.network(setting, seed), cuts
-    todo = list(zip(phases, layers, cuts, strict=True))
-    if direct is not None:
-        assign_weights(model, direct.weights)
-        history, todo = direct.history, todo[1:]
-    elif begun is not None:
-        assign_weights(model, begun.weights)
-    else:
-        begin_head(model, experiment, setting.head, layers[0], bank.examples(cuts[0], fold.train))
-    # The head of the standard phases may have been trained directly, so these always begin with new moments.
-    carried = None if setting.training.phases == "standard" else Carried()
-    for phase, layer, cut in todo:
-        before = layer_digests(model)
-        set_frozen(model, phase.freeze)
-        history += fit_phase(
-            between(model, layer, "logits"),
-            bank.examples(cut, fold.train),
-            bank.judged(cut, fold.validation),
-            phase,
-            setting.training,
-            multi_label=pool.multi_label,
-            seed=seed,
-            run=run,
-            narrator=narrator,
-            steps_at_once=STEPS_AT_ONCE if layer == "features" or is_pooled(layer) else 1,
-            tensorboard=tensorboard,
-            at_end=lambda rows, phase=phase, before=before: check_movement(
-                before, layer_digests(model), phase.freeze, learned=any(row["loss"] for row in rows)
-            ),
-            carried=carried,
-            class_names=pool.class_names,
-            callbacks=callbacks,
-            metrics=metrics,
-            deadline=deadline,
-        )
-    weights, probabilities = learned_weights(model, setting.frozen), None
-    if predict and fold.validation is not None:
-        if setting.frozen != BLOCKS and experiment.precision != "float32":
-            model = experiment.assemble(setting, weights).model
-        probabilities = forward(between(model, layers[-1], "predictions"), bank.inputs(cuts[-1]), rows=fold.validation)
-    return Fitted(weights, continued(begun.history, history) if begun else history, probabilities)
-
-
-def begin_head(model: keras.Model, experiment: Experiment, head: Head, layer: str | None, examples: Examples) -> None:
-    """Give a fresh head the scale of its features, or all weights of the head that it starts from.
-
-    Args:
-        model: a network that ends in the head, in place.
-        layer: after which the examples enter it; None for its input.
-    """
-    if (begun := experiment.head_weights(head)) is not None:
-        assign_weights(model, begun)  # with its scale of the features, without which it would compute something else
-        return
-    names = [each.name for each in model.layers]
-    pooled = names[names.index(STANDARDIZE) - 1]
-    rest = None if layer == pooled else between(model, layer, pooled)
-    standardize(model, pooled_features(examples, rest), head.normalize)
-
-
-def _train_directly(
-    experiment: Experiment,
-    bank: FeatureBank,
-    setting: Setting,
-    fold: Fold,
-    phase: ResolvedPhase,
-    narrator: Narrator,
-    begun: Fitted | None,
-) -> Fitted | None:
-    """Train the head as a population of one, which spares the seconds that Keras's `fit` takes to trace its graphs.
-
-    Returns:
-        None if a population cannot have such a head, or if training would take so long that it needs resume points.
-    """
-    training, cut, images = setting.training, phase.cut(setting.head), len(fold.train)
-    if cut is not None and is_exact(setting.head, training) and fit_in_memory(bank.arrays(cut)):
-        examples, judged = bank.examples(cut, fold.train), bank.judged(cut, fold.validation)
-        how: dict[str, Any] = {"multi_label": experiment.pool.multi_label, "chosen": fold.settings}
-        how["class_names"] = experiment.pool.class_names
-        return train_probe(setting.head, training, examples, judged, **how)
-    steps = phase.epochs * -(-images // (training.batch_size or 32))
-    if cut is None or steps > MOST_STEPS or why_alone(setting.head, training) or not fit_in_memory(bank.arrays(cut)):
-        return None
-    with narrator.bar(phase.name, phase.epochs * images) as advance:
-        (fitted,) = train_population(
-            [Member(setting.head, replace(training, epochs=phase.epochs))],
-            bank.examples(cut, fold.train),
-            bank.judged(cut, fold.validation),
-            multi_label=experiment.pool.multi_label,
-            seed=fold.seed,
-            class_names=experiment.pool.class_names,
-            start=begun.weights if begun else experiment.head_weights(setting.head),
-            keep_start=phase.keep_start,
-            on_epoch=lambda done: advance(done * images),
-        )
-        advance(0, ending_of([row | {"phase": phase.name} for row in fitted.history], phase.epochs))
-    return fitted
+from .phases import ResolvedPhase
 
 
 def fit_phase(
@@ -204,6 +47,8 @@ def fit_phase(
     callbacks: Sequence[Any] = (),
     metrics: Sequence[Any] = (),
     deadline: float | None = None,
+    devices: Devices = ONE,
+    writes: bool = True,
 ) -> list[dict[str, Any]]:
     """Train a model that ends in logits, by Keras's `fit`, and restore the weights of its best epoch.
 
@@ -217,6 +62,8 @@ def fit_phase(
         class_names: the classes in order, for weights by name.
         callbacks, metrics: of Keras, as in `vggft.finetune`.
         deadline: by `time.monotonic()`, at which training ends.
+        devices: what computes; the model is built in its scope, in which this is called.
+        writes: whether this process keeps the resume points, of several that do the same.
 
     Returns:
         The history, one row per epoch.
@@ -233,32 +80,39 @@ def fit_phase(
         schedule=phase.schedule,
         taken=dict(carried.steps),
     )
-    at_once = 1 if callbacks else min(steps_at_once, steps)  # callbacks expect to be called after each step
+    alone = devices.replicas == 1  # TensorFlow sums no gradients over replicas inside a loop
+    at_once = min(steps_at_once, steps) if alone and not callbacks else 1  # these expect a call after each step
     Objective.of(training, multi_label).compile(model, optimizer, at_once, metrics)
     optimizer.build(model.trainable_variables)
     carried.hand_to(optimizer)
-    judged = None if validation is None else Batches(validation, 4 * batch_size)
+    judged, steps_of = None, dict[str, Any]()
+    if validation is not None and devices.replicas > 1:
+        judged, steps_of["validation_steps"] = judged_by_all(validation, 4 * batch_size, devices)
+    elif validation is not None:
+        judged = Batches(validation, 4 * batch_size)
     with without_retracing_warnings():
         start, learns_blocks = None, len(phase.freeze) < len(BLOCKS)
         if phase.keep_start and judged:
-            found = model.evaluate(judged, verbose=0, return_dict=True)
+            found = model.evaluate(judged, verbose=0, return_dict=True, steps=steps_of.get("validation_steps"))
             start = Objective.score({f"val_{name}": float(value) for name, value in found.items()}, learns_blocks)
         variables = [*model.variables, *optimizer.variables]
         plateau = max(1, phase.patience // 2) if phase.schedule == "plateau" else None
         how: dict[str, Any] = {"averaged": averages(training), "plateau": plateau, "learns_blocks": learns_blocks}
-        keeper = BestEpoch(phase.name, phase.patience, run, variables, start, at_end, **how)
+        keeper = BestEpoch(phase.name, phase.patience, run, variables, start, at_end, **how, writes=writes)
         if keeper.done and keeper.resumed is not None:
             model.set_weights(keeper.best_of(model))
             carried.take_from(optimizer, model.trainable_variables)
             return keeper.rows
         weigh, labels = class_weights(examples, training, class_names), sampled_labels(examples, training)
-        batches = Batches(examples, batch_size, seed, keeper.first_epoch, weigh, labels)
+        batches = learned = Batches(examples, batch_size, seed, keeper.first_epoch, weigh, labels)
+        if devices.replicas > 1:
+            learned, steps_of["steps_per_epoch"] = shared(batches, devices, keeper.first_epoch), len(batches)
         with narrator.bar(phase.name, (phase.epochs - keeper.first_epoch) * batches.num_images) as advance:
             # The resume point comes last, so that it holds what other callbacks did at the end of the epoch.
             all_of_them = [
                 *callbacks,
                 keeper,
-                *([Deadline(deadline)] if deadline else []),
+                *([Deadline(deadline, devices)] if deadline else []),
                 Bar(advance, batches, phase.name, narrator.detail),
             ]
             if tensorboard and run.path is not None:
@@ -266,7 +120,7 @@ def fit_phase(
             fits: dict[str, Any] = {"epochs": phase.epochs, "initial_epoch": keeper.first_epoch, "verbose": 0}
             try:
                 with explained(run.path, only_full=True):  # of TensorBoard and of callbacks of others
-                    model.fit(batches, validation_data=judged, callbacks=all_of_them, shuffle=False, **fits)
+                    model.fit(learned, validation_data=judged, callbacks=all_of_them, shuffle=False, **fits, **steps_of)
             except tf.errors.OpError:
                 if batches.failed is not None:
                     raise batches.failed from None
@@ -274,3 +128,19 @@ def fit_phase(
             advance(0, ending_of(keeper.rows, phase.epochs), (len(keeper.rows) - keeper.first_epoch) * len(examples))
     carried.take_from(optimizer, model.trainable_variables)
     return keeper.rows
+
+
+def begin_head(model: keras.Model, experiment: Experiment, head: Head, layer: str | None, examples: Examples) -> None:
+    """Give a fresh head the scale of its features, or all weights of the head that it starts from.
+
+    Args:
+        model: a network that ends in the head, in place.
+        layer: after which the examples enter it; None for its input.
+    """
+    if (begun := experiment.head_weights(head)) is not None:
+        assign_weights(model, begun)  # with its scale of the features, without which it would compute something else
+        return
+    names = [each.name for each in model.layers]
+    pooled = names[names.index(STANDARDIZE) - 1]
+    rest = None if layer == pooled else between(model, layer, pooled)
+    standardize(model, pooled_features(examples, rest), head.normalize)

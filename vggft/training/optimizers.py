@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from ..config import Training
-from ..engine import Alone
+from ..engine import Summed
 from ..heads.schedules import learning_rate
 
 OPTIMIZERS = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW, "sgd": keras.optimizers.SGD}
@@ -39,7 +39,9 @@ class Carried:
         begins = tuple(variable.path.replace("/", "_") + "_" for variable in trained)
         self.slots |= {v.name: np.array(v) for v in optimizer.variables if v.name.startswith(begins)}
         for variable in trained:
-            self.steps[variable.path] = self.steps.get(variable.path, 0) + int(optimizer.iterations)
+            self.steps[variable.path] = self.steps.get(variable.path, 0) + int(
+                keras.ops.convert_to_numpy(optimizer.iterations)
+            )
 
 
 def make_optimizer(
@@ -66,7 +68,7 @@ def make_optimizer(
     given = None if isinstance(training.optimizer, str) else training.optimizer
     base: Any = OPTIMIZERS[training.optimizer] if given is None else type(given)
 
-    class Discriminative(Alone, base):  # type: ignore[misc]
+    class Discriminative(Summed, base):  # type: ignore[misc]
         """Keras has one learning rate for all variables; this one has a factor for each, found by its index."""
 
         before = 0

@@ -16,6 +16,7 @@ from ..config import Head, Training
 from ..errors import ConfigError
 from ..fields import check_count, is_integer, is_number, is_word, shown, unwrapped
 from ..listings.integers import as_class_names
+from ..machines.cluster import STRATEGIES, WORDS
 from ..network.blocks import BLOCKS, frozen_blocks
 from ..network.precision import check_precision
 from ..network.start import Start
@@ -64,6 +65,7 @@ class Request:
     seed: int = 0
     verbose: int = 1
     start: Start | None = None
+    strategy: Any = "auto"
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -137,6 +139,11 @@ def _is_switch(value: Any) -> bool:
     return isinstance(value, bool)
 
 
+def _is_distributed(value: Any) -> bool:
+    """Whether a value is a strategy of TensorFlow, which is not imported to tell."""
+    return any(base.__module__.startswith("tensorflow.python.distribute") for base in type(value).__mro__)
+
+
 # The name of an argument, a predicate, and in words what it has to be.
 RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     (
@@ -161,5 +168,10 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("refit", lambda value: value is None or _is_switch(value), "True, False or None"),
     ("run_dir", lambda value: value is None or is_path(value), "the path of a directory, or None"),
     ("seed", lambda value: is_integer(value) and value >= 0, "an integer >= 0"),
+    (
+        "strategy",
+        lambda value: is_word(value, WORDS) if isinstance(value, str) else _is_distributed(value),
+        STRATEGIES,
+    ),
     ("verbose", lambda value: isinstance(value, bool) or (is_integer(value) and value >= 0), "0 or 1"),
 )

@@ -18,8 +18,8 @@ from ..network.blocks import BLOCKS
 from ..run import RunDirectory
 from ..telling.progress import Narrator
 from .experiment import Experiment
-from .fit import train
 from .phases import Setting, refitted
+from .train import train
 
 
 @dataclass(frozen=True)

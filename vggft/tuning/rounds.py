@@ -40,8 +40,8 @@ from ..network.blocks import BLOCKS
 from ..run import RunDirectory
 from ..telling.progress import Narrator
 from ..training.experiment import Experiment
-from ..training.fit import train
 from ..training.phases import Setting
+from ..training.train import train
 from .goals import Goal
 from .trial import Trial, read_rung
 

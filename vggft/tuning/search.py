@@ -17,17 +17,17 @@ import numpy as np
 
 from ..arguments import answers
 from ..augment import Augment
-from ..classifier import Classifier, load
+from ..classifier import Classifier
 from ..config import Head, Training
 from ..costs import estimate_search
 from ..engine import own_settings
-from ..errors import ConfigError, SearchError
-from ..files.documents import read_document
-from ..files.schemas import Found
+from ..errors import ConfigError
 from ..heads.batches import FeatureBank
 from ..heads.choice import mean_settings
 from ..heads.probe import is_exact
 from ..heads.resampling import Fold, resample
+from ..machines.cluster import await_run
+from ..machines.strategies import devices_of
 from ..network.blocks import BLOCKS, Freeze
 from ..network.precision import Precision
 from ..pipeline import Run, open_run
@@ -41,13 +41,14 @@ from .result import SearchResult, line, result_of, write_hparams
 from .rounds import Rounds
 from .space import SearchSpace, declaration, possible_settings
 from .terms import Terms
-from .trial import PROJECT, ranked, read_outcomes, scored
+from .trial import PROJECT, ranked, scored
 from .tuner import HeadTuner, clear_project
-from .workers import await_chief, is_chief, is_worker
+from .workers import is_chief, is_worker, placed
 
 
 @answers
 @own_settings()
+@placed
 def search(
     dataset: Any,
     num_classes: int | None = None,
@@ -83,6 +84,7 @@ def search(
     resume: bool = False,
     seed: int = 0,
     verbose: int = 1,
+    strategy: Any = "auto",
 ) -> SearchResult | None:
     """Search for the head, its training, and how much to freeze, with KerasTuner's oracles.
 
@@ -121,11 +123,13 @@ def search(
             that is finished goes on, and its classifier stays beside the new one, as `classifier-of-<trials>.keras`.
         seed: seed of splits, draws, initial weights, order and dropout.
         verbose: 0 prints nothing.
+        strategy: as for `finetune`, for trials that train blocks. With `"multiworker"`, the first of the processes is
+            KerasTuner's chief, which hands out trials to all others.
 
     Returns:
-        The trials, the best of them, and the classifier; None in a worker. If KerasTuner's environment variables
-        KERASTUNER_ORACLE_IP, KERASTUNER_ORACLE_PORT and KERASTUNER_TUNER_ID are set, the process with "chief" in its
-        id hands out trials to all others, which need the same `run_dir` and cache; only the chief has a result.
+        The trials, the best of them, and the classifier; None in a worker, of a `strategy` or by KerasTuner's own
+        environment variables KERASTUNER_ORACLE_IP, KERASTUNER_ORACLE_PORT and KERASTUNER_TUNER_ID. Chief and workers
+        need the same `run_dir` and cache.
 
     Raises:
         DataError, ConfigError, WeightsError, CacheError, RunError: before any training; the message says what to do.
@@ -177,17 +181,19 @@ def search(
         resume=resume,
         seed=seed,
         verbose=verbose,
+        strategy=strategy,
     )
     fixed = request.fixed_setting("here SearchSpace(freeze=['block4', 'all']) compares depths")
     terms = terms.check(freeze, fixed)
     if is_worker() or is_chief():
         if run_dir is None:
             raise ConfigError("A chief and its workers share a run_dir; got run_dir=None.")
-        await_chief(run_dir)
+        if is_worker():
+            await_run(Path(run_dir))
     with RunDirectory.open(run_dir, resume or is_worker(), worker=is_worker()) as directory:
         terms = terms.longer_than(directory.earlier)
         settings = possible_settings(terms.space, fixed)
-        run = open_run(request, settings, directory)
+        run = open_run(request, settings, directory, devices_of(strategy))
         if run.experiment.transform is not None and any(setting.frozen == BLOCKS for setting in settings):
             raise ConfigError(
                 "A search of heads trains on frozen features, so augment must be an Augment with a number of views, and"
@@ -198,7 +204,7 @@ def search(
         planned = run.passes(settings)
         longer = terms.start(run, fixed)
         if directory.finished and directory.path is not None and not longer:
-            return _finished(run, terms, directory.path)
+            return terms.finished(run, directory.path)
         folds_ = resample(run.experiment.pool, folds, repeats, run.experiment.seed)
         if not is_worker():
             _introduce(run, terms, settings, fixed, folds_, planned)
@@ -286,15 +292,3 @@ def _result(run: Run, terms: Terms, bank: FeatureBank, tuner: HeadTuner, place: 
         warnings.warn(stopped, stacklevel=4)
     run.save(classifier)
     return result
-
-
-def _finished(run: Run, terms: Terms, path: Path) -> SearchResult:
-    """Return the result of a search that has already ended."""
-    classifier: Classifier = load(path / "classifier.keras")
-    run.narrator.say(f"The search in {path} is finished; its classifier is {path / 'classifier.keras'}.")
-    outcomes = read_outcomes(path / PROJECT)
-    name = (told := read_document(path / "search.json", Found, SearchError))["best"]["trial_id"]
-    if not (best := [trial for trial in outcomes if trial.trial_id == name]):
-        raise SearchError(f"{path / 'search.json'} has {name!r} in best.trial_id, and there is no such trial.")
-    how = (terms.objective, str(terms.winner), outcomes, best[0], classifier, told["stopped"], path)
-    return result_of(run.experiment, *how)

@@ -6,22 +6,28 @@ import copy
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import keras_tuner
 from keras_tuner.errors import FatalError
 
 from ..augment import named
-from ..errors import ConfigError, VggftError
+from ..classifier import Classifier, load
+from ..errors import ConfigError, SearchError, VggftError
 from ..evaluation.metrics import METRICS
 from ..fields import check_count, is_word, shown, unwrapped
+from ..files.documents import read_document
+from ..files.schemas import Found
 from ..finetuning import check_keras
 from ..pipeline import Run
 from ..splits.pool import Pool
 from ..training.phases import Setting
 from .goals import Goal, goal_of
 from .oracles import ALGORITHMS, check_oracle, first_round, plain_oracle, told
+from .result import SearchResult, result_of
 from .space import SearchSpace, adopted, declaration
+from .trial import PROJECT, read_outcomes
 from .workers import is_chief, is_worker
 
 MOST = {"trials": 100_000, "repeats": 1000, "keep_top": 100_000, "folds": 1000, "parallel_trials": 100_000}
@@ -235,6 +241,18 @@ class Terms:
             seen = "; its winner was judged by the test images, too" if "test" in run.experiment.pool.rows else ""
             run.narrator.say(f"The search of {begun} trials goes on{seen}.")
         return longer
+
+    def finished(self, run: Run, path: Path) -> SearchResult:
+        """Return the result of a search that has already ended."""
+        classifier: Classifier = load(path / "classifier.keras")
+        run.narrator.say(f"The search in {path} is finished; its classifier is {path / 'classifier.keras'}.")
+        outcomes = read_outcomes(path / PROJECT)
+        found = read_document(path / "search.json", Found, SearchError)
+        name = found["best"]["trial_id"]
+        if not (best := [trial for trial in outcomes if trial.trial_id == name]):
+            raise SearchError(f"{path / 'search.json'} has {name!r} in best.trial_id, and there is no such trial.")
+        how = (self.objective, str(self.winner), outcomes, best[0], classifier, found["stopped"], path)
+        return result_of(run.experiment, *how)
 
 
 def _told(space: Any) -> list[Any]:
