@@ -190,7 +190,7 @@ class Summed:
 
         super().build(variables)  # type: ignore[misc]
         if tf.distribute.get_strategy().num_replicas_in_sync > 1:
-            self.whole_norm, self.global_clipnorm = self.global_clipnorm, None
+            self.whole_norm, self.global_clipnorm = getattr(self, "global_clipnorm", None), None
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> Any:
         """Update the variables by their gradients, as Keras does."""

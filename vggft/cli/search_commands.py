@@ -154,7 +154,7 @@ def search(
     An option of the search space takes one value, which is fixed, a list (64,128,256), a range (0.1:0.6), or a
     logarithmic range (1e-4:1e-2:log). All other options are as in `vggft finetune`.
     """
-    run, run_dir = prepared(run, "search", dataset, "search", quiet or as_json, details, data, backbone)
+    run, run_dir = prepared(run, "search", dataset, "search", quiet or as_json, details, data, backbone, more.strategy)
     if space.freeze is not None:  # one value is not a choice
         fixed = isinstance(space.freeze, str)
         backbone = replace(backbone, freeze=space.freeze if fixed else "all")

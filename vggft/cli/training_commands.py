@@ -16,6 +16,7 @@ from ..config import Head, Training
 from ..errors import ConfigError
 from ..extras import check_extra
 from ..files.writing import check_free
+from ..machines.cluster import ALONE, cluster_of
 from ..run import RunDirectory
 from ..weightfiles.presets import check_download
 from .console import (
@@ -142,10 +143,9 @@ def finetune(
     then trained together with the head.
     """
     begins = backbone if more.start is None else replace(backbone, backbone="none")  # start brings its own
-    run, run_dir = prepared(run, "run", dataset, "", quiet or as_json, details, data, begins)
+    run, run_dir = prepared(run, "run", dataset, "", quiet or as_json, details, data, begins, more.strategy)
     import_quietly(run.verbose == 0)
     from .. import api
-    from ..machines.cluster import cluster_of
     from ..machines.helpers import with_workers
     from ..machines.processes import end_with_parent
 
@@ -220,6 +220,7 @@ def prepared(
     details: bool,
     data: DataOptions,
     backbone: BackboneOptions,
+    strategy: str = "auto",
 ) -> tuple[RunOptions, Path]:
     """Complete the options of a run and choose its directory, after what can be checked in no time.
 
@@ -229,8 +230,11 @@ def prepared(
     check_data(dataset, data.validation, data.test, backbone.backbone, backbone.freeze)
     if run.resume and run.run_dir is None:
         raise ConfigError(f"--resume continues the {what} in --run-dir, so --run-dir must be given too.")
+    cluster = cluster_of() if strategy == "multiworker" else ALONE
+    if cluster.size > 1 and run.run_dir is None:
+        raise ConfigError("--strategy multiworker needs --run-dir, which all processes of a run share.")
     run_dir = Path(run.run_dir or next_run(name, dataset))
-    if "KERASTUNER_ORACLE_IP" not in os.environ:  # a worker of a search joins a run that has begun
+    if cluster.chief and "KERASTUNER_ORACLE_IP" not in os.environ:  # a worker joins a run that has begun
         RunDirectory.open(run_dir, run.resume)
     check_download(backbone.backbone)  # last, as it asks the network
     level = 0 if quiet else 2 if details else run.verbose

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +60,7 @@ class Devices:
         if self.strategy is None or self.replicas == 1:
             yield
             return
-        with self.strategy.scope(), mended(self.strategy) if self.given else nullcontext():
+        with self.strategy.scope(), mended(self.strategy):
             yield
 
     def agree(self, flag: bool) -> bool:
