@@ -1,0 +1,119 @@
+"""Real workers of TensorFlow on this machine: equal to one process, also when some of them are killed."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vggft
+
+# Without dropout, and without a square root, whose gradient near 0 makes much of the last bit.
+HOW = "--backbone vgg16_mini --image-size 32 --test 0.2 --batch-size 8 --units 8 --dropout 0 --normalize l2 --seed 1"
+HOW += " --precision float32 --epochs 20 --fine-tune-epochs 4 --fine-tune-learning-rate 1e-5"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """61 images of three classes, so that no batch is divided evenly."""
+    path, rng = tmp_path_factory.mktemp("data") / "pictures", np.random.default_rng(0)
+    for n in range(61):
+        pixels = np.clip(rng.normal(100, 50, (32, 32, 3)) + 12 * (n % 3), 0, 255).astype("uint8")
+        (path / "abc"[n % 3]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path / "abc"[n % 3] / f"{n}.png")
+    return path
+
+
+class Workers:
+    """`vggft finetune --workers 2` in a process of its own."""
+
+    def __init__(self, folder: Path, run: Path, *options: str):
+        self.run = run
+        command = [sys.executable, "-m", "vggft", "finetune", str(folder), *HOW.split(), *options]
+        environment = os.environ | {"VGGFT_CACHE_DIR": str(run.parent / f"{run.name}-cache")}
+        self.process = subprocess.Popen(
+            [*command, "--workers", "2", "--run-dir", str(run)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def find(self, what: str, rank: int, parent: int) -> int | None:
+        """Return the number of a process among the children, and theirs, of another."""
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError, IndexError):
+                of = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+                command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                place = f'"index": {rank}}}' in (process / "environ").read_bytes().decode()
+                if of == parent and what in command and place:
+                    return int(process.name)
+        return None
+
+    def kill(self, what: str, rank: int = 1, *, when: Callable[[], bool] = lambda: True) -> None:
+        """Kill the helper of a rank (`-m vggft`), or the process that trains for it, once it is there."""
+        end = time.monotonic() + 60
+        while time.monotonic() < end and self.process.poll() is None:
+            parent: int | None = self.process.pid
+            if "worker" in what and rank:
+                parent = self.find("-m vggft", rank, self.process.pid)
+            found = parent and self.find(what, rank, parent)
+            if found and when():
+                os.kill(found, signal.SIGKILL)
+                return
+            time.sleep(0.02)
+        raise AssertionError(f"no {what} of rank {rank}: {self.end()}")
+
+    def end(self) -> str:
+        """Return what was printed, when the run has ended."""
+        told = self.process.communicate(timeout=180)[0]
+        return str(told)
+
+
+def same(one: Path, other: Path) -> None:
+    """Two runs have learned the same weights, and the validation images judged each epoch alike."""
+    weights = [vggft.load(path).keras_model.get_weights() for path in (one, other)]
+    for mine, theirs in zip(*weights, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Runs of one process, by what is frozen."""
+
+    def run(freeze: str) -> Path:
+        path = tmp_path_factory.getbasetemp() / f"alone-{freeze}"
+        if not path.exists():
+            training = vggft.Training(epochs=20, batch_size=8, fine_tune_epochs=4, fine_tune_learning_rate=1e-5)
+            head = vggft.Head(units=(8,), dropout=0.0, normalize="l2")
+            how: dict[str, Any] = {"backbone": "vgg16_mini", "image_size": 32, "test": 0.2, "seed": 1, "verbose": 0}
+            how |= {"head": head, "training": training, "precision": "float32"}
+            vggft.finetune(folder, freeze=freeze, run_dir=path, **how)
+        return path
+
+    return run
+
+
+def test_two_workers_equal_one_also_when_they_are_killed(
+    folder: Path, tmp_path: Path, alone: Callable[[str], Path]
+) -> None:
+    """The first kill is in the pass, which costs what the worker had in hand; the second while block 5 learns."""
+    workers = Workers(folder, tmp_path / "run", "--freeze", "block4")
+    workers.kill("-m vggft", when=lambda: (tmp_path / "run" / "splits.csv").exists())
+    workers.kill("vggft.training.worker")
+    told = workers.end()
+    assert workers.process.returncode == 0, told
+    assert "worker 1 on 127.0.0.1 was killed by signal 9; all workers begin again" in told
+    assert len(re.findall(r"frozen features: \d+/\d+", told)) == 1  # the progress of all is one
+    same(alone("block4"), tmp_path / "run")
