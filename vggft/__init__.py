@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .evaluation.evaluation import Evaluation as Evaluation
     from .evaluation.folds import CrossValidation as CrossValidation
     from .evaluation.operating import OperatingPoint as OperatingPoint
+    from .forecast import Forecast as Forecast
     from .insight.growth import Growth as Growth
     from .labelling import Ranking as Ranking
     from .learning_curves import learning_curve as learning_curve
@@ -80,6 +81,7 @@ _HOMES = {
     "augment": ("Augment",),
     "config": ("Head", "Phase", "Training"),
     "costs": ("Estimate",),
+    "forecast": ("Forecast",),
     "crossvalidation": ("cross_validate",),
     "data.findings": ("Audit",),
     "deploy.export": ("Export",),

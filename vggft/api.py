@@ -15,7 +15,9 @@ from .classifier import Classifier
 from .config import Head, Training
 from .costs import Estimate
 from .engine import own_settings
+from .fields import check_count
 from .finetuning import about, check_keras, cost_of, fine_tune, open_start, plan_of
+from .forecast import forecast
 from .machines.strategies import devices_of
 from .network.blocks import Freeze
 from .network.precision import Precision
@@ -24,6 +26,7 @@ from .run import RunDirectory
 from .splits.groups import Group
 from .training.request import Request
 
+MOST_WORKERS, MOST_IMAGES = 100_000, 10**12  # of a forecast
 DURING = ("tensorboard", "callbacks", "metrics")  # arguments that are of a training alone
 
 
@@ -196,12 +199,23 @@ def finetune(
 
 @answers
 @own_settings()
-def estimate(dataset: Any, num_classes: int | None = None, *, verbose: int = 1, **arguments: Any) -> Estimate:
+def estimate(
+    dataset: Any,
+    num_classes: int | None = None,
+    *,
+    workers: int = 1,
+    images: int | None = None,
+    verbose: int = 1,
+    **arguments: Any,
+) -> Estimate:
     """Estimate what a run would cost: read and check the images, and measure the machine for a moment.
 
     Args:
         dataset: as for `finetune`.
         num_classes: as for `finetune`.
+        workers: number of machines like this one that share the work; with more than one, or with `images`, the result
+            is a `Forecast`, of a run for which nothing is in the cache yet: hours, bytes and what takes them.
+        images: number of images that there would be, like those of the dataset; None for those that there are.
         verbose: 0 prints nothing.
         arguments: any other `finetune` argument; those that do not affect cost are only checked.
 
@@ -214,6 +228,9 @@ def estimate(dataset: Any, num_classes: int | None = None, *, verbose: int = 1, 
     >>> vggft.estimate((images, labels), 2, backbone="vgg16_mini", image_size=32, verbose=0).images
     {'train': 32, 'validation': 8}
     """
+    check_count("workers", workers, 1, MOST_WORKERS)
+    if images is not None:
+        check_count("images", images, 10, MOST_IMAGES)
     refuse_arguments("estimate", arguments, inspect.signature(finetune).parameters)
     check_keras(**{name: arguments[name] for name in DURING if name in arguments})
     asked = {name: value for name, value in arguments.items() if name not in DURING}
@@ -221,6 +238,12 @@ def estimate(dataset: Any, num_classes: int | None = None, *, verbose: int = 1, 
     request = Request(dataset, num_classes, verbose=verbose, start=start, **asked)
     run = open_run(request, [request.setting()], RunDirectory(None), devices_of(request.strategy))
     plan, experiment = plan_of(request, run), run.experiment
-    cost = cost_of(request, experiment, plan, run.passes([plan.setting]))
+    planned = run.passes([plan.setting])
+    cost = cost_of(request, experiment, plan, planned)
+    if workers > 1 or images is not None:
+        train = len(experiment.pool.rows["train"]) / sum(map(len, experiment.pool.rows.values()))
+        setting = run.resolve(request.setting(), None if images is None else max(1, round(images * train)))
+        how: dict[str, Any] = {"probes": len(plan.probes), "folds": len(plan.folds) or 1, "refits": plan.refits}
+        cost = forecast(experiment, setting, planned, images=images, workers=workers, **how)
     introduce(experiment, *about(experiment, plan), cost, run.narrator)
     return cost

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from rich.filesize import decimal
 
-from .features.cuts import cut_of, is_pooled, shape_of
+from .features.cuts import cut_of, is_pooled
 from .features.extract import Pass
+from .features.layers import Layer, layers_of
 from .heads.population import why_alone
 from .heads.stacked import is_compiled
-from .network.blocks import BLOCKS, COLUMNS, FILTERS, scaled
+from .network.blocks import BLOCKS
 from .network.forward import rows_at_once
 from .network.precision import MEASURED_BLOCKS
-from .pictures.reading import ImageSize, check_size
 from .training.experiment import Experiment
 from .training.phases import ResolvedPhase, Setting
 from .training.train import MOST_STEPS
@@ -105,19 +104,19 @@ def estimate_run(
         refits: whether the setting is trained again, with the validation images besides.
         trainings: how often all of this is done, for a cross-validation.
     """
-    work = _Work(experiment, setting)
-    return _estimate(work, planned, trainings * work.training(probes, folds, refits))
+    work = Work(experiment, setting)
+    return estimated(work, planned, trainings * work.training(probes, folds, refits))
 
 
 def epoch_seconds(experiment: Experiment, setting: Setting) -> float:
     """Estimate the seconds of an epoch of the last phase of a setting, whose `training` is resolved."""
-    work = _Work(experiment, setting)
+    work = Work(experiment, setting)
     return work.epochs(work.phases[-1], work.images["train"], work.images["validation"]) / work.phases[-1].epochs
 
 
 def finish_seconds(experiment: Experiment, setting: Setting) -> float:
     """Estimate the seconds from the end of training to the saved and checked file."""
-    work = _Work(experiment, setting)
+    work = Work(experiment, setting)
     judged = sum(number for split, number in work.images.items() if split != "train")
     return FINISHING + judged * work.forward(work.phases[-1].cut(setting.head), "logits")
 
@@ -132,13 +131,14 @@ def estimate_search(
         planned: the passes that give the features of all of them.
         trainings: number of trainings: trials times folds and repeats.
     """
-    works = [_Work(experiment, setting) for setting in settings]
+    works = [Work(experiment, setting) for setting in settings]
     each = [work.training() if work.learning else work.in_population() for work in works]
     widest = max(works, key=lambda work: work.memory())
-    return _estimate(widest, planned, trainings * sum(each) / len(each))
+    return estimated(widest, planned, trainings * sum(each) / len(each))
 
 
-def _estimate(work: _Work, planned: Sequence[Pass], training_seconds: float) -> Estimate:
+def estimated(work: Work, planned: Sequence[Pass], training_seconds: float) -> Estimate:
+    """Return the cost of some work, with the time of its training."""
     cache = work.experiment.cache
     missing = [{cut: cache.missing(kind, each.digests) for cut, kind in each.kinds.items()} for each in planned]
     to_compute = [len(np.unique(np.concatenate(list(of_cuts.values())))) for of_cuts in missing]
@@ -161,45 +161,15 @@ def _estimate(work: _Work, planned: Sequence[Pass], training_seconds: float) -> 
     )
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """A layer: size of its output and multiplications, both for one image, and number of weights."""
-
-    name: str
-    size: int
-    products: int = 0
-    weights: int = 0
-
-
-def _layers(column: str, width: float, image_size: ImageSize, setting: Setting, num_classes: int) -> list[_Layer]:
-    """List the layers of a classifier, in order, computed from Table 1."""
-    layers, channels = [], 3
-    for n, (block, kernels) in enumerate(zip(BLOCKS, COLUMNS[column], strict=True)):
-        pixels, filters = math.prod(side >> n for side in check_size(image_size)), scaled(FILTERS[n], width)
-        for k, kernel in enumerate(kernels, start=1):
-            weights = kernel**2 * channels * filters
-            layers.append(_Layer(f"{block}_conv{k}", pixels * filters, pixels * weights, weights + filters))
-            channels = filters
-        layers.append(_Layer(f"{block}_pool", math.prod(shape_of(f"{block}_pool", image_size, width))))
-    pooled = cut_of(BLOCKS, setting.head) or ""
-    (features,) = shape_of(pooled, image_size, width)
-    layers += [_Layer(pooled, features), _Layer("standardize", features, 0, 2 * features)]
-    for n, units in enumerate((*setting.head.units, num_classes), start=1):
-        name = "logits" if n > len(setting.head.units) else f"fc{n}"
-        layers.append(_Layer(name, units, features * units, features * units + units))
-        features = units
-    return layers
-
-
-class _Work:
+class Work:
     """Time per image of the parts of a network on this machine, as crowded as it is now, and their memory."""
 
-    def __init__(self, experiment: Experiment, setting: Setting):
+    def __init__(self, experiment: Experiment, setting: Setting, images: Mapping[str, int] | None = None):
         self.experiment, self.setting, self.crowding = experiment, setting, experiment.crowding
         self.phases, self.learning = experiment.phases(setting), [b for b in BLOCKS if b not in setting.frozen]
-        self.images = {split: len(rows) for split, rows in experiment.pool.rows.items()}
+        self.images = dict(images or {split: len(rows) for split, rows in experiment.pool.rows.items()})
         pretrained, num_classes = experiment.pretrained, len(experiment.pool.class_names)
-        self.layers = _layers(pretrained.column, pretrained.width, experiment.image_size, setting, num_classes)
+        self.layers = layers_of(pretrained.column, pretrained.width, experiment.image_size, setting.head, num_classes)
         self.names = [layer.name for layer in self.layers]
         measured = sum(layer.products for layer in self._part(None, f"block{MEASURED_BLOCKS}_pool"))
         seconds = experiment.seconds.get(experiment.precision, experiment.seconds["float32"])
@@ -207,7 +177,12 @@ class _Work:
             self.crowding * seconds / measured / (3 if self.learning else 1)
         )  # a step of training is three passes
 
-    def _part(self, first: str | None, last: str) -> list[_Layer]:
+    @property
+    def features(self) -> int:
+        """The number of features of an image that the head sees."""
+        return self.layers[self.names.index("standardize")].size
+
+    def _part(self, first: str | None, last: str) -> list[Layer]:
         start = 0 if first is None else self.names.index(first) + 1
         return self.layers[start : self.names.index(last) + 1]
 
@@ -223,13 +198,13 @@ class _Work:
             return cut_of(BLOCKS, self.setting.head)
         return f"{BLOCKS[learning[0] - 1]}_pool" if learning[0] else None
 
-    def epochs(self, phase: ResolvedPhase, train: int, validation: int) -> float:
+    def epochs(self, phase: ResolvedPhase, train: int, validation: int, workers: int = 1) -> float:
         """Estimate the seconds of the epochs of a phase, without early stopping, on so many images."""
         forward = self.forward(phase.cut(self.setting.head), "logits")
         backward = 2 * self.forward(self._before_learning(phase), "logits")
         steps = -(-train // (self.setting.training.batch_size or 32))
         step = self.crowding * (DIRECT_STEP if self._is_direct(phase, steps) else SECONDS_A_STEP)
-        return phase.epochs * (train * (forward + backward) + validation * forward + steps * step)
+        return phase.epochs * ((train * (forward + backward) + validation * forward) / workers + steps * step)
 
     def _is_direct(self, phase: ResolvedPhase, steps: int) -> bool:
         """Whether a phase trains a head without Keras's `fit`."""
@@ -237,28 +212,48 @@ class _Work:
         few = phase.epochs * steps <= MOST_STEPS
         return first and few and not why_alone(self.setting.head, self.setting.training)
 
-    def _phase(self, phase: ResolvedPhase, train: int, validation: int) -> float:
+    def _phase(self, phase: ResolvedPhase, train: int, validation: int, workers: int = 1) -> float:
         """Estimate the seconds of a phase, from building its network to its best weights."""
         steps = -(-train // (self.setting.training.batch_size or 32))
         before = TRACING
         if self._is_direct(phase, steps):
             before = COMPILING if is_compiled(phase.epochs * steps) else TRACING_HEAD
-        return self.crowding * before + self.epochs(phase, train, validation)
+        return self.crowding * before + self.epochs(phase, train, validation, workers)
 
     def _solved(self, train: int) -> float:
         """Estimate the seconds of solving one linear probe exactly."""
-        features = self.layers[self.names.index("standardize")].size
+        features = self.features
         images = train * (getattr(self.experiment.prefix.augment, "views", None) or 1)
         return self.crowding * (SOLVING[0] * images * min(images, features) * self.layers[-1].size + SOLVING[1])
 
     def training(self, probes: int = 0, folds: int = 1, refits: bool = False) -> float:
         """Return the seconds for all epochs and probes; see `estimate_run`."""
-        train, validation = self.images["train"], self.images["validation"]
-        total = probes * folds * self._solved(train)
-        for images, held in ((train, validation), (train + validation, 0))[: 1 + refits]:
-            by_epochs = self.phases[1:] if probes else self.phases
-            total += sum(self._phase(phase, images, held) for phase in by_epochs)
-        return total + (AGAIN * (refits + (folds > 1)) * self._solved(train + validation) if probes else 0.0)
+        return self.heads(probes, folds, refits) + self.blocks(refits)
+
+    def heads(self, probes: int, folds: int, refits: bool) -> float:
+        """Return the seconds for all probes, or for the epochs of phases that train a head alone."""
+        train, held = self.images["train"], self.images["validation"]
+        if probes:
+            again = AGAIN * (refits + (folds > 1)) * self._solved(train + held)
+            return probes * folds * self._solved(train) + again
+        alone = [phase for phase in self.phases if phase.freeze == BLOCKS]
+        return sum(self._phase(phase, *images) for images in self._rounds(refits) for phase in alone)
+
+    def blocks(self, refits: bool, workers: int = 1) -> float:
+        """Return the seconds for the epochs of phases that train blocks, in which workers share each batch."""
+        learning = [phase for phase in self.phases if phase.freeze != BLOCKS]
+        return sum(self._phase(phase, *images, workers) for images in self._rounds(refits) for phase in learning)
+
+    def _rounds(self, refits: bool) -> Sequence[tuple[int, int]]:
+        """Return the images that each training learns from, and those that judge it."""
+        train, held = self.images["train"], self.images["validation"]
+        return ((train, held), (train + held, 0))[: 1 + refits]
+
+    def steps(self, refits: bool) -> Iterator[tuple[ResolvedPhase, int]]:
+        """Yield the phases of each training, and their number of steps."""
+        for images, _ in self._rounds(refits):
+            for phase in self.phases:
+                yield phase, phase.epochs * -(-images // (self.setting.training.batch_size or 32))
 
     def judging(self) -> float:
         """Return the seconds from the end of training to the saved file."""

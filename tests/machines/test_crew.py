@@ -98,7 +98,7 @@ def test_all_begin_together_and_the_chief_hears_how_far_they_are(tmp_path: Path)
 
 @pytest.mark.parametrize("rank", [0, 2])
 def test_when_one_dies_all_begin_again_from_the_last_epoch(tmp_path: Path, rank: int) -> None:
-    told, errors = work(tmp_path, f"die once {rank}")
+    _, errors = work(tmp_path, f"die once {rank}")
     assert not errors and (tmp_path / "epoch").read_text() == "3"
     assert all(len(list(tmp_path.glob(f"begun-{each}-*"))) == 2 for each in range(3))
     assert "about to die" in (tmp_path / f"{rank}.log").read_text()

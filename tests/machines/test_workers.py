@@ -110,7 +110,7 @@ def test_two_workers_equal_one_also_when_they_are_killed(
 ) -> None:
     """The first kill is in the pass, which costs what the worker had in hand; the second while block 5 learns."""
     workers = Workers(folder, tmp_path / "run", "--freeze", "block4")
-    workers.kill("-m vggft", when=lambda: (tmp_path / "run" / "splits.csv").exists())
+    workers.kill("-m vggft", when=(tmp_path / "run" / "splits.csv").exists)
     workers.kill("vggft.training.worker")
     told = workers.end()
     assert workers.process.returncode == 0, told

@@ -1,7 +1,8 @@
 """Two places of Keras 3 in which `fit` fails under `MultiWorkerMirroredStrategy` (keras-team/keras#20585), mended.
 
-The first also fails under `MirroredStrategy`, where replicas have shares of different sizes. This is the only module that
-replaces something in Keras, and only while a model is trained by several replicas. It can go once `test_keras_needs_no_mending` in tests/machines/test_mending.py fails: that one trains without it.
+The first also fails under `MirroredStrategy`, where replicas have shares of different sizes. This is the only module
+that replaces something in Keras, and only while a model is trained by several replicas. It can go once
+`test_keras_needs_no_mending` in tests/machines/test_strategies.py fails, which trains without it.
 """
 
 from __future__ import annotations
