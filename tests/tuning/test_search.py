@@ -433,7 +433,7 @@ def worker_of(parent: int, name: str) -> int | None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("algorithm", "most", "trials"), [("bayesian", 20, 60), ("random", 5, 20), ("hyperband", 5, 20), ("grid", 5, 12)]
+    ("algorithm", "most", "trials"), [("random", 20, 60), ("bayesian", 5, 20), ("hyperband", 5, 20), ("grid", 5, 12)]
 )
 def test_many_kills_in_one_search(
     algorithm: str, most: int, trials: int, stripes_folder: Path, tiny_weights: Path, tmp_path: Path
