@@ -270,6 +270,8 @@ def about(experiment: Experiment, plan: Plan) -> tuple[str, list[str]]:
         notes.append("the first phase, which trains only the head, does not augment the images")
     elif unchanged:
         notes.append(f"the phases {'; '.join(unchanged)} do not augment the images")
+    if learning and (together := experiment.devices.told(training.batch_size or 32)):
+        notes.append(together)
     if plan.folds:
         judging = "choose" if "test" in experiment.pool.rows else "choose and judge"
         notes.append(f"{len(plan.folds)} folds of all images {judging} instead of the validation images alone")

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
+from pathlib import Path
 
 import pytest
+import typer
+import yaml
 
+from vggft.cli.main import app
 from vggft.errors import ConfigError
 from vggft.machines.cluster import ALONE, by_tf_config, cluster_of, on_this_machine
 
@@ -76,3 +82,38 @@ def test_processes_on_this_machine_have_ports_of_their_own() -> None:
     found = on_this_machine(4)
     assert len(set(found.workers)) == 4 and found.chief
     assert by_tf_config(found.tf_config(3)).workers == found.workers
+
+
+FILES = Path(__file__).parents[2] / "docs" / "cluster"
+
+
+def parses(words: list[str]) -> None:
+    """Raise unless `vggft` understands a command; it is not run."""
+    assert words[:2] == ["vggft", "finetune"]
+    command = typer.main.get_command(app).commands["finetune"]  # type: ignore[attr-defined]
+    found = command.make_context("finetune", words[2:]).params
+    assert found["strategy"] == "multiworker" and found["resume"] and found["run_dir"]
+
+
+def test_the_script_for_slurm_is_one() -> None:
+    script = FILES / "vggft.slurm"
+    subprocess.run(["bash", "-n", script], check=True)
+    (line,) = [line for line in script.read_text().replace("\\\n", " ").splitlines() if line.startswith("srun")]
+    words = shlex.split(line)
+    parses(words[words.index("vggft") :])
+
+
+def test_the_manifest_for_kubernetes_is_one() -> None:
+    """The pods against Kubernetes' own schema; the job has what the operator looks for when it sets TF_CONFIG."""
+    validate = pytest.importorskip("kubernetes_validate")
+    job = yaml.safe_load((FILES / "tfjob.yaml").read_text())
+    assert (job["apiVersion"], job["kind"]) == ("kubeflow.org/v1", "TFJob")
+    replicas = job["spec"]["tfReplicaSpecs"]
+    assert set(replicas) == {"Chief", "Worker"} and replicas["Chief"]["replicas"] == 1
+    for each in replicas.values():
+        assert each["restartPolicy"] == "OnFailure"  # or a machine that is gone would end the run
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "any"}, **each["template"]}
+        validate.validate(pod, "1.30", strict=True)
+        (container,) = pod["spec"]["containers"]
+        assert container["name"] == "tensorflow" and container["ports"][0]["name"] == "tfjob-port"
+        parses([*container["command"], *container["args"]])
