@@ -176,11 +176,11 @@ def fine_tune(
             return kind.from_file(directory.classifier_path)
         if not helps:
             run.introduce(*about(experiment, plan), cost_of(request, experiment, plan, planned))
-        bank = experiment.bank(planned, run.narrator)
-        if helps:
-            follow_chief(devices, directory)
-            return kind.from_file(directory.path or "")
         with crew_of(devices, directory, run.narrator) as crew:
+            bank = experiment.bank(planned, run.narrator)
+            if helps:
+                follow_chief(devices, directory)
+                return kind.from_file(directory.path or "")
             run.experiment = experiment = replace(experiment, crew=crew)
             how: dict[str, Any] = {"run": directory, "narrator": run.narrator}
             more: dict[str, Any] = {"tensorboard": tensorboard, "callbacks": callbacks, "metrics": metrics}

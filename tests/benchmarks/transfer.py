@@ -37,6 +37,7 @@ from threadpoolctl import threadpool_limits
 import vggft
 from vggft.network.vgg import preprocess
 from vggft.pictures.files import read_image
+from vggft.training.optimizers import make_optimizer
 
 WHOLE_EPOCHS = 3
 Split = tuple[list[str], np.ndarray, list[str], np.ndarray]  # images and labels to learn from, and to be tested on
@@ -149,15 +150,10 @@ class Contenders:
         model, batch = keras.Model(inputs, head(pooled[0])), 16
         steps = WHOLE_EPOCHS * -(-len(images) // batch)
         optimizer: Any = keras.optimizers.Adam(1e-5)
-        if kind == "fastai":  # slice(1e-5, 1e-3) over the depth: one optimizer for each third of the network
-
-            class Sliced(keras.optimizers.AdamW):
-                def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-                    early, late = ("block1", "block2", "block3"), ("block4", "block5")
-                    factor = 0.01 if variable.path.startswith(early) else 0.1 if variable.path.startswith(late) else 1.0
-                    super().update_step(gradient, variable, learning_rate * factor)
-
-            optimizer = Sliced(one_cycle(1e-3, steps), weight_decay=0.01)
+        if kind == "fastai":  # slice(1e-5, 1e-3) over the depth: a rate for each third of the network
+            how = vggft.Training(optimizer="adamw", weight_decay=0.01, schedule="one_cycle")
+            rates = {f"block{n}": 0.01 if n < 4 else 0.1 for n in range(1, 6)}
+            optimizer = make_optimizer(how, 1e-3, steps, rates)
         model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
         known = self.pixels(images)
         for _ in range(WHOLE_EPOCHS):

@@ -174,7 +174,7 @@ class Crew:
         """
         failures, reached = 0, epoch()
         while True:
-            order = self._give(job=str(job))
+            order = self._give(job=str(job.absolute()))
             self._gather(order)
             found = self._try(order, job, on_told)
             if found is None:

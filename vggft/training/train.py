@@ -109,7 +109,7 @@ def train(
                     bank.examples(cut, fold.train),
                     bank.judged(cut, fold.validation),
                     seed=seed,
-                    run=str(run.path),
+                    run=str(run.path and run.path.absolute()),
                     tensorboard=tensorboard,
                     carried=carried or Carried(),
                     seconds=None if deadline is None else deadline - time.monotonic(),

@@ -139,8 +139,8 @@ def start_of(devices: Devices, folder: Path) -> Start:
 
 @contextmanager
 def crew_of(devices: Devices, directory: RunDirectory, narrator: Narrator) -> Iterator[Crew | None]:
-    """Lead the other workers of a run, in the process of the chief; without others, None."""
-    if devices.cluster.size == 1 or directory.path is None:
+    """Lead the other workers of a run, in the process of the chief; None in those, and without others."""
+    if devices.cluster.size == 1 or not devices.cluster.chief or directory.path is None:
         yield None
         return
     start = start_of(devices, directory.path / FOLDER)
