@@ -73,6 +73,29 @@ def test_more_work_is_said_to_take_longer(stripes: tuple, tiny_weights: Path) ->
     assert gradual.passes == 1 and gradual.bytes_on_disk > deep.bytes_on_disk  # one more cut of the same pass
 
 
+def test_other_numbers_of_images_and_machines_are_foretold(stripes: tuple, tiny_weights: Path) -> None:
+    def told(**arguments: Any) -> vggft.Forecast:
+        found = vggft.estimate(stripes, **(SETTINGS | {"backbone": tiny_weights, "training": QUICK} | arguments))
+        assert isinstance(found, vggft.Forecast)
+        return found
+
+    one, two = (told(images=1_200_000, workers=workers, freeze="block4") for workers in (1, 2))
+    assert one.images == {"train": 960_000, "validation": 240_000} and one.views == 1_200_000
+    passes = [each.seconds["frozen features"] - FIRST_BATCH for each in (one, two)]
+    assert passes[0] == pytest.approx(2 * passes[1], rel=0.01)
+    assert one.stores == two.stores and one.stores["decoded images"] == 1_200_000 * 32 * 32 * 3
+    blocks = [each.seconds["training of blocks"] for each in (one, two)]
+    assert blocks[0] / 2 < blocks[1]  # by the sums of gradients
+    assert list(two.seconds.values()) == sorted(two.seconds.values(), reverse=True)
+    assert two.hours == pytest.approx(sum(two.seconds.values()) / 3600) == two.to_dict()["minutes"] / 60
+    assert "1,200,000 images on 2 machines like this one: at most" in str(two) and "training of blocks" in str(two)
+    here = told(workers=2)  # as many images as there are
+    assert here.images == {"train": 96, "validation": 24}
+    for wrong in ({"workers": 0}, {"images": 3}, {"workers": 1.5}):
+        with pytest.raises(vggft.ConfigError, match="must be an integer >="):
+            told(**wrong)
+
+
 def test_bad_data_is_told_before_an_estimate(stripes: tuple, tiny_weights: Path) -> None:
     with pytest.raises(vggft.DataError):
         vggft.estimate(stripes, **(SETTINGS | {"num_classes": 4}), backbone=tiny_weights)
