@@ -105,15 +105,16 @@ def alone(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[s
     return run
 
 
+@pytest.mark.parametrize("freeze", ["block4", "none"])
 def test_two_workers_equal_one_also_when_they_are_killed(
-    folder: Path, tmp_path: Path, alone: Callable[[str], Path]
+    freeze: str, folder: Path, tmp_path: Path, alone: Callable[[str], Path]
 ) -> None:
-    """The first kill is in the pass, which costs what the worker had in hand; the second while block 5 learns."""
-    workers = Workers(folder, tmp_path / "run", "--freeze", "block4")
+    """The first kill is in the pass, which costs what the worker had in hand; the second while blocks learn."""
+    workers = Workers(folder, tmp_path / "run", "--freeze", freeze)
     workers.kill("-m vggft", when=(tmp_path / "run" / "splits.csv").exists)
     workers.kill("vggft.training.worker")
     told = workers.end()
     assert workers.process.returncode == 0, told
     assert "worker 1 on 127.0.0.1 was killed by signal 9; all workers begin again" in told
     assert len(re.findall(r"frozen features: \d+/\d+", told)) == 1  # the progress of all is one
-    same(alone("block4"), tmp_path / "run")
+    same(alone(freeze), tmp_path / "run")
