@@ -2,9 +2,9 @@
 
     python recipes/search_freeze_depth.py --data ../shared/data/eurosat --num-classes 10
 
-With `--trials 3`, which drew each depth once, on a tenth of EuroSAT (2,835 images, 20 % for test), seed 0: validation
-accuracy 0.797 frozen through block 3, 0.725 through block 4, 0.619 with all frozen; the winner's test accuracy: 0.795.
-Two minutes on two cores.
+On Sign Language Digits (2,062 images, 20 % for test) with `--trials 3`, seed 0: validation accuracy 0.970 frozen through
+block 3 and 0.936 through block 4; the winner's test accuracy 0.949. 3 minutes a seed on two cores, so seeds 0 to 2 with
+nine trials, half an hour, are left to you.
 """
 
 from __future__ import annotations
