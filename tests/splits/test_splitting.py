@@ -100,11 +100,24 @@ def test_what_cannot_be_split() -> None:
     with pytest.raises(DataError, match=r"at least 2 distinct images to be split; too few in: 'b' \(1\), 'c' \(1\)"):
         split_rows(labels, ["0", "1", "2", "3", "4", "4"], 0.5, 0, "abc")
     for fraction in (0, 1, 1.5):
-        with pytest.raises(ConfigError, match=r"fraction in \(0, 1\)"):
+        with pytest.raises(ConfigError, match=rf"fraction in \(0, 1\); got {fraction}\."):
             split_rows(labels, ["0"] * 6, fraction, 0, "abc")
+    told = r"too few in: all\. Add images, or pass the validation and test data yourself\.$"
+    with pytest.raises(DataError, match=told):
+        split_rows(np.zeros((1, 2), int), ["0"], 0.5, 0, "ab")
     tied = np.array([[1, 1, 0], [0, 1, 1], [1, 0, 1]])  # whichever is held out, a class is missing from it
     with pytest.raises(DataError, match="on both sides"):
         split_rows(tied, distinct(3), 0.34, 0, "abc")
+
+
+def test_the_fewest_images_that_can_be_split() -> None:
+    for labels in (np.array([0, 0]), np.array([[1], [1]])):
+        kept, held = split_rows(labels, distinct(2), 0.5, 0, "a")
+        assert sorted([*kept, *held]) == [0, 1] and len(held) == 1
+    everywhere, nowhere = np.ones((10, 3), int), np.zeros((10, 3), int)  # one image shows all three labels, or none
+    for labels in (everywhere, nowhere):
+        for fraction, count in ((0.01, 1), (0.1, 1), (0.2, 2), (0.99, 9)):
+            assert len(split_rows(labels, distinct(10), fraction, 0, "abc")[1]) == count
 
 
 @settings(max_examples=60, deadline=None)
@@ -158,7 +171,7 @@ def test_a_class_without_new_images_may_be_on_one_side() -> None:
 
 def test_what_was_once_trained_on_remains_a_training_image() -> None:
     known = Known(splits={"a": "train", "b": "validation", "c": "test", "gone": "train"})
-    merged = known.with_splits({"a": "train", "b": "train", "c": "validation", "new": "test"})
+    merged = known.with_splits({"a": "test", "b": "train", "c": "validation", "new": "test"})
     assert merged == {"a": "train", "b": "train", "c": "validation", "gone": "train", "new": "test"}
 
 
@@ -167,6 +180,7 @@ def test_folds_are_stratified_and_keep_copies_together() -> None:
     targets = np.eye(2, dtype="float32")[labels]
     digests = [f"{row // 2}" for row in range(80)]  # every image is there twice
     folds = folds_of(targets, digests, 4, 0, ("a", "b"))
+    assert len(folds) == 4 and len(folds_of(targets, digests, 10, 0, ("a", "b"))) == 10  # as many as images of b
     assert sorted(np.concatenate([held for _, held in folds])) == list(range(80))
     for train, held in folds:
         assert set(train) | set(held) == set(range(80)) and not set(train) & set(held)
@@ -178,3 +192,21 @@ def test_folds_are_stratified_and_keep_copies_together() -> None:
         DataError, match=r"11 folds need as many distinct images of every class; too few in: 'b' \(10\)"
     ):
         folds_of(targets, digests, 11, 0, ("a", "b"))
+
+
+def test_folds_of_whole_groups() -> None:
+    groups, labels = np.arange(60) // 3, np.arange(60) // 3 % 2
+    targets = np.eye(2)[labels]
+    for kind in (targets, np.where(targets > 0, 0.9, 0)):  # any weight is a label
+        folds = folds_of(kind, distinct(60), 10, 0, "ab", groups)
+        assert sorted(np.concatenate([held for _, held in folds])) == list(range(60))
+        for train, held in folds:
+            assert not set(groups[train]) & set(groups[held]) and sorted(labels[held]) == [0, 0, 0, 1, 1, 1]
+    with pytest.raises(
+        DataError, match=r"^11 folds need as many groups of every class; too few in: 'a' \(10\), 'b' \("
+    ):
+        folds_of(targets, distinct(60), 11, 0, "ab", groups)
+    tied = np.array([[1, 1], [1, 0], [1, 1], [0, 0]])  # the groups of both labels come into one fold
+    told = r"^2 folds of whole groups leave nothing to learn from of: 'a', 'b'\. Use fewer folds\.$"
+    with pytest.raises(DataError, match=told):
+        folds_of(tied, distinct(4), 2, 0, "ab", np.array([2, 2, 3, 0]))
