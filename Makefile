@@ -6,7 +6,7 @@ BIN := .venv/bin
 
 setup:  ## an environment with everything that developing needs
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -e '.[dev]'
+	$(BIN)/pip install -e '.[maintain]'
 
 test:  ## everything but the slow tests, in two processes
 	$(BIN)/python -m pytest
