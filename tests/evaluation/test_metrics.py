@@ -13,7 +13,7 @@ from sklearn.calibration import calibration_curve
 
 from vggft.errors import DataError
 from vggft.evaluation.checks import evaluate, score
-from vggft.evaluation.metrics import METRICS, average_precision, baseline, log_loss
+from vggft.evaluation.metrics import METRICS, accuracy_of, average_precision, baseline, log_loss, lowest_f1
 
 
 def by_bins(confidence, right):
@@ -156,6 +156,7 @@ def test_a_class_without_images_is_undefined_and_left_out():
     evaluation = evaluate([0, 1, 1], p, "abc", split="validation")
     c = evaluation.per_class[2]
     assert (c.precision, c.recall, c.f1, c.roc_auc, c.average_precision, c.support) == (None,) * 5 + (0,)
+    assert [row.name for row in lowest_f1(evaluation.per_class[::-1], 3)] == ["b", "a", "c"]
     assert evaluation["macro_f1"] == pytest.approx((1 + 2 / 3) / 2)
     assert evaluation["balanced_accuracy"] == pytest.approx((1 + 1 / 2) / 2)
     assert evaluation["roc_auc"] == 1.0
@@ -218,6 +219,7 @@ def test_metrics_table():
     assert set(single) | set(multi) | set(two) == set(METRICS)
     assert all(row.description for row in METRICS.values())
     assert not METRICS["top_5_accuracy"].applies(False, 5)
+    assert accuracy_of(False) == "accuracy" in single and accuracy_of(True) == "exact_match" in multi
 
 
 @st.composite

@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from vggft.errors import ConfigError, DataError
-from vggft.splits.splitting import Known, folds_of, split_rows
+from vggft.splits.splitting import Known, _strata, folds_of, split_rows
 from vggft.splits.whole_groups import FREE, HELD, KEPT
 
 
@@ -79,6 +79,25 @@ def test_splits_of_several_labels(classes: int, count: int, fraction: float, see
     np.testing.assert_array_equal(labels[kept].any(axis=0), labels.any(axis=0))
     np.testing.assert_array_equal(labels[held].any(axis=0), labels.any(axis=0))
     assert abs(len({digests[row] for row in held}) - fraction * len(distinct)) <= classes + 1
+
+
+@pytest.mark.parametrize(
+    ("sizes", "limit", "expected"),
+    [
+        ([3, 4, 2], 3, [0, 1, 2]),  # as many as may be
+        ([2, 4, 3], 2, [-1, 1, -1]),  # the largest has a stratum of its own
+        ([2, 4, 3, 5], 3, [-1, 1, -1, 3]),
+        ([3, 3, 3], 2, [0, -1, -1]),  # of equal ones the first
+        ([4, 3, 1], 3, [0, 1, 0]),  # a single image joins the largest
+        ([4, 3, 1, 1], 4, [0, 1, -1, -1]),  # two are a stratum
+        ([4, 3, 1, 1], 1, None),
+        ([5], 3, None),
+    ],
+)
+def test_strata_are_combinations_of_labels(sizes: list[int], limit: int, expected: list[int] | None) -> None:
+    combinations = np.array([[0, 0, 1], [0, 1, 0], [1, 0, 0], [1, 1, 0]], bool)[: len(sizes)]
+    found = _strata(np.repeat(combinations, sizes, axis=0), limit)
+    assert expected is None if found is None else found.tolist() == np.repeat(expected, sizes).tolist()
 
 
 def test_seeds_differ() -> None:
