@@ -8,7 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from vggft.errors import ConfigError, DataError
-from vggft.splits.splitting import Known, _strata, folds_of, split_rows
+from vggft.splits.groups import key_of
+from vggft.splits.splitting import Known, _repair, _strata, folds_of, split_rows
 from vggft.splits.whole_groups import FREE, HELD, KEPT
 
 
@@ -114,6 +115,33 @@ def test_a_small_class_is_on_both_sides_and_the_size_is_kept() -> None:
         assert np.bincount(labels[kept]).tolist() == [92, 1, 1]
 
 
+@pytest.mark.parametrize(
+    ("counts", "before", "after"),
+    [
+        ((40, 10, 2), (5, 4, 0), (5, 3, 1)),  # of b there are 2 too many for a fifth, of a 3 too few
+        ((40, 10, 2), (9, 2, 0), (8, 2, 1)),
+        ((10, 10, 2), (5, 1, 2), (5, 2, 1)),  # and the same for what is kept, which should be four fifths
+        ((40, 10, 2), (9, 2, 2), (9, 3, 1)),
+    ],
+)
+def test_for_an_image_that_is_moved_over_one_of_too_many_comes_back(
+    counts: tuple[int, ...], before: tuple[int, ...], after: tuple[int, ...]
+) -> None:
+    labels = np.repeat(np.arange(3), counts)
+    for seed in range(8):
+        held = np.concatenate([np.arange(count) < some for count, some in zip(counts, before, strict=True)])
+        assert _repair(held, held >= 0, np.eye(3, dtype=bool)[labels], np.random.default_rng(seed), 0.2) == []
+        assert np.bincount(labels[held], minlength=3).tolist() == list(after)
+
+
+def test_the_labels_of_an_image_that_comes_back_are_too_many_on_the_mean() -> None:
+    images = [[1, 0, 0]] * 10 + [[1, 1, 0]] * 10 + [[0, 0, 1]] * 2  # of a there are 2 too many, of b none
+    for seed in range(8):
+        held = np.isin(np.arange(22), [0, 1, 2, 3, 10, 11])
+        assert _repair(held, held >= 0, np.array(images, bool), np.random.default_rng(seed), 0.2) == []
+        assert [held[:10].sum(), held[10:20].sum(), held[20:].sum()] == [3, 2, 1]
+
+
 def test_what_cannot_be_split() -> None:
     labels = np.array([0, 0, 0, 1, 2, 2])
     with pytest.raises(DataError, match=r"at least 2 distinct images to be split; too few in: 'b' \(1\), 'c' \(1\)"):
@@ -192,6 +220,19 @@ def test_what_was_once_trained_on_remains_a_training_image() -> None:
     known = Known(splits={"a": "train", "b": "validation", "c": "test", "gone": "train"})
     merged = known.with_splits({"a": "test", "b": "train", "c": "validation", "new": "test"})
     assert merged == {"a": "train", "b": "train", "c": "validation", "gone": "train", "new": "test"}
+
+
+def test_what_an_earlier_classifier_fixes() -> None:
+    known = Known(splits={"a": "train", "b": "validation", key_of("p1"): "test", key_of("p2"): "train"})
+    assert all(known.decides(split) for split in ("train", "validation", "test"))
+    anew = Known(splits=known.splits, anew=True)  # whose training images may be validation images now
+    assert [anew.decides(split) for split in ("train", "validation", "test")] == [True, False, True]
+    assert not Known().decides("train") and not Known(anew=True).decides("test")
+    assert known.fixed(["a", "new", "b"], ["p1", "", ""], None) == ["train", "", "validation"]
+    units = np.array([0, 0, 1, 1, 2, 3])  # units are fixed by an image that is known, or by the name of a group
+    digests, groups = ["new", "b", "new", "a", "new", "new"], ["", "", "p1", "p1", "p2", ""]
+    assert known.fixed(digests, groups, units) == ["validation", "validation", "train", "train", "train", ""]
+    assert Known().fixed(digests, groups, units) == [""] * 6
 
 
 def test_folds_are_stratified_and_keep_copies_together() -> None:
