@@ -1,10 +1,10 @@
 """Search for how much to freeze: all blocks, or those through block 4 or 3, together with the learning rates.
 
-    python recipes/search_freeze_depth.py --data ../shared/data/eurosat --num-classes 10
+    python recipes/search_freeze_depth.py --data ../shared/data/sign_digits --num-classes 10 --trials 3 --seeds 3
 
-With `--trials 3`, which drew each depth once, on a tenth of EuroSAT (2,835 images, 20 % for test), seed 0: validation
-accuracy 0.797 frozen through block 3, 0.725 through block 4, 0.619 with all frozen; the winner's test accuracy: 0.795.
-Two minutes on two cores.
+On Sign Language Digits (2,062 images, 20 % for test), best validation accuracy over seeds 0 to 2: 0.952 to 0.970 frozen
+through block 3, 0.906 to 0.936 through block 4, 0.933 with all frozen (one seed drew it); test accuracy of the winner,
+always one that is frozen through block 3: 0.949 to 0.976. From 1 to 3 minutes a seed on two cores.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Search for the head: its width, depth, dropout and learning rate, compared with the default head.
 
-    python recipes/search_head.py --data ../shared/data/eurosat --num-classes 10
+    python recipes/search_head.py --data ../shared/data/eurosat --num-classes 10 --trials 10
 
-Test accuracy over seeds 0 to 2, 30 trials each, 20 % of the images for test, the trial selected on validation images:
-on a tenth of EuroSAT (2,835 images) 0.624 to 0.649, with the default head 0.623 to 0.647; on Sign Language Digits
-(2,062 images) 0.762 to 0.794, with the default head 0.750 to 0.782. The gain is within the spread of the seeds: on
-frozen features of this backbone the head is not the bottleneck. Under five minutes for all three seeds on two cores.
+Test accuracy over seeds 0 to 2, 20 % of the images for test, the trial selected on validation images: on a tenth of
+EuroSAT (2,835 images) 0.799 to 0.827, with the default head, a linear probe, 0.794 to 0.810. In each seed the winner is
+better by half a point to two, which is within the spread of the seeds. From 1 to 3 minutes a seed on two
+cores with features in the cache.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
     python recipes/voc_labels.py --data ../shared/data/bccd --output cells.csv
     vggft finetune cells.csv --test 0.2 --tune-thresholds
 
-On BCCD (364 pictures of blood cells) with vgg16_mini and seed 0: average precision 0.900 (95 % interval 0.839 to 0.942)
-on 73 test pictures, where random labels have 0.831, as two of the three kinds are in nearly every picture.
+On BCCD (364 pictures of blood cells) with `--backbone vgg16_mini` and seeds 0 to 2: average precision 0.891 to
+0.912 on 73 test pictures, where random labels have 0.831, as two of the three kinds are in nearly every picture. Less
+than 1 s, and 15 s for a fine-tuning on two cores with features in the cache.
 """
 
 from __future__ import annotations

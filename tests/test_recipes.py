@@ -1,12 +1,12 @@
-"""Every recipe and example runs, on as little data as possible."""
+"""Every recipe runs, on a handful of images, and says what it gave."""
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import io
 import json
 import re
-import runpy
 import sys
 import zipfile
 from dataclasses import replace
@@ -23,6 +23,7 @@ import vggft
 from vggft.network import weights
 
 ROOT = Path(__file__).resolve().parents[1]
+RECIPES = sorted((ROOT / "recipes").glob("*.py"))
 
 
 def recipe(name: str) -> ModuleType:
@@ -32,16 +33,6 @@ def recipe(name: str) -> ModuleType:
     sys.modules[spec.name] = module  # where dataclasses look up their annotations
     spec.loader.exec_module(module)
     return module
-
-
-def test_every_recipe_is_tested_here() -> None:
-    names = {path.stem for path in (ROOT / "recipes").glob("*.py")}
-    searches = {"search_head", "search_freeze_depth", "search_distributed"}
-    folds = {"cross_validation", "sklearn_pipeline", "few_shot"}
-    trainings = {"linear_probe", "feature_extraction", "pretrain_backbone", "calibration", "imbalanced", "multilabel"}
-    trainings |= {"gradual_unfreezing"}
-    assert names == {"voc_labels"} | trainings | folds | searches
-    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == {"quickstart"}
 
 
 def two_classes(folder: Path, stripes: tuple) -> str:
@@ -56,113 +47,158 @@ def two_classes(folder: Path, stripes: tuple) -> str:
 
 
 QUICK = {"image_size": 32, "precision": "float32"}
+SHORT = QUICK | {"training": vggft.Training(epochs=2, fine_tune_epochs=1, batch_size=8)}
+ONE = vggft.Training(fine_tune_epochs=1)
+SCORE = r"[01]\.\d{3}"
+OVER_SEEDS = rf"test accuracy over 1 seeds: ({SCORE}) to \1\n"
+
+# What of a recipe is changed, how its `main` is called, and all that it then prints.
+HANDFUL: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "linear_probe": ({"CONFIG": SHORT}, {"num_classes": 2, "seeds": 1}, OVER_SEEDS),
+    "feature_extraction": ({"CONFIG": SHORT}, {"num_classes": 2, "seeds": 1}, OVER_SEEDS),
+    "calibration": (
+        {"CONFIG": SHORT}, {"num_classes": 2, "freeze": "all", "seeds": 1},
+        r"seed 0: temperature [\d.]+; test calibration error .*\n",
+    ),
+    "cross_validation": (
+        {"CONFIG": QUICK | {"folds": 2, "repeats": 2}}, {"num_classes": 2, "seed": 0},
+        rf"accuracy {SCORE}, 95 % interval .*\n4 trainings: .*\n(\S+/[ab]/\d+\.png: [ab] .*\n){{3}}",
+    ),
+    "few_shot": (
+        {"CONFIG": {"image_size": 32}}, {"num_classes": 2, "shots": 4, "seeds": 1},
+        rf"4 images of each class, 1 seeds: cross-validation accuracy \d.* of other images {SCORE} to {SCORE}\n",
+    ),
+    "gradual_unfreezing": (
+        {"CONFIG": {"image_size": 32, "freeze": "block4"}, "GRADUAL": replace(ONE, phases="gradual"), "TOGETHER": ONE},
+        {"num_classes": 2, "seeds": 1},
+        rf"gradually, 1 seeds: test accuracy {SCORE} to {SCORE}\ntogether, 1 seeds: test accuracy {SCORE} to {SCORE}\n",
+    ),
+    "imbalanced": (
+        {"CONFIG": SHORT}, {"num_classes": 2, "seeds": 1},
+        "".join(rf"class_weight={each}: balanced accuracy .* recall of the smallest class .*\n"
+                for each in ("None", "'balanced'")),
+    ),
+    "multilabel": (
+        {"CONFIG": SHORT}, {"seeds": 1},
+        rf"seed 0: macro F1 {SCORE} at 0\.5, {SCORE} at the thresholds RBC [\d.]+, WBC [\d.]+\n",
+    ),
+    "paper_table": ({}, {}, r"Table 1\n(?s:.*)\npaper +133 +133 +133 +134 +138 +144\n"),
+    "paper_training": (
+        {}, {"seeds": 1, "glorot": False},
+        rf"(?s:.*)seed 0: net A, .* {SCORE}\n(?s:.*)seed 0: net D, .* \d+ s\n{OVER_SEEDS}",
+    ),
+    "paper_transfer": (
+        {"CONFIG": {"image_size": 32}}, {"backbone": "vgg16_mini", "seeds": 1},
+        rf"seed 0: C=\d+, test accuracy {SCORE}\ntest accuracy over 1 seeds: {SCORE} to {SCORE}, \d+ s\n",
+    ),
+    "pretrain_backbone": ({}, {}, r"(?s:.*)\"test_accuracy_folded_float16\": (?s:.*)"),
+    "search_distributed": (
+        {"CONFIG": SHORT | {"trials": 1}}, {"num_classes": 2}, rf"test accuracy {SCORE}, validation \d.*\n",
+    ),
+    "search_freeze_depth": (
+        {"CONFIG": SHORT}, {"num_classes": 2, "seeds": 1, "trials": 2},
+        rf"(?s:.*)best of 2 trials, {OVER_SEEDS}",
+    ),
+    "search_head": (
+        {"CONFIG": SHORT}, {"num_classes": 2, "seeds": 1, "trials": 2},
+        rf"(?s:.*)best of 2 trials, {OVER_SEEDS}[\d.]+ s per trial\n",
+    ),
+    "sklearn_pipeline": (
+        {"CONFIG": QUICK, "GRID": {"vggfeatures__normalize": [None], "svc__C": [1]}}, {"seeds": 1},
+        rf"seed 0: {{'svc__C': 1, .*}}; cross-validation accuracy {SCORE}, test {SCORE}\n",
+    ),
+    "voc_labels": ({}, {}, r"30 pictures with 2 labels: .*labels\.csv\n"),
+}  # fmt: skip
+BY_DEFAULT = ("calibration", "linear_probe", "paper_table", "voc_labels")
 
 
-@pytest.mark.parametrize("name", ["linear_probe", "feature_extraction"])
-def test_recipes_that_judge_on_a_folder(
+def of_recipe(path: Path) -> Any:
+    return pytest.param(path.stem, marks=() if path.stem in BY_DEFAULT else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", [of_recipe(path) for path in RECIPES])
+def test_a_recipe_runs_on_a_handful_of_images(
     name: str, stripes: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    module = recipe(name)
-    quick = QUICK | {"training": vggft.Training(epochs=2, batch_size=8)}
-    monkeypatch.setattr(module, "CONFIG", module.CONFIG | quick)
-    module.main(two_classes(tmp_path, stripes), num_classes=2, seeds=1)
-    found = re.fullmatch(r"test accuracy over 1 seeds: (\d\.\d{3}) to (\d\.\d{3})\n", capsys.readouterr().out)
-    assert found and 0 <= float(found[1]) == float(found[2]) <= 1
+    """Searches are chief of no worker on their own: `search_distributed` then searches alone."""
+    module, (changed, arguments, told) = recipe(name), HANDFUL[name]
+    for field, value in changed.items():
+        before = getattr(module, field)
+        monkeypatch.setattr(module, field, before | value if field == "CONFIG" else value)
+    given = {"data": ..., **arguments}
+    if name in ("multilabel", "voc_labels"):
+        given["data"] = boxes(tmp_path / "data", stripes)
+    elif name in ("pretrain_backbone", "paper_training"):
+        given["data"] = tiny_cifar10(tmp_path / "cifar10.zip")
+        some = {"width": 1 / 16, "epochs": 1, "batch_size": 8}
+        given["config"] = module.Config(**some, watched=4)
+    elif name == "paper_table":
+        given = {}
+    else:
+        given["data"] = two_classes(tmp_path / "data", stripes)
+    out = {"voc_labels": {"output": "labels.csv"}, "search_distributed": {"run_dir": "run"}}.get(name, {})
+    given |= {argument: str(tmp_path / file) for argument, file in out.items()}
+    given |= {"out": tmp_path / "mini.npz"} if name == "pretrain_backbone" else {}
+    module.main(**given)
+    assert re.fullmatch(told, found := capsys.readouterr().out), found
 
 
-def test_the_recipe_that_calibrates(
-    stripes: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    module = recipe("calibration")
-    quick = QUICK | {"training": vggft.Training(epochs=2, batch_size=8)}
-    monkeypatch.setattr(module, "CONFIG", module.CONFIG | quick)
-    module.main(two_classes(tmp_path, stripes), num_classes=2, freeze="all", seeds=1)
-    told = r"seed 0: temperature [\d.]+; test calibration error (\S+) to (\S+) \((.+?); .*\n"
-    said = re.fullmatch(told, capsys.readouterr().out)
-    assert said is not None
-    before, after = float(said[1]), float(said[2])
-    assert after <= before if said[3] == "lowered" else after >= before
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_says_what_it_gave(path: Path) -> None:
+    """Command and data, value and range over three seeds or more, and how long it takes."""
+    doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    assert f"python recipes/{path.stem}.py" in doc and re.search(r"\d (s|seconds?|minutes?|hours?)\b", doc)
+    if path.stem != "paper_table":  # which counts
+        assert "--data ../shared/data/" in doc and re.search(r"\d\.\d{2,3}|\d %", doc)
+        assert path.stem in LONG or re.search(r"\b[Ss]eeds 0 to [2-9]|\b[3-9] repeats of", doc)
 
 
-@pytest.mark.slow
-def test_recipes_of_few_images_and_of_gradual_unfreezing(
-    stripes: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    data = two_classes(tmp_path, stripes)
-    module = recipe("few_shot")
-    monkeypatch.setattr(module, "CONFIG", module.CONFIG | {"image_size": 32})
-    module.main(data, num_classes=2, shots=4, seeds=1)
-    told = r"4 images of each class, 1 seeds: cross-validation accuracy \d.* of other images (\S+) to (\S+)\n"
-    said = re.fullmatch(told, capsys.readouterr().out)
-    assert said is not None and float(said[1]) > 0.5
-
-    module = recipe("gradual_unfreezing")
-    monkeypatch.setattr(module, "CONFIG", module.CONFIG | {"image_size": 32, "freeze": "block4"})
-    for name in ("GRADUAL", "TOGETHER"):
-        monkeypatch.setattr(module, name, replace(getattr(module, name), fine_tune_epochs=1))
-    module.main(data, num_classes=2, seeds=1)
-    line = r"{}, 1 seeds: test accuracy \d\.\d{{3}} to \d\.\d{{3}}\n"
-    assert re.fullmatch(line.format("gradually") + line.format("together"), capsys.readouterr().out)
+LONG = ("paper_training", "pretrain_backbone", "search_distributed")  # an hour each, or two processes: one seed
 
 
-@pytest.mark.slow
-def test_recipes_with_folds(
-    stripes: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    data = two_classes(tmp_path, stripes)
-    module = recipe("cross_validation")
-    monkeypatch.setattr(module, "CONFIG", module.CONFIG | QUICK | {"folds": 2, "repeats": 2})
-    module.main(data, num_classes=2, seed=0)
-    told = r"accuracy (\S+), 95 % interval (\S+) to (\S+)\n4 trainings: .*\n(\S+/[ab]/\d+\.png: [ab] .*\n){3}"
-    said = re.fullmatch(told, capsys.readouterr().out)
-    assert said is not None and float(said[2]) < float(said[1]) <= float(said[3])
-
-    module = recipe("sklearn_pipeline")
-    monkeypatch.setattr(module, "CONFIG", module.CONFIG | QUICK)
-    monkeypatch.setattr(module, "GRID", {name: values[:1] for name, values in module.GRID.items()})
-    module.main(data, seeds=1)
-    told = r"seed 0: {'svc__C': 1, .*}; cross-validation accuracy (\d\.\d{3}), test (\d\.\d{3})\n"
+def test_counts_of_the_paper() -> None:
+    module = recipe("paper_table")
+    assert {column: round(module.parameters(column) / 1e6) for column in module.PAPER} == module.PAPER
+    assert {column: module.weight_layers(column) for column in "ABCDE"} == {"A": 11, "B": 13, "C": 16, "D": 16, "E": 19}
+    assert module.parameters("D") == 138_357_544  # as the docstring of `vgg` counts, by Keras
 
 
-@pytest.mark.slow
-def test_the_recipe_that_weights_classes(
-    stripes: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    module = recipe("imbalanced")
-    quick = QUICK | {"training": vggft.Training(epochs=2, batch_size=8)}
-    monkeypatch.setattr(module, "CONFIG", module.CONFIG | quick)
-    data = two_classes(tmp_path, stripes)
-    module.main(data, num_classes=2, seeds=1)
-    told = r"class_weight=(.+): balanced accuracy (.+) to (.+), recall of the smallest class .*"
-    found = [re.fullmatch(told, line) for line in capsys.readouterr().out.splitlines()]
-    assert [each and each[1] for each in found] == ["None", "'balanced'"]
-    table = module.skewed(data, seed=0)
+def test_net_d_begins_with_layers_of_net_a() -> None:
+    module = recipe("paper_training")
+    config = module.Config(width=1 / 32)
+    shallow, deep = (module.network(column, config, drawn=True) for column in "AD")
+    before = {layer.name: layer.kernel.numpy() for layer in module.learning(deep)}
+    module.begin(deep, shallow)
+    moved = [name for name, kernel in before.items() if not np.array_equal(kernel, deep.get_layer(name).kernel)]
+    assert moved == [
+        "block1_conv1", "block2_conv1", "block3_conv1", "block3_conv2", "fc1", "fc2", "predictions"
+    ]  # fmt: skip
+    for name in moved:
+        np.testing.assert_array_equal(deep.get_layer(name).kernel, shallow.get_layer(name).kernel)
+    kernel = deep.get_layer("block5_conv1").kernel  # and the penalty is the paper's, weight_decay / 2 * |w|^2
+    np.testing.assert_allclose(kernel.regularizer(kernel), 2.5e-4 * np.square(kernel).sum(), rtol=1e-5)
+
+
+def test_few_images_of_the_last_class_are_kept(stripes: tuple, tmp_path: Path) -> None:
+    table = recipe("imbalanced").skewed(two_classes(tmp_path, stripes), seed=0)
     assert table.groupby(["split", "label"]).size().to_dict() == {
         ("test", "a"): 6, ("test", "b"): 6, ("train", "a"): 6, ("train", "b"): 2
     }  # fmt: skip
     assert table.image.is_unique
 
 
-@pytest.mark.slow
-def test_the_recipe_of_several_labels(
-    stripes: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def boxes(folder: Path, stripes: tuple) -> str:
+    """A folder of 30 pictures, a few of them without boxes, whose boxes are of two kinds."""
     for row in range(30):
         names = ["RBC", "RBC", *(["WBC"] if stripes[1][row] else [])]
-        boxes = "".join(f"<object><name>{name}</name><bndbox/></object>" for name in names[row % 2 :])
-        for folder, name in (("Annotations", f"{row}.xml"), ("JPEGImages", f"{row}.jpg")):
-            (tmp_path / folder).mkdir(exist_ok=True)
-            if folder == "Annotations":
-                (tmp_path / folder / name).write_text(f"<annotation>{boxes if row % 5 else ''}</annotation>")
+        inside = "".join(f"<object><name>{name}</name><bndbox/></object>" for name in names[row % 2 :])
+        for kind, name in (("Annotations", f"{row}.xml"), ("JPEGImages", f"{row}.jpg")):
+            (folder / kind).mkdir(exist_ok=True, parents=True)
+            if kind == "Annotations":
+                (folder / kind / name).write_text(f"<annotation>{inside if row % 5 else ''}</annotation>")
             else:
-                Image.fromarray(stripes[0][row]).save(tmp_path / folder / name)
-    module = recipe("multilabel")
-    table = module.labels(str(tmp_path))
-    assert list(table.columns) == ["image", "RBC", "WBC"] and table.RBC.sum() == 24 and 0 < table.WBC.sum() < 24
-    monkeypatch.setattr(module, "CONFIG", module.CONFIG | QUICK | {"training": vggft.Training(epochs=2, batch_size=8)})
-    module.main(str(tmp_path), seeds=1)
-    told = r"seed 0: macro F1 [01]\.\d{3} at 0\.5, [01]\.\d{3} at the thresholds RBC [\d.]+, WBC [\d.]+\n"
-    assert re.fullmatch(told, capsys.readouterr().out)
+                Image.fromarray(stripes[0][row]).save(folder / kind / name)
+    return str(folder)
 
 
 def test_boxes_become_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -180,24 +216,6 @@ def test_boxes_become_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert found.multi_label and found.images == 3 and found.class_counts["all"] == {"RBC": 2, "WBC": 1}
     with pytest.raises(FileExistsError):  # nothing is overwritten
         module.main(str(tmp_path), str(tmp_path / "labels.csv"))
-
-
-@pytest.mark.slow
-def test_recipes_that_search(
-    stripes: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """On their own, they are chief of no worker: `search_distributed` then searches alone."""
-    data = two_classes(tmp_path / "data", stripes)
-    quick = QUICK | {"training": vggft.Training(epochs=2, fine_tune_epochs=1, batch_size=8)}
-    for name, more in (("search_head", {"seeds": 1, "trials": 2}), ("search_freeze_depth", {"seeds": 1, "trials": 2})):
-        module = recipe(name)
-        monkeypatch.setattr(module, "CONFIG", module.CONFIG | quick)
-        module.main(data, 2, **more)
-        assert re.search(r"best of 2 trials, test accuracy over 1 seeds: \d\.\d{3} to", capsys.readouterr().out)
-    module = recipe("search_distributed")
-    monkeypatch.setattr(module, "CONFIG", module.CONFIG | quick | {"trials": 1})
-    module.main(data, 2, str(tmp_path / "run"))
-    assert re.fullmatch(r"test accuracy \d\.\d{3}, validation \d.*\n", capsys.readouterr().out)
 
 
 def tiny_cifar10(path: Path) -> Path:
@@ -274,13 +292,3 @@ def test_folding_batch_normalisation_keeps_the_outputs() -> None:
     np.testing.assert_allclose(
         plain.predict(pixels, verbose=0), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max()
     )
-
-
-@pytest.mark.slow
-def test_the_quickstart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.chdir(tmp_path)
-    ran = runpy.run_path(str(ROOT / "examples" / "quickstart.py"))
-    assert ran["classifier"].evaluation["accuracy"] > 0.9
-    out = capsys.readouterr().out
-    assert "The first image is" in out and "Saved as digits.keras" in out
-    assert (tmp_path / "digits.keras").is_file() and (tmp_path / "report.html").is_file()

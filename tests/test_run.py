@@ -28,6 +28,9 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         1 / 0  # noqa: B018
     assert target.read_text() == "first"
     assert list(target.parent.iterdir()) == [target]
+    with whole_file(tmp_path / "a.weights.h5") as aside:
+        assert aside.name.endswith(".weights.h5")  # Keras writes weights under no other name
+        aside.touch()
 
 
 def test_without_a_directory_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

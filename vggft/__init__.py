@@ -10,7 +10,7 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # TensorFlow reads these when it is first imported. Without oneDNN, which it leaves off on processors that lack AVX-512,
 # convolutions take about twice as long; below level 2 it logs messages that no user can act on.

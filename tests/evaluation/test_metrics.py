@@ -13,7 +13,7 @@ from sklearn.calibration import calibration_curve
 
 from vggft.errors import DataError
 from vggft.evaluation.checks import evaluate, score
-from vggft.evaluation.metrics import METRICS
+from vggft.evaluation.metrics import METRICS, accuracy_of, average_precision, baseline, log_loss, lowest_f1
 
 
 def by_bins(confidence, right):
@@ -60,7 +60,25 @@ def test_ranking_metrics_by_hand():
     assert yes.average_precision == pytest.approx(5 / 6)
     assert no.average_precision == pytest.approx(5 / 6)  # best first, from the other end: hit, miss, hit, miss
     assert evaluation["roc_auc"] == 0.75
+    assert evaluation["mcc"] == pytest.approx(2 / math.sqrt(3 * 1 * 2 * 2))  # tp 2, fp 1, tn 1: 2 * 1 - 1 * 0 above
     assert not any(name.startswith("top") for name in evaluation)
+
+
+def test_no_average_precision_above_one():
+    labels, scores = np.arange(11) < 9, np.linspace(1, 0, 11)
+    assert sk.average_precision_score(labels, scores) > 1  # 1.0000000000000002
+    assert average_precision(labels[:, None].astype(int), scores[:, None]).tolist() == [1.0]
+
+
+def test_probabilities_that_do_not_sum_to_one_by_hand():
+    assert log_loss(np.array([0, 1]), np.array([[0.4, 0.4], [0.1, 0.3]])) == pytest.approx(-math.log(0.5 * 0.75) / 2)
+
+
+def test_what_answers_are_worth_that_look_at_no_image():
+    assert baseline(np.array([0, 1, 1, 1])) == 0.75
+    labels = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0], [0, 0, 0]])
+    assert baseline(labels) == pytest.approx((1 / 2 + 1 / 4) / 2)  # nobody asks for the third
+    assert baseline(np.zeros((3, 2), int)) == 0.0
 
 
 def test_multi_label_by_hand():
@@ -138,6 +156,7 @@ def test_a_class_without_images_is_undefined_and_left_out():
     evaluation = evaluate([0, 1, 1], p, "abc", split="validation")
     c = evaluation.per_class[2]
     assert (c.precision, c.recall, c.f1, c.roc_auc, c.average_precision, c.support) == (None,) * 5 + (0,)
+    assert [row.name for row in lowest_f1(evaluation.per_class[::-1], 3)] == ["b", "a", "c"]
     assert evaluation["macro_f1"] == pytest.approx((1 + 2 / 3) / 2)
     assert evaluation["balanced_accuracy"] == pytest.approx((1 + 1 / 2) / 2)
     assert evaluation["roc_auc"] == 1.0
@@ -200,6 +219,7 @@ def test_metrics_table():
     assert set(single) | set(multi) | set(two) == set(METRICS)
     assert all(row.description for row in METRICS.values())
     assert not METRICS["top_5_accuracy"].applies(False, 5)
+    assert accuracy_of(False) == "accuracy" in single and accuracy_of(True) == "exact_match" in multi
 
 
 @st.composite

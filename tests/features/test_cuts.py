@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from vggft.config import Head
-from vggft.features.cuts import cut_of, is_pooled, shape_of
+from vggft.features.cuts import POOLED, columns_of, cut_of, is_pooled, kept_as, last_block, shape_of
 from vggft.features.extract import Prefix
-from vggft.network.blocks import BLOCKS, POOLING_LAYERS
+from vggft.network.blocks import BLOCKS, POOLING_LAYERS, pooling_layer, sizes_of
 from vggft.network.description import Description, build
 from vggft.network.freezing import block_digests
 from vggft.network.weights import load_pretrained
@@ -34,6 +34,7 @@ def test_the_cut_is_where_the_frozen_prefix_ends() -> None:
     assert cut_of(BLOCKS[:3], head) == "block3_pool" and not is_pooled("block3_pool")
     assert cut_of(("block1", "block4"), head) == "block1_pool"
     assert cut_of((), head) is None and cut_of(("block2",), head) is None
+    assert cut_of(BLOCKS, Head()) == "avg_pool" and cut_of(BLOCKS[:4], Head()) == "block4_pool"
 
 
 def test_a_head_that_sees_earlier_blocks_needs_an_earlier_cut() -> None:
@@ -41,6 +42,31 @@ def test_a_head_that_sees_earlier_blocks_needs_an_earlier_cut() -> None:
     assert head.blocks == ("block2", "block5")
     assert cut_of(BLOCKS, head) == "block2_block5_avg_pool" and cut_of(BLOCKS[:4], head) == "block2_pool"
     assert cut_of(BLOCKS[:1], head) == "block1_pool"
+
+
+@pytest.mark.parametrize("cut", ["avg_pool", "max_pool", "block3_block5_max_pool", "block1_avg_pool", POOLED])
+def test_every_vector_comes_from_the_one_that_is_kept(cut: str) -> None:
+    assert is_pooled(cut) and kept_as(cut) == POOLED and last_block(cut) == "block5"
+
+
+def test_maps_are_kept_by_themselves() -> None:
+    for cut in ("block1_pool", "block4_pool", "flatten"):
+        assert kept_as(cut) == cut
+    assert last_block("block4_pool") == "block4" and last_block("flatten") == "block5"
+
+
+def test_where_the_values_of_a_vector_are() -> None:
+    """In the kept vector are the averages of all blocks side by side, then their maxima."""
+    width = 1 / 16
+    sizes = dict(zip(BLOCKS, sizes_of(BLOCKS, width), strict=True))
+    names = [(kind, block, n) for kind in ("avg", "max") for block in BLOCKS for n in range(sizes[block])]
+    assert shape_of(POOLED, 64, width) == (len(names),)
+    for kind in ("avg", "max"):
+        for blocks in (("block1",), ("block2", "block3"), ("block2", "block5"), BLOCKS[2:], BLOCKS):
+            columns = columns_of(pooling_layer(kind, blocks), width)
+            assert isinstance(columns, slice) == (blocks != ("block2", "block5"))  # which needs no copy
+            found = np.arange(len(names))[columns]
+            assert [names[n] for n in found] == [(kind, b, n) for b in blocks for n in range(sizes[b])]
 
 
 def test_the_prefix_ends_at_its_last_cut_and_has_the_pretrained_weights(tiny_weights: Path) -> None:

@@ -18,8 +18,11 @@ from vggft.classifier import Classifier
 from vggft.evaluation.checks import evaluate
 from vggft.network.description import Description, build
 from vggft.report.gallery import Gallery
+from vggft.report.insights import Insights
 from vggft.report.verdict import baseline, next_steps
 from vggft.telling.display import percent
+from vggft.trust.conformal import HeldOut
+from vggft.trust.trust import Trust
 
 EVIL = "<script>document.title='broken'</script>"
 # Elements that end beyond the page, except in scrolling boxes; images that did not load; text that is cut off.
@@ -181,6 +184,10 @@ def test_without_a_run_directory_it_says_what_is_missing(
     assert "The images are not available" in never.read_text(encoding="utf-8")
     bare = Classifier(alone.keras_model, alone.description).report(tmp_path / "bare.html")
     assert "It has not been evaluated." in bare.read_text(encoding="utf-8")
+
+    judged = alone.evaluation  # six images are enough for 80 %, and too few for 90 %, which is then left out
+    alone.trust = Trust(None, HeldOut.of("cross-validation", judged.labels[:6], judged.probabilities[:6]))
+    assert [row["promised"] for row in Insights(alone).trust()["sets"]] == [percent(0.8)]
 
     settings = {"backbone": tiny_weights, "image_size": 32, "training": vggft.Training(epochs=2), "verbose": 0}
     labels = np.stack([stripes[1] == 0, stripes[1] > 0, np.arange(120) % 2 > 0], axis=1).astype(int)

@@ -8,7 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from vggft.errors import ConfigError, DataError
-from vggft.splits.splitting import Known, folds_of, split_rows
+from vggft.splits.groups import key_of
+from vggft.splits.splitting import Known, _repair, _strata, folds_of, split_rows
 from vggft.splits.whole_groups import FREE, HELD, KEPT
 
 
@@ -81,6 +82,25 @@ def test_splits_of_several_labels(classes: int, count: int, fraction: float, see
     assert abs(len({digests[row] for row in held}) - fraction * len(distinct)) <= classes + 1
 
 
+@pytest.mark.parametrize(
+    ("sizes", "limit", "expected"),
+    [
+        ([3, 4, 2], 3, [0, 1, 2]),  # as many as may be
+        ([2, 4, 3], 2, [-1, 1, -1]),  # the largest has a stratum of its own
+        ([2, 4, 3, 5], 3, [-1, 1, -1, 3]),
+        ([3, 3, 3], 2, [0, -1, -1]),  # of equal ones the first
+        ([4, 3, 1], 3, [0, 1, 0]),  # a single image joins the largest
+        ([4, 3, 1, 1], 4, [0, 1, -1, -1]),  # two are a stratum
+        ([4, 3, 1, 1], 1, None),
+        ([5], 3, None),
+    ],
+)
+def test_strata_are_combinations_of_labels(sizes: list[int], limit: int, expected: list[int] | None) -> None:
+    combinations = np.array([[0, 0, 1], [0, 1, 0], [1, 0, 0], [1, 1, 0]], bool)[: len(sizes)]
+    found = _strata(np.repeat(combinations, sizes, axis=0), limit)
+    assert expected is None if found is None else found.tolist() == np.repeat(expected, sizes).tolist()
+
+
 def test_seeds_differ() -> None:
     labels, digests = np.arange(100) % 2, list(map(str, range(100)))
     splits = [split_rows(labels, digests, 0.2, seed, "ab")[1].tolist() for seed in (0, 0, 1)]
@@ -95,16 +115,57 @@ def test_a_small_class_is_on_both_sides_and_the_size_is_kept() -> None:
         assert np.bincount(labels[kept]).tolist() == [92, 1, 1]
 
 
+@pytest.mark.parametrize(
+    ("counts", "before", "after"),
+    [
+        ((40, 10, 2), (5, 4, 0), (5, 3, 1)),  # of b there are 2 too many for a fifth, of a 3 too few
+        ((40, 10, 2), (9, 2, 0), (8, 2, 1)),
+        ((10, 10, 2), (5, 1, 2), (5, 2, 1)),  # and the same for what is kept, which should be four fifths
+        ((40, 10, 2), (6, 2, 2), (7, 2, 1)),
+    ],
+)
+def test_for_an_image_that_is_moved_over_one_of_too_many_comes_back(
+    counts: tuple[int, ...], before: tuple[int, ...], after: tuple[int, ...]
+) -> None:
+    labels = np.repeat(np.arange(3), counts)
+    for seed in range(8):
+        held = np.concatenate([np.arange(count) < some for count, some in zip(counts, before, strict=True)])
+        assert _repair(held, held >= 0, np.eye(3, dtype=bool)[labels], np.random.default_rng(seed), 0.2) == []
+        assert np.bincount(labels[held], minlength=3).tolist() == list(after)
+
+
+def test_the_labels_of_an_image_that_comes_back_are_too_many_on_the_mean() -> None:
+    images = [[1, 0, 0]] * 10 + [[1, 1, 0]] * 10 + [[0, 0, 1]] * 2  # of a there are 2 too many, of b none
+    for seed in range(8):
+        held = np.isin(np.arange(22), [0, 1, 2, 3, 10, 11])
+        assert _repair(held, held >= 0, np.array(images, bool), np.random.default_rng(seed), 0.2) == []
+        assert [held[:10].sum(), held[10:20].sum(), held[20:].sum()] == [3, 2, 1]
+
+
 def test_what_cannot_be_split() -> None:
     labels = np.array([0, 0, 0, 1, 2, 2])
     with pytest.raises(DataError, match=r"at least 2 distinct images to be split; too few in: 'b' \(1\), 'c' \(1\)"):
         split_rows(labels, ["0", "1", "2", "3", "4", "4"], 0.5, 0, "abc")
     for fraction in (0, 1, 1.5):
-        with pytest.raises(ConfigError, match=r"fraction in \(0, 1\)"):
+        with pytest.raises(ConfigError, match=rf"fraction in \(0, 1\); got {fraction}\."):
             split_rows(labels, ["0"] * 6, fraction, 0, "abc")
+    told = r"too few in: all\. Add images, or pass the validation and test data yourself\.$"
+    with pytest.raises(DataError, match=told):
+        split_rows(np.zeros((1, 2), int), ["0"], 0.5, 0, "ab")
     tied = np.array([[1, 1, 0], [0, 1, 1], [1, 0, 1]])  # whichever is held out, a class is missing from it
-    with pytest.raises(DataError, match="on both sides"):
+    told = r"on both sides: [abc, ]+\. Add images of them, or pass the validation and test data yourself\.$"
+    with pytest.raises(DataError, match=told):
         split_rows(tied, distinct(3), 0.34, 0, "abc")
+
+
+def test_the_fewest_images_that_can_be_split() -> None:
+    for labels in (np.array([0, 0]), np.array([[1], [1]])):
+        kept, held = split_rows(labels, distinct(2), 0.5, 0, "a")
+        assert sorted([*kept, *held]) == [0, 1] and len(held) == 1
+    everywhere, nowhere = np.ones((10, 3), int), np.zeros((10, 3), int)  # one image shows all three labels, or none
+    for labels in (everywhere, nowhere):
+        for fraction, count in ((0.01, 1), (0.1, 1), (0.2, 2), (0.99, 9)):
+            assert len(split_rows(labels, distinct(10), fraction, 0, "abc")[1]) == count
 
 
 @settings(max_examples=60, deadline=None)
@@ -158,8 +219,21 @@ def test_a_class_without_new_images_may_be_on_one_side() -> None:
 
 def test_what_was_once_trained_on_remains_a_training_image() -> None:
     known = Known(splits={"a": "train", "b": "validation", "c": "test", "gone": "train"})
-    merged = known.with_splits({"a": "train", "b": "train", "c": "validation", "new": "test"})
+    merged = known.with_splits({"a": "test", "b": "train", "c": "validation", "new": "test"})
     assert merged == {"a": "train", "b": "train", "c": "validation", "gone": "train", "new": "test"}
+
+
+def test_what_an_earlier_classifier_fixes() -> None:
+    known = Known(splits={"a": "train", "b": "validation", key_of("p1"): "test", key_of("p2"): "train"})
+    assert all(known.decides(split) for split in ("train", "validation", "test"))
+    anew = Known(splits=known.splits, anew=True)  # whose training images may be validation images now
+    assert [anew.decides(split) for split in ("train", "validation", "test")] == [True, False, True]
+    assert not Known().decides("train") and not Known(anew=True).decides("test")
+    assert known.fixed(["a", "new", "b"], ["p1", "", ""], None) == ["train", "", "validation"]
+    units = np.array([0, 0, 1, 1, 2, 3, 4, 4])  # units are fixed by an image that is known, or by the name of a group
+    digests, groups = ["new", "b", "new", "a", "new", "new", "a", "b"], ["", "", "p1", "p1", "p2", "", "", ""]
+    found = ["validation", "validation", "train", "train", "train", "", "train", "train"]
+    assert known.fixed(digests, groups, units) == found and Known().fixed(digests, groups, units) == [""] * 8
 
 
 def test_folds_are_stratified_and_keep_copies_together() -> None:
@@ -167,6 +241,7 @@ def test_folds_are_stratified_and_keep_copies_together() -> None:
     targets = np.eye(2, dtype="float32")[labels]
     digests = [f"{row // 2}" for row in range(80)]  # every image is there twice
     folds = folds_of(targets, digests, 4, 0, ("a", "b"))
+    assert len(folds) == 4 and len(folds_of(targets, digests, 10, 0, ("a", "b"))) == 10  # as many as images of b
     assert sorted(np.concatenate([held for _, held in folds])) == list(range(80))
     for train, held in folds:
         assert set(train) | set(held) == set(range(80)) and not set(train) & set(held)
@@ -178,3 +253,21 @@ def test_folds_are_stratified_and_keep_copies_together() -> None:
         DataError, match=r"11 folds need as many distinct images of every class; too few in: 'b' \(10\)"
     ):
         folds_of(targets, digests, 11, 0, ("a", "b"))
+
+
+def test_folds_of_whole_groups() -> None:
+    groups, labels = np.arange(60) // 3, np.arange(60) // 3 % 2
+    targets = np.eye(2)[labels]
+    for kind in (targets, np.where(targets > 0, 0.9, 0)):  # any weight is a label
+        folds = folds_of(kind, distinct(60), 10, 0, "ab", groups)
+        assert sorted(np.concatenate([held for _, held in folds])) == list(range(60))
+        for train, held in folds:
+            assert not set(groups[train]) & set(groups[held]) and sorted(labels[held]) == [0, 0, 0, 1, 1, 1]
+    with pytest.raises(
+        DataError, match=r"^11 folds need as many groups of every class; too few in: 'a' \(10\), 'b' \("
+    ):
+        folds_of(targets, distinct(60), 11, 0, "ab", groups)
+    tied = np.array([[1, 1], [1, 0], [1, 1], [0, 0]])  # the groups of both labels come into one fold
+    told = r"^2 folds of whole groups leave nothing to learn from of: 'a', 'b'\. Use fewer folds\.$"
+    with pytest.raises(DataError, match=told):
+        folds_of(tied, distinct(4), 2, 0, "ab", np.array([2, 2, 3, 0]))

@@ -59,7 +59,7 @@ def shape_of(cut: str, image_size: ImageSize, width: float) -> tuple[int, ...]:
     """
     if cut == POOLED:
         return (len(SIDE_BY_SIDE) * sum(sizes_of(BLOCKS, width)),)
-    blocks = pooled_blocks(cut) if is_pooled(cut) else (last_block(cut),)
+    blocks = pooled_blocks(cut)
     channels = sum(sizes_of(blocks, width))
     high, wide = (side >> (BLOCKS.index(blocks[-1]) + 1) for side in check_size(image_size))
     if cut == POOLING_LAYERS["flatten"]:

@@ -181,8 +181,11 @@ def check_free_folder(path: Path, overwrite: bool = False, known: Collection[str
 
 
 def _made_beside(path: Path, make: Callable[[Path], object]) -> Path:
-    """Make something new beside `path`, with a name that nobody can guess and its suffix, which writers look at."""
-    suffix = path.suffix if len(path.suffix) <= LONGEST_SUFFIX else ""
+    """Make something new beside `path`, with a name that nobody can guess and its suffix, which writers look at.
+
+    Some of them look at two, such as `.weights.h5`.
+    """
+    suffix = next(end for end in ("".join(path.suffixes[-2:]), path.suffix, "") if len(end) <= LONGEST_SUFFIX)
     new = path.with_name(f".vggft-{secrets.token_hex(8)}{suffix}")
     make(new)
     return new

@@ -63,7 +63,7 @@ def pooling_layer(pooling: str, blocks: Sequence[str] = BLOCKS[-1:]) -> str:
 
 
 def pooled_blocks(layer: str) -> tuple[str, ...]:
-    """Return the blocks whose pooled outputs a layer named by `pooling_layer` gives."""
+    """Return the blocks whose outputs a layer gives: one named by `pooling_layer`, or the pooling layer of a block."""
     return tuple(part for part in layer.split("_") if part in BLOCKS) or BLOCKS[-1:]
 
 

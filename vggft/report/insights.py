@@ -100,7 +100,7 @@ class Insights:
         for coverage in COVERAGES if trust.held_out is not None else ():
             try:
                 found = trust.coverage(artifact.evaluation, coverage, "lac", artifact.description.multi_label)
-            except ConfigError:  # there are no other images to count on, or too few for this coverage
+            except (ConfigError, DataError):  # there are no other images to count on, or too few for this coverage
                 continue
             rows.append({"promised": percent(coverage), "found": percent(found.found), "size": f"{found.size:.2f}"})
         return {"sets": rows, "strangers": trust.strangers is not None}
