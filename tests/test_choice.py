@@ -140,6 +140,7 @@ def test_with_few_images_folds_choose_and_judge(noisy: tuple, tiny_weights: Path
     "options",
     [(), *(pytest.param(each, marks=pytest.mark.slow) for each in (("--test", "0.25"), ("--time-limit", "9m")))],
 )
+@pytest.mark.slow
 def test_what_was_chosen_is_repeated_from_config_and_from_the_call(
     options: tuple, noisy: tuple, tiny_weights: Path, tmp_path: Path
 ) -> None:
@@ -167,6 +168,7 @@ def test_what_was_chosen_is_repeated_from_config_and_from_the_call(
     "head",
     [{"blocks": ("block2", "block5"), "units": (8,)}, pytest.param({"blocks": ("block4",)}, marks=pytest.mark.slow)],
 )
+@pytest.mark.slow
 def test_any_blocks_end_to_end(head: dict[str, Any], noisy: tuple, tiny_weights: Path, tmp_path: Path) -> None:
     training = vggft.Training(epochs=4, batch_size=16)
     settings: dict[str, Any] = {"head": vggft.Head(**head), "training": training, "backbone": tiny_weights}

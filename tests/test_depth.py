@@ -32,6 +32,7 @@ def test_times_are_read_and_refused() -> None:
             seconds_of(wrong)
 
 
+@pytest.mark.slow
 def test_few_images_or_little_time_leave_the_frozen_classifier(
     stripes: tuple, tiny_weights: Path, said: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,7 +81,13 @@ def test_what_is_no_weight(weights: Any, message: str) -> None:
             },
             marks=pytest.mark.slow,
         ),
-        {"freeze": "block4", "training": vggft.Training(epochs=10, fine_tune_epochs=2, fine_tune_learning_rate=1e-3)},
+        pytest.param(
+            {
+                "freeze": "block4",
+                "training": vggft.Training(epochs=10, fine_tune_epochs=2, fine_tune_learning_rate=1e-3),
+            },
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["probe", "population", "Keras's fit", "blocks"],
 )

@@ -340,6 +340,7 @@ def test_a_killed_update_ends_with_the_weights_that_it_would_have_had(
     np.testing.assert_array_equal(again.keras_model.get_weights()[-1], alone.keras_model.get_weights()[-1])
 
 
+@pytest.mark.slow
 def test_on_the_command_line_with_a_record_of_where_it_started(
     stripes: tuple, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -144,7 +144,9 @@ def try_all(function: str, names: list[str], tiny: dict[str, Any], everything: b
     return pairs
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize(
+    "function", [pytest.param(each, marks=pytest.mark.slow) if each == "estimate" else each for each in FUNCTIONS]
+)
 def test_arguments(function: str, tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of finetune by an estimate; of other functions those that finetune has not."""
     monkeypatch.chdir(tmp_path)

@@ -20,7 +20,7 @@ import numpy as np
 from rich.filesize import decimal
 
 from .costs import FIRST_BATCH, Estimate, Work
-from .errors import VggftError
+from .errors import VggftError, short_traceback
 from .features.extract import Pass
 from .network.blocks import BLOCKS
 from .pictures.arrays import in_threads
@@ -36,6 +36,7 @@ SOLVER = 8  # bytes of memory for each value that a probe is solved from
 STARTING = 8.0  # seconds until the processes of a phase are there and have built their networks
 
 
+@short_traceback
 @dataclass(frozen=True)
 class Forecast(Estimate):
     """The estimated cost of a run on several machines like this one; `str` describes it.

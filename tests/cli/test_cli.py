@@ -598,6 +598,7 @@ def test_evaluate_by_a_column(run_dir: Path, folder: Path, tmp_path: Path) -> No
     assert found["slices"]["site a"]["num_images"] == 60
 
 
+@pytest.mark.slow
 def test_calibration_and_curves_are_asked_for_by_flags(folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
     finetune(folder, tiny_weights, "--run-dir", tmp_path / "run", "--epochs", 2, "--calibrate", "--tensorboard")
     judged = json.loads((tmp_path / "run" / "evaluation.json").read_text())

@@ -21,7 +21,7 @@ import vggft
 
 # Without dropout, and without a square root, whose gradient near 0 makes much of the last bit.
 HOW = "--backbone vgg16_mini --image-size 32 --test 0.2 --batch-size 8 --units 8 --dropout 0 --normalize l2 --seed 1"
-HOW += " --precision float32 --epochs 20 --fine-tune-epochs 4 --fine-tune-learning-rate 1e-5"
+HOW += " --precision float32 --epochs 6 --fine-tune-epochs 3 --fine-tune-learning-rate 1e-5"
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ class Workers:
         """Kill the helper of a rank (`-m vggft`), or the process that trains for it, once it is there."""
         end = time.monotonic() + 60
         while time.monotonic() < end and self.process.poll() is None:
-            parent: int | None = self.process.pid
+            parent: int | None = self.process.pid  # the chief, whose own process of training is its child
             if "worker" in what and rank:
                 parent = self.find("-m vggft", rank, self.process.pid)
             found = parent and self.find(what, rank, parent)
@@ -88,33 +88,47 @@ def same(one: Path, other: Path) -> None:
         np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
 
 
-@pytest.fixture(scope="module")
-def alone(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Runs of one process, by what is frozen."""
+PHASES = """[[training.phases]]
+freeze = "all"
+[[training.phases]]
+freeze = "block4"
+[[training.phases]]
+freeze = "none"
+"""
 
-    def run(freeze: str) -> Path:
-        path = tmp_path_factory.getbasetemp() / f"alone-{freeze}"
-        if not path.exists():
-            training = vggft.Training(epochs=20, batch_size=8, fine_tune_epochs=4, fine_tune_learning_rate=1e-5)
-            head = vggft.Head(units=(8,), dropout=0.0, normalize="l2")
-            how: dict[str, Any] = {"backbone": "vgg16_mini", "image_size": 32, "test": 0.2, "seed": 1, "verbose": 0}
-            how |= {"head": head, "training": training, "precision": "float32"}
-            vggft.finetune(folder, freeze=freeze, run_dir=path, **how)
-        return path
 
+def alone(folder: Path, run: Path, freeze: str, phases: Any = "standard") -> Path:
+    """The same by one process."""
+    how: dict[str, Any] = {"epochs": 6, "batch_size": 8, "fine_tune_epochs": 3, "fine_tune_learning_rate": 1e-5}
+    head = vggft.Head(units=(8,), dropout=0.0, normalize="l2")
+    more: dict[str, Any] = {"backbone": "vgg16_mini", "image_size": 32, "test": 0.2, "seed": 1, "verbose": 0}
+    more |= {"head": head, "training": vggft.Training(**how, phases=phases), "precision": "float32"}
+    vggft.finetune(folder, freeze=freeze, run_dir=run, **more)
     return run
 
 
-@pytest.mark.parametrize("freeze", ["block4", "none"])
-def test_two_workers_equal_one_also_when_they_are_killed(
-    freeze: str, folder: Path, tmp_path: Path, alone: Callable[[str], Path]
-) -> None:
-    """The first kill is in the pass, which costs what the worker had in hand; the second while blocks learn."""
-    workers = Workers(folder, tmp_path / "run", "--freeze", freeze)
-    workers.kill("-m vggft", when=(tmp_path / "run" / "splits.csv").exists)
+def test_two_workers_equal_one_also_when_they_are_killed(folder: Path, tmp_path: Path) -> None:
+    """One kill in the pass, which costs what the worker had in hand, one while block 5 learns, one while all do."""
+    (tmp_path / "phases.toml").write_text(PHASES)
+    run = tmp_path / "run"
+    workers = Workers(folder, run, "--freeze", "none", "--config", str(tmp_path / "phases.toml"))
+    workers.kill("-m vggft", when=(run / "splits.csv").exists)
     workers.kill("vggft.training.worker")
+    job = run / "workers" / "job" / "job.json"
+    workers.kill("vggft.training.worker", when=lambda: "block1 to block5 and head" in job.read_text())
     told = workers.end()
     assert workers.process.returncode == 0, told
-    assert "worker 1 on 127.0.0.1 was killed by signal 9; all workers begin again" in told
+    assert told.count("worker 1 on 127.0.0.1 was killed by signal 9; all workers begin again") == 2, told
     assert len(re.findall(r"frozen features: \d+/\d+", told)) == 1  # the progress of all is one
-    same(alone(freeze), tmp_path / "run")
+    phases = (vggft.Phase("all"), vggft.Phase("block4"), vggft.Phase("none"))
+    same(alone(folder, tmp_path / "alone", "none", phases), run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("freeze", ["block4", "none"])
+def test_two_workers_equal_one_whatever_is_frozen(freeze: str, folder: Path, tmp_path: Path) -> None:
+    workers = Workers(folder, tmp_path / "run", "--freeze", freeze)
+    workers.kill("vggft.training.worker", rank=0)
+    told = workers.end()
+    assert workers.process.returncode == 0 and "worker 0 on 127.0.0.1 was killed" in told, told
+    same(alone(folder, tmp_path / "alone", freeze), tmp_path / "run")

@@ -235,8 +235,14 @@ def folder(root: Path, write: Any, suffix: str, scale: Any) -> list[Path]:
     ("suffix", "write", "scale", "taken"),
     [
         (".tif", pillow, lambda values: values.astype(np.uint16), (0, 4095)),
-        (".tif", pillow, lambda values: (values / 4095 * 1.02).astype(np.float32), (0, 1)),
-        ("", npy, lambda values: values.astype(np.uint16) * 16, (0, 65535)),
+        pytest.param(
+            ".tif",
+            pillow,
+            lambda values: (values / 4095 * 1.02).astype(np.float32),
+            (0, 1),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("", npy, lambda values: values.astype(np.uint16) * 16, (0, 65535), marks=pytest.mark.slow),
     ],
     ids=["12 bits", "floats to 1.02", "npy"],
 )

@@ -169,6 +169,7 @@ def test_what_the_page_says(page: Path, searched: Path) -> None:
         assert re.search(rf'<th scope="row">{block}</th>.*?<td>frozen</td>', text)
 
 
+@pytest.mark.slow
 def test_without_a_run_directory_it_says_what_is_missing(
     searched: Path, tmp_path: Path, stripes: tuple, tiny_weights: Path
 ) -> None:

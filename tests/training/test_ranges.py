@@ -58,6 +58,7 @@ def test_a_head_learns_at_the_suggested_rate(stripes: tuple, tiny_weights: Path)
     assert loss(found.suggestion) < loss(found.suggestion / 100) / 10
 
 
+@pytest.mark.slow
 def test_unfrozen_blocks_and_a_start_stay_as_they_are(stripes: tuple, tiny_weights: Path, tmp_path: Path) -> None:
     quick: dict[str, Any] = {"training": vggft.Training(epochs=2, batch_size=16), "image_size": 32, "verbose": 0}
     start = vggft.finetune(stripes, 3, backbone=tiny_weights, head=vggft.Head(units=(16,)), **quick)

@@ -145,6 +145,7 @@ def test_the_test_part_is_not_seen_by_any_trial(stripes: tuple, common: dict) ->
         ),
     ],
 )
+@pytest.mark.slow
 def test_what_cannot_be_stacked_runs_alone(stripes: tuple, common: dict, space: Any, training: Any) -> None:
     result = vggft.search(stripes, 3, space=space, trials=2, algorithm="grid", **common)
     assert len(result.trials) == 2
@@ -157,11 +158,12 @@ def test_what_cannot_be_stacked_runs_alone(stripes: tuple, common: dict, space: 
         (vggft.SearchSpace(units=(8, 32, "log"), layers=(1, 2), normalize=None, learning_rate=1e-2), 6),
         (vggft.SearchSpace(units=(8, 12), layers=1, dropout=[0, 0.5], normalize=None, learning_rate=1e-2), 4),
         (vggft.SearchSpace(units=8, layers=1, batch_norm=[True, False], normalize=None, learning_rate=1e-2), 2),
-        (
+        pytest.param(
             vggft.SearchSpace(
                 units=None, layers=[1, 2], learning_rate=1e-2, normalize=None, freeze=[("block4",), "all"]
             ),
             4,
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             vggft.SearchSpace(
@@ -214,6 +216,7 @@ def test_folds_and_repeats_give_a_mean_and_an_interval(stripes: tuple, common: d
         vggft.search(stripes, 3, folds=3, **common)
 
 
+@pytest.mark.slow
 def test_a_refit_learns_from_validation_images_too(stripes: tuple, common: dict, tmp_path: Path) -> None:
     space = vggft.SearchSpace(units=[16], layers=1, learning_rate=[1e-2], freeze=["block4"])
     run_dir = tmp_path / "run"
@@ -386,6 +389,17 @@ def stripes_folder(stripes: tuple, tmp_path_factory: pytest.TempPathFactory) -> 
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(image).save(path)
     return folder
+
+
+def test_two_workers_search_as_one_does(stripes_folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    asked = command(stripes_folder, tiny_weights, tmp_path / "two", "--workers", "2", "--trials", "4")
+    subprocess.run(asked, check=True, timeout=240)
+    space = vggft.SearchSpace(units=[8, 16], layers=1)
+    training = vggft.Training(epochs=3, batch_size=24)
+    how: dict[str, Any] = {"backbone": tiny_weights, "image_size": 32, "precision": "float32", "verbose": 0}
+    one = vggft.search(stripes_folder, 3, space=space, training=training, trials=4, algorithm="random", **how)
+    two = list(csv.DictReader((tmp_path / "two" / "trials.csv").read_text().splitlines()))
+    assert len(two) == 4 and {float(row["score"]) for row in two} == {trial.score for trial in one.trials}
 
 
 @pytest.mark.slow
