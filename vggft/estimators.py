@@ -31,6 +31,7 @@ from .features.extract import Prefix
 from .features.vectors import pooled_vectors
 from .fields import is_word, shown, unwrapped
 from .finetuning import fine_tune
+from .machines.strategies import devices_of
 from .network.blocks import BLOCKS, Freeze, check_architecture, pooled_blocks, sizes_of
 from .network.head import normalize_images
 from .network.precision import Precision, check_precision, choose, measure
@@ -156,7 +157,7 @@ class VGGFeatures(TransformerMixin, _OfPictures):
     Nothing but the range of values is learned from the images: `fit` checks the arguments, and chooses the precision.
 
     Args:
-        backbone, image_size, resize, value_range, bands, precision: as for `finetune`.
+        backbone, image_size, resize, value_range, bands, precision, strategy: as for `finetune`.
         blocks: the blocks whose outputs are pooled, side by side; one pass keeps those of all five.
         pooling: `"avg"`, `"max"` or `"flatten"`, as in `Head`.
         normalize: image by image: `"l2"` gives an image's features length 1, `"sqrt_l2"` takes their square roots
@@ -188,9 +189,10 @@ class VGGFeatures(TransformerMixin, _OfPictures):
         bands: tuple[int, int, int] | None = None,
         precision: Precision = "auto",
         verbose: int = 0,
+        strategy: Any = "auto",
     ):
         self.backbone, self.blocks, self.pooling, self.normalize = backbone, blocks, pooling, normalize
-        self.precision, self.verbose = precision, verbose
+        self.precision, self.verbose, self.strategy = precision, verbose, strategy
         self.image_size, self.resize, self.value_range, self.bands = image_size, resize, value_range, bands
 
     def __sklearn_tags__(self) -> Any:
@@ -239,8 +241,8 @@ class VGGFeatures(TransformerMixin, _OfPictures):
             raise DataError.listing(told, list(scan.problems.values()))
         stored_as = "float32" if self.precision == "float32" else "float16"
         prefix = Prefix(load_pretrained(self.backbone), self.image_size_, self.precision_, stored_as)
-        kept = pooled_vectors(prefix, self._cut(), pixels, scan.digests, cache=cache, narrator=narrator)
-        vectors = np.asarray(kept[:]).astype(np.float32)
+        how: dict[str, Any] = {"cache": cache, "narrator": narrator, "scope": devices_of(self.strategy).scope}
+        vectors = np.asarray(pooled_vectors(prefix, self._cut(), pixels, scan.digests, **how)[:]).astype(np.float32)
         return np.asarray(normalize_images(vectors, self.normalize or "", self.sizes_))
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:

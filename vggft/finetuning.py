@@ -174,6 +174,8 @@ def fine_tune(
             run.narrator.say(f"The run in {directory.path} is finished; its classifier is {directory.classifier_path}.")
             directory.drop_points()
             return kind.from_file(directory.classifier_path)
+        if is_word(request.strategy, ("multiworker",)) and devices.cluster.size == 1:
+            run.narrator.say("Note: neither TF_CONFIG nor Slurm tells of other processes, so this one works alone.")
         if not helps:
             run.introduce(*about(experiment, plan), cost_of(request, experiment, plan, planned))
         with crew_of(devices, directory, run.narrator) as crew:

@@ -102,7 +102,16 @@ def test_when_one_dies_all_begin_again_from_the_last_epoch(tmp_path: Path, rank:
     assert not errors and (tmp_path / "epoch").read_text() == "3"
     assert all(len(list(tmp_path.glob(f"begun-{each}-*"))) == 2 for each in range(3))
     assert "about to die" in (tmp_path / f"{rank}.log").read_text()
-    assert (tmp_path / f"{rank}.log").read_text()[8:].startswith(f" {THREE.name(rank)} | ")
+    assert (tmp_path / f"{rank}.log").read_text()[19:].startswith(f" {THREE.name(rank)} | ")
+
+
+def test_what_all_have_printed_is_read_as_one(tmp_path: Path) -> None:
+    place = crews.Place(tmp_path)
+    (tmp_path / "worker0.log").write_text("2026-11-26 22:00:00 a | one\n2026-11-26 22:00:09 a | three\n")
+    (tmp_path / "worker1.log").write_text("2026-11-26 22:00:05 b | two\n2026-11-27 00:00:00 b | four\n")
+    place.merge_logs()
+    lines = (tmp_path / crews.LOG).read_text().splitlines()
+    assert [line.split(" | ")[1] for line in lines] == ["one", "two", "three", "four"]
 
 
 def test_one_that_dies_again_and_again_is_named_with_its_host(tmp_path: Path) -> None:

@@ -119,6 +119,18 @@ def test_two_devices_give_what_one_gives(tmp_path: Path, freeze: str) -> None:
 
 
 @pytest.mark.slow
+def test_features_of_two_devices_are_those_of_one(tmp_path: Path) -> None:
+    code = """
+def features(strategy):
+    os.environ["VGGFT_CACHE_DIR"] = f"{sys.argv[1]}/{strategy}"
+    made = vggft.VGGFeatures("vgg16_mini", image_size=32, precision="float32", strategy=strategy)
+    return made.fit_transform(images)
+print(json.dumps([float(np.abs(features("mirrored") - features("auto")).max())]))
+"""
+    assert max(run(code, tmp_path, "all")) < 1e-4  # of values up to a hundred
+
+
+@pytest.mark.slow
 def test_clipping_by_what_all_devices_have_changes_the_weights(tmp_path: Path) -> None:
     """So that the test before can fail: SGD's steps are as long as the gradients."""
     sgd = 'optimizer="sgd", fine_tune_learning_rate=1e-3, '

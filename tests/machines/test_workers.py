@@ -132,3 +132,25 @@ def test_two_workers_equal_one_whatever_is_frozen(freeze: str, folder: Path, tmp
     told = workers.end()
     assert workers.process.returncode == 0 and "worker 0 on 127.0.0.1 was killed" in told, told
     same(alone(folder, tmp_path / "alone", freeze), tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_all_of_them_and_says_how_to_go_on(number: signal.Signals, folder: Path, tmp_path: Path) -> None:
+    workers = Workers(folder, tmp_path / "run", "--freeze", "block4", "--fine-tune-epochs", "400")
+    end = time.monotonic() + 90
+    while not (tmp_path / "run" / "resume").exists() and time.monotonic() < end:  # the first epochs have been trained
+        time.sleep(0.1)
+    helper = workers.find("-m vggft", 1, workers.process.pid)
+    trainers = [workers.find("vggft.training.worker", n, pid) for n, pid in ((0, workers.process.pid), (1, helper))]
+    begun = time.monotonic()
+    workers.process.send_signal(number)
+    told = workers.end()
+    assert time.monotonic() - begun < 5 and workers.process.returncode == 128 + number, told
+    assert "To continue: vggft finetune" in told and "Traceback" not in told
+    assert all(trainers) and helper
+    time.sleep(1.5)  # they look every half second
+    assert not [pid for pid in (helper, *trainers) if Path(f"/proc/{pid}").exists()]
+    again = Workers(folder, tmp_path / "run", "--freeze", "block4", "--fine-tune-epochs", "400", "--resume")
+    again.process.send_signal(signal.SIGKILL)  # of which the others hear by themselves
+    again.process.wait()

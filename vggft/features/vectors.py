@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +18,14 @@ from .extract import Prefix, frozen_features, passes
 
 
 def pooled_vectors(
-    prefix: Prefix, cut: str, pixels: np.ndarray | Rows, digests: Sequence[str], *, cache: Cache, narrator: Narrator
+    prefix: Prefix,
+    cut: str,
+    pixels: np.ndarray | Rows,
+    digests: Sequence[str],
+    *,
+    cache: Cache,
+    narrator: Narrator,
+    scope: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> np.ndarray | Rows:
     """Return the (N, C) features of images at a pooled cut; what the cache does not have is computed into it.
 
@@ -24,9 +33,10 @@ def pooled_vectors(
         cut: such as `block4_block5_avg_pool`.
         pixels: (N, S, S, 3) RGB in 0..255.
         digests: of these pixels.
+        scope: in which the network is built, for several devices.
     """
     planned = passes(prefix, [cut], digests, np.arange(0))
-    (found,) = frozen_features(prefix, planned, pixels, cache=cache, narrator=narrator)[kept_as(cut)]
+    (found,) = frozen_features(prefix, planned, pixels, cache=cache, narrator=narrator, scope=scope)[kept_as(cut)]
     return found if kept_as(cut) == cut else selected(found, columns_of(cut, prefix.pretrained.width))
 
 

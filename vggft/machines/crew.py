@@ -9,6 +9,7 @@ resume point.
 
 from __future__ import annotations
 
+import heapq
 import re
 import threading
 import time
@@ -28,7 +29,8 @@ from ..telling.progress import Narrator
 from .cluster import LOOK_EVERY, PATIENCE, Cluster
 from .processes import document, ended
 
-FOLDER, LOG = "workers", "workers.log"  # in the run directory
+FOLDER, LOG = "workers", "all.log"  # in the run directory, and in that
+TIME = len("2026-11-26 22:08:00")
 RENEWAL = 10.0  # seconds between the chief's signs of life
 SOON = 10.0  # seconds after which it is said who is missing
 LOOK_AT_CHIEF = 3.0  # seconds between looks for the chief's signs of life
@@ -98,6 +100,12 @@ class Place:
         """Return the file by which a worker says how its process failed."""
         return self.folder / f"failed-{order['chief']}{order['number']:04x}-{rank}.json"
 
+    def merge_logs(self) -> None:
+        """Write what all workers have printed into one file, in the order of time; each line has its own."""
+        logs = [file.read_text(encoding="utf-8").splitlines(keepends=True) for file in self.folder.glob("worker*.log")]
+        if any(logs):
+            write_whole(self.folder / LOG, "".join(heapq.merge(*logs, key=lambda line: line[:TIME])), overwrite=True)
+
     def failures(self, order: Order, size: int) -> dict[int, Failure]:
         """Return the failures of all workers under an order."""
         found: dict[int, Failure] = {}
@@ -145,6 +153,7 @@ class Crew:
         self.over.set()
         self.pulse.join()
         with suppress(OSError):
+            self.place.merge_logs()
             if error is None:  # the others see that the result is there
                 remove_own(self.place.folder, _OURS, folders=True)
             else:
@@ -185,7 +194,7 @@ class Crew:
             reached = epoch()
             if failure["final"] or failures == MOST_FAILURES:
                 again = "" if failure["final"] else f", {failures} times without an epoch in between"
-                raise RunError(f"{told}{again}. {self.place.folder} has what all workers printed.")
+                raise RunError(f"{told}{again}. {self.place.folder / LOG} has what all workers printed.")
             self.narrator.say(f"{told}; all workers begin again from the last resume point.")
 
     def _gather(self, order: Order) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..engine import LOG_LINE
+from ..errors import VggftError
 from ..files.writing import open_to_append
 from .cluster import LOOK_EVERY
 
@@ -96,9 +97,9 @@ class Child:
                         self.on_told(told)
                     continue
                 self.lines = [*self.lines[1 - KEPT :], line]
-                with suppress(OSError):  # a full disk holds up no training
+                with suppress(OSError, VggftError):  # a log that cannot be written holds up no training
                     file = file or stack.enter_context(open_to_append(self.log))
-                    file.write(f"{time.strftime('%H:%M:%S')} {self.name} | {line}\n".encode())
+                    file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {self.name} | {line}\n".encode())
                     file.flush()
 
     def code(self) -> int | None:

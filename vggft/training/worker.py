@@ -30,6 +30,7 @@ from ..telling.progress import Narrator
 from .fit import fit_phase
 from .jobs import Job
 
+LONGEST = 300  # letters of an error of TensorFlow's that are told
 PEERS = (  # what TensorFlow raises in a process when another one is gone
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -89,7 +90,7 @@ def main(file: str) -> None:
         peer = isinstance(error, PEERS)
         final = isinstance(error, VggftError) or not isinstance(error, tf.errors.OpError)
         first = f"{error}".strip().split("\n")[0]
-        told = "lost another worker" if peer else f"failed: {type(error).__name__}: {first}"
+        told = f"{'lost another worker' if peer else 'failed'}: {type(error).__name__}: {first[:LONGEST]}"
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         tell_parent(told=told, peer=peer, final=final)
         os._exit(1)  # TensorFlow's threads would wait for those of the others
