@@ -145,6 +145,7 @@ def test_a_dataset_that_has_its_labels(files: list[str], tmp_path: Path, probe: 
     assert probe.predict(files[0]).shape == (1,)
 
 
+@pytest.mark.slow
 def test_search_over_heads_computes_features_once(
     stripes: tuple, probe: vggft.VGGClassifier, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

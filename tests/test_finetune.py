@@ -124,7 +124,9 @@ def test_the_graph_is_flat_and_made_of_stock_layers(trained: tuple) -> None:
     assert all(type(layer).__module__.startswith("keras.") for layer in model.layers)
 
 
-@pytest.mark.parametrize("freeze", ["all", ("block1", "block4"), "block5_conv2", "none"])
+@pytest.mark.parametrize(
+    "freeze", ["all", pytest.param(("block1", "block4"), marks=pytest.mark.slow), "block5_conv2", "none"]
+)
 def test_what_is_frozen_does_not_move_and_what_is_not_does(
     freeze: Any, stripes: tuple, tiny_weights: Path, tmp_path: Path
 ) -> None:
@@ -376,8 +378,11 @@ def test_evaluate_judges_new_data(trained: tuple, stripes: tuple) -> None:
     "head",
     [
         vggft.Head(units=(), blocks=("block5",), normalize="scale"),
-        vggft.Head(
-            units=(16, 8), blocks=("block1", "block5"), pooling="max", activation="gelu", batch_norm=True, l2=1e-4
+        pytest.param(
+            vggft.Head(
+                units=(16, 8), blocks=("block1", "block5"), pooling="max", activation="gelu", batch_norm=True, l2=1e-4
+            ),
+            marks=pytest.mark.slow,
         ),
         vggft.Head(units=(8,), blocks=("block5",), pooling="flatten", dropout=0.0),
     ],
@@ -397,8 +402,10 @@ def test_every_head_trains_saves_and_loads(
     "training",
     [
         {"optimizer": "sgd", "learning_rate": 0.002},
-        {"optimizer": "adamw", "weight_decay": 0.01},
-        {"schedule": "constant", "label_smoothing": 0.1, "class_weight": "balanced"},
+        pytest.param({"optimizer": "adamw", "weight_decay": 0.01}, marks=pytest.mark.slow),
+        pytest.param(
+            {"schedule": "constant", "label_smoothing": 0.1, "class_weight": "balanced"}, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_every_way_of_training_runs(training: dict, stripes: tuple, tiny_weights: Path) -> None:
@@ -451,9 +458,8 @@ def test_each_epoch_draws_one_view_of_every_image() -> None:
     assert len(drawn) == 15
 
 
-@pytest.mark.parametrize(
-    "freeze", ["all", *(pytest.param(each, marks=pytest.mark.slow) for each in ("block4", "none"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("freeze", ["all", "block4", "none"])
 def test_augmentation_is_never_silently_dropped(
     freeze: str, stripes: tuple, tiny_weights: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -73,7 +73,7 @@ def test_what_is_no_weight(weights: Any, message: str) -> None:
     "how",
     [
         {},
-        {"head": vggft.Head(units=(16,))},
+        pytest.param({"head": vggft.Head(units=(16,))}, marks=pytest.mark.slow),
         pytest.param(
             {
                 "head": vggft.Head(units=(16,)),

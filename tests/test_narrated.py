@@ -42,7 +42,7 @@ WAYS: dict[str, tuple[dict[str, Any], tuple[str, ...], set[str]]] = {
     "serving": ({}, ("200 {", "served.onnx"), {"served.onnx"}),
     "sklearn_pipeline": ({}, ("three folds: ", "test images: ", "Saved as"), {"pipeline.keras"}),
 }
-BY_DEFAULT = ("predict_folder", "sklearn_pipeline")
+BY_DEFAULT = ("sklearn_pipeline",)
 
 
 def of_example(path: Path) -> Any:

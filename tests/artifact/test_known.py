@@ -52,6 +52,7 @@ def test_known_images_need_no_network(
     np.testing.assert_allclose(classifier.predict(images), known, atol=1e-5)  # nothing is in the cache any more
 
 
+@pytest.mark.slow
 def test_a_loaded_classifier_uses_them_too(stripes: tuple, tiny_weights: Path, own_cache: Path, tmp_path: Path) -> None:
     """Features are kept in 16 bits by default, so the answers show where they come from."""
     classifier = finetune(stripes, tiny_weights, precision="auto")

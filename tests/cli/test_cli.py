@@ -397,6 +397,7 @@ def test_search_prints_its_trials_and_where_they_are(folder: Path, tiny_weights:
         run("search", folder, *fixed, "--units", " ")
 
 
+@pytest.mark.slow
 def test_a_learning_rate_is_found_and_plotted(folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
     fixed: tuple[Any, ...] = ("find-learning-rate", folder, "--backbone", tiny_weights, "--image-size", 32, "--quiet")
     asked = (*fixed, "--num-classes", 3, "--units", 16, "--steps", 40, "--plot", tmp_path / "rates.svg")
@@ -410,6 +411,7 @@ def test_a_learning_rate_is_found_and_plotted(folder: Path, tiny_weights: Path, 
         run(*asked[:-1], tmp_path / "rates")
 
 
+@pytest.mark.slow
 def test_predictions_from_several_views(run_dir: Path, folder: Path) -> None:
     classifier = vggft.load(run_dir)
     files = sorted((folder / "a").iterdir())[:2]
@@ -615,6 +617,7 @@ def test_serve_passes_on_where_and_how_much(run_dir: Path, monkeypatch: pytest.M
     assert (asked["host"], asked["port"], asked["max_bytes"]) == ("0.0.0.0", 8123, 2_000_000)
 
 
+@pytest.mark.slow
 def test_a_run_in_the_folder_of_the_data_is_beside_it(
     folder: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -367,6 +367,7 @@ def test_a_stranger_who_follows_the_steps_has_the_very_pixels(resize: str) -> No
         np.testing.assert_array_equal(np.asarray(frame), read_image(data, description.reading).pixels, name)
 
 
+@pytest.mark.slow
 def test_200_real_images(shared_data: Path, tmp_path: Path, classifier: Classifier, exports: tuple) -> None:
     """From files: photographs rotated by EXIF, and others made grey or partly transparent."""
     files = sorted((shared_data / "exif").glob("*.jpg"))

@@ -120,6 +120,7 @@ def test_settings_may_be_given_or_are_the_usual_ones_without_validation() -> Non
     assert again.history[-1]["val_loss"] == pytest.approx(chosen["val_loss"], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_from_images_to_a_file_that_plain_keras_opens(
     stripes: tuple, tiny_weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

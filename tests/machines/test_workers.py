@@ -137,7 +137,7 @@ def test_two_workers_equal_one_whatever_is_frozen(freeze: str, folder: Path, tmp
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_all_of_them_and_says_how_to_go_on(number: signal.Signals, folder: Path, tmp_path: Path) -> None:
-    workers = Workers(folder, tmp_path / "run", "--freeze", "block4", "--fine-tune-epochs", "400")
+    workers = Workers(folder, tmp_path / "run", "--freeze", "block4", "--fine-tune-epochs", "400", "--patience", "400")
     end = time.monotonic() + 90
     while not (tmp_path / "run" / "resume").exists() and time.monotonic() < end:  # the first epochs have been trained
         time.sleep(0.1)
@@ -151,6 +151,8 @@ def test_a_signal_ends_all_of_them_and_says_how_to_go_on(number: signal.Signals,
     assert all(trainers) and helper
     time.sleep(1.5)  # they look every half second
     assert not [pid for pid in (helper, *trainers) if Path(f"/proc/{pid}").exists()]
-    again = Workers(folder, tmp_path / "run", "--freeze", "block4", "--fine-tune-epochs", "400", "--resume")
+    again = Workers(
+        folder, tmp_path / "run", "--freeze", "block4", "--fine-tune-epochs", "400", "--patience", "400", "--resume"
+    )
     again.process.send_signal(signal.SIGKILL)  # of which the others hear by themselves
     again.process.wait()

@@ -53,7 +53,10 @@ def test_layers_are_named_as_in_keras_applications() -> None:
     assert [layer.name for layer in ours.layers[1:]] == [layer.name for layer in theirs.layers[1:]]
 
 
-@pytest.mark.parametrize(("column", "peer"), [("D", keras.applications.VGG16), ("E", keras.applications.VGG19)])
+@pytest.mark.parametrize(
+    ("column", "peer"),
+    [("D", keras.applications.VGG16), pytest.param("E", keras.applications.VGG19, marks=pytest.mark.slow)],
+)
 def test_outputs_agree_with_keras_applications(column: str, peer: type) -> None:
     theirs = peer(weights=None, include_top=False, input_shape=(64, 64, 3))
     ours = vggft.vgg(column, include_top=False, image_size=64)

@@ -157,7 +157,11 @@ def test_what_cannot_be_stacked_runs_alone(stripes: tuple, common: dict, space: 
     [
         (vggft.SearchSpace(units=(8, 32, "log"), layers=(1, 2), normalize=None, learning_rate=1e-2), 6),
         (vggft.SearchSpace(units=(8, 12), layers=1, dropout=[0, 0.5], normalize=None, learning_rate=1e-2), 4),
-        (vggft.SearchSpace(units=8, layers=1, batch_norm=[True, False], normalize=None, learning_rate=1e-2), 2),
+        pytest.param(
+            vggft.SearchSpace(units=8, layers=1, batch_norm=[True, False], normalize=None, learning_rate=1e-2),
+            2,
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             vggft.SearchSpace(
                 units=None, layers=[1, 2], learning_rate=1e-2, normalize=None, freeze=[("block4",), "all"]
