@@ -151,8 +151,3 @@ def test_a_signal_ends_all_of_them_and_says_how_to_go_on(number: signal.Signals,
     assert all(trainers) and helper
     time.sleep(1.5)  # they look every half second
     assert not [pid for pid in (helper, *trainers) if Path(f"/proc/{pid}").exists()]
-    again = Workers(
-        folder, tmp_path / "run", "--freeze", "block4", "--fine-tune-epochs", "400", "--patience", "400", "--resume"
-    )
-    again.process.send_signal(signal.SIGKILL)  # of which the others hear by themselves
-    again.process.wait()
