@@ -29,7 +29,7 @@ from .pictures.reading import check_size
 from .training.experiment import Experiment
 from .training.phases import Setting
 
-NETWORK = 1.25e9  # bytes a second between two machines: 10 Gbit/s; loopback reached 1 to 2 GB/s
+NETWORK = 1.25e9  # bytes a second between two machines: 10 Gbit/s
 LATENCY = 0.0005  # seconds of a message, of which a sum takes 2 (n - 1)
 TRIED = 16  # images whose decoding is measured
 SOLVER = 8  # bytes of memory for each value that a probe is solved from
