@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -68,8 +69,7 @@ class Workers:
             parent: int | None = self.process.pid  # the chief, whose own process of training is its child
             if "worker" in what and rank:
                 parent = self.find("-m vggft", rank, self.process.pid)
-            found = parent and self.find(what, rank, parent)
-            if found and when():
+            if when() and (found := parent and self.find(what, rank, parent)):
                 os.kill(found, signal.SIGKILL)
                 return
             time.sleep(0.02)
@@ -114,8 +114,14 @@ def test_two_workers_equal_one_also_when_they_are_killed(folder: Path, tmp_path:
     workers = Workers(folder, run, "--freeze", "none", "--config", str(tmp_path / "phases.toml"))
     workers.kill("-m vggft", when=(run / "splits.csv").exists)
     workers.kill("vggft.training.worker")
-    job = run / "workers" / "job" / "job.json"
-    workers.kill("vggft.training.worker", when=lambda: "block1 to block5 and head" in job.read_text())
+    job, order = run / "workers" / "job" / "job.json", run / "workers" / "order.json"
+
+    def all_blocks_learn() -> bool:
+        """All have come to the order that followed the job: no process of the phase before is left."""
+        late = "block1 to block5 and head" in job.read_text() and order.stat().st_mtime > job.stat().st_mtime
+        return late and bool(json.loads(order.read_text()).get("go"))
+
+    workers.kill("vggft.training.worker", when=all_blocks_learn)
     told = workers.end()
     assert workers.process.returncode == 0, told
     assert told.count("worker 1 on 127.0.0.1 was killed by signal 9; all workers begin again") == 2, told
