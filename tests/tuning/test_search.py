@@ -198,7 +198,9 @@ def test_hyperband_trains_the_best_for_all_epochs(stripes: tuple, common: dict) 
     assert promoted.training.epochs == 4
 
 
-def test_folds_and_repeats_give_a_mean_and_an_interval(stripes: tuple, common: dict) -> None:
+def test_folds_and_repeats_give_a_mean_and_an_interval(
+    stripes: tuple, common: dict, capsys: pytest.CaptureFixture[str]
+) -> None:
     result = vggft.search(
         stripes,
         3,
@@ -209,13 +211,14 @@ def test_folds_and_repeats_give_a_mean_and_an_interval(stripes: tuple, common: d
         folds=3,
         repeats=2,
         test=0.2,
-        **common,
+        **common | {"verbose": 1},
     )
     for trial in result.trials:
         assert len(trial.scores) == 6 and trial.score == pytest.approx(np.mean(trial.scores))
         assert trial.interval[0] <= trial.score <= trial.interval[1]
     assert result.winner == "refit" and result.evaluation.split == "test"
     assert "retrained" in str(result) and result.objective == "balanced_accuracy"
+    assert "chance" not in capsys.readouterr().err
     with pytest.raises(vggft.ConfigError, match="give a test split"):
         vggft.search(stripes, 3, folds=3, **common)
 
@@ -246,13 +249,14 @@ def test_views_are_drawn_from_in_a_search(stripes: tuple, common: dict) -> None:
         vggft.search(stripes, 3, augment=vggft.Augment(views=None), **common)
 
 
-def test_a_space_that_is_a_function(stripes: tuple, common: dict) -> None:
+def test_a_space_that_is_a_function(stripes: tuple, common: dict, capsys: pytest.CaptureFixture[str]) -> None:
     def space(hp: Any) -> tuple[vggft.Head, vggft.Training]:
         units = tuple(hp.Choice(f"units{n}", [8, 16]) for n in range(hp.Choice("depth", [1, 2])))
         return vggft.Head(units=units), vggft.Training(epochs=2, learning_rate=hp.Float("rate", 1e-3, 1e-2))
 
-    result = vggft.search(stripes, 3, space=space, trials=4, algorithm="random", **common)
+    result = vggft.search(stripes, 3, space=space, trials=4, algorithm="random", **common | {"verbose": 1})
     assert len(result.trials) == 4 and {trial.training.epochs for trial in result.trials} == {2}
+    assert "validation images choose among 4 trials, and chance with them" in capsys.readouterr().err
     with pytest.raises(vggft.ConfigError, match=r"must return \(Head, Training\)"):
         vggft.search(stripes, 3, space=lambda hp: hp.Choice("units", [8]), trials=3, **common)
 

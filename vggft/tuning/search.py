@@ -45,6 +45,8 @@ from .trial import PROJECT, ranked, scored
 from .tuner import HeadTuner, clear_project
 from .workers import is_chief, is_worker, placed
 
+FEW = 200  # validation images, of which an accuracy of 0.9 has a standard error of 2 points
+
 
 @answers
 @own_settings()
@@ -230,6 +232,9 @@ def _introduce(
     whole = hyperband_size(hyperband_parts(trials))
     if terms.algorithm == "hyperband" and trials < whole:
         notes.append(f"one iteration of Hyperband takes {whole} trials; {trials} do not complete it")
+    few = np.asarray(folds[0].validation)
+    if len(few) < FEW and np.array_equal(few, np.asarray(folds[-1].validation)):
+        notes.append(f"{len(few)} validation images choose among {trials} trials, and chance with them: try folds=5")
     each = f", each scored by {len(folds)} trainings" if len(folds) > 1 else ""
     epochs = terms.epochs(fixed, len(folds[0].train))
     about = f"{trials} trials ({terms.name}) of at most {epochs} epochs{each}"
