@@ -52,8 +52,9 @@ def test_what_made_a_run_is_said_in_it(tmp_path: Path) -> None:
 
 def test_another_run_or_a_users_files_are_never_overwritten(tmp_path: Path) -> None:
     RunDirectory.open(tmp_path / "run").start({"seed": 3})
-    with pytest.raises(RunError, match="not empty, and a run never overwrites another"):
+    with pytest.raises(RunError, match="not empty, and a run never overwrites another") as kept:
         RunDirectory.open(tmp_path / "run")
+    assert kept.tb is not None  # as a notebook keeps it, and the resume that it asks for has the directory all the same
     with pytest.raises(RunError, match="seed was 3, is 4"):
         RunDirectory.open(tmp_path / "run", resume=True).start({"seed": 4})
     RunDirectory.open(tmp_path / "run", resume=True).start({"seed": 3})

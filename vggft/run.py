@@ -119,19 +119,27 @@ class RunDirectory:
         _check_room(path)
         if not path.exists():
             return cls(path)
-        held = None if worker else HeldFolder(path)
-        names = {file.name for file in path.iterdir() if not _UNFINISHED.fullmatch(file.name)}
+        directory = cls(path, held=None if worker else HeldFolder(path))
+        try:
+            directory._look(resume)
+        except BaseException:
+            directory.__exit__()  # else whoever keeps the error, as notebooks do, keeps the directory from a resume
+            raise
+        return directory
+
+    def _look(self, resume: bool) -> None:
+        """Look at what is in the directory, and read the configuration of the run that is resumed."""
+        assert self.path is not None
+        names = {file.name for file in self.path.iterdir() if not _UNFINISHED.fullmatch(file.name)}
         if names and not resume:
             raise RunError(
-                f"run_dir {path} is not empty, and a run never overwrites another. "
+                f"run_dir {self.path} is not empty, and a run never overwrites another. "
                 "Name a new directory, or pass resume=True (--resume) to continue the run in it."
             )
         if "config.json" in names:
-            earlier = read_document(path / "config.json", Settings, RunError)
-            return cls(path, begun=True, earlier=earlier, held=held)
-        if names - {"environment.json"}:
-            raise RunError(f"run_dir {path} has files but no config.json, so there is no run of vggft to resume.")
-        return cls(path, held=held)
+            self.earlier, self.begun = read_document(self.path / "config.json", Settings, RunError), True
+        elif names - {"environment.json"}:
+            raise RunError(f"run_dir {self.path} has files but no config.json, so there is no run of vggft to resume.")
 
     def start(self, config: Mapping[str, Any], arguments: Mapping[str, Any] | None = None) -> None:
         """Write the configuration and environment of a new run, or check the configuration of a resumed one.

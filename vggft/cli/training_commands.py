@@ -235,7 +235,8 @@ def prepared(
         raise ConfigError("--strategy multiworker needs --run-dir, which all processes of a run share.")
     run_dir = Path(run.run_dir or next_run(name, dataset))
     if cluster.chief and "KERASTUNER_ORACLE_IP" not in os.environ:  # a worker joins a run that has begun
-        RunDirectory.open(run_dir, run.resume)
+        with RunDirectory.open(run_dir, run.resume):
+            pass  # the run itself opens it again, when TensorFlow is there
     check_download(backbone.backbone)  # last, as it asks the network
     level = 0 if quiet else 2 if details else run.verbose
     return replace(run, run_dir=run_dir, verbose=level), run_dir
