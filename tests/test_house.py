@@ -23,7 +23,7 @@ ROOMS = (
     ("", "foreign errors extras arguments engine fields config augment"),
     ("files", "opening isolated writing held documents archives schemas"),
     ("", "run"),
-    ("caching", "kinds claims store rows cache"),
+    ("caching", "kinds pulse claims store rows cache"),
     ("telling", "display figures bars notebook progress"),
     ("", "overview"),
     ("pictures", "reading formats ranges colours tiffs scientific decoding files arrays known"),

@@ -374,7 +374,8 @@ def test_one_of_two_is_killed_and_the_other_ends_with_all_rows(tmp_path: Path) -
 
 
 def test_a_claim_of_another_machine_counts_until_it_shows_no_sign_of_life(tmp_path: Path) -> None:
-    from vggft.caching.claims import STALE, Claims
+    from vggft.caching.claims import Claims
+    from vggft.caching.pulse import STALE
 
     with Claims(tmp_path / "claims") as claims:
         other = tmp_path / "claims" / "005"

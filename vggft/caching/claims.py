@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import threading
 import uuid
 from contextlib import suppress
 from pathlib import Path
@@ -18,8 +17,7 @@ from types import TracebackType
 
 import numpy as np
 
-STALE = 60.0  # seconds after which a claim that was not renewed does not count
-RENEWAL = 10.0  # seconds between renewals
+from .pulse import STALE, Pulse, age_of
 
 
 class Claims:
@@ -27,8 +25,7 @@ class Claims:
 
     def __init__(self, path: Path):
         self.path, self.mine = path, set[Path]()
-        self.over = threading.Event()
-        self.pulse = threading.Thread(target=self._live, daemon=True)
+        self.pulse = Pulse(lambda: list(self.mine))
 
     def __enter__(self) -> Claims:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -38,8 +35,7 @@ class Claims:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.over.set()
-        self.pulse.join()
+        self.pulse.stop()
         self.release()
         with suppress(OSError):  # other processes have claims in it
             self.path.rmdir()
@@ -100,25 +96,6 @@ class Claims:
         except (OSError, ValueError, KeyError, TypeError):
             pass  # not yet written, or damaged: its age decides
         return abs(age_of(file)) > STALE  # a clock that was set back makes the claims of the dead lie in the future
-
-    def _live(self) -> None:
-        while not self.over.wait(RENEWAL):
-            for file in list(self.mine):
-                with suppress(OSError):
-                    os.utime(file)
-
-
-def age_of(file: Path) -> float:
-    """Return the seconds since a file was changed or touched, by the clock of its file system; 0 if that is unknown."""
-    now = file.with_name(f".{uuid.uuid4().hex}")
-    try:
-        now.touch()
-        return now.stat().st_mtime - file.stat().st_mtime
-    except OSError:
-        return 0.0
-    finally:
-        with suppress(OSError):
-            now.unlink(missing_ok=True)
 
 
 def _is_alive(pid: int) -> bool:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import heapq
 import re
-import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TypedDict
 
-from ..caching.claims import STALE, age_of
+from ..caching.pulse import STALE, Pulse, age_of
 from ..errors import RunError
 from ..files.documents import DocumentError, parse_document
 from ..files.writing import remove_own, write_whole
@@ -31,7 +30,6 @@ from .processes import document, ended
 
 FOLDER, LOG = "workers", "all.log"  # in the run directory, and in that
 TIME = len("2026-11-26 22:08:00")
-RENEWAL = 10.0  # seconds between the chief's signs of life
 SOON = 10.0  # seconds after which it is said who is missing
 LOOK_AT_CHIEF = 3.0  # seconds between looks for the chief's signs of life
 GRACE = 5.0  # seconds in which a process that failed for another one's sake lets this one be named
@@ -137,8 +135,7 @@ class Crew:
     def __init__(self, folder: Path, cluster: Cluster, start: Start, narrator: Narrator):
         self.place, self.cluster, self.start, self.narrator = Place(folder / FOLDER), cluster, start, narrator
         self.order: Order = {"chief": uuid.uuid4().hex[:12], "number": 0, "job": "", "over": False}
-        self.over = threading.Event()
-        self.pulse = threading.Thread(target=self._live, daemon=True)
+        self.pulse = Pulse(lambda: [self.place.folder / "order.json"])
 
     def __enter__(self) -> Crew:
         self.place.folder.mkdir(parents=True, exist_ok=True)
@@ -150,19 +147,13 @@ class Crew:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.over.set()
-        self.pulse.join()
+        self.pulse.stop()
         with suppress(OSError):
             self.place.merge_logs()
             if error is None:  # the others see that the result is there
                 remove_own(self.place.folder, _OURS, folders=True)
             else:
                 self._give(job="", over=True, error=f"{error}" or type(error).__name__)
-
-    def _live(self) -> None:
-        while not self.over.wait(RENEWAL):
-            with suppress(OSError):
-                (self.place.folder / "order.json").touch()
 
     def _give(self, **changes: Any) -> Order:
         self.order = {**self.order, "number": self.order["number"] + 1, "go": False, **changes}  # type: ignore[typeddict-item]
