@@ -75,6 +75,7 @@ class Helpers:
     def end(self) -> None:
         """Kill the helpers that are still running."""
         self.over.set()
+        self.watch.join()  # it would start one again that is killed here
         for child in self.children.values():
             child.end()
 
