@@ -15,6 +15,7 @@ import pytest
 
 from vggft.errors import RunError
 from vggft.machines import crew as crews
+from vggft.machines import helpers
 from vggft.machines.cluster import Cluster
 from vggft.machines.crew import FOLDER, Crew, Start, follow
 from vggft.machines.processes import MARK, Child
@@ -149,6 +150,43 @@ def test_an_order_of_an_earlier_run_is_not_followed(tmp_path: Path) -> None:
     assert "no such disk" in (tmp_path / FOLDER / "order.json").read_text()
     told, errors = work(tmp_path, "")  # the others see the old order first
     assert told == [1, 1, 1] and not errors
+
+
+def test_the_others_hear_of_the_end_also_where_no_log_can_be_read(tmp_path: Path) -> None:
+    with pytest.raises(RunError), Crew(tmp_path, THREE, starts(tmp_path, 0, ""), Narrator(0)):
+        (tmp_path / FOLDER / "worker0.log").write_bytes("2026-11-26 22:00:00 a | ü".encode()[:-1])
+        (tmp_path / FOLDER / "worker1.log").mkdir()
+        raise RunError("no such disk")
+    assert "no such disk" in (tmp_path / FOLDER / "order.json").read_text()
+
+
+def test_a_helper_that_is_killed_at_the_end_is_not_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, asked, ended = list[Any](), threading.Event(), threading.Event()
+
+    class Helper:
+        dead = False
+
+        def __init__(self, *arguments: Any):
+            made.append(self)
+
+        def code(self) -> int | None:
+            asked.set()
+            ended.wait(0.2)  # asked before the end, and answered after it
+            return -9 if self.dead else None
+
+        def end(self) -> None:
+            self.dead = True
+            ended.set()
+
+    monkeypatch.setattr(helpers, "Child", Helper)
+    monkeypatch.setattr(helpers, "LOOK_EVERY", 0.01)
+    found = helpers.Helpers([], {"worker1": {}}, tmp_path / "run")
+    asked.wait()
+    found.end()
+    found.watch.join()
+    assert len(made) == 1 and made[0].dead
 
 
 def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:

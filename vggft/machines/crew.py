@@ -100,7 +100,8 @@ class Place:
 
     def merge_logs(self) -> None:
         """Write what all workers have printed into one file, in the order of time; each line has its own."""
-        logs = [file.read_text(encoding="utf-8").splitlines(keepends=True) for file in self.folder.glob("worker*.log")]
+        files = self.folder.glob("worker*.log")  # of which others may have written half a letter
+        logs = [file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) for file in files]
         if any(logs):
             write_whole(self.folder / LOG, "".join(heapq.merge(*logs, key=lambda line: line[:TIME])), overwrite=True)
 
@@ -150,6 +151,7 @@ class Crew:
         self.pulse.stop()
         with suppress(OSError):
             self.place.merge_logs()
+        with suppress(OSError):
             if error is None:  # the others see that the result is there
                 remove_own(self.place.folder, _OURS, folders=True)
             else:
