@@ -70,8 +70,7 @@ def layout(
             settings = {"init": "pca", "max_iter": ITERATIONS, "random_state": seed, "perplexity": perplexity}
             points = TSNE(**settings).fit_transform(points)
     points = np.pad(points, ((0, 0), (0, max(0, 2 - points.shape[1]))))[:, :2]
-    low, wide = points.min(axis=0, initial=0), np.ptp(points, axis=0) if len(points) else np.ones(2)
-    low = points.min(axis=0) if len(points) else low
+    low, wide = (points.min(axis=0), np.ptp(points, axis=0)) if len(points) else (np.zeros(2), np.ones(2))
     return Layout(rows, ((points - low) / np.where(wide > 0, wide, 1)).astype("float32"), how)
 
 
