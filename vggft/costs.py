@@ -31,8 +31,8 @@ SOLVING = 3e-7, 0.1  # seconds of a probe for each value of the features and cla
 AGAIN = 0.25  # the share of this that a probe takes whose settings were chosen before
 FIRST_BATCH = 0.8  # seconds until a network of frozen blocks is built and has traced its batches
 JUDGING = 1.5, 1e-7  # seconds to evaluate, save, reload and compare, and for each weight
+FINISHING = 8.0  # seconds that a time limit leaves for that, besides those of the images
 RUNTIME = 700 * 2**20  # bytes that TensorFlow, Keras and other libraries take before any image is read
-FINISHING = 8.0  # seconds that a time limit leaves for that, at most
 TEMPORARY = 3  # arrays of the size of the largest layer that exist at once in a forward pass
 
 

@@ -160,7 +160,7 @@ def _frozen(blocks: Any) -> str | None:
 
 
 def _head(run: Path, config: dict[str, Any]) -> str | None:
-    """Describe the head that was taken, such as "probe l2" or "256, 64"."""
+    """Describe the head that was taken, such as "probe l2" or "256-64"."""
     head = config.get("head")
     if "search" in config:
         head = _read(run / "search.json", Found).get("best", {}).get("head", head)

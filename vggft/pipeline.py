@@ -59,7 +59,8 @@ class Run:
 
     Attributes:
         learned: the splits that the final classifier learns from.
-        begun: when it began, by `time.monotonic()`.
+        began: when it began, by `time.monotonic()`.
+        config: what determines its result, once it has started.
     """
 
     def __init__(self, request: Request, directory: RunDirectory, experiment: Experiment, narrator: Narrator):

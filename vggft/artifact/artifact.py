@@ -161,7 +161,6 @@ class Artifact:
                 the first of which is the image itself. The views of an image are the same every time. Each takes a
                 pass through the whole network. On EuroSAT (vgg16_mini, three seeds), 2 views added 1 to 4 points of
                 accuracy; 8 added about 4 if the head was trained with `Augment()`, and took 2 to 4 if it was not.
-
             as_frame: return a `pandas.DataFrame` with a row for each image: `image` (its file, or "images[3]"), `label`
                 (several are joined by "|"), `probability` (the highest), and a column for each class; and `error` with
                 `on_bad_image="skip"`.

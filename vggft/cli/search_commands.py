@@ -1,5 +1,4 @@
-"""The commands about many trainings: cross-validate, search, find-learning-rate, learning-curve,
-runs."""
+"""The commands about many trainings: cross-validate, search, find-learning-rate, learning-curve, runs."""
 
 from __future__ import annotations
 

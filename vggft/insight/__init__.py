@@ -1,5 +1,5 @@
 """Frozen features and labels -> what is in the data: wrong labels, near-duplicates, what more images would bring.
 
-Every module takes plain arrays of features that the cache has, so its answer costs seconds; `ranking` and `layout` are
-for images without labels, too. Begin reading with `insight`, which joins what a run finds out.
+The features are those that the cache has, so an answer costs seconds; `ranking` and `layout` are for images without
+labels, too. Begin reading with `insight`, which joins what a run finds out.
 """

@@ -77,7 +77,7 @@ def train_chosen(
         probes: as `probes_of` returns them; without validation images there is no choice, and the setting's is taken.
         fold: with validation images.
         folds: of all images, on which the probe is chosen instead of by the validation images; empty for these.
-        callbacks, metrics: of Keras, as in `fit.train`; the refit has none.
+        callbacks, metrics: of Keras, as in `train.train`; the refit has none.
         predicts: whether the validation images are predicted by the network that would be saved, also without a refit.
         deadline: by `time.monotonic()`, at which training of blocks, a refit included, ends with what is best by then.
     """
