@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import keras_tuner
 import pytest
 
+from vggft.errors import SearchError
 from vggft.tuning.goals import Goal
 from vggft.tuning.oracles import ALGORITHMS, first_round, hyperband_parts, hyperband_size, make_oracle
 
@@ -75,6 +77,16 @@ def test_a_restart_changes_nothing(algorithm: str, tmp_path: Path) -> None:
     assert pieces == whole and len(whole) == 14
     if algorithm == "grid":
         assert len({tuple(values.items()) for values in whole}) == 14
+
+
+@pytest.mark.parametrize("order", ["start_order", "end_order"])
+def test_a_state_that_names_a_trial_it_does_not_have_says_where(order: str, tmp_path: Path) -> None:
+    run(begun("random", tmp_path), 1)
+    state = json.loads((tmp_path / "state.json").read_text())
+    state["oracle"][order].append("99")
+    (tmp_path / "state.json").write_text(json.dumps(state))
+    with pytest.raises(SearchError, match=rf"state.json has '99' in oracle.{order}, and no such trial"):
+        begun("random", tmp_path)
 
 
 def test_the_grid_is_all_combinations_in_parallel(tmp_path: Path) -> None:

@@ -70,12 +70,12 @@ class _Kept:
         if not self.state_file.exists():
             return
         state = read_document(self.state_file, State, SearchError, nan=True)
-        known = [each["trial_id"] for each in state["trials"]]
-        asked = {name for order in ("start_order", "end_order", "retry_queue") for name in state["oracle"][order]}
-        if unknown := sorted(asked - set(known)):
-            raise SearchError(
-                f"{self.state_file} has {unknown[0]!r} in oracle.start_order, and no such trial in trials."
-            )
+        known = {each["trial_id"] for each in state["trials"]}
+        for order in ("start_order", "end_order", "retry_queue"):
+            if unknown := sorted(set(state["oracle"][order]) - known):
+                raise SearchError(
+                    f"{self.state_file} has {unknown[0]!r} in oracle.{order}, and no such trial in trials."
+                )
         try:
             trials = [keras_tuner.engine.trial.Trial.from_state(each) for each in state["trials"]]
             oracle.trials = {trial.trial_id: trial for trial in trials}
