@@ -87,7 +87,8 @@ def test_other_numbers_of_images_and_machines_are_foretold(stripes: tuple, tiny_
     blocks = [each.seconds["training of blocks"] for each in (one, two)]
     assert blocks[0] / 2 < blocks[1]  # by the sums of gradients
     assert list(two.seconds.values()) == sorted(two.seconds.values(), reverse=True)
-    assert two.hours == pytest.approx(sum(two.seconds.values()) / 3600) == two.to_dict()["minutes"] / 60
+    assert two.hours == pytest.approx(sum(two.seconds.values()) / 3600) == two.to_dict()["hours"]
+    assert two.minutes == two.to_dict()["minutes"] == pytest.approx(60 * two.hours)
     assert "1,200,000 images on 2 machines like this one: at most" in str(two) and "training of blocks" in str(two)
     here = told(workers=2)  # as many images as there are
     assert here.images == {"train": 96, "validation": 24}

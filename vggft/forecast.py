@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +52,18 @@ class Forecast(Estimate):
     stores: dict[str, int]
 
     @property
+    def minutes(self) -> float:
+        """The time of the whole run at most, with reading the images."""
+        return sum(self.seconds.values()) / 60
+
+    @property
     def hours(self) -> float:
-        """The time of the whole run at most."""
-        return sum(self.seconds.values()) / 3600
+        """The same in hours."""
+        return self.minutes / 60
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""
-        return asdict(self) | {"hours": self.hours, "minutes": self.hours * 60}
+        return super().to_dict() | {"hours": self.hours}
 
     def __str__(self) -> str:
         whole = sum(self.seconds.values())
