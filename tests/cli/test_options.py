@@ -288,6 +288,7 @@ def test_a_space_in_a_file(tmp_path: Path) -> None:
 def test_the_configuration_of_a_run_is_a_file_of_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = {"backbone_digest": "0", "data_fingerprint": "1", "stored_as": "float16", "splits": {"train": 3}}
     results |= {"precision": "float32"}  # by "auto": float32 that is asked for is also stored so
+    results |= {"first_trials": 3}  # of a search that was made longer
     blocks = [f"block{n}" for n in range(1, 6)]
     config = results | {"frozen": blocks, "backbone": "vgg16_mini", "search": SearchSpace(l2=(0.1, 0.2)).to_dict()}
     config |= {"refit": True, "time_limit": 600.0}  # of `finetune`; this command has none

@@ -28,6 +28,7 @@ RESULTS = {
     "start",
     "candidates",
     "deeper",
+    "first_trials",
     "groups_digest",
 }
 MOST_BYTES = 2_000_000
