@@ -5,11 +5,13 @@ from __future__ import annotations
 import doctest
 import importlib
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from vggft.artifact.record import read_record
 from vggft.errors import RunError
 from vggft.insight.growing import growth_of
 from vggft.insight.growth import Growth, errors_at, power_laws
@@ -84,7 +86,7 @@ def test_images_with_several_labels_are_judged_by_average_precision() -> None:
     assert found.metric == "average_precision" and found.known and found.scores[-1] > found.scores[0] > 0.5
 
 
-def test_it_is_written_down_and_read_back() -> None:
+def test_it_is_written_down_and_read_back(tmp_path: Path) -> None:
     found = growth_of(*blobs(160, 0), quick=True)
     values: dict[str, Any] = json.loads(json.dumps(found.to_dict()))
     again = Growth.from_dict(values)
@@ -95,6 +97,9 @@ def test_it_is_written_down_and_read_back() -> None:
     assert "<img" in found._repr_html_() and str(found) in found._repr_html_()
     with pytest.raises(RunError, match="as many scores"):
         Growth.from_dict(values | {"scores": [0.5]})
+    (tmp_path / "insight.json").write_text(json.dumps({"growth": values | {"scores": [0.5]}}))
+    with pytest.raises(RunError, match=r"insight.json cannot be read. A learning curve has as many scores"):
+        read_record(tmp_path)
 
 
 def test_the_examples_in_docstrings_run() -> None:

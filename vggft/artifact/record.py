@@ -127,8 +127,15 @@ def read_record(run_dir: Path) -> Record:
         search=read("search.json", Found),
         trials=tuple(read_document(path, Outcome, RunError, nan=True) for path in outcomes),
         pictures=_read_pictures(run_dir / PICTURES),
-        insight=Insight.from_dict(read("insight.json", Insights), Places.read(run_dir / PLACES)),
+        insight=_insight(run_dir / "insight.json", read("insight.json", Insights), Places.read(run_dir / PLACES)),
     )
+
+
+def _insight(path: Path, found: Mapping[str, Any], places: Places) -> Insight:
+    try:
+        return Insight.from_dict(found, places)
+    except RunError as error:
+        raise RunError(f"{path} cannot be read. {error}") from None
 
 
 def _read_pictures(path: Path) -> dict[int, np.ndarray]:
