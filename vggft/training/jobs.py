@@ -106,7 +106,7 @@ class Job:
         phase: dict[str, Any] = {
             name: tuple(each) if isinstance(each, list) else each for name, each in told["phase"].items()
         }
-        told |= {"phase": ResolvedPhase(**phase), "training": _trained(told["training"])}
+        told |= {"phase": ResolvedPhase(**phase), "training": Training.from_dict(told["training"])}
         told |= {"description": Description.from_dict(told["description"]), "weights": weights}
         told |= {"carried": Carried(slots, told.pop("steps")), "augment": _object(told["augment"])}
         for name in ("examples", "validation"):
@@ -194,13 +194,6 @@ def _object(told: Any) -> Any:
     if "augment" in told:
         return Augment.from_dict(told["augment"])
     return keras.saving.deserialize_keras_object(told["layer"])
-
-
-def _trained(told: dict[str, Any]) -> Training:
-    """Return a training from its fields, with optimizer and loss as objects of Keras."""
-    given = {name: told[name] for name in ("optimizer", "loss") if isinstance(told[name], dict)}
-    made = {name: keras.saving.deserialize_keras_object(each) for name, each in given.items()}
-    return Training.from_dict({**told, **made})
 
 
 def train_together(crew: Crew, job: Job, run: RunDirectory, narrator: Narrator) -> None:
