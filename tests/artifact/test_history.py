@@ -6,11 +6,14 @@ import json
 import math
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from vggft.artifact.predictions import Predictions
 from vggft.errors import ConfigError
 from vggft.heads.history import History
+from vggft.trust.conformal import PredictionSets
 
 ROWS = [
     {"phase": "head", "epoch": 1, "loss": 0.9, "val_loss": 0.8, "kept": False},
@@ -34,5 +37,8 @@ def test_rows_columns_and_a_frame() -> None:
 
 def test_a_frame_needs_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ConfigError, match="to_frame needs pandas"):
-        History(ROWS).to_frame()
+    none = np.zeros((0, 2), "float32")
+    sets = PredictionSets(none.astype(bool), none, ("cat", "dog"), (), 0.9, "lac")
+    for each in (History(ROWS), sets, Predictions((), none, (), ("cat", "dog"))):
+        with pytest.raises(ConfigError, match=r"(to_frame|as_frame=True) needs pandas(.|\n)*needs nothing"):
+            each.to_frame()

@@ -138,12 +138,12 @@ class Predictions:
         """Return the table as a `pandas.DataFrame`.
 
         Raises:
-            DataError: pandas is not installed.
+            ConfigError: pandas is not installed.
         """
         try:
             import pandas as pd
         except ImportError:
-            raise DataError("as_frame=True needs pandas: pip install pandas.") from None
+            raise ConfigError("as_frame=True needs pandas: pip install pandas. `to_csv` needs nothing.") from None
         own = dict.fromkeys(self.columns)
         table = {name: [row[name] for row in self.rows()] for name in own}
         numbers = self.columns[3 : 3 + len(self.class_names)]

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import ConfigError, DataError, short_traceback
+from ..extras import data_frame
 from ..fields import is_number, is_word, shown
 
 METHODS = ("lac", "aps")
@@ -163,13 +164,10 @@ class PredictionSets:
         """Return a `pandas.DataFrame` with a row for each image: image, labels (joined by "|") and size.
 
         Raises:
-            DataError: pandas is not installed.
+            ConfigError: pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError:
-            raise DataError("to_frame needs pandas: pip install pandas.") from None
-        return pd.DataFrame([row | {"labels": "|".join(row["labels"])} for row in self.rows()])
+        rows = [row | {"labels": "|".join(row["labels"])} for row in self.rows()]
+        return data_frame(rows, ("image", "labels", "size"), "rows()")
 
     def __str__(self) -> str:
         return (
