@@ -50,7 +50,6 @@ FEW = 200  # validation images, of which an accuracy of 0.9 has a standard error
 
 @answers
 @own_settings()
-@placed
 def search(
     dataset: Any,
     num_classes: int | None = None,
@@ -187,15 +186,11 @@ def search(
     )
     fixed = request.fixed_setting("here SearchSpace(freeze=['block4', 'all']) compares depths")
     terms = terms.check(freeze, fixed)
-    if is_worker() or is_chief():
-        if run_dir is None:
-            raise ConfigError("A chief and its workers share a run_dir; got run_dir=None.")
-        if is_worker():
-            await_run(Path(run_dir))
-    with RunDirectory.open(run_dir, resume or is_worker(), worker=is_worker()) as directory:
+    devices = devices_of(strategy)
+    with placed(devices.cluster), _open(run_dir, resume) as directory:
         terms = terms.longer_than(directory.earlier)
         settings = possible_settings(terms.space, fixed)
-        run = open_run(request, settings, directory, devices_of(strategy))
+        run = open_run(request, settings, directory, devices)
         if run.experiment.transform is not None and any(setting.frozen == BLOCKS for setting in settings):
             raise ConfigError(
                 "A search of heads trains on frozen features, so augment must be an Augment with a number of views, and"
@@ -222,6 +217,15 @@ def search(
         if directory.path is None:  # the best networks are there for as long as the result
             weakref.finalize(result, shutil.rmtree, place, ignore_errors=True)
         return result
+
+
+def _open(run_dir: str | os.PathLike[str] | None, resume: bool) -> RunDirectory:
+    """Open the run directory; in a worker, once the chief has begun the run."""
+    if run_dir is None and (is_worker() or is_chief()):
+        raise ConfigError("A chief and its workers share a run_dir; got run_dir=None.")
+    if run_dir is not None and is_worker():
+        await_run(Path(run_dir))
+    return RunDirectory.open(run_dir, resume or is_worker(), worker=is_worker())
 
 
 def _introduce(

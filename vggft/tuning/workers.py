@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
 import keras
 
-from ..machines.cluster import ALONE, Cluster, on_this_machine
+from ..machines.cluster import Cluster, on_this_machine
 from ..machines.helpers import environment, gpu_of, running, same_command
-from ..machines.strategies import devices_of
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 def is_chief() -> bool:
@@ -62,17 +56,12 @@ def _oracle_at(cluster: Cluster) -> dict[str, str]:
     return {"KERASTUNER_ORACLE_IP": host, "KERASTUNER_ORACLE_PORT": port}
 
 
-def placed(search: Callable[P, T]) -> Callable[P, T]:
-    """Make a process KerasTuner's chief or a worker, in a search whose `strategy` has several processes."""
-
-    @functools.wraps(search)
-    def search_in_place(*args: P.args, **kwargs: P.kwargs) -> T:
-        strategy = kwargs.get("strategy", "auto")
-        cluster = devices_of(strategy).cluster if strategy not in ("auto", "mirrored") else ALONE
-        if cluster.size == 1:
-            return search(*args, **kwargs)
-        name = "chief" if cluster.chief else f"worker{cluster.rank}"
-        with environment(_oracle_at(cluster) | {"KERASTUNER_TUNER_ID": name}):
-            return search(*args, **kwargs)
-
-    return search_in_place
+@contextmanager
+def placed(cluster: Cluster) -> Iterator[None]:
+    """Make this process KerasTuner's chief or a worker, by its place among the processes of a strategy."""
+    if cluster.size == 1:
+        yield
+        return
+    name = "chief" if cluster.chief else f"worker{cluster.rank}"
+    with environment(_oracle_at(cluster) | {"KERASTUNER_TUNER_ID": name}):
+        yield
