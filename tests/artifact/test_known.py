@@ -33,9 +33,9 @@ def test_known_images_need_no_network(
     images = stripes[0]
     classifier = finetune(stripes, tiny_weights)
     known = classifier.predict(images)
-    with pytest.warns(UserWarning, match="trained or chosen on"):
+    with pytest.warns(UserWarning, match="trained or chosen on") as told:
         evaluation = classifier.evaluate(stripes)
-    assert not classifier.network.is_built
+    assert told[0].filename == __file__ and not classifier.network.is_built
     np.testing.assert_array_equal(evaluation.probabilities, known)
 
     some = np.concatenate([images[:3], 255 - images[:2], images[5:6]])  # two of them were never seen

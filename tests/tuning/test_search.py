@@ -292,10 +292,13 @@ def test_three_failures_after_some_that_were_completed_end_it_with_a_warning(str
         return vggft.Head(units=(8,) if len(calls) < 5 else (0,)), QUICK
 
     calls: list[int] = []
-    with pytest.warns(UserWarning, match=r"3 trials failed in a row, so the search ended early(.|\n)*Head.units"):
+    with pytest.warns(
+        UserWarning, match=r"3 trials failed in a row, so the search ended early(.|\n)*Head.units"
+    ) as told:
         result = vggft.search(stripes, 3, space=space, trials=30, algorithm="random", parallel_trials=1, **common)
     assert [trial.status for trial in result.trials][-3:] == ["failed"] * 3 and len(result.trials) < 10
     assert result.best.status == "completed" and "ended early" in str(result)
+    assert [each.filename for each in told if "ended early" in str(each.message)] == [__file__]  # the line that asked
 
 
 def test_without_a_run_directory_nothing_is_left(

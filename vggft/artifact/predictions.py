@@ -226,7 +226,8 @@ def evaluation_of(
     if found.problems:
         raise DataError.listing("Some images cannot be evaluated", found.problems.values())
     if known := sum(seen.get(digest) in ("train", "validation") for digest in found.digests):
-        warnings.warn(f"{LEARNED_FROM} {known} of these {len(data)} images, so this is not a test.", stacklevel=4)
+        told = f"{LEARNED_FROM} {known} of these {len(data)} images, so this is not a test."
+        warnings.warn(told, stacklevel=5)  # in the line that called `evaluate`
     with narrator.bar("predict", len(data) * (1 + len(further))) as advance:
         (probabilities,) = look_at_images(network, kept_features(), pixels, found.digests, batch_size, advance, further)
     return evaluate(

@@ -298,6 +298,6 @@ def _result(run: Run, terms: Terms, bank: FeatureBank, tuner: HeadTuner, place: 
         result.plot(path / "trials.png", overwrite=True)
     run.narrator.conclude(repr(result))
     if stopped:
-        warnings.warn(stopped, stacklevel=4)
+        warnings.warn(stopped, stacklevel=6)  # in the line that called `search`
     run.save(classifier)
     return result
