@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-import os
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
@@ -15,6 +13,7 @@ from scipy.ndimage import gaussian_filter1d
 from .api import DURING, finetune
 from .arguments import answers, refuse_arguments
 from .drawing.curves import LearningRateDisplay
+from .drawing.display import Plotted
 from .engine import own_settings
 from .errors import ConfigError, short_traceback
 from .fields import check_count, is_number, shown, unwrapped
@@ -44,7 +43,7 @@ FEWEST, MOST = 20, 100_000  # steps: what a curve needs, and more than it needs
 
 @short_traceback
 @dataclass(frozen=True, eq=False)
-class LearningRates:
+class LearningRates(Plotted[LearningRateDisplay]):
     """The loss of a training whose learning rate rises exponentially; `str` and `plot` show it.
 
     Args:
@@ -103,30 +102,10 @@ class LearningRates:
         )
 
     def _repr_html_(self) -> str:
-        return render("learning_rates.html", told=str(self), plot=LearningRateDisplay(self).to_html(LOSS))
+        return render("plotted.html", told=str(self), plot=self._display().to_html(LOSS))
 
-    @overload
-    def plot(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path: ...
-    @overload
-    def plot(self, path: None = None, *, ax: Any = None) -> LearningRateDisplay: ...
-    def plot(
-        self, path: str | os.PathLike[str] | None = None, *, ax: Any = None, overwrite: bool = False
-    ) -> Path | LearningRateDisplay:
-        """Plot the losses against the learning rate, with the suggestion.
-
-        Args:
-            path: a `.png`, `.svg` or `.pdf` file to draw it into.
-            ax: matplotlib `Axes` to draw on, if there is no path; None makes a new figure.
-            overwrite: replace what is at `path`.
-
-        Returns:
-            The path of the file, or without one the `vggft.plots.LearningRateDisplay`.
-
-        Raises:
-            ConfigError: the name of the file has another ending.
-        """
-        display = LearningRateDisplay(self)
-        return display.plot(ax) if path is None else display.save(path, overwrite)
+    def _display(self) -> LearningRateDisplay:
+        return LearningRateDisplay(self)
 
 
 @answers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 import numpy as np
 
@@ -96,6 +96,38 @@ class Display:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
+
+
+D = TypeVar("D", bound=Display)
+
+
+@short_traceback
+class Plotted(Generic[D]):
+    """A result that a display draws."""
+
+    def _display(self) -> D:
+        raise NotImplementedError
+
+    @overload
+    def plot(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path: ...
+    @overload
+    def plot(self, path: None = None, *, ax: Any = None) -> D: ...
+    def plot(self, path: str | os.PathLike[str] | None = None, *, ax: Any = None, overwrite: bool = False) -> Path | D:
+        """Plot it, as its display in `vggft.plots` says.
+
+        Args:
+            path: a `.png`, `.svg` or `.pdf` file to draw it into.
+            ax: matplotlib `Axes` to draw on, if there is no path; None makes a new figure.
+            overwrite: replace what is at `path`.
+
+        Returns:
+            The path of the file, or without one the display, with `figure_` and `axes_`.
+
+        Raises:
+            ConfigError: the name of the file has another ending, or something is there already.
+        """
+        display = self._display()
+        return display.plot(ax) if path is None else display.save(path, overwrite)
 
 
 def ink() -> Any:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Self, overload
+from typing import Any, Self
 
 import numpy as np
 
 from ..drawing.curves import GrowthDisplay
+from ..drawing.display import Plotted
 from ..errors import RunError, short_traceback
 from ..extras import data_frame
 from ..telling.display import metric_name, render, score
@@ -26,7 +25,7 @@ TITLE = "The score against the number of images"
 
 @short_traceback
 @dataclass(frozen=True, eq=False)
-class Growth:
+class Growth(Plotted[GrowthDisplay]):
     """What a classifier gets right against how many images it learned from; `str`, `predict` and `plot` tell it.
 
     The curve is `1 - score = a + b * n ** -c`: the form that errors of many networks follow (arXiv:1712.00409).
@@ -156,30 +155,10 @@ class Growth:
         return data_frame(self.table(), ("images", "score", "low", "high", "measured"), "table()")
 
     def _repr_html_(self) -> str:
-        return render("learning_rates.html", told=str(self), plot=GrowthDisplay(self).to_html(TITLE))
+        return render("plotted.html", told=str(self), plot=self._display().to_html(TITLE))
 
-    @overload
-    def plot(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path: ...
-    @overload
-    def plot(self, path: None = None, *, ax: Any = None) -> GrowthDisplay: ...
-    def plot(
-        self, path: str | os.PathLike[str] | None = None, *, ax: Any = None, overwrite: bool = False
-    ) -> Path | GrowthDisplay:
-        """Plot the scores, the curve with its interval, and twice as many images as there are.
-
-        Args:
-            path: a `.png`, `.svg` or `.pdf` file to draw it into.
-            ax: matplotlib `Axes` to draw on, if there is no path; None makes a new figure.
-            overwrite: replace what is at `path`.
-
-        Returns:
-            The path of the file, or without one the `vggft.plots.GrowthDisplay`.
-
-        Raises:
-            ConfigError: the name of the file has another ending.
-        """
-        display = GrowthDisplay(self)
-        return display.plot(ax) if path is None else display.save(path, overwrite)
+    def _display(self) -> GrowthDisplay:
+        return GrowthDisplay(self)
 
 
 def power_laws(sizes: np.ndarray, errors: np.ndarray, deviations: np.ndarray, seed: int = 0) -> np.ndarray:

@@ -7,13 +7,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import keras
 import keras_tuner
 
 from ..classifier import Classifier
 from ..drawing.curves import NOT_DRAWN, TrialsDisplay
+from ..drawing.display import Plotted
 from ..errors import SearchError, short_traceback
 from ..evaluation.evaluation import Evaluation
 from ..fields import as_path, check_count
@@ -67,7 +68,7 @@ class Kept:
 
 @short_traceback
 @dataclass(frozen=True, eq=False)
-class SearchResult:
+class SearchResult(Plotted[TrialsDisplay]):
     """The result of `vggft.search`; `str` describes it.
 
     Args:
@@ -178,30 +179,9 @@ class SearchResult:
         write_table(path, [trial.to_row() for trial in self.trials], overwrite=overwrite)
         return path
 
-    @overload
-    def plot(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path: ...
-    @overload
-    def plot(self, path: None = None, *, ax: Any = None) -> TrialsDisplay: ...
-    def plot(
-        self, path: str | os.PathLike[str] | None = None, *, ax: Any = None, overwrite: bool = False
-    ) -> Path | TrialsDisplay:
-        """Plot the score against each hyperparameter.
-
-        Args:
-            path: a `.png`, `.svg` or `.pdf` file to draw it into.
-            ax: matplotlib `Axes` to draw on, if there is no path; None makes a new figure.
-            overwrite: replace what is at `path`.
-
-        Returns:
-            The path of the file, or without one the `vggft.plots.TrialsDisplay`.
-
-        Raises:
-            ConfigError: the name of the file has another ending, or something is there already.
-        """
-        display = TrialsDisplay(
-            [trial.to_dict() for trial in self.trials], self.best.trial_id, f"validation {self.objective}"
-        )
-        return display.plot(ax) if path is None else display.save(path, overwrite)
+    def _display(self) -> TrialsDisplay:
+        trials = [trial.to_dict() for trial in self.trials]
+        return TrialsDisplay(trials, self.best.trial_id, f"validation {self.objective}")
 
     def __str__(self) -> str:
         low, high = self.top
