@@ -20,7 +20,7 @@ from vggft.network.description import Description, build
 from vggft.report.gallery import Gallery
 from vggft.report.insights import Insights
 from vggft.report.verdict import baseline, next_steps
-from vggft.telling.display import percent
+from vggft.telling.display import _environment, percent
 from vggft.trust.conformal import HeldOut
 from vggft.trust.trust import Trust
 
@@ -209,6 +209,14 @@ def test_what_a_notebook_shows_is_escaped(result: vggft.SearchResult, searched: 
     shown = result._repr_html_()
     assert "4 trials" in shown and shown.count("<tr") == 5 and f"test {percent(result.test_score)}" in shown
     assert "accuracy" in classifier._repr_html_() and "120 images, 3 classes" in found._repr_html_()
+
+
+def test_a_trial_that_failed_is_told_by_the_last_line_of_its_reason() -> None:
+    reason = 'Traceback (most recent call last):\n  File "/home/me/a.py"\nMemoryError: no room\n'
+    trial = vggft.Trial("0", "failed", {}, (), vggft.Head(), vggft.Training(), reason=reason)
+    macros: Any = _environment(True).get_template("macros.html").module
+    told = macros.trials_table([trial, trial.to_dict(), dataclasses.replace(trial, reason="")], "1", 9, "accuracy")
+    assert told.count("failed: MemoryError: no room<") == 2 and "/home/me" not in told
 
 
 def test_the_model_card_is_what_a_hub_reads(searched: Path, tmp_path: Path) -> None:
