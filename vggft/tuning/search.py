@@ -26,12 +26,10 @@ from ..heads.batches import FeatureBank
 from ..heads.choice import mean_settings
 from ..heads.probe import is_exact
 from ..heads.resampling import Fold, resample
-from ..machines.cluster import await_run
 from ..machines.strategies import devices_of
 from ..network.blocks import BLOCKS, Freeze
 from ..network.precision import Precision
 from ..pipeline import Run, open_run
-from ..run import RunDirectory
 from ..splits.groups import Group
 from ..training.phases import Setting
 from ..training.request import Request
@@ -43,7 +41,7 @@ from .space import SearchSpace, declaration, possible_settings
 from .terms import Terms
 from .trial import PROJECT, ranked, scored
 from .tuner import HeadTuner, clear_project
-from .workers import is_chief, is_worker, placed
+from .workers import is_worker, opened, placed
 
 FEW = 200  # validation images, of which an accuracy of 0.9 has a standard error of 2 points
 
@@ -187,7 +185,7 @@ def search(
     fixed = request.fixed_setting("here SearchSpace(freeze=['block4', 'all']) compares depths")
     terms = terms.check(freeze, fixed)
     devices = devices_of(strategy)
-    with placed(devices.cluster), _open(run_dir, resume) as directory:
+    with placed(devices.cluster), opened(run_dir, resume) as directory:
         terms = terms.longer_than(directory.earlier)
         settings = possible_settings(terms.space, fixed)
         run = open_run(request, settings, directory, devices)
@@ -217,15 +215,6 @@ def search(
         if directory.path is None:  # the best networks are there for as long as the result
             weakref.finalize(result, shutil.rmtree, place, ignore_errors=True)
         return result
-
-
-def _open(run_dir: str | os.PathLike[str] | None, resume: bool) -> RunDirectory:
-    """Open the run directory; in a worker, once the chief has begun the run."""
-    if run_dir is None and (is_worker() or is_chief()):
-        raise ConfigError("A chief and its workers share a run_dir; got run_dir=None.")
-    if run_dir is not None and is_worker():
-        await_run(Path(run_dir))
-    return RunDirectory.open(run_dir, resume or is_worker(), worker=is_worker())
 
 
 def _introduce(

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import keras
 
-from ..machines.cluster import Cluster, on_this_machine
+from ..errors import ConfigError
+from ..machines.cluster import Cluster, await_run, on_this_machine
 from ..machines.helpers import environment, gpu_of, running, same_command
+from ..run import RunDirectory
 
 
 def is_chief() -> bool:
@@ -65,3 +67,12 @@ def placed(cluster: Cluster) -> Iterator[None]:
     name = "chief" if cluster.chief else f"worker{cluster.rank}"
     with environment(_oracle_at(cluster) | {"KERASTUNER_TUNER_ID": name}):
         yield
+
+
+def opened(run_dir: str | os.PathLike[str] | None, resume: bool) -> RunDirectory:
+    """Open the run directory; in a worker, once the chief has begun the run."""
+    if run_dir is None and (is_worker() or is_chief()):
+        raise ConfigError("A chief and its workers share a run_dir; got run_dir=None.")
+    if run_dir is not None and is_worker():
+        await_run(Path(run_dir))
+    return RunDirectory.open(run_dir, resume or is_worker(), worker=is_worker())
