@@ -76,12 +76,13 @@ def test_what_the_changes_do(pixels: np.ndarray) -> None:
     assert 10 < (views(pixels, erase=0.5) != pixels).any(axis=(1, 2, 3)).sum() < 30
 
 
+@pytest.mark.parametrize("size", [(16, 16), (8, 24), (24, 8)])
 @pytest.mark.parametrize("way", ["mixup", "cutmix"])
-def test_targets_are_mixed_by_the_same_shares_as_the_pixels(way: str) -> None:
+def test_targets_are_mixed_by_the_same_shares_as_the_pixels(way: str, size: tuple[int, int]) -> None:
     """Image k has the value k everywhere, so its mean pixel tells what it is mixed of."""
     numbers = np.arange(8, dtype="float32")
-    images = np.broadcast_to(numbers[:, None, None, None], (8, 16, 16, 3)).astype("uint8")
-    augment, kinds = vggft.Augment(views=None, **{way: 1.0}), set()
+    images = np.broadcast_to(numbers[:, None, None, None], (8, *size, 3)).astype("uint8")
+    augment, kinds, reached = vggft.Augment(views=None, **{way: 1.0}), set(), np.zeros(size, bool)
     for seed in range(20):
         mixed, targets = mix(images, np.eye(8, dtype="float32"), augment, np.random.default_rng(seed))
         assert mixed.dtype == targets.dtype == np.float32
@@ -89,7 +90,8 @@ def test_targets_are_mixed_by_the_same_shares_as_the_pixels(way: str) -> None:
         np.testing.assert_allclose(mixed.mean(axis=(1, 2, 3)), targets @ numbers, atol=1e-4)
         assert (np.unique(mixed[0]).size > 1) <= (way == "cutmix")  # mixup keeps a plain image plain
         kinds.add(float(targets[0, 0]))
-    assert len(kinds) > 10
+        reached |= (mixed != images).any(axis=(0, 3))
+    assert len(kinds) > 10 and reached.all()
 
 
 def test_mixing_needs_the_pixels(stripes: tuple) -> None:

@@ -32,7 +32,7 @@ def changer(augment: Any, seed: int, keys: np.ndarray) -> Change:
     randomness.
 
     Args:
-        augment: an `Augment`, a `keras.layers.Layer`, or a function of (B, S, S, 3) float32 pixels.
+        augment: an `Augment`, a `keras.layers.Layer`, or a function of (B, H, W, 3) float32 pixels.
         keys: (N,) `keys_of` all images.
 
     Raises:
@@ -117,14 +117,14 @@ def mix(
     own code has it. A rectangle that lies partly outside is cut off, and counts by the area that is left.
 
     Args:
-        pixels: (B, S, S, 3) in 0..255.
+        pixels: (B, H, W, 3) in 0..255.
         targets: (B, num_classes) float32.
         augment: has the parameters of the Beta distributions.
 
     Returns:
         Pixels and targets of the same shapes, float32.
     """
-    pixels, size = pixels.astype("float32"), pixels.shape[1]
+    pixels, size = pixels.astype("float32"), np.array(pixels.shape[1:3])
     others, which, (y, x) = rng.permutation(len(pixels)), rng.random(), rng.random(2)
     cuts = bool(augment.cutmix) and (which < 0.5 or not augment.mixup)
     alpha = augment.cutmix if cuts else augment.mixup
@@ -132,13 +132,13 @@ def mix(
     if not cuts:
         mixed = share * pixels + (1 - share) * pixels[others]
     else:
-        side, middle = size * np.sqrt(1 - share), size * np.array([y, x])
+        sides, middle = size * np.sqrt(1 - share), size * np.array([y, x])
         (top, left), (bottom, right) = (
-            np.clip(np.rint(middle + side * half), 0, size).astype(int) for half in (-0.5, 0.5)
+            np.clip(np.rint(middle + sides * half), 0, size).astype(int) for half in (-0.5, 0.5)
         )
         mixed = pixels.copy()
         mixed[:, top:bottom, left:right] = pixels[others, top:bottom, left:right]
-        share = np.float32(1 - (bottom - top) * (right - left) / size**2)
+        share = np.float32(1 - (bottom - top) * (right - left) / size.prod())
     return mixed, share * targets + (1 - share) * targets[others]
 
 
