@@ -46,7 +46,7 @@ def locate(cells: Sequence[str], folder: Path) -> Located:
     if not missing:
         return Located(paths, [])
     found, doubtful = _Files(folder, MOST).find([cells[row] for row in missing])
-    taken = {path for path in paths if path in set(found.values())}
+    taken = set(paths) & set(found.values())
     found = {cell: path for cell, path in found.items() if path not in taken}
     for row in missing:
         paths[row] = found.get(cells[row], paths[row])
@@ -107,7 +107,8 @@ class _Files:
         found, doubtful = dict[str, Path](), list[str]()
         for cell in dict.fromkeys(cells):
             fitting = list(self._fitting(cell))
-            if best := [path for score, path in fitting if score == max(fitting)[0]]:
+            highest = max((score for score, _ in fitting), default=None)
+            if best := [path for score, path in fitting if score == highest]:
                 if len(best) == 1:
                     found[cell] = best[0]
                 else:
