@@ -148,7 +148,8 @@ def test_csv_files_that_are_no_dataset(tmp_path: Path) -> None:
     assert "has no rows" in message(("image", "label"))
     for rows in ([("image", "age", "size"), ("x/0.png", 2, 3), ("x/1.png", 4, 5)], [("image",), ("x/0.png",)]):
         assert "does not say which column holds the labels: got the columns image" in message(*rows)
-    assert "must have 2 cells in every line" in message(("image", "label"), ("x/0.png", "a", "b"))
+    text = message(("image", "label"), ("", ""), ("x/0.png", "a\nb"), ("x/1.png", "a", "b"))
+    assert "must have 2 cells in every line" in text and "line 5: 3 cells" in text  # as an editor counts them
     assert "a column name twice" in message(("image", "a", "a"), ("x/0.png", "a", "b"))
     text = message(("image", "label"), ("x/0.png", ""), ("x/1.png", "a"), ("x/7.png", "b"), ("x/8.png", "b"))
     assert text.startswith("2 problems in the dataset:")  # all at once

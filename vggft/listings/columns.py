@@ -95,7 +95,8 @@ def _from_csv(path: Path) -> Columns:
             marks = ",;\t " if path.suffix.lower() == ".txt" else ",;\t"
             delimiter = max(marks, key=file.readline().count)
             file.seek(0)
-            rows = [row for row in csv.reader(file, delimiter=delimiter) if any(cell.strip() for cell in row)]
+            reader = csv.reader(file, delimiter=delimiter)
+            lines = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(
             f"{path} is not a CSV file in UTF-8: {error}. Save it as UTF-8, or pass the DataFrame that"
@@ -105,10 +106,10 @@ def _from_csv(path: Path) -> Columns:
         raise DataError(str(error)) from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
-    if len(rows) < 2:
+    if len(lines) < 2:
         raise DataError(f"{path} has no rows: it needs a header line and one line per image.")
-    header, *rows = [[unguarded(cell.strip()) for cell in row] for row in rows]
-    ragged = [f"line {i}: {len(row)} cells" for i, row in enumerate(rows, 2) if len(row) != len(header)]
+    header, *rows = [[unguarded(cell.strip()) for cell in row] for _, row in lines]
+    ragged = [f"line {number}: {len(row)} cells" for number, row in lines if len(row) != len(header)]
     if ragged:
         raise DataError.listing(f"{path} must have {len(header)} cells in every line, as in its header", ragged)
     for name in header:
