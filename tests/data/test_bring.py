@@ -315,6 +315,7 @@ def test_files_beside_the_table_are_named_but_not_taken(tmp_path: Path) -> None:
     table = write_csv(tmp_path / "csv" / "labels.csv", [("image", "label"), ("0.png", "a"), ("1.png", "b")])
     text = error(table)
     assert f"Files of these names are in {str(tmp_path / 'images')!r}: pass it as folder" in text
+    assert error({"train": table, "test": table}).count("pass it as folder") == 1
     assert outcome(vggft.Table(table, folder=tmp_path / "images")) == {"all": ["a", "b"]}
     assert outcome(vggft.Table(table, folder="../images")) == {"all": ["a", "b"]}  # from the CSV file
 

@@ -97,6 +97,7 @@ def join(parts: Mapping[str, Listing]) -> Listing:
         ignored=[path for part in found for path in part.ignored],
         problems=[problem for part in found for problem in part.problems],
         folder=found[0].folder,
+        remedy="".join(dict.fromkeys(part.remedy for part in found)),
         check_files=any(part.check_files for part in found),
         by_content=any(part.by_content for part in found),
     )
