@@ -154,9 +154,7 @@ def test_csv_files_that_are_no_dataset(tmp_path: Path) -> None:
     text = message(("image", "label"), ("x/0.png", ""), ("x/1.png", "a"), ("x/7.png", "b"), ("x/8.png", "b"))
     assert text.startswith("2 problems in the dataset:")  # all at once
     assert f"images without a label (1): {tmp_path / 'x' / '0.png'}" in text
-    assert (
-        f"files that do not exist (2; relative paths are relative to the CSV's folder, {tmp_path}): {tmp_path}" in text
-    )
+    assert f"files that do not exist (2; relative paths are relative to the folder {tmp_path}): {tmp_path}" in text
     assert str(tmp_path / "x" / "7.png") in text and str(tmp_path / "x" / "8.png") in text
     text = message(("image", "label"), *((f"y/{i}.png", "ab"[i % 2]) for i in range(50)))
     assert "files that do not exist (50;" in text and "and 30 more" in text

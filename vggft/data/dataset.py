@@ -189,7 +189,7 @@ def collect(
         problems += [f"{table.names[row]} {told}" for row in missing if (told := special(images[row]))]
         missing = [row for row in missing if not special(images[row])]
     if missing:
-        where = f"the CSV's folder, {table.folder}" if str(table.folder) != "." else "the current folder"
+        where = f"the folder {table.folder}" if str(table.folder) != "." else "the current folder"
         files = some(table.names[row] for row in missing)
         problems.append(
             f"files that do not exist ({len(missing)}; relative paths are relative to {where}): {files}.{table.remedy}"
