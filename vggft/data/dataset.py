@@ -33,8 +33,8 @@ class Dataset:
     """One set of labelled images, from any kind of dataset.
 
     Attributes:
-        images: N images, none of them decoded yet: paths, PIL images, `arrays.ArrayImage`s, which are converted when
-            they are used; or `scan.StreamImage`s, which are in the cache.
+        images: N images, none of them decoded yet: paths, the bytes of files, PIL images, `ArrayImage`s, which are
+            converted when they are used; or `StreamImage`s, which are in the cache.
         labels: (N,) int64 in 0..num_classes-1; or (N, num_classes) uint8 of 0 and 1 when `multi_label`.
         class_names: class names in the order of the class indices.
         names: name of each image in messages and CSV files: its path, or "images[3]".

@@ -209,7 +209,7 @@ def _sorted_by(image: np.ndarray) -> tuple[bytes, str]:
 
 
 class _Pixels:
-    """Reads the pixels of the images of a stream from the cache: row -> (S, S, 3)."""
+    """Reads the pixels of the images of a stream from the cache: row -> (H, W, 3)."""
 
     def __init__(self, cache: Cache | None, kind: Kind, contents: Sequence[str]):
         self.cache, self.lock = cache, threading.Lock()  # threads read one after another

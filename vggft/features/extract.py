@@ -179,7 +179,7 @@ def frozen_features(
 
     Args:
         planned: what `passes` returned.
-        pixels: (N, S, S, 3) RGB in 0..255, of all images.
+        pixels: (N, H, W, 3) RGB in 0..255, of all images.
         scope: in which the network is built, for several devices.
 
     Returns:

@@ -31,7 +31,7 @@ def pooled_vectors(
 
     Args:
         cut: such as `block4_block5_avg_pool`.
-        pixels: (N, S, S, 3) RGB in 0..255.
+        pixels: (N, H, W, 3) RGB in 0..255.
         digests: of these pixels.
         scope: in which the network is built, for several devices.
     """

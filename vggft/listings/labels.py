@@ -56,7 +56,7 @@ def encode(
             the order that they have among all classes.
 
     Raises:
-        DataError: the labels have an impossible shape.
+        DataError: the labels have an impossible shape, or it cannot be told which classes they mean.
     """
     splits = np.array(table.splits)
     deciding = splits == "train" if "train" in splits else np.ones(len(splits), bool)

@@ -52,7 +52,7 @@ class Network:
 
     @property
     def model(self) -> keras.Model:
-        """The whole network in float32: (B, S, S, 3) RGB 0..255 -> (B, num_classes) probabilities."""
+        """The whole network in float32: (B, H, W, 3) RGB 0..255 -> (B, num_classes) probabilities."""
         with self.lock:
             if self._model is None:
                 model = build(self.description)

@@ -1,4 +1,4 @@
-"""The dense head: from block 5's map to logits and probabilities."""
+"""The dense head: from the maps of one or several blocks to logits and probabilities."""
 
 from __future__ import annotations
 

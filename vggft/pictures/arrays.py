@@ -143,13 +143,13 @@ class PixelImage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StreamImage:
-    """An image that came in a stream, which cannot be read again; `np.asarray` of it is (S, S, 3) in 0..255.
+    """An image that came in a stream, which cannot be read again; `np.asarray` of it is (H, W, 3) in 0..255.
 
     Args:
         content: digest of the image before it was resized.
         facts: what is known about it: the fields of `FACTS`.
         dtype: of its pixels: uint8, or float32.
-        shape: of its pixels: (S, S, 3).
+        shape: of its pixels: (H, W, 3).
         row: its number in the stream.
         pixels: returns the pixels of an image by this number, from the cache.
         reading: how they were read.
@@ -230,7 +230,7 @@ def read_images(
     """Read and resize some of the images that `as_sequence` returned.
 
     Args:
-        images: an array (N, H, W, 3), or a sequence of files and arrays.
+        images: an array as `to_pixels` takes it, or a sequence of files and arrays.
         reading: how, as `settled` returned it for all images together.
         first: number of the first image in error messages.
 

@@ -35,7 +35,7 @@ class Pool:
     """All images of a run, decoded once.
 
     Args:
-        pixels: (N, S, S, 3) RGB in 0..255, uint8 or float32.
+        pixels: (N, H, W, 3) RGB in 0..255, uint8 or float32.
         targets: (N, num_classes) float32, one-hot or multi-hot.
         rows: row numbers of `"train"`, `"validation"` and, if there is one, `"test"`.
         names: name of each image: its path, or "images[3]".
