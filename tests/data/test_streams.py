@@ -34,6 +34,16 @@ def read(images: Any, cache: Cache, image_size: int = 32) -> Stream:
     return read_stream(batches(images), Keep(image_size, cache))
 
 
+def test_a_stream_is_looked_over_as_arrays_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It cannot be read a second time, so its images are kept; floats that were not resized are rounded, not cut."""
+    monkeypatch.setenv("VGGFT_CACHE_DIR", str(tmp_path))
+    images = pixels(10, (32, 32)) / np.float32(255)
+    images[3] = 24.6 / 255
+    for data in (batches(images), (images, np.arange(10) % 2)):
+        (found,) = audit(data, image_size=32, check_images=True).findings
+        assert (found.kind, found.details) == ("dark", ("99 % of it are below 10% of white",))
+
+
 def dataset(stream: Stream) -> Dataset:
     names = tuple(f"images[{i}]" for i in range(len(stream.images)))
     return Dataset(stream.images, stream.labels, ("0", "1"), names)

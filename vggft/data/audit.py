@@ -60,7 +60,7 @@ def audit(
             pixels.
         resize, value_range, bands: as for `finetune`.
         check_images: also look for images that are blurred, dark, overexposed, without contrast, or of an odd shape or
-            size; this reads every image a second time.
+            size; this reads every image a second time, those of a stream from the cache.
         near_duplicates: also look for pictures that are saved again, resized, slightly cropped, brightened or mirrored;
             decoded images are then kept in the cache.
         verbose: 0 is silent, 1 shows a progress bar.
@@ -75,7 +75,8 @@ def audit(
     """
     reading, narrator = reading_of(image_size, resize, value_range, bands), Narrator(verbose)
     cache = Cache() if near_duplicates or look else None
-    splits, problems = collect(dataset, num_classes, keep=Keep(reading, cache, narrator))
+    kept = Cache() if check_images else cache  # as a stream cannot be read a second time
+    splits, problems = collect(dataset, num_classes, keep=Keep(reading, kept, narrator))
     if not splits:
         return Audit(0, {}, (), {}, errors=tuple(problems))
     whole = concatenate(list(splits.values()))

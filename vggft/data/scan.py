@@ -101,7 +101,7 @@ def scan(
         image = dataset.images[rows[number]]
         if isinstance(image, StreamImage):
             if pixels is not None:
-                pixels[number] = np.asarray(image)
+                pixels[number] = _as_kept(np.asarray(image), pixels.dtype)
             return image.facts
         if isinstance(image, ArrayImage):
             (height, width), mode, format = image.shape[:2], str(image.dtype), ""
@@ -116,8 +116,7 @@ def scan(
                 return str(error)
             (width, height), mode, format, seen = decoded.size, decoded.mode, decoded.format, decoded.pixels
         if pixels is not None:
-            seen = np.rint(seen) if pixels.dtype.kind == "u" and seen.dtype.kind == "f" else seen
-            pixels[number] = seen
+            pixels[number] = _as_kept(seen, pixels.dtype)
         return digest_of(seen), width, height, mode, format
 
     facts, problems = np.zeros(len(rows), FACTS), {}
@@ -129,6 +128,11 @@ def scan(
                 facts[number] = found
             on_image()
     return Scan(facts, problems, reading, notes)
+
+
+def _as_kept(seen: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """Return pixels as an array of a dtype takes them: floats are rounded for integers, not cut."""
+    return np.rint(seen) if dtype.kind == "u" and seen.dtype.kind == "f" else seen
 
 
 def digest_of(pixels: np.ndarray) -> str:
