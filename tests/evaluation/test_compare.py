@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 
 import vggft
 from vggft.evaluation.checks import evaluate
-from vggft.evaluation.compare import compare
+from vggft.evaluation.compare import compare, compare_all
 from vggft.evaluation.evaluation import Evaluation
 
 NAMES = [f"cats/{i}.jpg" for i in range(6)]
@@ -53,6 +53,13 @@ def test_no_better_is_said_to_be_chance() -> None:
     assert "may well be chance" in str(found)
     same = compare(judged(first), judged(first))
     assert (same.p_value, same.metrics["accuracy"].difference) == (1.0, 0.0)
+
+
+def test_the_images_are_named_by_their_split() -> None:
+    for split, told in (("test", "on the same 6 test images"), ("all", "on the same 6 images")):
+        several = [judged(np.ones(6, bool), split=split)] * 3
+        assert str(compare(*several[:2])).startswith(f"first and second {told}\n")
+        assert str(compare_all(several)).startswith(f"3 classifiers {told}\n")
 
 
 def test_only_the_same_images_are_compared() -> None:

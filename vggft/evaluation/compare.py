@@ -84,8 +84,12 @@ class Comparison:
     @property
     def title(self) -> str:
         """What is compared on what."""
-        what = "images" if self.split == "all" else f"{self.split} images"
-        return f"{self.first} and {self.second} on the same {self.images} {what}"
+        return f"{self.first} and {self.second} on {self.judges}"
+
+    @property
+    def judges(self) -> str:
+        """The images, in words."""
+        return f"the same {self.images} {'images' if self.split == 'all' else f'{self.split} images'}"
 
     @property
     def verdict(self) -> str:
@@ -177,7 +181,7 @@ class Comparisons:
             f"p = {p:.3g}{', which may well be chance' * (p >= 1 - pair.level)}."
             for pair, p in zip(self.pairs, self.adjusted, strict=True)
         ]
-        head = f"{len(names)} classifiers on the same {first.images} {first.split} images"
+        head = f"{len(names)} classifiers on {first.judges}"
         return "\n\n".join([head, table([["metric", *names], *rows]), "\n".join(map(visible, told))])
 
 
