@@ -73,3 +73,10 @@ def test_only_the_same_images_are_compared() -> None:
         compare(judged(right), others)
     with pytest.raises(vggft.ConfigError, match="expected a Classifier with an evaluation"):
         compare(judged(right), "old.keras")
+
+
+def test_a_level_is_no_percentage() -> None:
+    each = judged(np.arange(6) > 1)
+    for judge in (lambda: compare(each, each, level=95), lambda: each.bootstrap(level=95)):
+        with pytest.raises(vggft.ConfigError, match=r"level must be in \(0, 1\), such as 0.95; got 95"):
+            judge()

@@ -14,6 +14,8 @@ from functools import cached_property
 import numpy as np
 from scipy.stats import binomtest, norm
 
+from ..errors import ConfigError
+from ..fields import is_number, shown
 from .calibration import BINS, bin_of, decisions, error_if_calibrated
 from .mistakes import correct, in_top, losses
 
@@ -142,6 +144,12 @@ SHARES: dict[str, Callable[[np.ndarray], int]] = {
 }
 
 
+def check_level(level: object) -> None:
+    """Raise `ConfigError` unless a confidence level is a number between 0 and 1."""
+    if not (is_number(level) and 0 < level < 1):  # type: ignore[operator]
+        raise ConfigError(f"level must be in (0, 1), such as 0.95; got {shown(level)}.")
+
+
 def resamples_for(images: int, classes: int) -> int:
     """Return the default number of draws: 1000, or down to 200 where ranking many images and classes takes long."""
     return max(200, min(1000, 200_000_000 // (images * classes)))
@@ -212,6 +220,7 @@ def mean_intervals(
         level: confidence level, 0..1.
         resamples, seed: as for `resampled`.
     """
+    check_level(level)
     found: dict[str, Interval] = dict.fromkeys(metrics)
     known = {name: value for name, value in metrics.items() if value is not None}
     drawn = [resampled([name for name in known if name not in SHARES], *arrays, resamples, seed) for arrays in several]

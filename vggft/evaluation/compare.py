@@ -38,7 +38,7 @@ class Comparison:
         first, second: the names of the classifiers.
         split: the split of the images.
         images: the number of images.
-        level: 0..1, the confidence level of the intervals.
+        level: the confidence level of the intervals, in (0, 1).
         metrics: metric -> its difference.
         both_right, only_first, only_second, neither: the number of images that both, one or none of the classifiers
             predicted entirely correctly.
@@ -122,12 +122,12 @@ def compare(
         first, second: each a `Classifier` or an `Evaluation`.
         dataset: images to evaluate both classifiers on; None compares the evaluations that they were saved with.
         names: the names of the classifiers in the result.
-        level: 0..1, the confidence level of the intervals.
+        level: the confidence level of the intervals, in (0, 1).
         resamples: the number of draws; by default 1000, or fewer if there are very many images and classes.
         seed: seed of the draws.
 
     Raises:
-        ConfigError: there is nothing to compare, or the classes differ.
+        ConfigError: there is nothing to compare, the classes differ, or `level` is not in (0, 1).
         DataError: the evaluations are of different images.
 
     >>> from vggft.evaluation.checks import evaluate
@@ -136,6 +136,7 @@ def compare(
     >>> compare(a, b).only_second
     1
     """
+    bootstrap.check_level(level)
     a, b = (_evaluation(each, dataset, name) for each, name in zip((first, second), names, strict=True))
     _check_same(a, b)
     known = [name for name in a if a[name] is not None and b[name] is not None]

@@ -114,7 +114,7 @@ class Evaluation:
         right. For the calibration error see `bootstrap.error_interval`.
 
         Args:
-            level: confidence level, 0..1.
+            level: confidence level, in (0, 1).
             resamples: the number of draws; by default 1000, or fewer if there are very many images and classes.
             seed: seed of the draws.
             metrics: names of metrics; None for all of them.

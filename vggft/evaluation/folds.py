@@ -122,7 +122,7 @@ class CrossValidation:
 
         Args:
             metrics: names of metrics; None for all of them.
-            level: confidence level, 0..1.
+            level: confidence level, in (0, 1).
             seed: seed of the draws.
 
         Returns:
