@@ -319,6 +319,13 @@ def test_what_to_do_next() -> None:
     assert steps[0].words.startswith("8 images were predicted against the label with a certainty of 90% or more")
     assert steps[1].command.endswith("--backbone vgg16_imagenet") and steps[-1].command == "vggft serve CLASSIFIER"
     assert any("“cat” was most often taken for “dog” (4 times)" in step.words for step in steps)
+    few = labels[:12], p[:12], description.class_names
+    alert = evaluate(*few, thresholds=(0.98, 0.02))  # everything is taken for a dog, which is 3 % certain for cats
+    artifact = Classifier(model, description, alert)
+    assert not any("certainty" in step.words for step in next_steps(artifact, alert))
+    artifact.record = dataclasses.replace(artifact.record, pictures={0: np.zeros((32, 32, 3), np.uint8)})
+    card = next(each for each in Gallery(artifact, alert).mistakes() if each["picture"])
+    assert (card["predicted"], card["seen"], round(card["certainty"], 2)) == ("dog", "dog", 0.03)
     perfect = evaluate(labels, np.eye(2)[labels], description.class_names)
     assert [step.command for step in next_steps(Classifier(model, description, perfect), perfect)][-1:] == [
         "vggft serve CLASSIFIER"

@@ -122,7 +122,7 @@ class Gallery:
                     found[each.row] = pixels
         shown_groups = groups[:MISTAKES]
         first_rows = [group[0].row for group in shown_groups if group[0].row in found]
-        classes = [int(self.evaluation.probabilities[row].argmax()) for row in first_rows]
+        classes = [predicted_class(self.evaluation, row) for row in first_rows]
         heat = grad_cam(artifact, np.stack([found[row] for row in first_rows]), classes) if first_rows else ()
         overlays = {
             row: Explanation(found[row], each, artifact.class_names[c], 1.0, last_seen(artifact))
@@ -139,7 +139,7 @@ class Gallery:
             "predicted": " | ".join(each.predicted) or "nothing",
             "wrong": each.wrong,
             "probability": each.probability,
-            "certainty": float(self.evaluation.probabilities[each.row].max()),
+            "certainty": float(self.evaluation.probabilities[each.row, predicted_class(self.evaluation, each.row)]),
             "loss": each.loss,
             "seen": overlay.label if overlay else "",
             "picture": jpeg(overlay.picture) if overlay else "",
@@ -155,6 +155,11 @@ class Gallery:
             f"Grad-CAM at {block} has {height // side} × {width // side} cells of {side} px for the {height} × {width} "  # noqa: RUF001
             "px that the network sees, drawn smoothly: finer detail in it means nothing."
         )
+
+
+def predicted_class(evaluation: Evaluation, row: int) -> int:
+    """Return the column of the class that an image is predicted as; with several labels, of the most probable one."""
+    return int(evaluation.probabilities[row].argmax() if evaluation.multi_label else evaluation.predictions[row])
 
 
 def is_copy(a: np.ndarray, b: np.ndarray | None) -> bool:

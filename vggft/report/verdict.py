@@ -14,6 +14,7 @@ from ..artifact.record import Record
 from ..evaluation.evaluation import Evaluation
 from ..splits.groups import NEAR_DUPLICATES
 from ..telling.display import between, measure, metric_name, percent
+from .gallery import predicted_class
 from .names import Names
 
 STEPS = 5  # what to do next, at most
@@ -102,7 +103,9 @@ def _improvements(artifact: Artifact, evaluation: Evaluation) -> Iterator[Step]:
     certain = [
         each
         for each in evaluation.top_losses(100)
-        if each.wrong and not evaluation.multi_label and evaluation.probabilities[each.row].max() >= CERTAIN
+        if each.wrong
+        and not evaluation.multi_label
+        and evaluation.probabilities[each.row, predicted_class(evaluation, each.row)] >= CERTAIN
     ]
     if certain and not any(row["suggested"] for row in artifact.record.insight.doubts.labels):
         told = f"{counted(len(certain), 'image')} {'was' if len(certain) == 1 else 'were'} predicted against the label"
