@@ -23,6 +23,8 @@ class Names:
     >>> names = Names(Record(environment={"arguments": {"dataset": "/home/me/flowers"}}))
     >>> names.data, names.short("/home/me/flowers/rose/1.jpg"), names.inside("/home/me/flowers/rose/1.jpg is empty")
     ('flowers', 'rose/1.jpg', 'rose/1.jpg is empty')
+    >>> Names(Record(environment={"arguments": {"dataset": "/home/me/my flowers.csv"}})).argument
+    "'my flowers.csv'"
     """
 
     def __init__(self, record: Record):
@@ -30,7 +32,9 @@ class Names:
         paths = [value for name in PLACES if isinstance(value := arguments.get(name), str) and is_path(value)]
         self.paths = sorted(paths, key=len, reverse=True)
         given = arguments.get("dataset")
-        self.data = Path(given).resolve().stem if isinstance(given, str) and is_path(given) else ""
+        place = Path(given).resolve() if isinstance(given, str) and is_path(given) else Path()
+        self.data = place.stem
+        self.argument = shlex.quote(place.name or "FOLDER")  # of a command
 
     def short(self, name: str) -> str:
         """Return the name of an image: relative to the data, else with the folder that it is in."""

@@ -94,7 +94,7 @@ def next_steps(artifact: Artifact, evaluation: Evaluation | None) -> list[Step]:
 
 
 def _improvements(artifact: Artifact, evaluation: Evaluation) -> Iterator[Step]:
-    data = Names(artifact.record).data or "FOLDER"
+    data = Names(artifact.record).argument
     metric, value = evaluation.headline, evaluation[evaluation.headline] or 0.0
     interval = evaluation.intervals[metric]
     if evaluation.split == "validation":
