@@ -237,6 +237,15 @@ def test_the_model_card_is_what_a_hub_reads(searched: Path, tmp_path: Path) -> N
     assert read.data.license is None and "whoever publishes the classifier chooses its licence" in read.text
 
 
+@pytest.mark.parametrize(("column", "name"), [("D", "VGG16"), ("E", "VGG19")])
+def test_the_network_is_called_what_it_is(column: str, name: str, tmp_path: Path) -> None:
+    description = Description(("cat", "dog"), 32, column=column, width=1 / 64, head=vggft.Head(units=()))
+    classifier = Classifier(build(description), description)
+    told = classifier.model_card(tmp_path / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert f"# {name} of 2 classes" in told and f'"{name.lower()}"' in told and f"\n{name} (arXiv:1409.1556)" in told
+    assert f"<p>{name} ({column} of Table 1" in classifier.report(tmp_path / "x.html").read_text(encoding="utf-8")
+
+
 # The picture and the number of each cell of the confusion matrix in the page, and which text lies outside its box.
 MATRIX = """
 const cells = [...document.querySelectorAll('.matrix tbody td')];

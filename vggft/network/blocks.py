@@ -67,6 +67,15 @@ def pooled_blocks(layer: str) -> tuple[str, ...]:
     return tuple(part for part in layer.split("_") if part in BLOCKS) or BLOCKS[-1:]
 
 
+def usual_name(column: str) -> str:
+    """Return what a column is usually called, by its convolutions and the three dense layers of the paper's top.
+
+    >>> usual_name("D"), usual_name("E")
+    ('VGG16', 'VGG19')
+    """
+    return f"VGG{sum(map(len, COLUMNS[column])) + 3}"
+
+
 def sizes_of(blocks: Sequence[str], width: float) -> tuple[int, ...]:
     """Return the number of filters of each of some blocks."""
     return tuple(scaled(FILTERS[BLOCKS.index(block)], width) for block in blocks)

@@ -13,6 +13,7 @@ from ..evaluation.calibration import calibration_text
 from ..fields import as_path
 from ..files.writing import write_whole
 from ..foreign import json_text, visible
+from ..network.blocks import usual_name
 from ..telling.display import render
 from ..weightfiles.presets import PRESETS
 from .names import Names
@@ -33,12 +34,13 @@ def card(artifact: Artifact) -> str:
     """Render the model card: Markdown after a YAML front matter."""
     record, description, evaluation = artifact.record, artifact.description, artifact.evaluation
     preset, names = PRESETS.get(description.backbone), Names(artifact.record)
-    name = names.data
-    title = f"VGG16 for {name}" if name else f"VGG16 of {len(description.class_names)} classes"
+    name, network = names.data, usual_name(description.column)
+    title = f"{network} for {name}" if name else f"{network} of {len(description.class_names)} classes"
     return render(
         "model_card.md",
         front=Markup(front(artifact, title, name or "own images")),
         title=title,
+        network=network,
         description=description,
         audit=record.audit,
         splits=record.config.get("splits", {}),
@@ -64,7 +66,7 @@ def front(artifact: Artifact, title: str, data: str) -> str:
     fields: dict[str, Any] = {
         "library_name": "keras",
         "pipeline_tag": "image-classification",
-        "tags": ["image-classification", "vgg16", "vggft", "keras"],
+        "tags": ["image-classification", usual_name(artifact.description.column).lower(), "vggft", "keras"],
     }
     if evaluation is not None:
         metrics = [

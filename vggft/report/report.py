@@ -10,6 +10,7 @@ from ..artifact.artifact import Artifact
 from ..drawing.curves import HistoryDisplay
 from ..fields import as_path
 from ..files.writing import check_free, write_whole
+from ..network.blocks import usual_name
 from ..run import versions
 from ..telling.display import render
 from ..telling.figures import style
@@ -47,6 +48,7 @@ def contents(artifact: Artifact) -> dict[str, Any]:
         "matrix": [],
         "augmented": [],
         "network": network_table(artifact),
+        "vgg": usual_name(artifact.description.column),
         "versions": record.environment.get("versions") or artifact.description.versions,
         "facts": facts(record),
         "version": versions()["vggft"],
