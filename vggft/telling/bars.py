@@ -123,17 +123,17 @@ class Bars(Progress):
         taken = max((len(task.description) for task in tasks), default=0)
         counted = max((2 * len(str(task.total or 0)) + 1 for task in tasks), default=0)
         # Rates are at most "1234 images/s", and times at most "0:59:59".
-        pieces: list[tuple[int, int, ProgressColumn]] = [
-            (1, 7, TimeRemainingColumn(compact=True)),
-            (2, 10, BarColumn(bar_width=10)),
-            (3, counted, MofNCompleteColumn()),
-            (4, 13, RateColumn()),
+        pieces: list[tuple[int, ProgressColumn]] = [  # the most useful first
+            (7, left := TimeRemainingColumn(compact=True)),
+            (10, bar := BarColumn(bar_width=10)),
+            (counted, count := MofNCompleteColumn()),
+            (13, rate := RateColumn()),
         ]
         room, kept = self.screen.width - taken, list[ProgressColumn]()
-        for _, width, column in sorted(pieces, key=lambda piece: piece[0]):
+        for width, column in pieces:
             if (room := room - width - 1) >= 0:
                 kept.append(column)
-        ordered = [column for column in (pieces[1][2], pieces[2][2], pieces[3][2], pieces[0][2]) if column in kept]
+        ordered = [column for column in (bar, count, rate, left) if column in kept]
         how = Column(no_wrap=True, overflow="ellipsis")
         self.columns = (TextColumn("{task.description}", markup=False, table_column=how), *ordered)
         return super().make_tasks_table(tasks)
