@@ -38,7 +38,7 @@ def suspects(
             told.append(f"the column {column!r} looks like an identifier ({counted}), and {where}: {REMEDY}{column!r}")
     owners = _owners(names, labels)
     if owners and (where := _apart(owners, splits)):
-        example = next(name for name, count in Counter(owners).most_common())
+        example = Counter(owners).most_common(1)[0][0]
         shown = [Path(name).name for name, owner in zip(names, owners, strict=True) if owner == example]
         pattern = re.sub(r"\d+", r"\\d+", re.escape(example)).replace(r"\ ", " ")
         fits = all((found := re.search(pattern, Path(name).name)) and found[0] == owner for name, owner in

@@ -83,7 +83,11 @@ def join(parts: Mapping[str, Listing]) -> Listing:
     return Listing(
         [image for part in found for image in part.images],
         labels,
-        [name if _is_file(part, i) else f"{split} {name}" for split, part in parts.items() for i, name in _rows(part)],
+        [
+            name if isinstance(image, Path) else f"{split} {name}"
+            for split, part in parts.items()
+            for image, name in zip(part.images, part.names, strict=True)
+        ],
         found[0].where if len(found) == 1 else "the dataset",
         splits=[split for split, part in parts.items() for _ in part.images],
         multi_label=any(part.multi_label for part in found),
@@ -128,14 +132,6 @@ def join_weights(parts: Sequence[tuple[np.ndarray | None, int]]) -> np.ndarray |
     if all(weights is None for weights, _ in parts):
         return None
     return np.concatenate([np.ones(count, "float32") if weights is None else weights for weights, count in parts])
-
-
-def _rows(part: Listing) -> list[tuple[int, str]]:
-    return list(enumerate(part.names))
-
-
-def _is_file(part: Listing, row: int) -> bool:
-    return isinstance(part.images[row], Path)
 
 
 def _common_labels(parts: Sequence[Listing]) -> tuple[tuple[str, ...] | None, Any]:
