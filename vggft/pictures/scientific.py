@@ -37,10 +37,7 @@ def read_dicom(file: IO[bytes], reading: Reading, max_pixels: int, need: Callabl
         raise UnusableError(
             f"has {frames} frames, and a picture is one: write each frame that you need as a file of its own"
         )
-    if int(data.Rows) * int(data.Columns) > max_pixels:
-        raise UnusableError(
-            f"is {data.Columns}x{data.Rows} px, above the limit of {max_pixels / 1e6:.0f} million pixels"
-        )
+    check_size(int(data.Columns), int(data.Rows), max_pixels)
     need(32 * 2**20 + int(data.Rows) * int(data.Columns) * 32)
     try:
         array = data.pixel_array  # colours are RGB
