@@ -21,6 +21,9 @@ from vggft.artifact.known import digests_of
 from vggft.caching.cache import Cache
 from vggft.cli.main import app
 from vggft.network import blocks, forward
+from vggft.network.description import Description
+from vggft.network.start import Start
+from vggft.network.weights import random_weights
 
 QUICK = vggft.Training(epochs=3, fine_tune_epochs=2, batch_size=16)
 STILL = vggft.Training(
@@ -257,6 +260,15 @@ def test_a_head_with_other_layers_begins_afresh_and_one_with_other_dropout_does_
     assert other.description.head.units == (8,) and first.seen.items() <= other.seen.items()
     dropped = update(first, stripes, head=vggft.Head(units=(32,), dropout=0.1), training=STILL)
     np.testing.assert_array_equal(logits(dropped, stripes[0]), logits(first, stripes[0]))
+
+
+def test_the_backbone_of_the_start_may_be_called_as_people_say() -> None:
+    description = Description(("cat", "dog"), 32, width=1 / 64, backbone="vgg16_imagenet")
+    start = Start("first.keras", description, random_weights(0, width=1 / 64), {})
+    for name in (None, "vgg16_imagenet", "vgg16", "ImageNet"):
+        assert start.check(name, None).size == (32, 32)
+    with pytest.raises(vggft.ConfigError, match="backbone='vgg19' contradicts start"):
+        start.check("vgg19", None)
 
 
 def test_what_contradicts_the_start_is_refused(

@@ -16,6 +16,7 @@ from ..config import Head
 from ..errors import ConfigError
 from ..pictures.reading import Reading, reading_of, size_text
 from ..splits.splitting import Known
+from ..weightfiles.presets import ALIASES
 from .assembly import Network
 from .blocks import BLOCKS
 from .description import Description
@@ -74,7 +75,7 @@ class Start:
             others: resize, value_range and bands as asked for; their defaults ask for nothing.
         """
         mine = self.description
-        if backbone is not None and Path(str(backbone)).name != mine.backbone:
+        if backbone is not None and ALIASES.get(str(backbone).lower(), Path(str(backbone)).name) != mine.backbone:
             raise ConfigError(
                 f"backbone={str(backbone)!r} contradicts start: {self.name} has blocks of its own, from "
                 f"{mine.backbone}. Leave out one of the two."
