@@ -1,4 +1,4 @@
 """What people have on disk and in tables -> which images there are, with their labels as given; nothing is decoded.
 
-Begin reading with `listing`, which everything becomes; `folders` and `tables` find out what is meant.
+Begin reading with `listing`, which everything becomes; `folders` and `meaning` find out what is meant.
 """
