@@ -2,8 +2,8 @@
 
     python recipes/feature_extraction.py --data ../shared/data/eurosat --num-classes 10
 
-Test accuracy over seeds 0 to 2: 0.794 to 0.824, on a tenth of EuroSAT (2,835 images), 20 % of them for test. The three
-seeds take 16 s on two cores once the features are in the cache.
+Test accuracy over seeds 0 to 2: 0.887 to 0.914, on a tenth of EuroSAT (2,835 images), 20 % of them for test. The three
+seeds take 17 s on two cores once the features are in the cache.
 """
 
 from __future__ import annotations

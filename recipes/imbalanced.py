@@ -5,10 +5,10 @@
 Half of the images of each class are for test. Of the others, the first class keeps all and every further one fewer,
 down to a tenth. Seeds 0 to 2, on a tenth of EuroSAT (2,835 images):
 
-    class_weight=None          balanced accuracy 0.711 to 0.733, recall of the smallest class 0.693 to 0.840
-    class_weight="balanced"    balanced accuracy 0.739 to 0.756, recall of the smallest class 0.807 to 0.893
+    class_weight=None          balanced accuracy 0.837 to 0.862, recall of the smallest class 0.793 to 0.940
+    class_weight="balanced"    balanced accuracy 0.849 to 0.878, recall of the smallest class 0.807 to 0.947
 
-All six trainings take 2 minutes on two cores with features in the cache. Needs pandas.
+All six trainings take 1 minute on two cores with features in the cache. Needs pandas.
 """
 
 from __future__ import annotations

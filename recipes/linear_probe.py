@@ -2,8 +2,8 @@
 
     python recipes/linear_probe.py --data ../shared/data/eurosat --num-classes 10
 
-Test accuracy over seeds 0 to 2: 0.794 to 0.810, on a tenth of EuroSAT (2,835 images), 20 % of them for test. The three
-seeds take 19 s on two cores once the features are in the cache, where one pass has put them.
+Test accuracy over seeds 0 to 2: 0.884 to 0.919, on a tenth of EuroSAT (2,835 images), 20 % of them for test. The three
+seeds take 18 s on two cores once the features are in the cache, where one pass has put them.
 """
 
 from __future__ import annotations

@@ -3,9 +3,8 @@
     python recipes/search_head.py --data ../shared/data/eurosat --num-classes 10 --trials 10
 
 Test accuracy over seeds 0 to 2, 20 % of the images for test, the trial selected on validation images: on a tenth of
-EuroSAT (2,835 images) 0.799 to 0.827, with the default head, a linear probe, 0.794 to 0.810. In each seed the winner is
-better by half a point to two, which is within the spread of the seeds. From 1 to 3 minutes a seed on two
-cores with features in the cache.
+EuroSAT (2,835 images) 0.901 to 0.929, with the default head, a linear probe, 0.894 to 0.937: no gain beyond the
+spread of the seeds. About 1 minute a seed on two cores with features in the cache.
 """
 
 from __future__ import annotations

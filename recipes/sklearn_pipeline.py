@@ -2,9 +2,9 @@
 
     python recipes/sklearn_pipeline.py --data ../shared/data/eurosat
 
-Test accuracy of a support vector machine over seeds 0 to 2: 0.651 to 0.679, on a tenth of EuroSAT (2,835 images), 20 %
+Test accuracy of a support vector machine over seeds 0 to 2: 0.847 to 0.859, on a tenth of EuroSAT (2,835 images), 20 %
 of it for test. Each seed transforms about 71,000 images, for 31 fits, but only one pass of 2,835 is computed: the three
-seeds take 2 minutes on two cores.
+seeds take 74 seconds on two cores.
 """
 
 from __future__ import annotations

@@ -60,8 +60,8 @@ PRESETS: dict[str, Preset] = {
         column="D",
         width=0.25,
         image_size=64,
-        licence="Apache-2.0",
-        about="VGG16 at a quarter of its width, trained on CIFAR-10 by recipes/pretrain_backbone.py",
+        licence="CC BY 4.0 (derived from VGG16: Visual Geometry Group, University of Oxford)",
+        about="VGG16 at a quarter of its width, taught by VGG16 itself with recipes/pretrain_backbone.py",
     ),
 }
 
