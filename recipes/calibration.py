@@ -9,8 +9,8 @@ Test calibration error before and after, seeds 0 to 2, 20 % for test (a tenth of
     sign_digits --freeze all       0.018 to 0.018, 0.017 to 0.016, 0.021 to 0.025   0.90 to 0.99                 17 s
 
 It helps none of them for certain: the strength of a linear probe, and the epoch at which blocks stop, are chosen by the
-log loss of the validation images, so both are calibrated as they are. Temperatures far from 1 would tell of networks that are not.
-Two cores, features in the cache.
+log loss of the validation images, so both are calibrated as they are. Temperatures far from 1 would tell of networks
+that are not. Two cores, features in the cache.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
 
 Test macro F1 over seeds 0 to 2, on BCCD (364 pictures, 20 % of them for test): 0.877 to 0.895 at thresholds of 0.5, and
 0.847 to 0.895 at those that are best on the validation images. One seed of three gained: two of the
-three kinds are in nearly every picture, and 58 validation images do not tell thresholds exactly. 11 s on two cores with features in the cache.
-Needs pandas.
+three kinds are in nearly every picture, and 58 validation images do not tell thresholds exactly. 11 s on two cores with
+features in the cache. Needs pandas.
 """
 
 from __future__ import annotations
