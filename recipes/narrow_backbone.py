@@ -171,11 +171,15 @@ def main(data: Path, out: Path, config: Narrow, teacher: Any, pictures: Sequence
     print(f"{sum(array.size for array in weights.values()):,} weights in {len(CONVOLUTIONS)} convolutions: {out}")
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def asked(about: str | None, out: str) -> dict[str, Any]:
+    """Read the command line of this recipe, and of the one that goes on from it."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="cifar10.zip: train/<class>/*.jpg")
     parser.add_argument("--teacher", default="vgg16_imagenet", help="a preset, or a file of VGG16's weights")
     parser.add_argument("--pictures", type=Path, nargs="+", required=True, help="folders of photographs; no labels")
-    parser.add_argument("--out", type=Path, default=Path("narrow.npz"))
-    given = parser.parse_args()
-    main(given.data, given.out, Narrow(), given.teacher, given.pictures)
+    parser.add_argument("--out", type=Path, default=Path(out))
+    return vars(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main(config=Narrow(), **asked(__doc__, "narrow.npz"))

@@ -20,7 +20,6 @@ before, of CIFAR-10's labels, had 0.714 (`tests/benchmarks/backbones.py`). 55 mi
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import time
@@ -30,7 +29,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from narrow_backbone import CONVOLUTIONS, EPSILON, Array, Narrow, cifar10, crops, narrowed, pixels_of, views
+from narrow_backbone import CONVOLUTIONS, EPSILON, Array, Narrow, asked, cifar10, crops, narrowed, pixels_of, views
 
 from vggft.files.writing import whole_file
 
@@ -223,10 +222,4 @@ def main(data: Path, out: Path, config: Config, teacher: Any, pictures: Sequence
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="cifar10.zip: train/<class>/*.jpg")
-    parser.add_argument("--teacher", default="vgg16_imagenet", help="a preset, or a file of VGG16's weights")
-    parser.add_argument("--pictures", type=Path, nargs="+", required=True, help="folders of photographs; no labels")
-    parser.add_argument("--out", type=Path, default=Path("vgg16_mini.npz"))
-    given = parser.parse_args()
-    main(given.data, given.out, Config(), given.teacher, given.pictures)
+    main(config=Config(), **asked(__doc__, "vgg16_mini.npz"))

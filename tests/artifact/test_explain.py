@@ -12,7 +12,7 @@ import vggft
 from vggft.artifact.explain import Explanation, grad_cam
 from vggft.network.blocks import BLOCKS
 
-SIDE, PATCH = 64, 24
+SIDE, PATCH = 128, 48  # block 5 has 4 x 4 places
 
 
 @pytest.fixture(scope="module")
@@ -34,24 +34,21 @@ def corners() -> tuple[np.ndarray, np.ndarray]:
 def classifier(corners: tuple) -> vggft.Classifier:
     training = vggft.Training(epochs=10, fine_tune_epochs=4)
     settings = {"backbone": "vgg16_mini", "freeze": "block4", "precision": "float32", "training": training}
-    return vggft.finetune(corners, 3, head=vggft.Head(units=(32,)), **settings, verbose=0)
+    return vggft.finetune(corners, 3, image_size=SIDE, head=vggft.Head(units=(32,)), **settings, verbose=0)
 
 
-@pytest.mark.parametrize(("block", "hits", "share"), [("block5", 0.65, 0.5), ("block4", 0.9, 0.6)])
+@pytest.mark.parametrize(("block", "share"), [("block5", 0.6), ("block4", 0.5)])
 def test_it_shows_the_corner_that_decides(
-    classifier: vggft.Classifier, corners: tuple, block: str, hits: float, share: float
+    classifier: vggft.Classifier, corners: tuple, block: str, share: float
 ) -> None:
-    """For every class, although images may have a patch of another class in the opposite corner.
-
-    By chance it is a quarter. Block 5 has 2 x 2 places here, each of which sees the whole picture.
-    """
+    """For every class, although images may have a patch of another class in the opposite corner."""
     assert classifier.evaluation["accuracy"] == 1
     images, labels = corners[0][:60], corners[1][:60]
     heat = grad_cam(classifier, images, labels, block)
     assert heat.shape == (60, SIDE, SIDE) and heat.dtype == np.float32
     assert heat.min() >= 0 and heat.max() <= 1
     hottest = np.stack(np.unravel_index(heat.reshape(60, -1).argmax(1), (SIDE, SIDE)), axis=1)
-    assert (hottest < SIDE / 2).all(axis=1).mean() >= hits
+    assert (hottest < SIDE / 2).all(axis=1).mean() >= 0.9
     inside = heat[:, : SIDE // 2, : SIDE // 2].sum((1, 2)) / heat.sum((1, 2))
     assert inside.mean() >= share  # of a quarter of the picture
     assert min(inside[labels == c].mean() for c in range(3)) > 0.3
