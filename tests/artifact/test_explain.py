@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,15 @@ def test_of_files_arrays_and_words(classifier: vggft.Classifier, corners: tuple,
     np.testing.assert_array_equal(both[1].picture, corners[0][1])
     each = classifier.explain(list(corners[0][:3]), label=["2", "0", "1"], block="block1")
     assert [e.label for e in each] == ["2", "0", "1"]
+
+
+def test_the_predicted_class_is_explained_where_an_operating_point_decides(
+    classifier: vggft.Classifier, corners: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert classifier.explain(corners[0][0]).label == "0"
+    monkeypatch.setattr(classifier, "description", replace(classifier.description, thresholds=(1.0, 0.0, 1.0)))
+    found = classifier.explain(corners[0][0])
+    assert found.label == classifier.classify(corners[0][0]).label == "1" and found.probability < 0.5
 
 
 def test_what_cannot_be_explained_is_said(classifier: vggft.Classifier, corners: tuple, tmp_path: Path) -> None:

@@ -189,10 +189,8 @@ def explain(
     for rows, pixels in read_parts(pictures, reading, AT_ONCE, is_settled=True):
         (probabilities,) = look_at_images(artifact.network, artifact.kept_features(), pixels)
         asked = [wanted[row] for row in rows]
-        classes = [
-            int(row.argmax()) if each is None else names.index(each)
-            for each, row in zip(asked, probabilities, strict=True)
-        ]
+        told = [artifact.description.describe(row).label for row in probabilities]
+        classes = [names.index(each or label) for each, label in zip(asked, told, strict=True)]
         for i, heat in enumerate(grad_cam(artifact, pixels, classes, block)):
             c = classes[i]
             picture = shown(pictures[rows[i]], reading)
