@@ -24,8 +24,8 @@ CONFIG = {"backbone": "vgg16_mini", "test": 0.2, "algorithm": "random", "trials"
 SPACE = vggft.SearchSpace(units=[128, 256], layers=1, freeze=["block4"], fine_tune_learning_rate=(1e-4, 3e-3, "log"))
 
 
-def main(data: str, num_classes: int, run_dir: str) -> None:
-    result = vggft.search(data, num_classes, space=SPACE, run_dir=run_dir, verbose=0, **CONFIG)
+def main(data: str, num_classes: int, run_dir: str, seed: int = 0) -> None:
+    result = vggft.search(data, num_classes, space=SPACE, run_dir=run_dir, seed=seed, verbose=0, **CONFIG)
     if result is None:
         print("this worker has done its part")
     else:
@@ -37,4 +37,5 @@ if __name__ == "__main__":
     parser.add_argument("--data", required=True, help="a folder of class folders, or a CSV file")
     parser.add_argument("--num-classes", type=int, required=True)
     parser.add_argument("--run-dir", required=True, help="a new directory that all processes can access")
+    parser.add_argument("--seed", type=int, default=0)
     main(**vars(parser.parse_args()))

@@ -253,6 +253,16 @@ def test_tables_of_transfer_are_those_of_the_benchmark(page: str, sides: str) ->
         assert shown == pytest.approx(means[-1] if key else np.mean(means, axis=0), abs=6e-4), row
 
 
+def test_the_table_of_small_backbones_is_that_of_the_benchmark() -> None:
+    found = json.loads((RESULTS / "backbones.json").read_text(encoding="utf-8"))
+    lines = (ROOT / "docs/freezing.md").read_text(encoding="utf-8").splitlines()
+    for key, words in (("mini_of_0.1", "| the one before"), ("narrow", "| narrowed"), ("vgg16_mini", "| **taught")):
+        means = [statistics.mean(found[key][data]) for data in "sign_digits eurosat flowers17 ants_bees dtd10".split()]
+        row = next(line for line in lines if line.startswith(words))
+        shown = [float(number) for number in re.findall(r"0\.\d{3}", row)]
+        assert shown == pytest.approx([*means, statistics.mean(means)], abs=6e-4), row
+
+
 def test_figures_of_speed_are_those_of_the_benchmarks() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for number in (

@@ -73,6 +73,8 @@ def test_only_the_same_images_are_compared() -> None:
         compare(judged(right), others)
     with pytest.raises(vggft.ConfigError, match="expected a Classifier with an evaluation"):
         compare(judged(right), "old.keras")
+    with pytest.raises(vggft.ConfigError, match="one for each of the 2 classifiers; got 1"):
+        compare_all([judged(right)] * 2, names=["old"])
 
 
 def test_a_level_is_no_percentage() -> None:

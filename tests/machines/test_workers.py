@@ -64,7 +64,7 @@ class Workers:
 
     def kill(self, what: str, rank: int = 1, *, when: Callable[[], bool] = lambda: True) -> None:
         """Kill the helper of a rank (`-m vggft`), or the process that trains for it, once it is there."""
-        end = time.monotonic() + 60
+        end = time.monotonic() + 240  # processes start slowly on a busy machine
         while time.monotonic() < end and self.process.poll() is None:
             parent: int | None = self.process.pid  # the chief, whose own process of training is its child
             if "worker" in what and rank:
@@ -77,7 +77,7 @@ class Workers:
 
     def end(self) -> str:
         """Return what was printed, when the run has ended."""
-        told = self.process.communicate(timeout=180)[0]
+        told = self.process.communicate(timeout=300)[0]
         return str(told)
 
 

@@ -57,7 +57,7 @@ def test_copies_of_an_image_fall_on_one_side_of_a_fraction() -> None:
 
 
 def test_the_test_rows_follow_from_the_seed_alone() -> None:
-    several = [prepare((PIXELS, LABELS), test=0.25, validation=v, seed=3) for v in (0.1, 0.2, 0.5)]
+    several = [prepare((PIXELS, LABELS), test=0.25, validation=v, seed=3) for v in (0.1, np.float32(0.2), 0.5)]
     for pool in several[1:]:
         np.testing.assert_array_equal(pool.rows["test"], several[0].rows["test"])
     held = (PIXELS[:4], MIXED[:4])

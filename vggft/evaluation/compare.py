@@ -197,12 +197,14 @@ def compare_all(
         names: of the classifiers; by default their numbers, from 1 on.
 
     Raises:
-        ConfigError: there are fewer than two, nothing to compare, or the classes differ.
+        ConfigError: there are fewer than two, not as many names, nothing to compare, or the classes differ.
         DataError: the evaluations are of different images.
     """
     if len(classifiers) < 2:
         raise ConfigError(f"compare_all needs at least two classifiers; got {len(classifiers)}.")
     names = names or [str(n) for n in range(1, len(classifiers) + 1)]
+    if len(names) != len(classifiers):
+        raise ConfigError(f"names must have one for each of the {len(classifiers)} classifiers; got {len(names)}.")
     found = [_evaluation(each, dataset, name) for each, name in zip(classifiers, names, strict=True)]
     how: dict[str, Any] = {"level": level, "seed": seed}
     pairs = [

@@ -7,7 +7,7 @@ from typing import Any
 from ..data.dataset import Dataset, open_dataset
 from ..data.streams import Keep
 from ..errors import ConfigError, DataError
-from ..fields import shown
+from ..fields import shown, unwrapped
 from .splitting import Known
 
 
@@ -39,7 +39,8 @@ def open_parts(
     parts = dict(open_dataset(data, num_classes, **how))
     whole, own_splits = "all" if "all" in parts else "train", len(parts) > 1
     fractions: dict[str, float] = {}
-    for split, value in wanted.items():
+    for split, given in wanted.items():
+        value = unwrapped(given)
         if value is None:
             if split == "validation" and split not in parts:
                 raise ConfigError(
