@@ -39,12 +39,12 @@ class Config:
     width: float = 0.25  # of the paper's numbers of filters and units
     image_size: int = 32
     scales: tuple[int, int] = (36, 72)  # S of the paper, 256 to 512 for crops of 224, in the same proportion
-    batch_size: int = 64  # 256 in the paper, of which 45,000 images make too few steps
+    batch_size: int = 256
     learning_rate: float = 1e-2
     weight_decay: float = 5e-4
     spread: float = 0.05  # standard deviation of the first kernels
     epochs: int = 74  # as many as the paper needed
-    patience: int = 5  # epochs without a better accuracy, after which the rate is divided by 10
+    patience: int = 3  # epochs without a better accuracy, after which the rate is divided by 10
     watched: int = 5000  # training images that are held out for it
     images: int | None = None  # of each class and split; None for all
 
