@@ -213,7 +213,7 @@ class Run:
         for name, file in FILES.items():
             if found[name]:
                 directory.write_table(file, found[name])
-        for sentence in insight.told(written=directory.path is not None):
+        for sentence in insight.told(directory.path):
             self.narrator.say(sentence)
         return insight
 
