@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from rich.filesize import decimal
 
 from .features.cuts import cut_of, is_pooled
 from .features.extract import Pass
@@ -17,6 +16,7 @@ from .heads.stacked import is_compiled
 from .network.blocks import BLOCKS
 from .network.forward import rows_at_once
 from .network.precision import MEASURED_BLOCKS
+from .telling.display import bytes_text
 from .training.experiment import Experiment
 from .training.phases import ResolvedPhase, Setting
 from .training.train import MOST_STEPS
@@ -74,15 +74,15 @@ class Estimate:
             times = "one pass" if self.passes == 1 else f"{self.passes} passes"
             features = (
                 f"frozen features of {self.views} images in {times}, {_seconds(self.feature_seconds)} "
-                f"and {decimal(self.bytes_on_disk)} on disk"
+                f"and {bytes_text(self.bytes_on_disk)} on disk"
             )
         elif self.bytes_in_cache:
-            features = f"all frozen features are in the cache ({decimal(self.bytes_in_cache)})"
+            features = f"all frozen features are in the cache ({bytes_text(self.bytes_in_cache)})"
         else:
             features = "no frozen features"
         return (
             f"Estimate: {features}; training and evaluation at most {_seconds(self.training_seconds)}; "
-            f"about {decimal(self.peak_memory)} of memory."
+            f"about {bytes_text(self.peak_memory)} of memory."
         )
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.filesize import decimal
 
 from .costs import FIRST_BATCH, Estimate, Work
 from .errors import VggftError, short_traceback
@@ -26,6 +25,7 @@ from .network.blocks import BLOCKS
 from .pictures.arrays import in_threads
 from .pictures.files import read_image
 from .pictures.reading import check_size
+from .telling.display import bytes_text
 from .training.experiment import Experiment
 from .training.phases import Setting
 
@@ -68,12 +68,12 @@ class Forecast(Estimate):
     def __str__(self) -> str:
         whole = sum(self.seconds.values())
         parts = [f"{what} {_time(each)} ({each / whole:.0%})" for what, each in self.seconds.items()]
-        stores = [f"{decimal(size)} of {what}" for what, size in self.stores.items()]
+        stores = [f"{bytes_text(size)} of {what}" for what, size in self.stores.items()]
         number = sum(self.images.values())
         machines = "a machine like this one" if self.workers == 1 else f"{self.workers} machines like this one"
         return (
             f"Forecast for {number:,} images on {machines}: at most {_time(whole)}: {'; '.join(parts)}. On the disk "
-            f"that all share: {', '.join(stores)}. About {decimal(self.peak_memory)} of memory in each."
+            f"that all share: {', '.join(stores)}. About {bytes_text(self.peak_memory)} of memory in each."
         )
 
 

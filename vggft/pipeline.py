@@ -180,7 +180,8 @@ class Run:
         about = environment(request.arguments()) | {"seconds": round(time.monotonic() - self.began, 1)}
         if not directory.earlier:  # the time of a resumed run is not that of its last part
             directory.write_json("environment.json", about)
-        record = Record(self.config, about, self.audit, summary, pictures=judged.pictures, insight=insight)
+        more: dict[str, Any] = {"pictures": judged.pictures, "insight": insight, "run_dir": directory.path}
+        record = Record(self.config, about, self.audit, summary, **more)
         trust = self._trust(bank, network, cut, judged)
         return kind(network, judged.description, judged.final, fitted.history, self._seen(), record, trust)
 
@@ -213,7 +214,7 @@ class Run:
         for name, file in FILES.items():
             if found[name]:
                 directory.write_table(file, found[name])
-        for sentence in insight.told(written=directory.path is not None):
+        for sentence in insight.told(directory.path):
             self.narrator.say(sentence)
         return insight
 

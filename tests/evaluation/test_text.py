@@ -26,7 +26,14 @@ def test_text():
     header, *rows = lines[-4:]  # the names of the classes above their columns
     assert header == "         rose  tulip    雛菊"
     assert rows == ["  rose      1      2     0", "  tulip     0      1     0", "  雛菊      1      0     0"]
-    assert not any(line != line.rstrip() for line in lines)
+
+
+@pytest.mark.parametrize(("length", "named"), [(20, 2), (200, 0)])
+def test_names_that_do_not_fit_leave_no_bracket_open(length: int, named: int):
+    files = [f"{n:0{length}}.jpg" for n in range(5)]
+    text = str(evaluate([0, 0, 0, 0, 1], np.eye(2)[[1, 1, 1, 0, 1]], ["rose", "tulip"], names=files))
+    line = next(line for line in text.splitlines() if "rose -> tulip: 3 (" in line)
+    assert line.endswith("...)") and line.count(".jpg") == named and len(line) <= 80
 
 
 def test_text_of_many_classes_shows_the_worst():

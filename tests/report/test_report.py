@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import doctest
 import json
 import re
 from pathlib import Path
@@ -14,11 +15,16 @@ import pytest
 from PIL import Image
 
 import vggft
+from vggft.artifact.record import Record
 from vggft.classifier import Classifier
 from vggft.evaluation.checks import evaluate
+from vggft.insight.doubts import Doubts
+from vggft.insight.insight import Insight
 from vggft.network.description import Description, build
+from vggft.report import names as report_names
 from vggft.report.gallery import Gallery
 from vggft.report.insights import Insights
+from vggft.report.sections import learning
 from vggft.report.verdict import baseline, next_steps
 from vggft.telling.display import _environment, percent
 from vggft.trust.conformal import HeldOut
@@ -159,7 +165,7 @@ def test_what_the_page_says(page: Path, searched: Path) -> None:
     assert f"<b>{percent(classifier.evaluation['accuracy'])}</b>" in text
     assert f"(95 % interval {100 * low:.1f} to {percent(high)})" in text and f"{low:.3f} to {high:.3f}" not in text
     assert "the most frequent class" in text or "a frequent class" in text
-    assert "What to do next" in text and "vggft serve CLASSIFIER" in text and "for the whole run" in text
+    assert "What to do next" in text and "<code>vggft serve run</code>" in text and "for the whole run" in text
     order = "Results", "Confusion", "Top losses", "Reliability and ranking", "Data", "Learning", "Search"
     places = [text.index(f"<h2>{heading}</h2>") for heading in (*order, "How to repeat it")]
     assert places == sorted(places)
@@ -194,7 +200,7 @@ def test_without_a_run_directory_it_says_what_is_missing(
     labels = np.stack([stripes[1] == 0, stripes[1] > 0, np.arange(120) % 2 > 0], axis=1).astype(int)
     memory = vggft.finetune((stripes[0], labels), 3, calibrate=True, **settings)
     text = memory.report(tmp_path / "memory.html").read_text(encoding="utf-8")
-    assert "There was no test split" in text and "--test 0.2" in text and "Calibrated by a temperature" in text
+    assert "There was no test split" in text and "test=0.2" in text and "Calibrated by a temperature" in text
     assert "120 images of 3 classes, with several labels per image" in text and "false negatives" in text
     assert text.count("where the classifier saw") >= 10 and '<th scope="col" class="n">threshold</th>' in text
 
@@ -309,8 +315,41 @@ def test_the_page_shows_what_the_features_say_about_the_data(
     for said in ("What each block knows", "looks like <b", "Prediction sets", "label may be wrong", 'href="#labels"'):
         assert said in page, said
     assert page.count("data:image/jpeg") > 100 and len(page) < 5e6
+    assert "without epochs. Dots mark the one that was kept" in page and "chosen by folds" in page
+    assert "learned from the validation images too" in page and "the head is compared and chosen again" in page
     loaded = vggft.load(tmp_path / "run").report(tmp_path / "again.html").read_text(encoding="utf-8")
     assert loaded.count('class="dot') == page.count('class="dot') >= 100  # out of the files of the run
+
+
+def test_a_next_step_is_the_same_run_with_one_change(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    description = Description(("cat", "dog"), 32, width=1 / 16, backbone="vgg16_mini")
+    labels = np.arange(60) % 2
+    judged = evaluate(labels, np.eye(2)[np.where(np.arange(60) < 52, labels, 1 - labels)], description.class_names)
+    artifact = Classifier(build(description), description, judged)
+    twins = [
+        {"image": f"{n}.png", "split": split, "group": 1, "leak": True} for n, split in enumerate(("train", "test"))
+    ]
+    words = "vggft finetune my/pets --test=0.2 --backbone vgg16_mini --resume --run-dir runs/pets-1 --seed 3"
+    config = {"num_classes": 2, "backbone": "vgg16_mini", "precision": "float32"}
+    record = Record(config, {"command": words.split()}, insight=Insight(doubts=Doubts(twins=tuple(twins))))
+    monkeypatch.chdir(tmp_path)
+
+    def commands(backbone: str = "vgg16_mini", **more: Any) -> list[str]:
+        artifact.description = dataclasses.replace(description, backbone=backbone)
+        artifact.record = dataclasses.replace(record, run_dir=Path("runs/pets-1"), **more)
+        return [step.command for step in next_steps(artifact, judged) if step.command]
+
+    same = "vggft finetune my/pets --test=0.2"
+    assert commands() == [
+        f"{same} --backbone vgg16_mini --seed 3 --group near-duplicates",
+        f"{same} --seed 3 --backbone vgg16_imagenet",
+        "vggft serve runs/pets-1",
+    ]
+    assert commands("vgg16_imagenet")[1] == f"{same} --backbone vgg16_mini --seed 3 --freeze auto"
+    tried = {**config, "deeper": True, "group": "(\\d+)"}  # other groups would be lost
+    assert commands("vgg16_imagenet", config=tried) == ["vggft serve runs/pets-1"]
+    assert doctest.testmod(report_names).attempted >= 7 and not doctest.testmod(report_names).failed
+    assert "group='(\\\\d+)'" in artifact.record.call
 
 
 def test_what_to_do_next() -> None:
@@ -323,10 +362,11 @@ def test_what_to_do_next() -> None:
     for split in ("test", "validation"):
         judged = evaluate(labels, p, description.class_names, split=split)
         told[split] = next_steps(Classifier(model, description, judged), judged)
-    assert "--test 0.2" in told["validation"][0].command and len(told["validation"]) <= 5
+    assert told["validation"][0].command == "vggft.finetune(..., test=0.2)" and len(told["validation"]) <= 5
     steps = told["test"]
     assert steps[0].words.startswith("8 images were predicted against the label with a certainty of 90% or more")
-    assert steps[1].command.endswith("--backbone vgg16_imagenet") and steps[-1].command == "vggft serve CLASSIFIER"
+    assert steps[1].command == "vggft.finetune(..., backbone='vgg16_imagenet')"
+    assert steps[-1].command == "vggft serve CLASSIFIER"
     assert any("“cat” was most often taken for “dog” (4 times)" in step.words for step in steps)
     few = labels[:12], p[:12], description.class_names
     alert = evaluate(*few, thresholds=(0.98, 0.02))  # everything is taken for a dog, which is 3 % certain for cats
@@ -339,4 +379,7 @@ def test_what_to_do_next() -> None:
     assert [step.command for step in next_steps(Classifier(model, description, perfect), perfect)][-1:] == [
         "vggft serve CLASSIFIER"
     ]
+    epochs = [{"phase": "head", "epoch": n, "loss": 1 / n, "val_loss": 1 / n, "kept": n == 2} for n in (1, 2)]
+    caption = learning(Classifier(model, description, judged, epochs))["caption"]
+    assert caption.startswith("Dots mark the epoch") and "probes" not in caption and "too" not in caption
     assert baseline(perfect) == "Always answering “cat”, a frequent class, would be right for 50.0\u00a0%."

@@ -35,6 +35,7 @@ class Record:
         pictures: row of the evaluation -> (S, S, 3) pixels, for the images with the highest losses, and for the other
             ones that a report shows if they have no files.
         insight: what the frozen features say about the data.
+        run_dir: the run directory.
     """
 
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -45,6 +46,7 @@ class Record:
     trials: tuple[Mapping[str, Any], ...] = ()
     pictures: Mapping[int, np.ndarray] = field(default_factory=dict)
     insight: Insight = field(default_factory=Insight)
+    run_dir: Path | None = None
 
     @property
     def class_counts(self) -> dict[str, int]:
@@ -66,7 +68,10 @@ class Record:
 
     @property
     def call(self) -> str:
-        """The `vggft.finetune` call that repeats the run, with all automatic choices filled in; empty for a search."""
+        """The `vggft.finetune` call that repeats the run; empty for a search.
+
+        What was decided before training is filled in; a head that was chosen by comparison is chosen again.
+        """
         if not self.config or self.search:
             return ""
         given, config = self.environment.get("arguments", {}), self.config
@@ -79,6 +84,7 @@ class Record:
 
         lines = [f"{shown('dataset')}, num_classes={config['num_classes']}"]
         lines += [f"{name}={shown(name)}" for name in ("validation", "test") if given.get(name) is not None]
+        lines += [f"group={config['group']!r}"] if config.get("group") else []
         if "start" in config:  # which brings the backbone
             lines.append(f"start={shown('start')}")
         else:
@@ -128,6 +134,7 @@ def read_record(run_dir: Path) -> Record:
         trials=tuple(read_document(path, Outcome, RunError, nan=True) for path in outcomes),
         pictures=_read_pictures(run_dir / PICTURES),
         insight=_insight(run_dir / "insight.json", read("insight.json", Insights), Places.read(run_dir / PLACES)),
+        run_dir=run_dir,
     )
 
 

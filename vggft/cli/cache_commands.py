@@ -7,9 +7,9 @@ import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.filesize import decimal
 
 from ..pictures.reading import size_text
+from ..telling.display import bytes_text
 from . import words
 from .flags import AsJson
 
@@ -49,10 +49,12 @@ def list_stores(as_json: AsJson = False) -> None:
         what = [row[key] for key in ("kind", "backbone", "cut", "precision")]
         kept = f"kept as {row['dtype']}" if row["cut"] else None
         told = " ".join(str(each) for each in (*what, size, view, kept) if each)
-        typer.echo(f"{row['images']:>9} images  {decimal(row['bytes']):>10}  used {row['used']}  {told}")
+        typer.echo(f"{row['images']:>9} images  {bytes_text(row['bytes']):>10}  used {row['used']}  {told}")
     if old:
-        typer.echo(f"{len(old)} entries of an older version, {decimal(sum(part.size for part in old))}, are not used")
-    typer.echo(f"{decimal(sum(part.size for part in everything))} in {cache.root}")
+        typer.echo(
+            f"{len(old)} entries of an older version, {bytes_text(sum(part.size for part in old))}, are not used"
+        )
+    typer.echo(f"{bytes_text(sum(part.size for part in everything))} in {cache.root}")
 
 
 @app.command()
@@ -86,7 +88,7 @@ def prune(
     if as_json:
         typer.echo(json.dumps({"removed": freed, "remaining": rest}))
     else:
-        typer.echo(f"{decimal(freed)} removed; {decimal(rest)} remain")
+        typer.echo(f"{bytes_text(freed)} removed; {bytes_text(rest)} remain")
 
 
 @app.command()

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.filesize import decimal
 
 from ..artifact.artifact import Artifact
 from ..artifact.inputs import read_parts
@@ -28,6 +27,7 @@ from ..extras import OF_EXPORTS, check_extra
 from ..fields import as_path, is_number, shown
 from ..files.writing import check_free, check_free_folder, whole_file, whole_folder
 from ..pictures.arrays import ArrayImage, PixelImage, as_sequence
+from ..telling.display import bytes_text
 from . import runtimes
 
 FORMATS = {"": "SavedModel", ".onnx": "ONNX", ".tflite": "LiteRT"}
@@ -58,6 +58,7 @@ class Export:
         exported_accuracy: accuracy of the export on the same images.
         files: number of images that a SavedModel was also given as encoded files.
         same_stranger: share of images that both take for strangers, or both do not, 0..1; None if that is not known.
+        calibrated: number of other images that int8 took its value ranges from; they are not compared.
     """
 
     path: str
@@ -71,14 +72,18 @@ class Export:
     exported_accuracy: float | None = None
     files: int = 0
     same_stranger: float | None = None
+    calibrated: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""
         return asdict(self)
 
     def __str__(self) -> str:
+        compared = f"{self.images} images"
+        if self.calibrated:
+            compared = f"{self.images} of {self.images + self.calibrated} images (its value ranges are from the others)"
         told = (
-            f"{self.path}: {self.format} in {self.precision}, {decimal(self.size)}. Compared on {self.images} images, "
+            f"{self.path}: {self.format} in {self.precision}, {bytes_text(self.size)}. Compared on {compared}, "
             f"probabilities differ by at most {self.largest_difference:.2g}; the predicted class is the same for "
             f"{self.same_label:.1%}."
         )
@@ -171,7 +176,7 @@ def export(
         if far is not None:
             result = replace(result, same_stranger=_same_stranger(path, precision, far[judged], outputs["stranger"]))
         size = sum(file.stat().st_size for file in (aside, *aside.rglob("*")) if file.is_file())
-    return replace(result, size=size)
+    return replace(result, size=size, calibrated=int(calibrating.sum()))
 
 
 def to_compare_on(artifact: Artifact, dataset: Any = None) -> tuple[Any, np.ndarray | None]:

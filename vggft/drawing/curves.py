@@ -95,7 +95,7 @@ class HistoryDisplay(Display):
         starts = [i for i, row in enumerate(history) if i == 0 or row["phase"] != history[i - 1]["phase"]]
         kept = [i for i, row in enumerate(history) if row.get("kept")]
         accuracy = "label_accuracy" if any("label_accuracy" in row for row in history) else "accuracy"
-        solved = bool(history) and all(_candidate(row) for row in history)
+        solved = bool(history) and all(candidate(row) for row in history)
         for ax, metric in zip(axes, (accuracy, "loss"), strict=True):
             for key, label, colour in ((metric, "train", "tab:blue"), (f"val_{metric}", "validation", "tab:orange")):
                 values = [row.get(key) for row in history]
@@ -119,7 +119,7 @@ class HistoryDisplay(Display):
             axes[0].legend(loc="best")
         axes[-1].set_xlabel("linear probe" if solved else "epoch")
         if solved:
-            axes[-1].set_xticks(epochs, [_candidate(row) for row in history], rotation=30, ha="right", fontsize=8)
+            axes[-1].set_xticks(epochs, [candidate(row) for row in history], rotation=30, ha="right", fontsize=8)
         else:
             axes[-1].xaxis.get_major_locator().set_params(integer=True)
 
@@ -127,10 +127,10 @@ class HistoryDisplay(Display):
         return f"<HistoryDisplay of {len(self.history)} rows>"
 
 
-def _candidate(row: Mapping[str, Any]) -> str:
+def candidate(row: Mapping[str, Any]) -> str:
     """Name a linear probe that was solved exactly; "" for an epoch.
 
-    >>> _candidate({"strength": 10.0}), _candidate({"shrinkage": 0.05}), _candidate({"epoch": 1})
+    >>> candidate({"strength": 10.0}), candidate({"shrinkage": 0.05}), candidate({"epoch": 1})
     ('C = 10', 'LDA 0.05', '')
     """
     if "strength" in row and "shrinkage" in row:

@@ -16,7 +16,8 @@ from .bootstrap import Interval
 from .metrics import ClassScores, lowest_f1
 
 FEW, FEWEST = 3, 10  # images of a class, and of all, from which something is said of what was learned
-_MAX_ROWS, _MAX_MATRIX, _MAX_NOTE, _MAX_LINE, _MAX_COLUMNS = 30, 12, 300, 110, 80  # readable in a terminal
+_MAX_ROWS, _MAX_MATRIX, _MAX_NOTE, _MAX_COLUMNS = 30, 12, 300, 80  # readable in a terminal
+_MAX_LINE, _LEAST_LINE = 80, 30  # characters of images that are confused, and of their names beside long classes
 
 
 def headline(
@@ -101,8 +102,12 @@ def summary(
     blocks.append(table([["class", "precision", "recall", "f1", "roc_auc", "avg_prec", "images"], *rows]))
 
     if confused:
-        lines = (f"{a} -> {b}: {len(images)} ({', '.join(images)})" for (a, b), images in confused.items())
-        blocks.append("\n".join(["Most confused:", *(f"  {shorten(visible(line), _MAX_LINE)}" for line in lines)]))
+        lines = ["Most confused:"]
+        for (a, b), images in confused.items():
+            line = visible(f"  {a} -> {b}: {len(images)}")
+            room = max(_LEAST_LINE, _MAX_LINE - len(line) - len(" ()"))
+            lines.append(f"{line} ({shorten(visible(', '.join(images)), room, placeholder=' ...')})")
+        blocks.append("\n".join(lines))
     if num_classes <= _MAX_MATRIX:
         names = [row.name for row in per_class]
         what = "right and wrong, absent and present" if confusion_matrix.ndim == 3 else "rows: true, columns: predicted"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -46,13 +47,13 @@ class Doubts:
         """Make it from the output of `to_dict`, also after JSON."""
         return cls(*(tuple(found.get(name, ())) for name in FILES))
 
-    def told(self, written: bool) -> list[str]:
+    def told(self, run_dir: Path | None) -> list[str]:
         """Say what was found, one sentence for each table.
 
         Args:
-            written: whether the tables are in files.
+            run_dir: the folder that the tables are in; None if they are in no files.
         """
-        files = {name: f" ({file})" * written for name, file in FILES.items()}
+        files = {name: "" if run_dir is None else f" ({run_dir / file})" for name, file in FILES.items()}
         found = []
         if suggested := [row for row in self.labels if row["suggested"]]:
             counted = f"{len(suggested)} image{'s' * (len(suggested) > 1)} may have a wrong label"

@@ -89,21 +89,22 @@ class Growth(Plotted[GrowthDisplay]):
     def sentence(self, more: int | None = None) -> str:
         """Say what more images would bring, in a sentence.
 
+        It has gains alone: the scores are of probes, and beside that of a classifier they look like a fall or a rise.
+
         Args:
             more: how many; None for a round number, about a third of those there are.
         """
         name = metric_name(self.metric)
         if not self.known:
             return self.why
-        now = float(self.predict(self.images)[0])
         if max(self.gain(self.images)[2], self.gain(more or 0)[2]) < LITTLE:
-            return f"More images of the same kind would change little: {name} stays at about {score(now)}."
+            return f"More images of the same kind would change little: {name} would rise by less than {LITTLE}."
         more = more or _round(self.images / 3)
         _, *once = self.gain(more)
         _, *twice = self.gain(self.images)
         return (
-            f"Another {more} images would bring {name} from {score(now)} to about {_ends(now, once)};"
-            f" twice as many images as now, to about {_ends(now, twice)}."
+            f"Another {more} images would raise {name} by about {_ends(once)}; twice as many images as now, by about "
+            f"{_ends(twice)}."
         )
 
     def __str__(self) -> str:
@@ -224,6 +225,6 @@ def _round(number: float) -> int:
     return max(5, round(number / size) * size)
 
 
-def _ends(now: float, gain: Sequence[float]) -> str:
-    low, high = (score(min(1.0, now + each)) for each in gain)
+def _ends(gain: Sequence[float]) -> str:
+    low, high = map(score, gain)
     return low if low == high else f"{low} to {high}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 from ..features.cuts import is_pooled
@@ -73,13 +74,13 @@ class Insight:
             lap("places")
         return cls(blocks, growth, doubts, places, seconds)
 
-    def told(self, written: bool) -> list[str]:
+    def told(self, run_dir: Path | None) -> list[str]:
         """Say what a person should know, as sentences.
 
         Args:
-            written: whether tables are in files.
+            run_dir: the folder that tables are in; None if they are in no files.
         """
-        return [*self.doubts.told(written), *([] if self.growth is None else [str(self.growth)])]
+        return [*self.doubts.told(run_dir), *([] if self.growth is None else [str(self.growth)])]
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values, without the places."""

@@ -23,8 +23,8 @@ class Names:
     >>> names = Names(Record(environment={"arguments": {"dataset": "/home/me/flowers"}}))
     >>> names.data, names.short("/home/me/flowers/rose/1.jpg"), names.inside("/home/me/flowers/rose/1.jpg is empty")
     ('flowers', 'rose/1.jpg', 'rose/1.jpg is empty')
-    >>> Names(Record(environment={"arguments": {"dataset": "/home/me/my flowers.csv"}})).argument
-    "'my flowers.csv'"
+    >>> Names(Record(run_dir=Path("/home/me/runs/my flowers-1"))).classifier
+    "'my flowers-1'"
     """
 
     def __init__(self, record: Record):
@@ -34,7 +34,9 @@ class Names:
         given = arguments.get("dataset")
         place = Path(given).resolve() if isinstance(given, str) and is_path(given) else Path()
         self.data = place.stem
-        self.argument = shlex.quote(place.name or "FOLDER")  # of a command
+        self.function = "search" if record.search else "finetune"
+        self.words = shlex.split(self.command(record.command))
+        self.classifier = "CLASSIFIER" if record.run_dir is None else shlex.quote(_from_here(record.run_dir))
 
     def short(self, name: str) -> str:
         """Return the name of an image: relative to the data, else with the folder that it is in."""
@@ -56,11 +58,38 @@ class Names:
         """
         return shlex.join(Path(word).name if Path(word).is_absolute() else word for word in shlex.split(line))
 
+    def again(self, option: str, value: str | float | None = None) -> str:
+        """Return the command of a new run that differs in one option; the call, if no command made this one.
+
+        >>> names = Names(Record(environment={"command": "vggft finetune ab --test=0.3 --run-dir runs/ab-1".split()}))
+        >>> names.again("test", 0.2), names.again("augment")
+        ('vggft finetune ab --test 0.2', 'vggft finetune ab --test=0.3 --augment')
+        >>> Names(Record()).again("test", 0.2), Names(Record()).again("augment")
+        ('vggft.finetune(..., test=0.2)', 'vggft.finetune(..., augment=vggft.Augment())')
+        """
+        if self.words[:2] != ["vggft", self.function]:
+            return f"vggft.{self.function}(..., {option}={'vggft.Augment()' if value is None else repr(value)})"
+        kept, words = list[str](), iter(self.words)
+        left_out = {f"--{option}": value is not None, "--run-dir": True, "--resume": False}  # those with a value
+        for word in words:
+            name, sign, _ = word.partition("=")
+            if name not in left_out:
+                kept.append(word)
+            elif left_out[name] and not sign:
+                next(words, "")
+        return shlex.join([*kept, f"--{option}", *([] if value is None else [str(value)])])
+
     def call(self, text: str) -> str:
         """Shorten the paths in a call to their last part."""
         for path in self.paths:
             text = text.replace(repr(path), repr(Path(path).name or path))
         return text
+
+
+def _from_here(path: Path) -> str:
+    """Return a path as it is typed where the report is written; elsewhere it is shortened to its last part."""
+    path = path.resolve()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name
 
 
 def is_path(text: str) -> bool:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ..artifact.artifact import Artifact
-from ..drawing.curves import HistoryDisplay
 from ..fields import as_path
 from ..files.writing import check_free, write_whole
 from ..network.blocks import usual_name
@@ -16,7 +15,7 @@ from ..telling.display import render
 from ..telling.figures import style
 from .insights import Insights
 from .names import Names
-from .sections import class_counts, facts, image_of, network_table, results, search_section
+from .sections import class_counts, facts, learning, network_table, results, search_section
 from .verdict import costs, next_steps, sentences
 
 AUDITED = ("errors", "warnings", "left_out")  # sentences of the audit, which may name files
@@ -31,7 +30,7 @@ def write_report(artifact: Artifact, path: str | os.PathLike[str], overwrite: bo
 
 def contents(artifact: Artifact) -> dict[str, Any]:
     """Collect the values of the template. Sections whose value is empty are left out."""
-    record, evaluation, history = artifact.record, artifact.evaluation, artifact.history
+    record, evaluation = artifact.record, artifact.evaluation
     names = Names(record)
     about = f"classifier of {len(artifact.class_names)} classes"
     told = {name: [names.inside(each) for each in record.audit.get(name, ())] for name in AUDITED}
@@ -43,6 +42,7 @@ def contents(artifact: Artifact) -> dict[str, Any]:
         "splits": record.config.get("splits", {}),
         "command": names.command(record.command),
         "call": names.call(record.call),
+        "chosen": "candidates" in record.config,
         "counts": class_counts(record.class_counts),
         "samples": {},
         "matrix": [],
@@ -59,10 +59,8 @@ def contents(artifact: Artifact) -> dict[str, Any]:
         "curves": {},
     }
     with style():
-        if history:
-            phases = ", then ".join(dict.fromkeys(str(row["phase"]) for row in history))
-            alt = f"Accuracy and loss over {len(history)} epochs: {phases}"
-            values["curves"] = image_of(HistoryDisplay(history), alt)
+        if artifact.history:
+            values["curves"] = learning(artifact)
         values |= Insights(artifact).values()
         if evaluation is not None:
             values |= results(artifact, evaluation)

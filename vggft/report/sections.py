@@ -9,7 +9,7 @@ import numpy as np
 
 from ..artifact.artifact import Artifact
 from ..artifact.record import Record
-from ..drawing.curves import TrialsDisplay, hyperparameters
+from ..drawing.curves import HistoryDisplay, TrialsDisplay, candidate, hyperparameters
 from ..drawing.display import Display
 from ..drawing.results import (
     CURVES,
@@ -100,6 +100,34 @@ def reliability(artifact: Artifact, evaluation: Evaluation) -> dict[str, str]:
     caption = "Bars are 95 % intervals; the numbers below count predictions. For calibrated probabilities the line "
     caption += "follows the diagonal; below it the classifier is too sure of itself."
     return image_of(ReliabilityDisplay(evaluation), "Accuracy against confidence", caption) | {"words": " ".join(words)}
+
+
+def learning(artifact: Artifact) -> dict[str, str]:
+    """Return accuracy and loss over the epochs, or over the linear probes of a head that was solved exactly."""
+    history, splits = artifact.history, artifact.record.config.get("splits", {})
+    solved = [row for row in history if candidate(row)]
+    on_validation = "the validation images, so that their accuracy is slightly optimistic."
+    if len(solved) == len(history):
+        alt = f"Accuracy and loss of {len(history)} linear probes"
+        words = ["Linear probes, which were solved exactly, without epochs. Dots mark the one that was kept."]
+        probes, chosen = "C is that of scikit-learn's logistic regression", "C was"
+        if any("shrinkage" in row for row in solved):
+            probes += ", LDA the shrinkage of a linear discriminant analysis, and mean the mean of both"
+            chosen = "C and shrinkage were"
+        words.append(f"{probes}.")
+        if not artifact.description.head.l2:  # which says what C is
+            folds = "cross-validation" in artifact.record.summary
+            by = "folds of the training and validation images." if folds else on_validation
+            words.append(f"{chosen} chosen by {by}")
+    else:
+        phases = ", then ".join(dict.fromkeys(str(row["phase"]) for row in history))
+        alt = f"Accuracy and loss over {len(history)} epochs: {phases}"
+        words = [f"Dots mark the epoch of each phase whose weights were kept. It was selected on {on_validation}"]
+        if solved:
+            words.append("The head was solved exactly: its points are linear probes instead of epochs.")
+    if "validation" in splits and artifact.seen and "validation" not in artifact.seen.values():
+        words.append("The final classifier then learned from the validation images too, with the same settings.")
+    return image_of(HistoryDisplay(history), alt, " ".join(words))
 
 
 def facts(record: Record) -> dict[str, str]:

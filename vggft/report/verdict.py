@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,19 +87,20 @@ def sentences(record: Record, evaluation: Evaluation | None) -> list[str]:
 
 def next_steps(artifact: Artifact, evaluation: Evaluation | None) -> list[Step]:
     """Return what would help most, most important first, and how to use the classifier."""
+    names = Names(artifact.record)
     if evaluation is None:
-        return [Step("Evaluate it on images with labels that it has not seen.", "vggft evaluate CLASSIFIER FOLDER")]
-    found = list(_improvements(artifact, evaluation))[: STEPS - 1]
-    return [*found, Step("Try it on new images in the browser.", "vggft serve CLASSIFIER")]
+        command = f"vggft evaluate {names.classifier} FOLDER"
+        return [Step("Evaluate it on images with labels that it has not seen.", command)]
+    found = list(_improvements(artifact, evaluation, names))[: STEPS - 1]
+    return [*found, Step("Try it on new images in the browser.", f"vggft serve {names.classifier}")]
 
 
-def _improvements(artifact: Artifact, evaluation: Evaluation) -> Iterator[Step]:
-    data = Names(artifact.record).argument
+def _improvements(artifact: Artifact, evaluation: Evaluation, names: Names) -> Iterator[Step]:
     metric, value = evaluation.headline, evaluation[evaluation.headline] or 0.0
     interval = evaluation.intervals[metric]
     if evaluation.split == "validation":
-        yield Step("Set a fifth of the images aside for an honest test.", f"vggft finetune {data} --test 0.2")
-    yield from _doubts(artifact, data)
+        yield Step("Set a fifth of the images aside for an honest test.", names.again("test", 0.2))
+    yield from _doubts(artifact, names)
     certain = [
         each
         for each in evaluation.top_losses(100)
@@ -111,7 +112,7 @@ def _improvements(artifact: Artifact, evaluation: Evaluation) -> Iterator[Step]:
         told = f"{counted(len(certain), 'image')} {'was' if len(certain) == 1 else 'were'} predicted against the label"
         yield Step(f"{told} with a certainty of {CERTAIN:.0%} or more: check that first.", section="mistakes")
     if value < GOOD:
-        yield from _trainings(artifact, evaluation, value, data)
+        yield from _trainings(artifact, evaluation, value, names)
     if pairs := evaluation.most_confused(1):
         true, predicted, images = pairs[0]
         if images > 1:
@@ -124,7 +125,7 @@ def _improvements(artifact: Artifact, evaluation: Evaluation) -> Iterator[Step]:
         yield Step(words)
 
 
-def _doubts(artifact: Artifact, data: str) -> Iterator[Step]:
+def _doubts(artifact: Artifact, names: Names) -> Iterator[Step]:
     """Yield what is doubtful in the data."""
     doubts = artifact.record.insight.doubts
     if number := sum(row["suggested"] for row in doubts.labels):
@@ -134,28 +135,32 @@ def _doubts(artifact: Artifact, data: str) -> Iterator[Step]:
         told = (
             f"{counted(groups, 'group')} of near-duplicates {'is' if groups == 1 else 'are'} in several splits, which"
         )
-        again = f"vggft finetune {data} --group {NEAR_DUPLICATES}"
+        # A run has one kind of groups: these would divide those that it was given.
+        again = "" if artifact.record.config.get("group") else names.again("group", NEAR_DUPLICATES)
         yield Step(f"{told} makes the test easier than life.", again, "labels")
 
 
-def _trainings(artifact: Artifact, evaluation: Evaluation, value: float, data: str) -> Iterator[Step]:
-    """Yield what may raise the headline."""
-    description = artifact.description
+def _trainings(artifact: Artifact, evaluation: Evaluation, value: float, names: Names) -> Iterator[Step]:
+    """Yield what may raise the headline, by a run that is otherwise the same."""
+    description, record = artifact.description, artifact.record
+    space = record.config.get("search")
+    tried = record.config.get("deeper") or (isinstance(space, Mapping) and space.get("freeze"))
     if description.backbone == "vgg16_mini":
         words = "The small backbone was used; the full one, trained on ImageNet, is usually much better on photographs."
-        yield Step(words, f"vggft finetune {data} --backbone vgg16_imagenet")
-    elif "block5" in description.frozen:
-        words = "All blocks were frozen. Training the later ones as well may help, and is kept only if it does."
-        yield Step(words, f"vggft finetune {data} --freeze auto", "learning" if artifact.record.insight.blocks else "")
+        # A classifier that is trained further keeps its backbone.
+        yield Step(words, "" if "start" in record.config else names.again("backbone", "vgg16_imagenet"))
+    elif "block5" in description.frozen and not tried:
+        words, section = "All blocks were frozen. Training the later ones", "learning" if record.insight.blocks else ""
+        if record.search:
+            yield Step(f"{words} may help: a search can choose between them too.", section=section)
+        else:
+            yield Step(
+                f"{words} as well may help, and is kept only if it does.", names.again("freeze", "auto"), section
+            )
     seen = [row["accuracy"] for row in artifact.history if row.get("kept") and row.get("accuracy") is not None]
-    if (
-        seen
-        and not evaluation.multi_label
-        and seen[-1] - value > OVERFITTED
-        and not artifact.record.config.get("augment")
-    ):
+    if seen and not evaluation.multi_label and seen[-1] - value > OVERFITTED and not record.config.get("augment"):
         words = "It knows its training images far better than new ones. Changed copies of them may help."
-        yield Step(words, f"vggft finetune {data} --augment")
+        yield Step(words, names.again("augment"))
     yield from _more_images(artifact, evaluation)
 
 

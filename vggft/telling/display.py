@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len, set_cell_size
+from rich.filesize import decimal
 
 from ..foreign import markdown, visible
 
@@ -77,6 +78,16 @@ def between(interval: tuple[float, float] | None, metric: str) -> str:
     if interval is None or metric in NOT_SHARES:
         return ends(interval)
     return f"{100 * interval[0]:.1f} to {percent(interval[1])}"
+
+
+def bytes_text(number: int) -> str:
+    """Write a number of bytes; of hundreds without a decimal, which would be noise.
+
+    >>> bytes_text(942_700_000), bytes_text(44_200), bytes_text(1_640_000_000)
+    ('943 MB', '44.2 kB', '1.6 GB')
+    """
+    told = decimal(number)
+    return decimal(number, precision=0) if len(told.partition(".")[0]) > 2 else told
 
 
 def printable(text: str, encoding: str) -> str:
