@@ -171,6 +171,19 @@ def test_classes_that_are_small_or_missing(clean: Path) -> None:
     assert result.class_counts["all"]["tulip"] == 2
 
 
+def test_classes_whose_names_are_nearly_the_same(clean: Path) -> None:
+    for i, name in enumerate(("Rose", "red rose", "red_ rose", "red\u00a0Rose")):
+        for n in range(1 + i):
+            picture(clean / name / f"{n}.png", seed=200 + 10 * i + n)
+    rows = [f"{path.parent.name}/{path.name},{path.parent.name}" for path in sorted(clean.rglob("*.png"))]
+    (clean / "labels.csv").write_text("\n".join(["image,label", *rows]), encoding="utf-8")
+    for result in (found(clean), found(clean / "labels.csv")):
+        (told,) = [warning for warning in result.warnings if "may be one class" in warning]
+        assert "'Rose' (1 image) and 'rose' (4 images) may be one class" in told
+        assert "and so may 'red rose' (2 images) and 'red_ rose' (3 images) and 'red\\xa0Rose' (4 images)" in told
+        assert len(result.class_names) == 6 and not any("may be one class" in error for error in result.errors)
+
+
 def test_imbalance(clean: Path) -> None:
     for i in range(41):
         picture(clean / "daisy" / f"more{i}.png", seed=100 + i)

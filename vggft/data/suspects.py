@@ -1,14 +1,15 @@
-"""Columns and file names that look as if several images were of one patient or one video."""
+"""What looks as if several images were of one patient or one video, and as if two classes were one."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import some
+from ..errors import counted, some
 
 REMEDY = "keep such images on one side of every split by group="
 # Words of columns that name whose picture it is, and of columns that measure something.
@@ -49,6 +50,31 @@ def suspects(
             f" as {example!r}: {some(shown, limit=2)}), and {where}: {REMEDY}{remedy}"
         )
     return told
+
+
+def alike_classes(class_names: Sequence[str], counts: Sequence[int]) -> list[str]:
+    """Say which classes have names that differ only in case, in spaces, or in how Unicode writes them.
+
+    Args:
+        class_names: of C classes.
+        counts: the number of images of each.
+
+    >>> alike_classes(["Ants", "ants", "bees"], [1, 20, 30])[0].partition(": ")[0]
+    "'Ants' (1 image) and 'ants' (20 images) may be one class"
+    """
+    found: dict[str, list[str]] = defaultdict(list)
+    for name, count in zip(class_names, counts, strict=True):
+        key = re.sub(r"[\s_]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
+        found[key].append(f"{name!r} ({counted(count, 'image')})")
+    groups = [" and ".join(names) for names in found.values() if len(names) > 1]
+    if not groups:
+        return []
+    first, *others = groups
+    also = f", and so may {some(others, limit=4)}" if others else ""
+    return [
+        f"{first} may be one class{also}: their names differ only in case, spaces or the like. If they are, write them"
+        " alike in the table, or put the images into one folder"
+    ]
 
 
 def _identifies(column: str, cells: Sequence[str]) -> bool:

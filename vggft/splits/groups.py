@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..errors import ConfigError, DataError, some
+from ..errors import ConfigError, DataError, counted, some
 from ..fields import shown
 
 Group: TypeAlias = "str | Sequence[Any] | Mapping[str, Any] | re.Pattern[str] | Callable[[str], Any]"
@@ -200,12 +200,13 @@ def _text(value: Any) -> str:
     return str(value).strip()
 
 
-def counted(groups: Iterable[str]) -> str:
+def told_groups(groups: Iterable[str]) -> str:
     """Say how many groups there are, and how many images they have.
 
-    >>> counted(["p1", "p1", "p2"])
+    >>> told_groups(["p1", "p1", "p2"])
     '2 groups of 3 images, none of them on two sides of a split'
     """
     sizes = Counter(groups)
     alone = " (each image is one of its own, so nothing is kept together)" if max(sizes.values()) == 1 else ""
-    return f"{len(sizes)} groups of {sum(sizes.values())} images{alone}, none of them on two sides of a split"
+    told = f"{counted(len(sizes), 'group')} of {counted(sum(sizes.values()), 'image')}"
+    return f"{told}{alone}, none of them on two sides of a split"
