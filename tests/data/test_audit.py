@@ -165,7 +165,8 @@ def test_classes_that_are_small_or_missing(clean: Path) -> None:
     picture(clean / "lily" / "1.png", seed=41)
     (clean / "orchid").mkdir()
     result = found(clean)
-    assert "no images are of class orchid." in result.errors
+    (told,) = [error for error in result.errors if "no images are of class orchid." in error]
+    assert told.endswith(f"The folder {clean / 'orchid'} holds no images: remove it, or put images into it.")
     assert "too few distinct images for training and validation: tulip (1)." in result.errors
     assert any(warning.endswith("which need 3: lily (2).") for warning in result.warnings)
     assert result.class_counts["all"]["tulip"] == 2

@@ -79,6 +79,8 @@ def test_folders_that_are_no_dataset(tmp_path: Path) -> None:
     assert "only one class, 'a'" in error(tmp_path)
     (tmp_path / "b").mkdir()
     assert "no images are of class b." in error(tmp_path)
+    (tmp_path / "c").mkdir()
+    assert f"The folders {tmp_path / 'b'}, {tmp_path / 'c'} hold no images: remove them" in error(tmp_path)
 
 
 @pytest.mark.parametrize(("delimiter", "encoding"), [(",", "utf-8"), (";", "utf-8-sig"), ("\t", "utf-8")])

@@ -273,7 +273,11 @@ def _without_images(table: Listing, labels: Labels, deciding: np.ndarray, first:
             "Pass all images that there are now, old and new: features of known images are not computed again. "
             "To remove or rename classes, train without start."
         ]
-    hint = " Integer labels count from 0." if empty == ["0"] else ""
+    hint, them = " Integer labels count from 0." if empty == ["0"] else "", "it" if len(empty) == 1 else "them"
     if len(names) - len(empty) == 1:
         hint = " All images have the same label; this usually means that the labels were not read as intended."
+    elif table.said:
+        hint += f" Leave {them} out of class_names (--class-names), or add images of {them}."
+    elif not hint and not table.remedy:
+        hint = f" Add images of {them}, or leave {them} out of the classes."
     return [f"no images are of class {some(empty)}.{hint}{table.remedy}"]
