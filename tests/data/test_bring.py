@@ -314,10 +314,28 @@ def test_files_beside_the_table_are_named_but_not_taken(tmp_path: Path) -> None:
     (tmp_path / "csv").mkdir()
     table = write_csv(tmp_path / "csv" / "labels.csv", [("image", "label"), ("0.png", "a"), ("1.png", "b")])
     text = error(table)
-    assert f"Files of these names are in {str(tmp_path / 'images')!r}: pass it as folder" in text
-    assert error({"train": table, "test": table}).count("pass it as folder") == 1
+    told = f"'0.png' was found as {tmp_path / 'images' / '0.png'}: say so by vggft.Table(..., folder="
+    assert f"{told}{str(tmp_path / 'images')!r})" in text
+    assert error({"train": table, "test": table}).count(told) == 1
     assert outcome(vggft.Table(table, folder=tmp_path / "images")) == {"all": ["a", "b"]}
     assert outcome(vggft.Table(table, folder="../images")) == {"all": ["a", "b"]}  # from the CSV file
+
+
+def test_files_of_other_folders_are_named_but_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below the folder of the table under another path, and from the current folder, far from the table."""
+    files("shop/photos/b/0.png", "shop/photos/a/0.png", "shop/photos/a/1.png")(tmp_path)
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "shop")
+    photos = tmp_path / "shop" / "photos"
+    for place, first, found, base in (
+        (tmp_path, "imgs", photos / "a" / "0.png", photos),
+        (tmp_path / "far" / "away", "photos", Path("photos/a/0.png"), Path()),
+    ):
+        rows = [("image", "label"), (f"{first}/a/0.png", "a"), (f"{first}/a/1.png", "b"), (f"{first}/b/0.png", "b")]
+        text = error(table := write_csv(place / "labels.csv", rows))
+        assert "files that do not exist (3;" in text
+        assert f"'{first}/a/0.png' was found as {found}: say so by vggft.Table(..., folder={str(base)!r})" in text
+        assert outcome(vggft.Table(table, folder=base)) == {"all": ["a", "b", "b"]}
 
 
 def test_what_was_found_elsewhere_is_said(tmp_path: Path) -> None:

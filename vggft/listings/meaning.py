@@ -70,7 +70,8 @@ def list_images(table: Table) -> tuple[list[Any], list[str]]:
     folder = _folder(table, columns)
     images, names, _, remedy = Meaning(table, columns).images(folder)
     if missing := [str(path) for path in images if isinstance(path, Path) and place(path) != "file"]:
-        raise DataError(f"{columns.where} names files that do not exist ({len(missing)}): {some(missing)}.{remedy}")
+        told = f"{columns.where} names files that do not exist ({len(missing)}): {some(missing, limit=5)}."
+        raise DataError(told + remedy)
     return images, names
 
 
