@@ -56,6 +56,10 @@ def test_unreadable_files(clean: Path) -> None:
     assert not result.ok and len(result.unreadable) == 2
     assert "2 images cannot be used" in result.errors[0]
     assert "rose/0.png is not an image" in result.errors[0] and "truncated" in result.errors[0]
+    lines = str(result).splitlines()  # a line for each, as the reasons have commas
+    start = lines.index("  - 2 images cannot be used:")
+    assert lines[start - 1] == "1 error" and lines[start + 1].startswith("    - rose/0.png is not an image: ")
+    assert lines[start + 2].startswith("    - rose/1.png is truncated (") and not lines[start + 3]
     assert str(clean) not in result.errors[0] and result.folder == str(clean)
 
 
@@ -209,6 +213,8 @@ def test_what_finetune_would_raise_is_reported(clean: Path) -> None:
     assert result.images == 4 and "files that do not exist (1;" in result.errors[0]
     empty = found((images[:0], []))
     assert not empty.ok and empty.images == 0 and "0 images, 0 classes" in str(empty)
+    single = found((images[:1], ["daisy"]))
+    assert str(single).startswith("1 image, 1 class\n") and "1 image, 1 class<" in single._repr_html_()
 
 
 def test_only_an_unusable_argument_raises(clean: Path) -> None:

@@ -140,8 +140,8 @@ def make_audit(
     class_errors, warnings = _check_classes(splits[main], main, facts["digest"][split_of == main], counts)
     errors = [*problems]
     if unreadable:
-        told = some((f"{name} {detail}" for name, detail in details), limit=10)
-        errors.append(f"{counted(len(unreadable), 'image')} cannot be used: {told}.")
+        told = f"{counted(len(unreadable), 'image')} cannot be used"
+        errors.append(str(DataError.listing(told, (f"{name} {detail}." for name, detail in details), limit=10)))
     errors += class_errors
     copies = _copies(whole, split_of.tolist(), found.digests)
     findings += [Finding(kind, *_named(whole, short, split_of, kind, rows)) for kind, rows in copies]
