@@ -15,7 +15,7 @@ from .arguments import answers, refuse_arguments
 from .drawing.curves import LearningRateDisplay
 from .drawing.display import Plotted
 from .engine import own_settings
-from .errors import ConfigError, short_traceback
+from .errors import ConfigError, counted, short_traceback
 from .fields import check_count, is_number, shown, unwrapped
 from .finetuning import check_keras, open_start
 from .heads.batches import FIRST_ORDER, Batches, FeatureBank, class_weights
@@ -170,7 +170,7 @@ def find_learning_rate(
     rates = np.geomspace(lowest, highest, steps)
     losses = losses_of(experiment, bank, setting, rates, run.narrator)
     if len(losses) < FEWEST / 2:
-        raise ConfigError(f"Training diverged after {len(losses)} steps, so lowest={lowest} is too high.")
+        raise ConfigError(f"Training diverged after {counted(len(losses), 'step')}, so lowest={lowest} is too high.")
     return LearningRates(rates[: len(losses)], losses, "fine_tune_learning_rate" if blocks else "learning_rate")
 
 

@@ -104,8 +104,8 @@ def test_it_is_said_which_folder_is_meant_and_what_is_left_out(tmp_path: Path) -
     picture(tmp_path / "archive" / "dataset" / "test" / "1.png", 9)
     notes = " ".join(whole(tmp_path).notes)
     assert f"the folder that is meant is {tmp_path / 'archive' / 'dataset'}" in notes
-    assert "test has no class folders, so its 1 images have no labels and were left out" in notes
-    assert any("have no labels and were left out" in each for each in vggft.audit(tmp_path, image_size=32).warnings)
+    assert "test has no class folders, so what it holds has no labels and was left out (1 image)" in notes
+    assert any("has no labels and was left out" in each for each in vggft.audit(tmp_path, image_size=32).warnings)
 
 
 def test_links_to_folders_are_followed(tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ TABLES: list[tuple[str, Any, list[tuple[Any, ...]], dict[str, Any], Any]] = [
         P,
         table("Path a b", P, ["1.0", "", "1.0"], ["-1.0", "1.0", "0.0"]),
         {"label": ["a", "b"]},
-        "1 cells of -1 and 1 empty ones",
+        "1 cell of -1 and 1 empty cell, which",
     ),
     (
         "CheXpert, ones",

@@ -195,8 +195,8 @@ REFUSED: list[tuple[Any, str]] = [
     ("", "group must be the name of a column"),
     (lambda name: re.match("(.*)_", name), "must give a name or a number for each image; got"),
     (lambda name: name.index("?"), r"cannot be used on file names, such as 'patient0_00.png': it raised ValueError"),
-    (lambda name: "p" if name > "patient5" else None, "images have no group: .* Give each of them one"),
-    ({"patient0_00": 1}, "119 of 120 images have no group"),
+    (lambda name: "p" if name > "patient5" else None, "images without a group .* Give each of them one"),
+    ({"patient0_00": 1}, r"images without a group \(119 of 120\): "),
     (lambda name: "the same", "images of at least 2 groups"),
     (["a", object()] * 60, "must give a name or a number"),
 ]

@@ -108,4 +108,4 @@ def _apart(owners: Sequence[str], splits: Sequence[str]) -> str:
     if len(set(splits)) < 2:
         return "a random split would put images of one into training and test"
     count = sum(len(each) > 1 for each in seen.values())
-    return f"{count} of them are in more than one split" if count else ""
+    return f"{count} of them {'is' if count == 1 else 'are'} in more than one split" if count else ""

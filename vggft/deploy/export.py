@@ -21,7 +21,7 @@ from ..caching.cache import Cache
 from ..data.dataset import open_dataset
 from ..data.streams import Keep
 from ..engine import own_settings
-from ..errors import ConfigError, DataError, ExportError
+from ..errors import ConfigError, DataError, ExportError, counted
 from ..evaluation.checks import score
 from ..evaluation.metrics import accuracy_of
 from ..extras import OF_EXPORTS, check_extra
@@ -78,14 +78,14 @@ class Export:
 
     def __str__(self) -> str:
         told = (
-            f"{self.path}: {self.format} in {self.precision}, {decimal(self.size)}. Compared on {self.images} images, "
-            f"probabilities differ by at most {self.largest_difference:.2g}; the predicted class is the same for "
-            f"{self.same_label:.1%}."
+            f"{self.path}: {self.format} in {self.precision}, {decimal(self.size)}. "
+            f"Compared on {counted(self.images, 'image')}, probabilities differ by at most "
+            f"{self.largest_difference:.2g}; the predicted class is the same for {self.same_label:.1%}."
         )
         if self.same_stranger is not None:
             told += f" The second output, stranger, says the same for {self.same_stranger:.1%}."
         if self.format == "SavedModel":
-            told += f" {self.files} of them were also compared as encoded files."
+            told += f" Also compared as encoded files: {self.files} of them."
         if self.accuracy is not None and self.exported_accuracy is not None:
             told += f" Accuracy {self.accuracy:.3f} before, {self.exported_accuracy:.3f} after."
         return told

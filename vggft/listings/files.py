@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import Path
 
-from ..errors import DataError, some
+from ..errors import DataError, counted, some
 from ..pictures.formats import IMAGE_SUFFIXES
 from .folders import walk_files
 from .listing import place
@@ -56,7 +56,7 @@ def locate(cells: Sequence[str], folder: Path) -> Located:
     notes, remedy = [], ""
     if here := [row for row in missing if cells[row] in found]:
         first = here[0]
-        files = "1 file was" if len(here) == 1 else f"{len(here)} files were"
+        files = f"{counted(len(here), 'file')} {'was' if len(here) == 1 else 'were'}"
         told = f"{files} found under another path than the table says, such as {paths[first]}"
         notes.append(f"{told} for {cells[first]!r}")
     if any(cells[row].lower().startswith(("http://", "https://")) for row in missing):

@@ -224,7 +224,7 @@ class Meaning:
             return [tuple(names[int(c)] for c in cell) for cell in cells], every, []
         labels = np.array([-1 if cell is None else int(cell) for cell in cells])
         keep = labels >= 0
-        gone = [] if keep.all() else [f"{int((~keep).sum())} images without a label (-1) were left out"]
+        gone = [] if keep.all() else [f"images without a label (-1) were left out ({int((~keep).sum())})"]
         return labels, keep, gone
 
 

@@ -17,7 +17,7 @@ from ..caching.cache import Cache
 from ..caching.kinds import Kind, as_keys
 from ..caching.rows import MOST_SMALL
 from ..caching.store import Store
-from ..errors import DataError, some
+from ..errors import DataError, counted, some
 from ..files.opening import open_file
 from .arrays import ArrayImage, StreamImage, in_threads, values_in
 from .decoding import open_raw
@@ -210,5 +210,6 @@ def decided(images: Sequence[Any], found: Sequence[Values | None], reading: Read
         low, high = reading.value_range or (0, 255)
         beyond = sum(v.kind in ("integer", "float") and (v.low < low or v.high > high) for v in seen)
         if beyond:
-            notes.append(f"{beyond} images have values outside value_range, which become black or white")
+            told = f"values outside value_range become black or white, in {counted(beyond, 'image')}"
+            notes.append(told)
     return reading, tuple(notes)

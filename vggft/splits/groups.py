@@ -71,7 +71,7 @@ def groups_of(
     texts = tuple(_text(each) for each in found)
     if alone := [name for name, text in zip(names, texts, strict=True) if not text]:
         raise DataError(
-            f"{len(alone)} of {len(names)} images have no group: {some(alone)}. Give each of them one; an image "
+            f"images without a group ({len(alone)} of {len(names)}): {some(alone)}. Give each of them one; an image "
             "that belongs to no other may have its own name."
         )
     return texts

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import ConfigError, DataError, short_traceback
+from ..errors import ConfigError, DataError, counted, short_traceback
 from ..extras import data_frame
 from ..fields import is_number, is_word, shown
 
@@ -171,7 +171,7 @@ class PredictionSets:
 
     def __str__(self) -> str:
         return (
-            f"{len(self)} sets that hold the true class for at least {self.coverage:.4g} of all images like the "
+            f"{counted(len(self), 'set')} with the true class for at least {self.coverage:.4g} of all images like the "
             f"held-out ones ({self.method.upper()}): {self.sizes.mean():.2f} of {len(self.class_names)} classes on "
             f"average, one class for {(self.sizes == 1).mean():.0%}."
         )
