@@ -200,6 +200,8 @@ def _look(
             vectors.append(embeddings(found[1], pooling_layer("avg", blocks), about.width))
             rows.append(part)
             digests += own
+        if errors:  # so that the bar ends at its end
+            advance(len(errors))
     if not digests:
         raise DataError("None of the images can be read.")
     return np.concatenate(rows), digests, np.concatenate(vectors), np.concatenate(probabilities)
