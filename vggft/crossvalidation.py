@@ -136,7 +136,7 @@ def cross_validate(
         seed=seed,
         verbose=verbose,
     )
-    setting = request.fixed_setting("here give the blocks that it found, such as freeze='block4'")
+    setting = request.fixed_setting("here give the blocks that it found, such as freeze='block4' (--freeze block4)")
     with RunDirectory.open(run_dir, resume) as directory:
         narrator = Narrator(verbose)
         experiment = make_experiment(request, [setting], earlier=directory.earlier, narrator=narrator)

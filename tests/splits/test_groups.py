@@ -253,7 +253,7 @@ def test_the_audit_warns_of_identifiers(files: Path) -> None:
         names, patient_id=[row // 5 for row in range(100)], sex=[0, 1] * 50, age=[row % 50 for row in range(100)]
     )
     assert "the column 'patient_id' looks like an identifier (20 values in 100 rows)" in found
-    assert found.endswith("group='patient_id'")
+    assert found.endswith("group='patient_id' (--group patient_id)")
     assert not looks(names, image_id=list(range(100)), site=[0, 1, 2, 3] * 25)
     told = "\n".join(audit(table(files)).warnings)
     assert "group='PatientID'" in told and "file names look like several pictures" in told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -35,8 +36,9 @@ def suspects(
     told = []
     for column, cells in metadata.items():
         if cells and _identifies(column, cells) and (where := _apart(cells, splits)):
-            counted = f"{len(set(cells))} values in {len(cells)} rows"
-            told.append(f"the column {column!r} looks like an identifier ({counted}), and {where}: {REMEDY}{column!r}")
+            values = f"{len(set(cells))} values in {len(cells)} rows"
+            remedy = f"{REMEDY}{column!r} (--group {shlex.quote(column)})"
+            told.append(f"the column {column!r} looks like an identifier ({values}), and {where}: {remedy}")
     owners = _owners(names, labels)
     if owners and (where := _apart(owners, splits)):
         example = Counter(owners).most_common(1)[0][0]
@@ -44,7 +46,7 @@ def suspects(
         pattern = re.sub(r"\d+", r"\\d+", re.escape(example)).replace(r"\ ", " ")
         fits = all((found := re.search(pattern, Path(name).name)) and found[0] == owner for name, owner in
                    zip(names, owners, strict=True))  # fmt: skip
-        remedy = f"'({pattern})'" if fits else "a function of the file name"
+        remedy = f"'({pattern})' (--group {shlex.quote(f'({pattern})')})" if fits else "a function of the file name"
         told.append(
             f"file names look like several pictures of one patient, video or object ({len(set(owners))} beginnings such"
             f" as {example!r}: {some(shown, limit=2)}), and {where}: {REMEDY}{remedy}"

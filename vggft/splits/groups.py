@@ -135,7 +135,8 @@ def _from_text(group: str, names: Sequence[str], metadata: Mapping[str, Sequence
     columns = f"the columns are {', '.join(metadata)}" if metadata else "these data have no columns besides the labels"
     raise ConfigError(
         f"group={group!r} is not a column: {columns}. Without a column, give group=lambda name: name.split('_')[0], or "
-        "another function of the file name, or a regular expression with parentheses, such as group='(patient\\d+)'."
+        "another function of the file name, or a regular expression with parentheses, such as group='(patient\\d+)' "
+        "(--group '(patient\\d+)')."
     )
 
 

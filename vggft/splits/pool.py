@@ -161,7 +161,9 @@ def prepare(
     problems = list(found.problems.values())
     if problems and on_bad_image == "raise":
         raise DataError.listing(
-            f"{len(problems)} of {len(whole)} images cannot be used (on_bad_image='skip' leaves them out)", problems
+            f"{len(problems)} of {len(whole)} images cannot be used"
+            " (on_bad_image='skip', --on-bad-image skip, leaves them out)",
+            problems,
         )
     part_of = np.repeat(list(parts), [len(part) for part in parts.values()])
     given = {name: np.flatnonzero((part_of == name) & (found.facts["digest"] != "")) for name in parts}

@@ -66,7 +66,7 @@ class HeldOut:
             raise DataError(
                 f"Prediction sets with a coverage of {coverage:g} need at least {needed} images that the classifier "
                 f"has not learned from; it has kept {n} ({self.split}), which allow up to {most:g}. More images for "
-                "validation (validation=0.3), or a lower coverage, help."
+                "validation, as by validation=0.3 (--validation 0.3), or a lower coverage, help."
             )
         return float(np.sort(scores[np.arange(n), self.labels])[rank - 1])
 
