@@ -161,7 +161,7 @@ def test_empty_and_infinite_tf_data(arrays: tuple, tmp_path: Path) -> None:
         ({"value_range": (5, 5)}, r"value_range must be two numbers"),
         ({"value_range": "0,9"}, r"value_range must be two numbers"),
         ({"bands": (0, 1)}, r"bands must be three indices"),
-        ({"bands": (0, 1, 7)}, r"has 3 bands, but bands=\(0, 1, 7\) asks for number 7"),
+        ({"bands": (0, 1, 7)}, r"has 3 bands, but bands=\(0, 1, 7\) \(--bands 0,1,7\) asks for number 7"),
         ({"seed": -1}, r"seed must be an integer >= 0; got -1\."),
         ({"on_bad_image": "ignore"}, "on_bad_image must be .*; got 'ignore'"),
         ({"test": 0.9}, r"needs at least 2 distinct images to be split; too few in: 'ant' \(1\)"),

@@ -146,7 +146,7 @@ def test_test_images_are_in_no_fold(folder: Path, tiny_weights: Path, capsys: py
     tested = set(alone.evaluation.names)
     assert len(tested) == 15 or len(tested) == 16
     assert not tested & set(result.evaluation.names) and len(result.evaluation.names) == 62 - len(tested)
-    note = f"the {len(tested)} test images are in no fold"
+    note = f"test images are in no fold ({len(tested)})"
     assert note in told and note in str(result)
     assert "cross-validation images of 3 classes" in told and "Estimate: " in told and "Training 2 of 2: acc" in told
     assert {each.validation for each in result.folds} == {0}

@@ -16,7 +16,7 @@ from .augment import Augment
 from .config import Head, Training
 from .costs import Estimate, estimate_run
 from .engine import keras, own_settings
-from .errors import ConfigError, RunError, some
+from .errors import ConfigError, RunError, counted, some
 from .evaluation.evaluation import Evaluation
 from .evaluation.folds import SPLIT, CrossValidation, FoldScore
 from .fields import check_count, shown, unwrapped
@@ -136,7 +136,7 @@ def cross_validate(
         seed=seed,
         verbose=verbose,
     )
-    setting = request.fixed_setting("here give the blocks that it found, such as freeze='block4'")
+    setting = request.fixed_setting("here give the blocks that it found, such as freeze='block4' (--freeze block4)")
     with RunDirectory.open(run_dir, resume) as directory:
         narrator = Narrator(verbose)
         experiment = make_experiment(request, [setting], earlier=directory.earlier, narrator=narrator)
@@ -187,16 +187,16 @@ def _introduce(run: Run, plan: Plan, trainings: Sequence[tuple[Fold, np.ndarray]
     experiment, first = run.experiment, plan.fold
     pool = experiment.pool
     tested = pool.rows.get("test", ())
-    left_out = [f"the {len(tested)} test images are in no fold: judge the final classifier on them"] * bool(len(tested))
+    left_out = [f"test images are in no fold ({len(tested)}): judge the final classifier on them"] * bool(len(tested))
     told, notes = about(experiment, plan)
-    selects = "" if first.validation is None else f", and {len(first.validation)} others select"
+    selects = "" if first.validation is None else f", selected by {counted(len(first.validation), 'other')}"
     told = f"{len(trainings)} trainings, each of about {len(first.train)} images{selects}; {told}"
-    counted = {"cross-validation": np.concatenate([pool.rows["train"], pool.rows["validation"]])}
-    shown = replace(experiment, pool=replace(pool, rows=counted))
+    folded = {"cross-validation": np.concatenate([pool.rows["train"], pool.rows["validation"]])}
+    shown = replace(experiment, pool=replace(pool, rows=folded))
     run.directory.write_json("audit.json", run.audit)
     run.directory.write_json("estimate.json", cost.to_dict())
     introduce(shown, told, [*notes, *left_out], cost, run.narrator)
-    few = [f"{len(pool.left_out)} images were left out: {some(pool.left_out, limit=5)}"] * bool(pool.left_out)
+    few = [f"images were left out ({len(pool.left_out)}): {some(pool.left_out, limit=5)}"] * bool(pool.left_out)
     return (*left_out, *few)
 
 
@@ -215,7 +215,7 @@ def _judge_all(
             probabilities = _train_and_predict(run, bank, run.resolve(setting, len(fold.train)), fold, inside, exact)
         judged.append(evaluate_split(pool, SPLIT, inside, probabilities))
         name = judged[-1].headline
-        told = f"{name} {score(judged[-1][name])} of {len(inside)} images"
+        told = f"{name} {score(judged[-1][name])} of {counted(len(inside), 'image')}"
         run.narrator.say(f"Training {number} of {len(trainings)}: {told} that it has not seen.")
     return judged
 

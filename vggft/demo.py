@@ -186,7 +186,8 @@ def compared(first: Evaluation, second: Evaluation) -> str:
     """Say whether the search beat the fine-tuning, by how many images, and whether that may be chance."""
     more = int((second.predictions == second.labels).sum() - (first.predictions == first.labels).sum())
     if more <= 0:
-        return "The search did not beat the fine-tuning this time" + (f": {-more} more are wrong." if more else ".")
+        worse = f": {-more} more {'is' if more == -1 else 'are'} wrong" if more else ""
+        return f"The search did not beat the fine-tuning this time{worse}."
     interval, value = first.bootstrap(metrics=["accuracy"])["accuracy"], second["accuracy"]
     chance = interval is not None and value is not None and value <= interval[1]
     told = f"The search beat the fine-tuning by {more} of {len(first.labels)} test images"

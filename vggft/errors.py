@@ -30,6 +30,15 @@ def some(items: Iterable[Any], limit: int = 20) -> str:
     return ", ".join(texts[:limit]) + (f", ... and {len(texts) - limit} more" if len(texts) > limit else "")
 
 
+def counted(number: int, noun: str) -> str:
+    """Count things, in the singular if there is one.
+
+    >>> counted(1, "image"), counted(0, "class")
+    ('1 image', '0 classes')
+    """
+    return f"{number} {noun}{'' if number == 1 else 'es' if noun.endswith('s') else 's'}"
+
+
 def meant(path: Path) -> str:
     """Name what may have been meant by a path that does not exist, if something beside it is called alike."""
     try:

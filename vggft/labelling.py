@@ -15,7 +15,7 @@ from .artifact.explain import shown
 from .artifact.inputs import inputs_of, read_parts
 from .artifact.known import digests_of, look_at_images
 from .engine import own_settings
-from .errors import ConfigError, DataError, short_traceback
+from .errors import ConfigError, DataError, counted, short_traceback
 from .extras import data_frame
 from .features.vectors import embeddings
 from .fields import as_path, check_count, is_word
@@ -133,7 +133,7 @@ class Ranking:
 
     def __str__(self) -> str:
         how = {"uncertainty": "uncertainty", "diversity": "diversity", "both": "uncertainty and diversity"}[self.by]
-        first = f"{len(self)} of {self.images} images to label next, by {how}."
+        first = f"{len(self)} of {counted(self.images, 'image')} to label next, by {how}."
         lines = [f"  {row['rank']:>4}  {row['image']}: {row['reason']}" for row in self.table()[:10]]
         return "\n".join([first, *lines, *(f"Note: {each}." for each in self.left_out)])
 
@@ -156,12 +156,12 @@ def rank_pictures(
     fresh = np.array([digest not in artifact.seen for digest in digests], bool)
     first = np.zeros(len(rows), bool)
     first[np.unique(np.asarray(digests), return_index=True)[1]] = True
-    counts = {
-        "are labelled already": int((~fresh).sum()),
-        "are copies of others here": int((fresh & ~first).sum()),
-        "cannot be read": len(errors),
-    }
-    left_out = [f"{count} images {why}" for why, count in counts.items() if count]
+    counts = (
+        (int((~fresh).sum()), "is labelled already", "are labelled already"),
+        (int((fresh & ~first).sum()), "is a copy of another one here", "are copies of others here"),
+        (len(errors), "cannot be read", "cannot be read"),
+    )
+    left_out = [f"{counted(n, 'image')} {one if n == 1 else several}" for n, one, several in counts if n]
     kept = np.flatnonzero(fresh & first)
     order, values = rank(
         vectors[kept],
@@ -200,6 +200,8 @@ def _look(
             vectors.append(embeddings(found[1], pooling_layer("avg", blocks), about.width))
             rows.append(part)
             digests += own
+        if errors:  # so that the bar ends at its end
+            advance(len(errors))
     if not digests:
         raise DataError("None of the images can be read.")
     return np.concatenate(rows), digests, np.concatenate(vectors), np.concatenate(probabilities)

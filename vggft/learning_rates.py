@@ -15,7 +15,7 @@ from .arguments import answers, refuse_arguments
 from .drawing.curves import LearningRateDisplay
 from .drawing.display import Plotted
 from .engine import own_settings
-from .errors import ConfigError, short_traceback
+from .errors import ConfigError, counted, short_traceback
 from .fields import check_count, is_number, shown, unwrapped
 from .finetuning import check_keras, open_start
 from .heads.batches import FIRST_ORDER, Batches, FeatureBank, class_weights
@@ -158,19 +158,21 @@ def find_learning_rate(
     asked = {name: value for name, value in arguments.items() if name not in DURING}
     start = open_start(asked.pop("start", None))
     request = Request(dataset, num_classes, verbose=verbose, start=start, **asked)
-    run = open_run(request, [request.fixed_setting("here give blocks, such as freeze='block4'")], RunDirectory(None))
+    fixed = request.fixed_setting("here give blocks, such as freeze='block4' (--freeze block4)")
+    run = open_run(request, [fixed], RunDirectory(None))
     setting, experiment = run.resolve(request.setting()), run.experiment
     blocks = setting.frozen != BLOCKS
     if not blocks and experiment.transform is None and is_exact(setting.head, setting.training):
         raise ConfigError(
-            "A linear probe on frozen features is solved exactly, without a learning rate; pass a Training with "
-            "probe='epochs' to train it by epochs."
+            "A linear probe on frozen features is solved exactly, without a learning rate; pass "
+            "Training(probe='epochs') (--probe epochs) to train it by epochs."
         )
     bank = experiment.bank(run.passes([setting]), run.narrator)
     rates = np.geomspace(lowest, highest, steps)
     losses = losses_of(experiment, bank, setting, rates, run.narrator)
     if len(losses) < FEWEST / 2:
-        raise ConfigError(f"Training diverged after {len(losses)} steps, so lowest={lowest} is too high.")
+        steps_done = counted(len(losses), "step")
+        raise ConfigError(f"Training diverged after {steps_done}, so lowest={lowest} (--lowest) is too high.")
     return LearningRates(rates[: len(losses)], losses, "fine_tune_learning_rate" if blocks else "learning_rate")
 
 

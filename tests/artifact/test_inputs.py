@@ -136,11 +136,13 @@ def test_predictions_with_names(classifier: vggft.Classifier, tree: Path) -> Non
     assert classifier.predict(X, as_frame=True)["image"].tolist() == ["images[0]", "images[1]", "images[2]"]
 
 
-def test_what_cannot_be_read_is_a_row_without_numbers(classifier: vggft.Classifier, tree: Path) -> None:
+def test_what_cannot_be_read_is_a_row_without_numbers(
+    classifier: vggft.Classifier, tree: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("pandas")
     files = [tree / "in" / "0.png", tree / "missing.png", X[1]]
-    found = classifier.predict(files, on_bad_image="skip")
-    assert np.isnan(found[1]).all()
+    found = classifier.predict(files, on_bad_image="skip", verbose=1)
+    assert np.isnan(found[1]).all() and "predict: 3/3" in capsys.readouterr().err
     np.testing.assert_allclose(found[[0, 2]], classifier.predict(X[:2]), atol=1e-6)
     frame = classifier.predict(files, on_bad_image="skip", as_frame=True)
     assert frame.columns.tolist() == ["image", "label", "probability", "cat", "dog", "error"]

@@ -73,7 +73,7 @@ def test_a_refit_leaves_nothing_to_calibrate_on(noisy: tuple, tiny_weights: Path
     with pytest.raises(vggft.ConfigError, match="calibrate=True needs images that were not trained on"):
         settings = {"backbone": tiny_weights, "image_size": 32, "verbose": 0}
         vggft.search(noisy, 3, trials=2, winner="refit", test=0.2, calibrate=True, **settings)
-    with pytest.raises(vggft.ConfigError, match="tune_thresholds=True is for images with several labels"):
+    with pytest.raises(vggft.ConfigError, match=r"True \(--tune-thresholds\) is for images with several labels"):
         finetune(noisy, tiny_weights, tune_thresholds=True)
     with pytest.raises(vggft.ConfigError, match="tensorboard=True writes into the run directory"):
         finetune(noisy, tiny_weights, tensorboard=True)

@@ -606,7 +606,7 @@ def test_calibration_and_curves_are_asked_for_by_flags(folder: Path, tiny_weight
     judged = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert judged["calibration"]["temperature"] > 0
     assert list((tmp_path / "run" / "tensorboard").rglob("events*"))
-    with pytest.raises(vggft.ConfigError, match="tune_thresholds=True is for images with several labels"):
+    with pytest.raises(vggft.ConfigError, match=r"True \(--tune-thresholds\) is for images with several labels"):
         finetune(folder, tiny_weights, "--run-dir", tmp_path / "other", "--tune-thresholds")
 
 

@@ -56,6 +56,10 @@ def test_unreadable_files(clean: Path) -> None:
     assert not result.ok and len(result.unreadable) == 2
     assert "2 images cannot be used" in result.errors[0]
     assert "rose/0.png is not an image" in result.errors[0] and "truncated" in result.errors[0]
+    lines = str(result).splitlines()  # a line for each, as the reasons have commas
+    start = lines.index("  - 2 images cannot be used:")
+    assert lines[start - 1] == "1 error" and lines[start + 1].startswith("    - rose/0.png is not an image: ")
+    assert lines[start + 2].startswith("    - rose/1.png is truncated (") and not lines[start + 3]
     assert str(clean) not in result.errors[0] and result.folder == str(clean)
 
 
@@ -165,10 +169,24 @@ def test_classes_that_are_small_or_missing(clean: Path) -> None:
     picture(clean / "lily" / "1.png", seed=41)
     (clean / "orchid").mkdir()
     result = found(clean)
-    assert "no images are of class orchid." in result.errors
+    (told,) = [error for error in result.errors if "no images are of class orchid." in error]
+    assert told.endswith(f"The folder {clean / 'orchid'} holds no images: remove it, or put images into it.")
     assert "too few distinct images for training and validation: tulip (1)." in result.errors
     assert any(warning.endswith("which need 3: lily (2).") for warning in result.warnings)
     assert result.class_counts["all"]["tulip"] == 2
+
+
+def test_classes_whose_names_are_nearly_the_same(clean: Path) -> None:
+    for i, name in enumerate(("Rose", "red rose", "red_ rose", "red\u00a0Rose")):
+        for n in range(1 + i):
+            picture(clean / name / f"{n}.png", seed=200 + 10 * i + n)
+    rows = [f"{path.parent.name}/{path.name},{path.parent.name}" for path in sorted(clean.rglob("*.png"))]
+    (clean / "labels.csv").write_text("\n".join(["image,label", *rows]), encoding="utf-8")
+    for result in (found(clean), found(clean / "labels.csv")):
+        (told,) = [warning for warning in result.warnings if "may be one class" in warning]
+        assert "'Rose' (1 image) and 'rose' (4 images) may be one class" in told
+        assert "and so may 'red rose' (2 images) and 'red_ rose' (3 images) and 'red\\xa0Rose' (4 images)" in told
+        assert len(result.class_names) == 6 and not any("may be one class" in error for error in result.errors)
 
 
 def test_imbalance(clean: Path) -> None:
@@ -195,6 +213,8 @@ def test_what_finetune_would_raise_is_reported(clean: Path) -> None:
     assert result.images == 4 and "files that do not exist (1;" in result.errors[0]
     empty = found((images[:0], []))
     assert not empty.ok and empty.images == 0 and "0 images, 0 classes" in str(empty)
+    single = found((images[:1], ["daisy"]))
+    assert str(single).startswith("1 image, 1 class\n") and "1 image, 1 class<" in single._repr_html_()
 
 
 def test_only_an_unusable_argument_raises(clean: Path) -> None:

@@ -104,8 +104,8 @@ def test_it_is_said_which_folder_is_meant_and_what_is_left_out(tmp_path: Path) -
     picture(tmp_path / "archive" / "dataset" / "test" / "1.png", 9)
     notes = " ".join(whole(tmp_path).notes)
     assert f"the folder that is meant is {tmp_path / 'archive' / 'dataset'}" in notes
-    assert "test has no class folders, so its 1 images have no labels and were left out" in notes
-    assert any("have no labels and were left out" in each for each in vggft.audit(tmp_path, image_size=32).warnings)
+    assert "test has no class folders, so what it holds has no labels and was left out (1 image)" in notes
+    assert any("has no labels and was left out" in each for each in vggft.audit(tmp_path, image_size=32).warnings)
 
 
 def test_links_to_folders_are_followed(tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ TABLES: list[tuple[str, Any, list[tuple[Any, ...]], dict[str, Any], Any]] = [
         P,
         table("Path a b", P, ["1.0", "", "1.0"], ["-1.0", "1.0", "0.0"]),
         {"label": ["a", "b"]},
-        "1 cells of -1 and 1 empty ones",
+        "1 cell of -1 and 1 empty cell, which",
     ),
     (
         "CheXpert, ones",
@@ -314,10 +314,28 @@ def test_files_beside_the_table_are_named_but_not_taken(tmp_path: Path) -> None:
     (tmp_path / "csv").mkdir()
     table = write_csv(tmp_path / "csv" / "labels.csv", [("image", "label"), ("0.png", "a"), ("1.png", "b")])
     text = error(table)
-    assert f"Files of these names are in {str(tmp_path / 'images')!r}: pass it as folder" in text
-    assert error({"train": table, "test": table}).count("pass it as folder") == 1
+    told = f"'0.png' was found as {tmp_path / 'images' / '0.png'}: say so by vggft.Table(..., folder="
+    assert f"{told}{str(tmp_path / 'images')!r})" in text
+    assert error({"train": table, "test": table}).count(told) == 1
     assert outcome(vggft.Table(table, folder=tmp_path / "images")) == {"all": ["a", "b"]}
     assert outcome(vggft.Table(table, folder="../images")) == {"all": ["a", "b"]}  # from the CSV file
+
+
+def test_files_of_other_folders_are_named_but_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below the folder of the table under another path, and from the current folder, far from the table."""
+    files("shop/photos/b/0.png", "shop/photos/a/0.png", "shop/photos/a/1.png")(tmp_path)
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "shop")
+    photos = tmp_path / "shop" / "photos"
+    for place, first, found, base in (
+        (tmp_path, "imgs", photos / "a" / "0.png", photos),
+        (tmp_path / "far" / "away", "photos", Path("photos/a/0.png"), Path()),
+    ):
+        rows = [("image", "label"), (f"{first}/a/0.png", "a"), (f"{first}/a/1.png", "b"), (f"{first}/b/0.png", "b")]
+        text = error(table := write_csv(place / "labels.csv", rows))
+        assert "files that do not exist (3;" in text
+        assert f"'{first}/a/0.png' was found as {found}: say so by vggft.Table(..., folder={str(base)!r})" in text
+        assert outcome(vggft.Table(table, folder=base)) == {"all": ["a", "b", "b"]}
 
 
 def test_what_was_found_elsewhere_is_said(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_several_labels_for_an_array() -> None:
     ("labels", "num_classes", "message"),
     [
         ([0, -1, 1, 3], 2, "labels must be integers in 0..1; got label -1 at images[1], label 3 at images[3]."),
-        ([0, 1, 1, 0], 4, "no images are of class 2, 3."),
+        ([0, 1, 1, 0], 4, "no images are of class 2, 3. Add images of them, or leave them out of the classes."),
         ([0, 1, 3, 0], None, "no images are of class 2."),
         ([1, 2, 4, 2], None, "label 4 at images[2]"),
         ([1, 2, 1, 2], 3, "no images are of class 0. Integer labels count from 0."),
@@ -141,3 +141,8 @@ def test_several_labels_for_an_array() -> None:
 )
 def test_labels_that_cannot_be_right(labels: Any, num_classes: int | None, message: str) -> None:
     assert message in error((pixels(4), labels), num_classes)
+
+
+def test_names_without_images_are_to_be_left_out_of_class_names() -> None:
+    told = error((pixels(4), ["a", "b", "a", "b"]), says=["a", "b", "c"])
+    assert told == "no images are of class c. Leave it out of class_names (--class-names), or add images of it."

@@ -79,6 +79,8 @@ def test_folders_that_are_no_dataset(tmp_path: Path) -> None:
     assert "only one class, 'a'" in error(tmp_path)
     (tmp_path / "b").mkdir()
     assert "no images are of class b." in error(tmp_path)
+    (tmp_path / "c").mkdir()
+    assert f"The folders {tmp_path / 'b'}, {tmp_path / 'c'} hold no images: remove them" in error(tmp_path)
 
 
 @pytest.mark.parametrize(("delimiter", "encoding"), [(",", "utf-8"), (";", "utf-8-sig"), ("\t", "utf-8")])
@@ -157,7 +159,7 @@ def test_csv_files_that_are_no_dataset(tmp_path: Path) -> None:
     assert f"files that do not exist (2; relative paths are relative to the folder {tmp_path}): {tmp_path}" in text
     assert str(tmp_path / "x" / "7.png") in text and str(tmp_path / "x" / "8.png") in text
     text = message(("image", "label"), *((f"y/{i}.png", "ab"[i % 2]) for i in range(50)))
-    assert "files that do not exist (50;" in text and "and 30 more" in text
+    assert "files that do not exist (50;" in text and "and 45 more" in text
     table.write_bytes(b"image,label\n\xff\xfe,a\n")
     assert "is not a CSV file in UTF-8" in error(table)
 

@@ -195,8 +195,8 @@ REFUSED: list[tuple[Any, str]] = [
     ("", "group must be the name of a column"),
     (lambda name: re.match("(.*)_", name), "must give a name or a number for each image; got"),
     (lambda name: name.index("?"), r"cannot be used on file names, such as 'patient0_00.png': it raised ValueError"),
-    (lambda name: "p" if name > "patient5" else None, "images have no group: .* Give each of them one"),
-    ({"patient0_00": 1}, "119 of 120 images have no group"),
+    (lambda name: "p" if name > "patient5" else None, "images without a group .* Give each of them one"),
+    ({"patient0_00": 1}, r"images without a group \(119 of 120\): "),
     (lambda name: "the same", "images of at least 2 groups"),
     (["a", object()] * 60, "must give a name or a number"),
 ]
@@ -253,7 +253,7 @@ def test_the_audit_warns_of_identifiers(files: Path) -> None:
         names, patient_id=[row // 5 for row in range(100)], sex=[0, 1] * 50, age=[row % 50 for row in range(100)]
     )
     assert "the column 'patient_id' looks like an identifier (20 values in 100 rows)" in found
-    assert found.endswith("group='patient_id'")
+    assert found.endswith("group='patient_id' (--group patient_id)")
     assert not looks(names, image_id=list(range(100)), site=[0, 1, 2, 3] * 25)
     told = "\n".join(audit(table(files)).warnings)
     assert "group='PatientID'" in told and "file names look like several pictures" in told

@@ -45,7 +45,12 @@ def test_fractions_are_of_all_and_of_the_rest_and_stratified() -> None:
     assert sorted(np.concatenate(list(pool.rows.values()))) == list(range(80))
     np.testing.assert_array_equal(pool.pixels, PIXELS)
     np.testing.assert_array_equal(pool.targets, np.eye(2)[LABELS])
-    assert pool.left_out == ()
+    assert pool.left_out == () and not any("may be one class" in note for note in pool.notes)
+
+
+def test_classes_that_may_be_one_are_a_note() -> None:
+    pool = prepare((PIXELS, np.array(["ant", "Ant"])[MIXED]))
+    assert any("'Ant' (40 images) and 'ant' (40 images) may be one class: " in note for note in pool.notes)
 
 
 def test_copies_of_an_image_fall_on_one_side_of_a_fraction() -> None:

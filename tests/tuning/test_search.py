@@ -322,7 +322,7 @@ def test_without_a_run_directory_nothing_is_left(
         ({"space": vggft.SearchSpace(layers=[1, 2], units=None), "head": vggft.Head(units=())}, "layers needs widths"),
         ({"winner": "luck"}, "winner must be 'scored' or 'refit'"),
         ({"folds": 3, "winner": "scored"}, "winner must be 'refit'"),
-        ({"freeze": "auto"}, "freeze='auto' is for finetune; here SearchSpace"),
+        ({"freeze": "auto"}, "freeze='auto' .--freeze auto. is for finetune; here SearchSpace"),
         ({"space": 3}, "space must be a vggft.SearchSpace"),
         ({"space": vggft.SearchSpace(freeze=["all"]), "freeze": "block3"}, "leave one out"),
     ],

@@ -73,7 +73,8 @@ def check_adjustments(calibrate: bool, tune_thresholds: bool, multi_label: bool,
             )
     if tune_thresholds and not multi_label:
         raise ConfigError(
-            "tune_thresholds=True is for images with several labels; with one label, thresholds are not used."
+            "tune_thresholds=True (--tune-thresholds) is for images with several labels; with one label, thresholds "
+            "are not used."
         )
 
 

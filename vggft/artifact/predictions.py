@@ -187,6 +187,8 @@ def predictions_of(
                 probabilities[rows], *averages = look_at_images(network, kept, pixels, **how)
                 if strangers is not None:
                     distances[rows] = strangers.distances(averages[0], share)
+        if errors:  # so that the bar ends at its end
+            advance(len(errors) * (1 + len(further)))
     far = [None] * len(pictures) if strangers is None else distances.tolist()
     found = [
         None if row in (errors or ()) else description.describe(probabilities[row], far[row])

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..caching.cache import Cache
 from ..caching.rows import Rows
-from ..errors import DataError, short_traceback, some
+from ..errors import DataError, counted, short_traceback, some
 from ..pictures.formats import suffix_fits
 from ..pictures.reading import ImageSize, reading_of
 from ..telling.progress import Narrator
@@ -23,7 +23,7 @@ from .findings import Finding, common_folder, pictures_of, short_names
 from .quality import look_over
 from .scan import Scan, decode, scan
 from .streams import Keep
-from .suspects import suspects
+from .suspects import alike_classes, suspects
 from .twins import near_duplicates_in
 
 if TYPE_CHECKING:
@@ -140,8 +140,8 @@ def make_audit(
     class_errors, warnings = _check_classes(splits[main], main, facts["digest"][split_of == main], counts)
     errors = [*problems]
     if unreadable:
-        told = some((f"{name} {detail}" for name, detail in details), limit=10)
-        errors.append(f"{_count(unreadable, 'image')} cannot be used: {told}.")
+        told = f"{counted(len(unreadable), 'image')} cannot be used"
+        errors.append(str(DataError.listing(told, (f"{name} {detail}." for name, detail in details), limit=10)))
     errors += class_errors
     copies = _copies(whole, split_of.tolist(), found.digests)
     findings += [Finding(kind, *_named(whole, short, split_of, kind, rows)) for kind, rows in copies]
@@ -151,13 +151,14 @@ def make_audit(
         if of_kind := [finding for finding in findings if finding.kind == kind]:
             noun = NOUNS.get(kind, "image")
             examples = some(of_kind, limit=5 if kind == "different labels" else EXAMPLES)
-            warnings.append(f"{told} ({_count(of_kind, noun)}): {examples}.")
+            warnings.append(f"{told} ({counted(len(of_kind), noun)}): {examples}.")
     notes = [note.replace(f"{folder}{os.sep}", "") if folder else note for note in whole.notes]
     warnings += [f"{note}." for note in notes if "left out" in note]
     if not grouped:
         labels = [label.tobytes() for label in whole.labels]
         warnings += [f"{each}." for each in suspects(whole.names, whole.metadata, split_of.tolist(), labels)]
-    warnings += [f"{told}." for told in found.warnings]
+    alike = alike_classes(whole.class_names, whole.class_counts.tolist())
+    warnings += [f"{told}." for told in (*alike, *found.warnings)]
     readable = facts[facts["digest"] != ""]
     return Audit(
         images=len(whole),
@@ -285,7 +286,3 @@ def _spread(values: np.ndarray) -> tuple[int, int, int] | None:
 def _counts(values: np.ndarray) -> dict[str, int]:
     """Count the values that are not empty, the most frequent first."""
     return dict(Counter(filter(None, values.tolist())).most_common())
-
-
-def _count(items: Sequence[Any], noun: str) -> str:
-    return f"{len(items)} {noun}{'s' * (len(items) != 1)}"

@@ -190,7 +190,7 @@ def collect(
         missing = [row for row in missing if not special(images[row])]
     if missing:
         where = f"the folder {table.folder}" if str(table.folder) != "." else "the current folder"
-        files = some(table.names[row] for row in missing)
+        files = some((table.names[row] for row in missing), limit=5)
         problems.append(
             f"files that do not exist ({len(missing)}; relative paths are relative to {where}): {files}.{table.remedy}"
         )

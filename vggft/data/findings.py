@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..caching.rows import Rows
-from ..errors import short_traceback
+from ..errors import counted, short_traceback
 from ..extras import data_frame
 from ..fields import as_path
 from ..files.writing import write_table, write_whole
@@ -166,7 +166,8 @@ class Audit:
 
     def __str__(self) -> str:
         parts = "" if set(self.splits) <= {"all"} else f" ({', '.join(f'{n} {s}' for s, n in self.splits.items())})"
-        lines = [f"{self.images} images{parts}, {len(self.class_names)} classes{' (multi-label)' * self.multi_label}"]
+        classes = counted(len(self.class_names), "class")
+        lines = [f"{counted(self.images, 'image')}{parts}, {classes}{' (multi-label)' * self.multi_label}"]
         if self.widths and self.heights:
             (narrow, width, wide), (low, height, high) = self.widths, self.heights
             alike = narrow == wide and low == high
@@ -176,8 +177,10 @@ class Audit:
         lines += ["", *self._table()] if self.class_names else []
         for title, sentences in (("error", self.errors), ("warning", self.warnings)):
             if sentences:
-                lines += ["", f"{len(sentences)} {title}{'s' * (len(sentences) > 1)}"]
-                lines += [f"  - {sentence}" for sentence in sentences[:SHOWN_SENTENCES]]
+                lines += ["", counted(len(sentences), title)]
+                for sentence in sentences[:SHOWN_SENTENCES]:  # some are lists, with a line for each image
+                    first, *others = sentence.split("\n")
+                    lines += [f"  - {first}", *(f"  {line}" for line in others)]
                 if rest := sentences[SHOWN_SENTENCES:]:
                     lines.append(f"  ... and {len(rest)} more")
         lines = lines if self.errors or self.warnings else [*lines, "", "No problems found."]
@@ -189,7 +192,7 @@ class Audit:
     def _page(self, template: str) -> str:
         shown = [each for each in self.findings if each.images[0] in self.pictures]
         pictured = [[each for each in shown if each.kind in kinds] for kinds in PICTURED]
-        return render(template, audit=self, limit=SHOWN_CLASSES, pictured=pictured)
+        return render(template, audit=self, counted=counted, limit=SHOWN_CLASSES, pictured=pictured)
 
     def _table(self) -> list[str]:
         """Make one line per class: its name, the number of its images in each split, and a bar for their sum."""
@@ -206,7 +209,8 @@ class Audit:
             bar = "#" * max(round(24 * totals[name] / max(1, *totals.values())), totals[name] > 0)
             lines.append(f"  {label:{width}}{counts}  {bar}")
         if rest := self.class_names[SHOWN_CLASSES:]:
-            lines.append(f"  ... and {len(rest)} more classes with {sum(totals[name] for name in rest)} images")
+            images = counted(sum(totals[name] for name in rest), "image")
+            lines.append(f"  ... and {len(rest)} more class{'es' * (len(rest) > 1)} with {images}")
         return lines
 
 

@@ -1,14 +1,16 @@
-"""Columns and file names that look as if several images were of one patient or one video."""
+"""What looks as if several images were of one patient or one video, and as if two classes were one."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
+import shlex
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import some
+from ..errors import counted, some
 
 REMEDY = "keep such images on one side of every split by group="
 # Words of columns that name whose picture it is, and of columns that measure something.
@@ -34,8 +36,9 @@ def suspects(
     told = []
     for column, cells in metadata.items():
         if cells and _identifies(column, cells) and (where := _apart(cells, splits)):
-            counted = f"{len(set(cells))} values in {len(cells)} rows"
-            told.append(f"the column {column!r} looks like an identifier ({counted}), and {where}: {REMEDY}{column!r}")
+            values = f"{len(set(cells))} values in {len(cells)} rows"
+            remedy = f"{REMEDY}{column!r} (--group {shlex.quote(column)})"
+            told.append(f"the column {column!r} looks like an identifier ({values}), and {where}: {remedy}")
     owners = _owners(names, labels)
     if owners and (where := _apart(owners, splits)):
         example = Counter(owners).most_common(1)[0][0]
@@ -43,12 +46,37 @@ def suspects(
         pattern = re.sub(r"\d+", r"\\d+", re.escape(example)).replace(r"\ ", " ")
         fits = all((found := re.search(pattern, Path(name).name)) and found[0] == owner for name, owner in
                    zip(names, owners, strict=True))  # fmt: skip
-        remedy = f"'({pattern})'" if fits else "a function of the file name"
+        remedy = f"'({pattern})' (--group {shlex.quote(f'({pattern})')})" if fits else "a function of the file name"
         told.append(
             f"file names look like several pictures of one patient, video or object ({len(set(owners))} beginnings such"
             f" as {example!r}: {some(shown, limit=2)}), and {where}: {REMEDY}{remedy}"
         )
     return told
+
+
+def alike_classes(class_names: Sequence[str], counts: Sequence[int]) -> list[str]:
+    """Say which classes have names that differ only in case, in spaces, or in how Unicode writes them.
+
+    Args:
+        class_names: of C classes.
+        counts: the number of images of each.
+
+    >>> alike_classes(["Ants", "ants", "bees"], [1, 20, 30])[0].partition(": ")[0]
+    "'Ants' (1 image) and 'ants' (20 images) may be one class"
+    """
+    found: dict[str, list[str]] = defaultdict(list)
+    for name, count in zip(class_names, counts, strict=True):
+        key = re.sub(r"[\s_]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
+        found[key].append(f"{name!r} ({counted(count, 'image')})")
+    groups = [" and ".join(names) for names in found.values() if len(names) > 1]
+    if not groups:
+        return []
+    first, *others = groups
+    also = f", and so may {some(others, limit=4)}" if others else ""
+    return [
+        f"{first} may be one class{also}: their names differ only in case, spaces or the like. If they are, write them"
+        " alike in the table, or put the images into one folder"
+    ]
 
 
 def _identifies(column: str, cells: Sequence[str]) -> bool:
@@ -82,4 +110,4 @@ def _apart(owners: Sequence[str], splits: Sequence[str]) -> str:
     if len(set(splits)) < 2:
         return "a random split would put images of one into training and test"
     count = sum(len(each) > 1 for each in seen.values())
-    return f"{count} of them are in more than one split" if count else ""
+    return f"{count} of them {'is' if count == 1 else 'are'} in more than one split" if count else ""

@@ -20,7 +20,7 @@ from ..caching.cache import Cache
 from ..data.dataset import open_dataset
 from ..data.streams import Keep
 from ..engine import own_settings
-from ..errors import ConfigError, DataError, ExportError
+from ..errors import ConfigError, DataError, ExportError, counted
 from ..evaluation.checks import score
 from ..evaluation.metrics import accuracy_of
 from ..extras import OF_EXPORTS, check_extra
@@ -79,7 +79,7 @@ class Export:
         return asdict(self)
 
     def __str__(self) -> str:
-        compared = f"{self.images} images"
+        compared = counted(self.images, "image")
         if self.calibrated:
             compared = f"{self.images} of {self.images + self.calibrated} images (its value ranges are from the others)"
         told = (
@@ -90,7 +90,7 @@ class Export:
         if self.same_stranger is not None:
             told += f" The second output, stranger, says the same for {self.same_stranger:.1%}."
         if self.format == "SavedModel":
-            told += f" {self.files} of them were also compared as encoded files."
+            told += f" Also compared as encoded files: {self.files} of them."
         if self.accuracy is not None and self.exported_accuracy is not None:
             told += f" Accuracy {self.accuracy:.3f} before, {self.exported_accuracy:.3f} after."
         return told

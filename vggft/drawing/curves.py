@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import counted
 from ..telling.display import NOT_SHARES
 from ..telling.figures import percentages, short
 from .display import WIDTH, Display, ink
@@ -124,7 +125,7 @@ class HistoryDisplay(Display):
             axes[-1].xaxis.get_major_locator().set_params(integer=True)
 
     def __repr__(self) -> str:
-        return f"<HistoryDisplay of {len(self.history)} rows>"
+        return f"<HistoryDisplay of {counted(len(self.history), 'row')}>"
 
 
 def candidate(row: Mapping[str, Any]) -> str:

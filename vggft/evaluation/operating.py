@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_curve
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, counted
 from ..fields import is_number, shown
 from ..foreign import visible
 from .bootstrap import share_interval
@@ -46,8 +46,8 @@ class OperatingPoint:
         return (
             f"{visible(self.positive)} from a probability of {self.threshold:.3f} on: "
             f"sensitivity {self.sensitivity:.3f} "
-            f"(95 % interval {a:.3f} to {b:.3f}; {self.images[0]} images), specificity {self.specificity:.3f} "
-            f"({c:.3f} to {d:.3f}; {self.images[1]} images)"
+            f"(95 % interval {a:.3f} to {b:.3f}; {counted(self.images[0], 'image')}), "
+            f"specificity {self.specificity:.3f} ({c:.3f} to {d:.3f}; {counted(self.images[1], 'image')})"
         )
 
 

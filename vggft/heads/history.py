@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
-from ..errors import short_traceback, some
+from ..errors import counted, short_traceback, some
 from ..extras import data_frame
 
 if TYPE_CHECKING:
@@ -90,4 +90,4 @@ class History(Sequence[Mapping[str, Any]]):
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"<History of {len(self)} rows: {some(self.history, limit=12)}>"
+        return f"<History of {counted(len(self), 'row')}: {some(self.history, limit=12)}>"

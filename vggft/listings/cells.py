@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, some
+from ..errors import DataError, counted, some
 
 MARKS = ("|", ";", ",", " ")  # between labels in a cell
 _QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
@@ -148,7 +148,7 @@ def columns_of_classes(
     read = np.array([[known[cell] if known[cell] is not None else 2 for cell in column] for column in texts]).T
     doubtful, blank = read == -1, read == 2
     if uncertain is None and (doubtful.any() or blank.any()):
-        counts = f"{int(doubtful.sum())} cells of -1 and {int(blank.sum())} empty ones"
+        counts = f"{counted(int(doubtful.sum()), 'cell')} of -1 and {counted(int(blank.sum()), 'empty cell')}"
         raise DataError(
             f"{where}: the columns of classes hold {counts}, which are neither 0 nor 1. Say what is meant:"
             " vggft.Table(..., uncertain='negative') or 'positive' takes -1 for 0 or 1, 'skip' leaves these images out;"
@@ -160,11 +160,11 @@ def columns_of_classes(
         told = (
             f"taken to be {_POLICIES[uncertain]}"
             if uncertain in _POLICIES
-            else f"left out with {int((~keep).sum())} images"
+            else f"left out with {counted(int((~keep).sum()), 'image')}"
         )
-        notes.append(f"{int(doubtful.sum())} uncertain labels (-1) were {told}")
+        notes.append(f"uncertain labels (-1, in {counted(int(doubtful.sum()), 'cell')}) were {told}")
     if blank.any():
-        notes.append(f"{int(blank.sum())} empty cells of classes were taken to be 0")
+        notes.append(f"empty cells of classes ({int(blank.sum())}) were taken to be 0")
     read[doubtful], read[blank] = _POLICIES.get(uncertain or "", 0), 0
     return read.astype(np.uint8), keep, notes
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
+from ..errors import DataError, counted
 from ..files.opening import NotAFileError, open_file
 from ..foreign import unguarded
 from ..pictures.formats import IMAGE_SUFFIXES
@@ -109,9 +109,10 @@ def _from_csv(path: Path) -> Columns:
     if len(lines) < 2:
         raise DataError(f"{path} has no rows: it needs a header line and one line per image.")
     header, *rows = [[unguarded(cell.strip()) for cell in row] for _, row in lines]
-    ragged = [f"line {number}: {len(row)} cells" for number, row in lines if len(row) != len(header)]
+    ragged = [f"line {number}: {counted(len(row), 'cell')}" for number, row in lines if len(row) != len(header)]
     if ragged:
-        raise DataError.listing(f"{path} must have {len(header)} cells in every line, as in its header", ragged)
+        cells = counted(len(header), "cell")
+        raise DataError.listing(f"{path} must have {cells} in every line, as in its header", ragged)
     for name in header:
         _refuse_file(name, path.parent, str(path))
     _refuse_twice(str(path), header)

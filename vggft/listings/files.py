@@ -11,17 +11,19 @@ import os
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 
-from ..errors import some
+from ..errors import DataError, counted, some
 from ..pictures.formats import IMAGE_SUFFIXES
 from .folders import walk_files
 from .listing import place
 
 MOST = 500_000  # files below a folder that are looked through
 AROUND = 50_000  # files around it, for the sake of a message
+ALIKE = 1000  # of one name, likewise
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ def locate(cells: Sequence[str], folder: Path) -> Located:
     missing = [row for row, path in enumerate(paths) if cells[row] and place(path) != "file"]
     if not missing:
         return Located(paths, [])
-    found, doubtful = _Files(folder, MOST).find([cells[row] for row in missing])
+    below = _Files(folder, MOST)
+    found, doubtful = below.find([cells[row] for row in missing])
     taken = set(paths) & set(found.values())
     found = {cell: path for cell, path in found.items() if path not in taken}
     for row in missing:
@@ -53,33 +56,46 @@ def locate(cells: Sequence[str], folder: Path) -> Located:
     notes, remedy = [], ""
     if here := [row for row in missing if cells[row] in found]:
         first = here[0]
-        told = f"{len(here)} files were found under another path than the table says, such as {paths[first]}"
+        files = f"{counted(len(here), 'file')} {'was' if len(here) == 1 else 'were'}"
+        told = f"{files} found under another path than the table says, such as {paths[first]}"
         notes.append(f"{told} for {cells[first]!r}")
     if any(cells[row].lower().startswith(("http://", "https://")) for row in missing):
         remedy = " Addresses on the web are not files: download them first."
     elif doubtful:
-        remedy = f" Several files would do for {some(doubtful, limit=5)}: say which folder is meant, folder=..."
+        remedy = (
+            f" Several files would do for {some(doubtful, limit=5)}: write their folders into the table, or say which"
+            " folder is meant, vggft.Table(..., folder=...)."
+        )
     elif left := [cells[row] for row in missing if cells[row] not in found]:
-        remedy = _around(left[:50], folder)
+        with suppress(DataError):  # of a folder that cannot be read, and need not hold any of the images
+            remedy = _around(left[:50], folder, below)
     return Located(paths, notes, remedy)
 
 
-def _around(cells: Sequence[str], folder: Path) -> str:
-    """Return a sentence about files beside the folder that cells may mean."""
-    beside = folder.resolve().parent
-    if beside in (folder.resolve(), Path(os.path.expanduser("~")), Path(beside.anchor)):  # noqa: PTH111
-        return ""
-    found, _ = _Files(beside, AROUND).find(cells)
-    bases = Counter(str(path)[: -len(end)].rstrip(os.sep) for cell, path in found.items() if (end := _end(cell, path)))
+def _around(cells: Sequence[str], folder: Path, below: _Files) -> str:
+    """Return a sentence about files that cells may mean, beside the folder, or called alike below it or from here."""
+    beside, found = folder.resolve().parent, dict[str, Path]()
+    if beside not in (folder.resolve(), Path(os.path.expanduser("~")), Path(beside.anchor)):  # noqa: PTH111
+        found, _ = _Files(beside, AROUND).find(cells)
+    found = found or below.alike(cells)
+    parts = [part for part in cells[0].replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    if not found and len(parts) > 1:  # a path from the current folder, while the table is elsewhere
+        found = _Files(Path(parts[0]), AROUND).alike(cells)
+    bases = {cell: Path(*path.parts[: -_common(cell, path)]) for cell, path in found.items()}
     if not bases:
         return ""
-    place = bases.most_common(1)[0][0]
-    return f" Files of these names are in {place!r}: pass it as folder, as in vggft.Table(..., folder={place!r})."
+    base = Counter(bases.values()).most_common(1)[0][0]
+    cell = next(cell for cell in bases if bases[cell] == base)
+    return (
+        f" {cell!r} was found as {found[cell]}: say so by vggft.Table(..., folder={str(base)!r}). On the command line,"
+        " move the table into that folder, or correct its column of images."
+    )
 
 
-def _end(cell: str, path: Path) -> str:
-    """Return the end of a path that a cell stands for."""
-    return str(Path(*path.parts[-min(len(_parts(cell)), len(path.parts)) :]))
+def _common(cell: str, path: Path) -> int:
+    """Return how many parts at the end of a path are those of a cell; the name, with or without its suffix, is one."""
+    pairs = zip(_parts(cell)[-2::-1], _parts(str(path))[-2::-1], strict=False)
+    return 1 + len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
 
 
 def _parts(text: str) -> tuple[str, ...]:
@@ -115,6 +131,16 @@ class _Files:
                     doubtful.append(f"{cell!r} ({some(best, limit=3)})")
         meant = Counter(found.values())
         return {cell: path for cell, path in found.items() if meant[path] == 1}, doubtful
+
+    def alike(self, cells: Sequence[str]) -> dict[str, Path]:
+        """Return cell -> the file of this name, wherever it is, whose folders are most alike, where there is one."""
+        found = dict[str, Path]()
+        for cell in cells:
+            named = self.by_name.get("".join(_parts(cell)[-1:]), [])[:ALIKE]
+            most = max((_common(cell, path) for path in named), default=0)
+            if len(best := [path for path in named if _common(cell, path) == most]) == 1:
+                found[cell] = best[0]
+        return found
 
     def _fitting(self, cell: str) -> Iterator[tuple[tuple[int, bool], Path]]:
         """Yield the files that a cell could mean, each with how well it fits."""

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..errors import DataError, some
+from ..errors import DataError, counted, some
 from ..files.opening import special
 from ..pictures.formats import IMAGE_SUFFIXES, format_of, is_hidden, is_unnamed_image
 from .listing import SPLITS, Listing, split_of
@@ -29,10 +29,14 @@ def list_folder(data: str | os.PathLike[str]) -> Listing:
     classes: dict[str, set[str]] = defaultdict(set)  # split -> class names
     for split, where in splits.items() if splits else [("all", root)]:
         if split == "test" and len(splits) > 1 and (flat := _unlabelled(where, classes["train"])):
-            told = f"{where} has no class folders, so its {len(flat)} images have no labels and were left out"
-            listing.notes.append(f"{told}: predict them with classifier.predict")
+            told = f"{where} has no class folders, so what it holds has no labels and was left out"
+            listing.notes.append(f"{told} ({counted(len(flat), 'image')}): predict them with classifier.predict")
             continue
-        _list_classes(where, split, listing, classes[split])
+        empty = _list_classes(where, split, listing, classes[split])
+        if empty and split in ("all", "train"):  # which decide what classes there are
+            told, it = ("folder {} holds", "it") if len(empty) == 1 else ("folders {} hold", "them")
+            told = told.format(some(empty, limit=5))
+            listing.remedy = f" The {told} no images: remove {it}, or put images into {it}."
     if splits:
         for folder in _folders(root):
             if not any(where.is_relative_to(folder) for where in splits.values()):
@@ -50,12 +54,16 @@ def list_folder(data: str | os.PathLike[str]) -> Listing:
     return listing
 
 
-def _list_classes(root: Path, split: str, listing: Listing, names: set[str]) -> None:
-    """Add the images in the class folders of a split to a listing, and its class names to a set."""
+def _list_classes(root: Path, split: str, listing: Listing, names: set[str]) -> list[Path]:
+    """Add the images in the class folders of a split to a listing, and its class names to a set.
+
+    Returns:
+        The class folders that hold no images.
+    """
     classes, loose = _folders(root), _files(root)
     if not classes:
         count = sum(format_of(path) is not None for path in loose)
-        what = f"{count} image{'s' * (count > 1)} directly in it" if count else "it holds no images"
+        what = f"{counted(count, 'image')} directly in it" if count else "it holds no images"
         tables = [path for folder in (root, root.parent) for path in _files(folder) if path.suffix.lower() == ".csv"]
         hint = f" If the labels are in {tables[0]}, pass that file." if count and tables else ""
         beside = _folders(root.resolve().parent) if count and split == "all" and not tables else []
@@ -64,6 +72,7 @@ def _list_classes(root: Path, split: str, listing: Listing, names: set[str]) -> 
         listing.problems.append(f"{root} has no class folders ({what}). Expected {root.name}/<class>/<image>.{hint}")
     _check_classes(root, classes)
     listing.ignored += map(str, loose)
+    empty = []
     for folder in classes:
         images, others = walk(folder)
         name = unicodedata.normalize("NFC", folder.name)  # as macOS writes accents otherwise than others do
@@ -73,6 +82,9 @@ def _list_classes(root: Path, split: str, listing: Listing, names: set[str]) -> 
         listing.labels += [name] * len(images)
         listing.splits += [split] * len(images)
         names.add(name)
+        if not images:
+            empty.append(folder)
+    return empty
 
 
 def _unlabelled(root: Path, known: set[str]) -> list[Path]:

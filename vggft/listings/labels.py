@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, some
+from ..errors import DataError, counted, some
 from .integers import are_names, is_numeral, mean_names
 from .listing import SPLITS, Listing, as_numbers, labels_by_name
 
@@ -81,7 +81,7 @@ def encode(
     if multi_label is False and labels.values.ndim == 2:
         labels.problems.append(f"images in {table.where} have several labels, but exactly one is expected.")
     if num_classes is not None and num_classes != len(names):
-        count = f"{len(names)} class{'es' * (len(names) != 1)}"
+        count = counted(len(names), "class")
         labels.problems.append(f"num_classes={num_classes}, but {table.where} has {count}: {some(names)}.")
     elif len(names) < 2:
         what = f"only one class, {names[0]!r}, but at least two are needed" if names else "no label"
@@ -257,7 +257,7 @@ def _bad_labels(table: Listing, given: np.ndarray, good: np.ndarray, expected: s
     bad = [f"label {given[i]} at {table.names[i]}" for i in np.flatnonzero(~good)]
     if table.by_content:
         counts = Counter(f"label {label}" for label in given[~good])
-        bad = [f"{label} ({count} image{'s' * (count > 1)})" for label, count in counts.items()]
+        bad = [f"{label} ({counted(count, 'image')})" for label, count in counts.items()]
     return [f"labels must be {expected}; got {some(bad)}."] if bad else []
 
 
@@ -273,7 +273,11 @@ def _without_images(table: Listing, labels: Labels, deciding: np.ndarray, first:
             "Pass all images that there are now, old and new: features of known images are not computed again. "
             "To remove or rename classes, train without start."
         ]
-    hint = " Integer labels count from 0." if empty == ["0"] else ""
+    hint, them = " Integer labels count from 0." if empty == ["0"] else "", "it" if len(empty) == 1 else "them"
     if len(names) - len(empty) == 1:
         hint = " All images have the same label; this usually means that the labels were not read as intended."
+    elif table.said:
+        hint += f" Leave {them} out of class_names (--class-names), or add images of {them}."
+    elif not hint and not table.remedy:
+        hint = f" Add images of {them}, or leave {them} out of the classes."
     return [f"no images are of class {some(empty)}.{hint}{table.remedy}"]

@@ -70,7 +70,8 @@ def list_images(table: Table) -> tuple[list[Any], list[str]]:
     folder = _folder(table, columns)
     images, names, _, remedy = Meaning(table, columns).images(folder)
     if missing := [str(path) for path in images if isinstance(path, Path) and place(path) != "file"]:
-        raise DataError(f"{columns.where} names files that do not exist ({len(missing)}): {some(missing)}.{remedy}")
+        told = f"{columns.where} names files that do not exist ({len(missing)}): {some(missing, limit=5)}."
+        raise DataError(told + remedy)
     return images, names
 
 
@@ -223,7 +224,7 @@ class Meaning:
             return [tuple(names[int(c)] for c in cell) for cell in cells], every, []
         labels = np.array([-1 if cell is None else int(cell) for cell in cells])
         keep = labels >= 0
-        gone = [] if keep.all() else [f"{int((~keep).sum())} images without a label (-1) were left out"]
+        gone = [] if keep.all() else [f"images without a label (-1) were left out ({int((~keep).sum())})"]
         return labels, keep, gone
 
 

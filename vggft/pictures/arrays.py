@@ -12,7 +12,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from PIL import Image
 
-from ..errors import DataError
+from ..errors import DataError, counted
 from .colours import to_rgb
 from .files import look, read_image
 from .formats import UnusableError
@@ -97,7 +97,8 @@ def checked_shape(images: np.ndarray, name: str, reading: Reading | None = None)
         hint = "; of other bands, choose red, green and blue, for example bands=(0, 1, 2)" if images.ndim == 4 else ""
         raise DataError(f"{name} must have shape (N, H, W, 3), (N, H, W), or 1 or 4 channels; got {shape}{hint}.")
     if bands is not None and max(bands) >= images.shape[3]:
-        raise DataError(f"{name} has {images.shape[3]} bands, but bands={bands} asks for number {max(bands)}.")
+        there = counted(images.shape[3], "band")
+        raise DataError(f"{name} has {there}, but bands={bands} asks for number {max(bands)}.")
     return images
 
 

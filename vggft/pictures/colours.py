@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..errors import counted
 from .formats import UnusableError
 from .ranges import problem, range_for, scaled, values_of
 from .reading import Range, Reading
@@ -33,7 +34,8 @@ def to_rgb(array: np.ndarray, reading: Reading, alpha: bool | None = None) -> np
     count, bands = array.shape[2], reading.bands
     if bands is not None:
         if max(bands) >= count:
-            raise UnusableError(f"has {count} band{'s' * (count > 1)}, but bands={bands} asks for number {max(bands)}")
+            asked = f"bands={bands} (--bands {','.join(map(str, bands))})"
+            raise UnusableError(f"has {counted(count, 'band')}, but {asked} asks for number {max(bands)}")
         array = array[..., list(bands)]
         alpha = False
     values = values_of(array if not alpha else array[..., :-1])

@@ -17,7 +17,7 @@ from ..caching.cache import Cache
 from ..caching.kinds import Kind, as_keys
 from ..caching.rows import MOST_SMALL
 from ..caching.store import Store
-from ..errors import DataError, some
+from ..errors import DataError, counted, some
 from ..files.opening import open_file
 from .arrays import ArrayImage, StreamImage, in_threads, values_in
 from .decoding import open_raw
@@ -194,7 +194,8 @@ def decided(images: Sequence[Any], found: Sequence[Values | None], reading: Read
         ranges = {value for each in streams if (value := getattr(each, name)) is not None}
         if len(ranges) > 1:
             told = " and ".join(f"{low:g}..{high:g}" for low, high in sorted(ranges))
-            raise DataError(f"The splits have {name} of different ranges, {told}: pass value_range=(black, white).")
+            how = "pass value_range=(black, white) (--value-range BLACK,WHITE)"
+            raise DataError(f"The splits have {name} of different ranges, {told}: {how}.")
         if ranges and getattr(reading, name) is None:
             reading = replace(reading, **{name: ranges.pop()})
     rows = [row for row, image in enumerate(images) if not isinstance(image, StreamImage)]
@@ -205,10 +206,12 @@ def decided(images: Sequence[Any], found: Sequence[Values | None], reading: Read
     notes = [told] if (wide or in_memory) and (told := note(seen, reading)) else []
     if reading.clips and seen and not wide and not streams:
         low, high = reading.value_range or (0, 255)
-        notes.append(f"value_range=({low:g}, {high:g}) changes nothing: all of these images have 8 bits")
+        told = f"value_range=({low:g}, {high:g}) (--value-range {low:g},{high:g})"
+        notes.append(f"{told} changes nothing: all of these images have 8 bits")
     elif reading.clips and wide:
         low, high = reading.value_range or (0, 255)
         beyond = sum(v.kind in ("integer", "float") and (v.low < low or v.high > high) for v in seen)
         if beyond:
-            notes.append(f"{beyond} images have values outside value_range, which become black or white")
+            told = f"values outside value_range become black or white, in {counted(beyond, 'image')}"
+            notes.append(told)
     return reading, tuple(notes)

@@ -97,7 +97,8 @@ def problem(values: Values, reading: Reading) -> str:
         return ""
     beyond = values.low if values.low < low - slack else values.high
     told = f"holds the value {beyond:.7g}"
-    remedy = f"say which values are black and white, value_range=({values.low:.7g}, {values.high:.7g}) for this one"
+    low_high = f"value_range=({values.low:.7g}, {values.high:.7g}) (--value-range {values.low:.7g},{values.high:.7g})"
+    remedy = f"say which values are black and white, {low_high} for this one"
     if decided is not None and alone is not None:
         return (
             f"{told}, but the others, or those that the classifier learned from, are taken to be"

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..errors import ConfigError, DataError, some
+from ..errors import ConfigError, DataError, counted, some
 from ..fields import shown
 
 Group: TypeAlias = "str | Sequence[Any] | Mapping[str, Any] | re.Pattern[str] | Callable[[str], Any]"
@@ -71,7 +71,7 @@ def groups_of(
     texts = tuple(_text(each) for each in found)
     if alone := [name for name, text in zip(names, texts, strict=True) if not text]:
         raise DataError(
-            f"{len(alone)} of {len(names)} images have no group: {some(alone)}. Give each of them one; an image "
+            f"images without a group ({len(alone)} of {len(names)}): {some(alone)}. Give each of them one; an image "
             "that belongs to no other may have its own name."
         )
     return texts
@@ -135,7 +135,8 @@ def _from_text(group: str, names: Sequence[str], metadata: Mapping[str, Sequence
     columns = f"the columns are {', '.join(metadata)}" if metadata else "these data have no columns besides the labels"
     raise ConfigError(
         f"group={group!r} is not a column: {columns}. Without a column, give group=lambda name: name.split('_')[0], or "
-        "another function of the file name, or a regular expression with parentheses, such as group='(patient\\d+)'."
+        "another function of the file name, or a regular expression with parentheses, such as group='(patient\\d+)' "
+        "(--group '(patient\\d+)')."
     )
 
 
@@ -200,12 +201,13 @@ def _text(value: Any) -> str:
     return str(value).strip()
 
 
-def counted(groups: Iterable[str]) -> str:
+def told_groups(groups: Iterable[str]) -> str:
     """Say how many groups there are, and how many images they have.
 
-    >>> counted(["p1", "p1", "p2"])
+    >>> told_groups(["p1", "p1", "p2"])
     '2 groups of 3 images, none of them on two sides of a split'
     """
     sizes = Counter(groups)
     alone = " (each image is one of its own, so nothing is kept together)" if max(sizes.values()) == 1 else ""
-    return f"{len(sizes)} groups of {sum(sizes.values())} images{alone}, none of them on two sides of a split"
+    told = f"{counted(len(sizes), 'group')} of {counted(sum(sizes.values()), 'image')}"
+    return f"{told}{alone}, none of them on two sides of a split"

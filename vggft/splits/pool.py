@@ -14,7 +14,7 @@ from ..data.audit import Audit, make_audit
 from ..data.dataset import Dataset, concatenate, fingerprint
 from ..data.scan import decode
 from ..data.streams import Keep
-from ..data.suspects import suspects
+from ..data.suspects import alike_classes, suspects
 from ..data.twins import signatures, twins
 from ..errors import ConfigError, DataError, some
 from ..fields import is_word, shown
@@ -24,7 +24,7 @@ from ..pictures.arrays import StreamImage
 from ..pictures.reading import AS_IT_IS, ImageSize, Reading
 from ..telling.progress import Narrator
 from .apart import keep_copies_apart, keep_known_apart
-from .groups import NEAR_DUPLICATES, counted, described, groups_of, groups_of_twins, key_of, together
+from .groups import NEAR_DUPLICATES, described, groups_of, groups_of_twins, key_of, together, told_groups
 from .parts import open_parts
 from .splitting import Known, split_rows
 from .whole_groups import FREE, HELD, KEPT
@@ -161,7 +161,9 @@ def prepare(
     problems = list(found.problems.values())
     if problems and on_bad_image == "raise":
         raise DataError.listing(
-            f"{len(problems)} of {len(whole)} images cannot be used (on_bad_image='skip' leaves them out)", problems
+            f"{len(problems)} of {len(whole)} images cannot be used"
+            " (on_bad_image='skip', --on-bad-image skip, leaves them out)",
+            problems,
         )
     part_of = np.repeat(list(parts), [len(part) for part in parts.values()])
     given = {name: np.flatnonzero((part_of == name) & (found.facts["digest"] != "")) for name in parts}
@@ -205,8 +207,9 @@ def prepare(
         weights=None if whole.weights is None else whole.weights / whole.weights[rows["train"]].mean(),
     )
     notes = [] if num_classes is not None else [_read_off(pool.class_names)]
+    notes += alike_classes(whole.class_names, whole.class_counts.tolist())
     if groups:
-        notes.append(counted([groups[row] for rows in pool.rows.values() for row in rows]))
+        notes.append(told_groups([groups[row] for rows in pool.rows.values() for row in rows]))
     else:
         labels = [label.tobytes() for label in whole.labels]
         notes += suspects(whole.names, whole.metadata, part_of.tolist(), labels)

@@ -43,7 +43,7 @@ UNREPEATABLE = (
 )
 
 FROZEN_AT_RANDOM = (
-    "the blocks have random weights, and those that are frozen keep them; freeze='none' trains all of them"
+    "the blocks have random weights, and frozen ones keep them; freeze='none' (--freeze none) trains all of them"
 )
 
 
@@ -258,8 +258,9 @@ def make_experiment(
     elif isinstance(augment, Augment) and augment.mixes:
         raise ConfigError(
             "Augment.mixup and cutmix mix pixels of different images, anew in every epoch, but with "
-            f"views={augment.views} features are computed once, of each image alone: pass views=None, for which frozen "
-            "blocks are computed in every epoch, or train block1 as well (freeze='none')."
+            f"views={augment.views} features are computed once, of each image alone: pass views=None (--views none), "
+            "for which frozen blocks are computed in every epoch, or train block1 as well, by freeze='none' "
+            "(--freeze none)."
         )
     seconds = measure(pretrained.column, pretrained.width, image_size, bool(learning), cache.root / "precision.json")
     stored_as, why = "float32" if precision == "float32" else "float16", "as requested"

@@ -98,7 +98,7 @@ class Request:
     def fixed_setting(self, instead: str) -> Setting:
         """Return what is trained, for what does not find out which blocks learn; `instead` says what it takes."""
         if is_word(self.freeze, (AUTO,)):
-            raise ConfigError(f"freeze='auto' is for finetune; {instead}.")
+            raise ConfigError(f"freeze='auto' (--freeze auto) is for finetune; {instead}.")
         return self.setting()
 
     def arguments(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import ConfigError, DataError, short_traceback
+from ..errors import ConfigError, DataError, counted, short_traceback
 from ..extras import data_frame
 from ..fields import is_number, is_word, shown
 
@@ -66,7 +66,7 @@ class HeldOut:
             raise DataError(
                 f"Prediction sets with a coverage of {coverage:g} need at least {needed} images that the classifier "
                 f"has not learned from; it has kept {n} ({self.split}), which allow up to {most:g}. More images for "
-                "validation (validation=0.3), or a lower coverage, help."
+                "validation, as by validation=0.3 (--validation 0.3), or a lower coverage, help."
             )
         return float(np.sort(scores[np.arange(n), self.labels])[rank - 1])
 
@@ -171,7 +171,7 @@ class PredictionSets:
 
     def __str__(self) -> str:
         return (
-            f"{len(self)} sets that hold the true class for at least {self.coverage:.4g} of all images like the "
+            f"{counted(len(self), 'set')} with the true class for at least {self.coverage:.4g} of all images like the "
             f"held-out ones ({self.method.upper()}): {self.sizes.mean():.2f} of {len(self.class_names)} classes on "
             f"average, one class for {(self.sizes == 1).mean():.0%}."
         )

@@ -62,7 +62,7 @@ class Trust:
         if evaluation is None or evaluation.split == self.known_held_out(multi_label).split:
             raise ConfigError(
                 "Coverage is counted on images that set no limit, but this classifier has no evaluation on others: "
-                "give a test split, such as test=0.2, or set `evaluation` to one that `evaluate` returns."
+                "give a test split, such as test=0.2 (--test 0.2), or set `evaluation` to one that `evaluate` returns."
             )
         sets = sets_of(evaluation.probabilities, limit, method)
         return coverage_of(evaluation.labels, sets, evaluation.class_names, coverage, method)

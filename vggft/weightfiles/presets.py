@@ -77,7 +77,8 @@ def preset_of(backbone: Any) -> str | None:
     """
     if backbone is None or hasattr(backbone, "keras_model") or hasattr(backbone, "get_weights"):
         return None
-    expected = f"one of {', '.join(PRESETS)}, a file of weights, a keras.Model, or None for random weights"
+    expected = f"one of {', '.join(PRESETS)}, a file of weights, a keras.Model,"
+    expected += " or None (--backbone none) for random weights"
     if not isinstance(backbone, (str, os.PathLike)) or not str(backbone).strip():
         raise ConfigError(f"backbone must be {expected}; got {shown(backbone)}.")
     name = ALIASES.get(str(backbone).lower(), str(backbone))
