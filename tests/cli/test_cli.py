@@ -389,6 +389,8 @@ def test_search_prints_its_trials_and_where_they_are(folder: Path, tiny_weights:
     assert "Test images were used once" in printed and (tmp_path / "run" / "trials.csv").exists()
     with pytest.raises(vggft.RunError, match="not empty"):
         run(*searched)
+    with pytest.raises(vggft.RunError, match=r"cannot be resumed: test was 0\.2, is 0\.3; .*there were 77 train"):
+        run(*searched, "--test", 0.3, "--resume")
     again = json.loads(run(*searched, "--resume", "--json"))
     assert again["trials"] == 2 and again["winner"] == "scored" and Path(again["classifier"]).exists()
     with pytest.raises(vggft.ConfigError, match="--resume continues the search in --run-dir"):
