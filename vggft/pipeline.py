@@ -43,7 +43,7 @@ DIVERGED = (
 )
 UNKNOWN = (
     "strangers, pictures of none of the classes, will not be told apart, as the blocks have learned from the "
-    "validation images too; refit=False keeps these out"
+    "validation images too; refit=False (--no-refit) keeps these out"
 )
 SHOWN = 20  # of the images that were left out
 
@@ -80,8 +80,9 @@ class Run:
         """
         if len(splits) > 1 and not judged and "test" not in self.experiment.pool.rows:
             raise ConfigError(
-                "A refit (refit=True in finetune; winner='refit' in search, the default with folds) also trains on the "
-                "validation images, so no images would be left to evaluate it on: give a test split, such as test=0.2."
+                "A refit (in finetune refit=True, --refit; in search winner='refit', --winner refit, the default with "
+                "folds) also trains on the validation images, so no images would be left to evaluate it on: give a "
+                "test split, such as test=0.2 (--test 0.2)."
             )
         multi_label = self.experiment.pool.multi_label
         check_adjustments(self.request.calibrate, self.request.tune_thresholds, multi_label, splits)
