@@ -200,11 +200,11 @@ def test_folds_choose_the_probe_that_blocks_start_from(
     how: dict[str, Any] = {"backbone": tiny_weights, "freeze": "block4", "training": training, "verbose": 1}
     classifier = vggft.finetune(noisy, test=0.25, **(ABOUT | how))
     told = " ".join(capfd.readouterr().err.split())
-    assert "5 folds of all images choose instead of the validation images alone" in told
+    assert "5 folds of the training and validation images choose instead of the validation images alone" in told
     train = round(0.75 * len(noisy[0]))
     assert f"on {train} images" in told and classifier.evaluation.split == "test"
     vggft.finetune(noisy, **(ABOUT | how))  # without test images, the validation images have to judge
-    assert "folds of all images" not in capfd.readouterr().err
+    assert "folds of the training" not in capfd.readouterr().err
 
 
 def test_blocks_learn_from_the_start_of_a_probe(noisy: tuple, tiny_weights: Path, tmp_path: Path) -> None:

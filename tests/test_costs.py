@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,35 @@ def test_other_numbers_of_images_and_machines_are_foretold(stripes: tuple, tiny_
     for wrong in ({"workers": 0}, {"images": 3}, {"workers": 1.5}):
         with pytest.raises(vggft.ConfigError, match="must be an integer >="):
             told(**wrong)
+
+
+def test_the_trials_of_a_search_are_counted_with_their_own_heads(
+    stripes: tuple, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """It once took them for free, and said 2 seconds of what took two minutes."""
+
+    def end(*given: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vggft.tuning.search._tune", end)
+    heads = vggft.SearchSpace(units=[8, 16], layers=[1, 2], normalize=None)
+
+    def told(**arguments: Any) -> float:
+        how = {"backbone": tiny_weights, "space": heads, "trials": 10, "algorithm": "random"}
+        how |= {"training": QUICK} | arguments
+        run_dir = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+        with pytest.raises(KeyboardInterrupt):
+            vggft.search(stripes, **(SETTINGS | how), run_dir=run_dir)
+        return json.loads((run_dir / "estimate.json").read_text())["training_seconds"]
+
+    ten = told(resume=True, verbose=1)
+    assert re.search(r"Note: there is no run in \S+ yet, so a new one begins\.", capsys.readouterr().err)
+    assert ten > 10 * 0.7  # to trace each head
+    assert told(repeats=4) == pytest.approx(4 * ten, rel=0.2)
+    compiled = vggft.Training(epochs=400, batch_size=16)
+    assert told(training=compiled) > ten + 10 * 1.3
+    assert told(freeze="block4") > ten + 10 * 2.5  # blocks are traced as well
+    assert told(algorithm="bayesian") == pytest.approx(ten + 3 * 0.4)  # one trial after 9 at random, 3 hyperparameters
 
 
 def test_bad_data_is_told_before_an_estimate(stripes: tuple, tiny_weights: Path) -> None:

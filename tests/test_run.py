@@ -59,6 +59,22 @@ def test_another_run_or_a_users_files_are_never_overwritten(tmp_path: Path) -> N
         RunDirectory.open(tmp_path / "run", resume=True).start({"seed": 4})
     RunDirectory.open(tmp_path / "run", resume=True).start({"seed": 3})
 
+    asked = {"dataset": "flowers", "test": 0.2}
+    made = {"splits": {"train": 8, "test": 2}, "data_fingerprint": "0" * 64, "head": {"units": [64], "l2": 0.1}}
+    RunDirectory.open(tmp_path / "asked").start(made, asked)
+    other = {"splits": {"train": 7, "test": 3}, "data_fingerprint": "1" * 64, "head": {"units": [9] * 99, "l2": 0.1}}
+    with pytest.raises(RunError) as caught, RunDirectory.open(tmp_path / "asked", resume=True) as run:
+        run.start(other, asked | {"test": 0.3})
+    told = str(caught.value)
+    assert (
+        "resumed: test was 0.2, is 0.3; the images, their labels or splits are others; head.units was [64], is" in told
+    )
+    assert "there were 8 train, 2 test images, and are 7 train, 3 test" in told and len(told) < 400 + len(str(tmp_path))
+    assert not any(same in told for same in ("dataset", "l2", "111"))
+    (tmp_path / "asked" / "environment.json").unlink()
+    with pytest.raises(RunError, match=r"resumed: the images, their labels or splits are others; head\.units"):
+        RunDirectory.open(tmp_path / "asked", resume=True).start(other, asked)
+
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.tex").write_text("precious")
     for resume in (False, True):

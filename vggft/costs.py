@@ -12,6 +12,7 @@ from .features.cuts import cut_of, is_pooled
 from .features.extract import Pass
 from .features.layers import Layer, layers_of
 from .heads.population import why_alone
+from .heads.probe import is_exact
 from .heads.stacked import is_compiled
 from .network.blocks import BLOCKS
 from .network.forward import rows_at_once
@@ -30,6 +31,8 @@ COMPILING, TRACING_HEAD = 2.0, 0.7  # the same of a head alone, by XLA for many 
 SOLVING = 3e-7, 0.1  # seconds of a probe for each value of the features and class, at most, and besides
 AGAIN = 0.25  # the share of this that a probe takes whose settings were chosen before
 FIRST_BATCH = 0.8  # seconds until a network of frozen blocks is built and has traced its batches
+CLEARING = 0.5  # seconds after a trial that was trained alone until the memory of what Keras built for it is free
+PROPOSING = 0.4  # seconds of Bayesian optimization for each trial that it proposes and hyperparameter
 JUDGING = 1.5, 1e-7  # seconds to evaluate, save, reload and compare, and for each weight
 FINISHING = 8.0  # seconds that a time limit leaves for that, besides those of the images
 RUNTIME = 700 * 2**20  # bytes that TensorFlow, Keras and other libraries take before any image is read
@@ -122,19 +125,20 @@ def finish_seconds(experiment: Experiment, setting: Setting) -> float:
 
 
 def estimate_search(
-    experiment: Experiment, settings: Sequence[Setting], planned: Sequence[Pass], trainings: int
+    experiment: Experiment, settings: Sequence[Setting], planned: Sequence[Pass], trainings: int, proposals: int = 0
 ) -> Estimate:
-    """Estimate the cost of a search.
+    """Estimate the cost of a search, as if each head were trained alone; a winner may be trained once more.
 
     Args:
-        settings: one for each choice of frozen blocks, which are assumed to be equally frequent.
+        settings: those of some trials, whose `training` is resolved; others are assumed to be like them.
         planned: the passes that give the features of all of them.
         trainings: number of trainings: trials times folds and repeats.
+        proposals: number of trials that Bayesian optimization proposes, times hyperparameters.
     """
     works = [Work(experiment, setting) for setting in settings]
-    each = [work.training() if work.learning else work.in_population() for work in works]
+    each = sum(work.trial() for work in works) / len(works)
     widest = max(works, key=lambda work: work.memory())
-    return estimated(widest, planned, trainings * sum(each) / len(each))
+    return estimated(widest, planned, (trainings + 1) * each + widest.crowding * PROPOSING * proposals)
 
 
 def estimated(work: Work, planned: Sequence[Pass], training_seconds: float) -> Estimate:
@@ -261,10 +265,11 @@ class Work:
         fixed = JUDGING[0] + JUDGING[1] * sum(layer.weights for layer in self.layers)
         return self.crowding * fixed + judged * self.forward(self.phases[-1].cut(self.setting.head), "logits")
 
-    def in_population(self) -> float:
-        """Return the seconds for a head in a population, where the overhead of Python per step is negligible."""
-        head = self.forward(cut_of(BLOCKS, self.setting.head), "logits")
-        return 3 * self.phases[0].epochs * self.images["train"] * head
+    def trial(self) -> float:
+        """Return the seconds for a training of a search."""
+        alone = self.learning or why_alone(self.setting.head, self.setting.training)
+        exact = is_exact(self.setting.head, self.setting.training)
+        return self.training(probes=int(exact)) + self.crowding * CLEARING * bool(alone)
 
     def memory(self) -> int:
         """Return the bytes at the peak: the runtime, weights, and the activations of one batch."""

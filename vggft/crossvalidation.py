@@ -27,7 +27,7 @@ from .heads.resampling import Fold, nested
 from .network.blocks import BLOCKS, Freeze
 from .network.precision import Precision
 from .pipeline import Run, introduce
-from .run import RunDirectory
+from .run import NEW, RunDirectory
 from .splits.groups import Group
 from .splits.pool import Pool
 from .telling.display import score
@@ -139,6 +139,8 @@ def cross_validate(
     setting = request.fixed_setting("here give the blocks that it found, such as freeze='block4' (--freeze block4)")
     with RunDirectory.open(run_dir, resume) as directory:
         narrator = Narrator(verbose)
+        if resume and not directory.begun:
+            narrator.say(NEW.format(directory.path))
         experiment = make_experiment(request, [setting], earlier=directory.earlier, narrator=narrator)
         run = Run(request, directory, experiment, narrator)
         run.learned = ("train", "validation")

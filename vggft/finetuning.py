@@ -276,7 +276,8 @@ def about(experiment: Experiment, plan: Plan) -> tuple[str, list[str]]:
         notes.append(together)
     if plan.folds:
         judging = "choose" if "test" in experiment.pool.rows else "choose and judge"
-        notes.append(f"{len(plan.folds)} folds of all images {judging} instead of the validation images alone")
+        of = "folds of the training and validation images"
+        notes.append(f"{len(plan.folds)} {of} {judging} instead of the validation images alone")
     if plan.refits:
         notes.append("the classifier will learn from the validation images too, once they have chosen")
     if len(phases) == 1 and plan.probes:

@@ -26,7 +26,7 @@ from .insight.doubts import FILES
 from .insight.insight import Insight
 from .machines.strategies import ONE, Devices
 from .network.assembly import Network
-from .run import RunDirectory, environment
+from .run import NEW, RunDirectory, environment
 from .telling.progress import Narrator
 from .training.experiment import Experiment, make_experiment
 from .training.phases import Setting
@@ -43,7 +43,7 @@ DIVERGED = (
 )
 UNKNOWN = (
     "strangers, pictures of none of the classes, will not be told apart, as the blocks have learned from the "
-    "validation images too; refit=False keeps these out"
+    "validation images too; refit=False (--no-refit) keeps these out"
 )
 SHOWN = 20  # of the images that were left out
 
@@ -80,8 +80,9 @@ class Run:
         """
         if len(splits) > 1 and not judged and "test" not in self.experiment.pool.rows:
             raise ConfigError(
-                "A refit (refit=True in finetune; winner='refit' in search, the default with folds) also trains on the "
-                "validation images, so no images would be left to evaluate it on: give a test split, such as test=0.2."
+                "A refit (in finetune refit=True, --refit; in search winner='refit', --winner refit, the default with "
+                "folds) also trains on the validation images, so no images would be left to evaluate it on: give a "
+                "test split, such as test=0.2 (--test 0.2)."
             )
         multi_label = self.experiment.pool.multi_label
         check_adjustments(self.request.calibrate, self.request.tune_thresholds, multi_label, splits)
@@ -269,6 +270,8 @@ def open_run(
         DataError, ConfigError, WeightsError, CacheError, RunError: before any training; the message says what to do.
     """
     narrator, began = Narrator(request.verbose if devices.cluster.chief else 0), time.monotonic()
+    if request.resume and not directory.begun:
+        narrator.say(NEW.format(directory.path))
     experiment = make_experiment(request, settings, earlier=directory.earlier, narrator=narrator, devices=devices)
     run = Run(request, directory, experiment, narrator)
     run.began = began

@@ -10,7 +10,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ from .files.archives import read_arrays
 from .files.documents import DocumentError, parse_document, read_document
 from .files.held import HeldFolder
 from .files.opening import special
-from .files.schemas import Settings
+from .files.schemas import Environment, Settings
 from .files.writing import UNFINISHED, explained, remove_own, whole_file, write_table, write_whole
 
 OLDER = (
@@ -35,6 +35,10 @@ _UNFINISHED = re.compile(  # names of what a killed process left unfinished; ear
 )
 REMEDY = "Without this file, what it holds is computed anew."
 _POINT = re.compile(rf"[^.][^/]*\.npz|{_UNFINISHED.pattern}")  # names of the files in `resume/`
+
+DIGESTS = {"data_fingerprint": "the images, their labels or splits", "backbone_digest": "the weights of the backbone"}
+SHORT = 60  # characters of a value that differs
+NEW = "Note: there is no run in {} yet, so a new one begins."  # for whoever mistyped the run to resume
 
 NEEDED = 500_000_000  # bytes: VGG16 and a head, and thrice as much for the moments of the optimizer
 PACKAGES = ("vggft", "tensorflow", "keras", "keras-tuner", "scikit-learn", "numpy", "pillow")
@@ -53,6 +57,22 @@ def environment(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is needed to repeat a run besides its configuration."""
     started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     return {"versions": versions(), "command": sys.argv, "arguments": dict(arguments), "started": started}
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any], within: str = "") -> Iterator[str]:
+    """Say what differs in two configurations, in the innermost fields that do."""
+    for key in sorted({*before, *now}):
+        if (was := before.get(key)) == (is_ := now.get(key)):
+            continue
+        if key == "splits" and isinstance(was, dict) and isinstance(is_, dict):
+            counts = (", ".join(f"{count} {split}" for split, count in each.items()) for each in (was, is_))
+            yield f"there were {' images, and are '.join(counts)}"
+        elif key in DIGESTS:
+            yield f"{DIGESTS[key]} are others"
+        elif isinstance(was, dict) and isinstance(is_, dict):
+            yield from _differences(was, is_, f"{within}{key}.")
+        else:
+            yield f"{shown(within + key)[1:-1]} was {shown(was, SHORT)}, is {shown(is_, SHORT)}"
 
 
 def _check_room(path: Path) -> None:
@@ -156,7 +176,7 @@ class RunDirectory:
         if self.path is None:
             return
         if self.begun:
-            self.check_same(config)
+            self.check_same(config, arguments)
         else:
             if self.held is None:
                 self._hold()
@@ -181,15 +201,22 @@ class RunDirectory:
                 "Bring it back, or name it as it is called now, and continue with resume=True (--resume)."
             )
 
-    def check_same(self, config: Mapping[str, Any]) -> None:
-        """Raise `RunError` unless the directory holds a run with this configuration; the message lists differences."""
-        config, earlier = json.loads(json.dumps(config)), self.earlier
-        differing = sorted(key for key in {*earlier, *config} if earlier.get(key) != config.get(key))
-        if differing:
-            pairs = [(key, shown(earlier.get(key)), shown(config.get(key))) for key in differing]
-            changes = "; ".join(f"{shown(key)[1:-1]} was {before}, is {now}" for key, before, now in pairs)
+    def check_same(self, config: Mapping[str, Any], arguments: Mapping[str, Any] | None = None) -> None:
+        """Raise `RunError` unless the directory holds a run with this configuration; the message lists differences.
+
+        Args:
+            config, arguments: as for `start`; the arguments are told first, since most differences follow from them.
+        """
+        assert self.path is not None
+        config, arguments = json.loads(json.dumps([config, arguments or {}]))
+        if changes := list(_differences(self.earlier, config)):
+            before = dict[str, Any]()
+            with suppress(RunError):  # without this file, what follows from the arguments says it
+                before = read_document(self.path / "environment.json", Environment, RunError).get("arguments", {})
+            given = _differences(before, arguments) if before and arguments else ()
+            told = "; ".join(dict.fromkeys([*given, *changes]))
             raise RunError(
-                f"run_dir {self.path} holds a run with another configuration, which cannot be resumed: {changes}."
+                f"run_dir {self.path} holds a run with another configuration, which cannot be resumed: {told}."
             )
 
     def inside(self, name: str) -> RunDirectory:

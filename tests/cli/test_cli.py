@@ -147,6 +147,12 @@ def test_evaluate_says_the_same_again(run_dir: Path, folder: Path) -> None:
     found = json.loads(run("evaluate", run_dir / "classifier.keras", table, "--json"))
     judged = json.loads((run_dir / "evaluation.json").read_text())
     assert found["num_images"] == 24 and found["accuracy"] == judged["test"]["accuracy"]
+    numbers = {name: number for number, name in enumerate("cba")}
+    table.write_text(
+        "image,label\n" + "".join(f"{row['image']},{numbers[Path(row['image']).parent.name]}\n" for row in rows)
+    )
+    numbered = json.loads(run("evaluate", run_dir, table, "--class-names", "c,b,a", "--json"))
+    assert numbered["accuracy"] == found["accuracy"]
     with pytest.warns(UserWarning, match="trained or chosen on 96 of these 120 images"):
         assert "All: accuracy" in run("evaluate", run_dir / "classifier.keras", folder, "--quiet")
 
@@ -389,6 +395,8 @@ def test_search_prints_its_trials_and_where_they_are(folder: Path, tiny_weights:
     assert "Test images were used once" in printed and (tmp_path / "run" / "trials.csv").exists()
     with pytest.raises(vggft.RunError, match="not empty"):
         run(*searched)
+    with pytest.raises(vggft.RunError, match=r"cannot be resumed: test was 0\.2, is 0\.3; .*there were 77 train"):
+        run(*searched, "--test", 0.3, "--resume")
     again = json.loads(run(*searched, "--resume", "--json"))
     assert again["trials"] == 2 and again["winner"] == "scored" and Path(again["classifier"]).exists()
     with pytest.raises(vggft.ConfigError, match="--resume continues the search in --run-dir"):
@@ -615,6 +623,25 @@ def test_serve_passes_on_where_and_how_much(run_dir: Path, monkeypatch: pytest.M
     monkeypatch.setattr("vggft.deploy.server.serve", lambda classifier, **how: asked.update(how))
     run("serve", run_dir, "--host", "0.0.0.0", "--port", 8123, "--max-megabytes", 2)
     assert (asked["host"], asked["port"], asked["max_bytes"]) == ("0.0.0.0", 8123, 2_000_000)
+
+
+def test_further_options_are_passed_on(run_dir: Path, folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    asked: dict[str, Any] = {}
+
+    def end(*given: Any, **how: Any) -> None:
+        asked.update(how)
+        raise vggft.RunError("far enough")
+
+    for home, *command in (
+        ("vggft.Classifier.export", "export", run_dir, tmp_path / "saved", "--no-strangers", "--max-changed", "0.2"),
+        ("vggft.learning_rates.find_learning_rate", "find-learning-rate", folder, "--backbone", "vgg16_mini", "-v"),
+    ):
+        monkeypatch.setattr(home, end)
+        with pytest.raises(vggft.RunError, match="far enough"):
+            run(*command)
+    assert (asked["strangers"], asked["max_changed"], asked["verbose"]) == (False, 0.2, 2)
+    monkeypatch.setattr("vggft.demo.run_demo", lambda run_dir, seed, quiet: {"report": f"{run_dir}", "quiet": quiet})
+    assert json.loads(run("demo", "--run-dir", tmp_path / "demo", "--json"))["quiet"] is True
 
 
 @pytest.mark.slow

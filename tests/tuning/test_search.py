@@ -380,7 +380,7 @@ def test_another_search_in_the_same_directory_is_refused(searched: tuple, stripe
     _, run_dir = searched
     with pytest.raises(vggft.RunError, match="not empty"):
         vggft.search(stripes, 3, run_dir=run_dir, **common)
-    with pytest.raises(vggft.RunError, match=r"another configuration(.|\n)*search was"):
+    with pytest.raises(vggft.RunError, match=r"another configuration(.|\n)*search\.units was"):
         vggft.search(stripes, 3, trials=10, algorithm="random", test=0.2, run_dir=run_dir, resume=True, **common)
 
 

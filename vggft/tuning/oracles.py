@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import keras_tuner
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from ..errors import ConfigError, SearchError
 from ..files.documents import read_document
@@ -139,7 +140,8 @@ class _Bayesian(_Kept):
             completed = sum(trial.status == "COMPLETED" for trial in oracle.trials.values())
             if completed < oracle.num_initial_points <= completed + len(oracle.ongoing_trials):
                 return {"status": "IDLE"}  # else a round would begin with more points at random than were asked for
-        return super().populate_space(trial_id)
+        with threadpool_limits(1):  # the matrices are tiny: several threads of BLAS take twice as long
+            return super().populate_space(trial_id)
 
 
 class _Grid(_Kept):

@@ -61,7 +61,7 @@ class Kept:
             kept = len(list(self.folder.glob(f"trial_*/{WEIGHTS}")))
             raise SearchError(
                 f"The weights of trial {trial.trial_id} are not in {self.folder}, which has those of {kept}: search "
-                "with a larger keep_top, or train it by vggft.finetune with its head, training and freeze."
+                "with a larger keep_top (--keep-top), or train it by vggft.finetune with its head, training and freeze."
             )
         return Network(self.descriptions[trial.trial_id], self.pretrained, weights).model
 

@@ -182,7 +182,7 @@ def search(
         verbose=verbose,
         strategy=strategy,
     )
-    fixed = request.fixed_setting("here SearchSpace(freeze=['block4', 'all']) compares depths")
+    fixed = request.fixed_setting("here SearchSpace(freeze=['block4', 'all']) (--freeze block4,all) compares depths")
     terms = terms.check(freeze, fixed)
     devices = devices_of(strategy)
     with placed(devices.cluster), opened(run_dir, resume) as directory:
@@ -202,7 +202,7 @@ def search(
             return terms.finished(run, directory.path)
         folds_ = resample(run.experiment.pool, folds, repeats, run.experiment.seed)
         if not is_worker():
-            _introduce(run, terms, settings, fixed, folds_, planned)
+            _introduce(run, terms, fixed, folds_, planned)
         bank = run.experiment.bank(planned, run.narrator)
         place = directory.path or Path(tempfile.mkdtemp(prefix="vggft-search-"))
         try:
@@ -217,9 +217,7 @@ def search(
         return result
 
 
-def _introduce(
-    run: Run, terms: Terms, settings: list[Setting], fixed: Setting, folds: list[Fold], planned: list[Any]
-) -> None:
+def _introduce(run: Run, terms: Terms, fixed: Setting, folds: list[Fold], planned: list[Any]) -> None:
     """Announce what will be searched and what it will cost."""
     notes, trials = [], terms.trials or 0
     whole = hyperband_size(hyperband_parts(trials))
@@ -227,13 +225,14 @@ def _introduce(
         notes.append(f"one iteration of Hyperband takes {whole} trials; {trials} do not complete it")
     few = np.asarray(folds[0].validation)
     if len(few) < FEW and np.array_equal(few, np.asarray(folds[-1].validation)):
-        notes.append(f"{len(few)} validation images choose among {trials} trials, and chance with them: try folds=5")
+        chance = f"{len(few)} validation images choose among {trials} trials, and chance with them"
+        notes.append(f"{chance}: try folds=5 (--folds 5)")
     each = f", each scored by {len(folds)} trainings" if len(folds) > 1 else ""
     epochs = terms.epochs(fixed, len(folds[0].train))
     about = f"{trials} trials ({terms.name}) of at most {epochs} epochs{each}"
-    depths = dict.fromkeys(setting.frozen for setting in settings)
-    depth_settings = [run.resolve(replace(fixed, frozen=frozen)) for frozen in depths]
-    run.introduce(about, notes, estimate_search(run.experiment, depth_settings, planned, trials * len(folds)))
+    settings, proposals = terms.drawn(fixed)
+    resolved = [run.resolve(setting) for setting in settings]
+    run.introduce(about, notes, estimate_search(run.experiment, resolved, planned, trials * len(folds), proposals))
 
 
 def _tune(run: Run, terms: Terms, fixed: Setting, bank: FeatureBank, folds: list[Fold], place: Path) -> HeadTuner:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -35,6 +36,7 @@ MOST_AT_ONCE = 64  # trials of a round: enough for full populations, few enough 
 DISTRIBUTED_AT_ONCE = 4  # so that every worker gets some
 BAYESIAN_AT_ONCE = 8  # the Gaussian process learns only between rounds
 USUAL_TRIALS = 30
+DRAWN = 50  # trials whose cost is estimated
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,9 @@ class Terms:
         if not (self.winner is None or is_word(self.winner, ("scored", "refit"))):
             raise ConfigError(f"winner must be 'scored' or 'refit'; got {shown(self.winner)}.")
         if self.winner == "scored" and self.folds is not None:
-            raise ConfigError("With folds, no weights are scored on all validation images: winner must be 'refit'.")
+            raise ConfigError(
+                "With folds, no weights are scored on all validation images: winner must be 'refit' (--winner refit)."
+            )
         check_keras(self.callbacks)
         try:
             copy.deepcopy(list(self.callbacks))
@@ -152,6 +156,27 @@ class Terms:
         """Return the number of epochs of the longest trial whose training says nothing else."""
         own = getattr(self.algorithm, "max_epochs", None) if fixed.training.epochs is None else None
         return own or fixed.training.resolve(images).epochs or 1
+
+    def drawn(self, fixed: Setting) -> tuple[list[Setting], int]:
+        """Draw trials at random, as the cost of trials follows from their settings.
+
+        Returns:
+            The settings, and the number of trials that a Gaussian process proposes, times hyperparameters.
+        """
+        declare, probe, found = declaration(self.space, fixed), keras_tuner.HyperParameters(), list[Setting]()
+        declare(probe)
+        space = probe.space
+        for number in range(DRAWN if space else 1):
+            hp = keras_tuner.HyperParameters()
+            for n, each in enumerate(space):
+                hp.merge([each])
+                if hp.is_active(each):
+                    hp.values[each.name] = each.random_sample(number * len(space) + n)
+            with suppress(Exception):  # of a function that fails for some values, as the trial will
+                found.append(declare(hp))
+        learns = self._is(keras_tuner.oracles.BayesianOptimizationOracle)
+        first = getattr(self.oracle, "num_initial_points", None) or 3 * len(space)
+        return found or [fixed], len(space) * max(0, (self.trials or 0) - first) if learns else 0
 
     def longer_than(self, earlier: Mapping[str, Any]) -> Self:
         """Return the terms of a search that began with fewer trials, whose rounds stay as they were.

@@ -160,7 +160,8 @@ def read_weights(folder: Path) -> dict[str, np.ndarray] | None:
 def scored(trial: Trial, folder: Path) -> Fitted:
     """Return the weights of a trial that were scored."""
     if (weights := read_weights(folder)) is None:
-        raise SearchError(f"The weights of trial {trial.trial_id} are not in {folder}; use winner='refit'.")
+        told = f"The weights of trial {trial.trial_id} are not in {folder}"
+        raise SearchError(f"{told}; use winner='refit' (--winner refit).")
     return Fitted(weights, list(trial.history))
 
 
