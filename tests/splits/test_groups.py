@@ -19,7 +19,7 @@ from vggft.data.audit import audit
 from vggft.errors import ConfigError, DataError, VggftError
 from vggft.heads.resampling import nested, resample
 from vggft.splits import pool as pools
-from vggft.splits.groups import groups_of, key_of, together
+from vggft.splits.groups import groups_of, key_of, together, told_groups
 from vggft.splits.pool import Pool
 from vggft.splits.splitting import Known, folds_of, split_rows
 from vggft.telling.progress import Narrator
@@ -80,6 +80,25 @@ def test_groups_by_file_name(files: Path, kind: str) -> None:
     assert any("20 groups of 120 images, none of them on two sides" in note for note in pool.notes)
     assert any(note == "num_classes=2 was read off the data: healthy, ill" for note in pool.notes)
     assert {row["group"] for row in pool.table()} == set(pool.groups)
+
+
+def test_a_name_is_asked_before_its_path() -> None:
+    paths = ["a/p1.png", "b/p2.png"]
+    assert groups_of(lambda name: name[:2], paths, {}) == ("p1", "p2")
+    assert groups_of(r"([a-z]\d?)", paths, {}) == ("p1", "p2")
+    assert groups_of(r"([ab])/", paths, {}) == ("a", "b")  # no file name has this
+    assert groups_of(re.compile(r"(left )?eye"), ["left eye.png", "eye.png"], {}) == ("left", "eye")  # the whole match
+
+
+def test_a_mapping_has_paths_of_any_system_and_ends_of_paths() -> None:
+    group = {"ill\\p1.png": "a", "well/p1.png": "b", "p2": "c", "D:/x/p3.png": "d"}
+    names = ["data\\ill\\p1.png", "data/ill/p1.png", "data/well/p1.png", "data/well/p2.png", "D:\\x\\p3.png"]
+    assert groups_of(group, names, {}) == ("a", "a", "b", "c", "d")
+
+
+def test_groups_of_one_image_each_are_said_to_be_of_no_use() -> None:
+    useless = "each image is one of its own, so nothing is kept together"
+    assert told_groups("ab") == f"2 groups of 2 images ({useless}), none of them on two sides of a split"
 
 
 @pytest.mark.parametrize("group", ["PatientID", "patientid", np.arange(120) // 6, [float(n) for n in PATIENTS]])
@@ -190,6 +209,11 @@ def test_an_update_keeps_known_groups_apart() -> None:
 
 REFUSED: list[tuple[Any, str]] = [
     ("hospital", r"group='hospital' is not a column: the columns are PatientID"),
+    (
+        "hospital (",  # no expression either
+        r"\. Without a column, give group=lambda name: name\.split\('_'\)\[0\], or another function of the file name, or "
+        r"a regular expression with parentheses, such as group='\(patient\\d\+\)' \(--group '\(patient\\d\+\)'\)\.$",
+    ),
     (np.arange(7), "one entry for each image: got 7 for 120"),
     (5, "group must be the name of a column"),
     ("", "group must be the name of a column"),
@@ -206,6 +230,11 @@ REFUSED: list[tuple[Any, str]] = [
 def test_what_is_no_group(files: Path, group: Any, told: str) -> None:
     with pytest.raises(VggftError, match=told):
         prepare(table(files), group=group)
+
+
+def test_arrays_have_no_columns() -> None:
+    with pytest.raises(ConfigError, match="'site' is not a column: these data have no columns besides the labels"):
+        prepare((PIXELS, LABELS), group="site")
 
 
 def test_a_class_of_one_patient_cannot_be_split() -> None:

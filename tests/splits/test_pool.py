@@ -158,3 +158,28 @@ def test_known_images_are_left_out_where_the_given_splits_contradict() -> None:
     assert [len(pool.rows[split]) for split in ("train", "validation", "test")] == [60, 15, 2]
     told = "images[2] was left out of test: it is a validation image of the classifier in start"
     assert told in pool.left_out and len(pool.left_out) == 3 + 4 + 2  # and two copies
+
+
+def test_a_table_has_every_image_in_use_with_its_split_and_group() -> None:
+    for group in (None, [*range(40), *range(40)]):
+        pool = prepare((PIXELS, LABELS), group=group)
+        found = {row["image"]: row for row in pool.table()}
+        for split, rows in pool.rows.items():
+            for row in rows:
+                more = {} if group is None else {"group": str(group[row])}
+                assert found[f"images[{row}]"] == {"image": f"images[{row}]", "split": split} | more
+        assert (pool.units_of(pool.rows["train"]) is None) == (group is None)
+
+
+def test_several_labels_are_ones_and_zeros() -> None:
+    several = np.stack([MIXED, 1 - MIXED, np.ones(80, int)], axis=-1)
+    pool = pools.prepare((PIXELS, several), 3, reading=32, cache=Cache(), narrator=Narrator(0))
+    labels = pool.labels(pool.rows["train"])
+    assert pool.multi_label and labels.dtype == np.uint8
+    np.testing.assert_array_equal(labels, several[pool.rows["train"]])
+
+
+def test_ten_classes_are_named_of_those_that_were_read_off_the_data() -> None:
+    pool = pools.prepare((PIXELS, np.arange(80) % 12), None, reading=32, cache=Cache(), narrator=Narrator(0))
+    told = "num_classes=12 was read off the data: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ... and 2 more"
+    assert any(note.startswith(told) for note in pool.notes), pool.notes
