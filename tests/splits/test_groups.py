@@ -19,7 +19,7 @@ from vggft.data.audit import audit
 from vggft.errors import ConfigError, DataError, VggftError
 from vggft.heads.resampling import nested, resample
 from vggft.splits import pool as pools
-from vggft.splits.groups import groups_of, key_of, together, told_groups
+from vggft.splits.groups import described, groups_of, key_of, together, told_groups
 from vggft.splits.pool import Pool
 from vggft.splits.splitting import Known, folds_of, split_rows
 from vggft.telling.progress import Narrator
@@ -107,6 +107,28 @@ def test_groups_by_column_and_by_array(files: Path, group: Any) -> None:
     pool = prepare(data, test=0.2, group=group)
     assert len(sides(pool)) == 20 and all(len(each) == 1 for each in sides(pool).values())
     assert "7" in pool.groups  # also of 7.0
+
+
+def test_a_column_is_meant_by_its_very_name_before_another_spelling() -> None:
+    columns = {"site": ["a", "b"], "Site": ["c", "d"]}
+    assert groups_of("Site", ["1.png", "2.png"], columns) == ("c", "d")
+    with pytest.raises(ConfigError, match="'SITE' is not a column: the columns are site, Site"):
+        groups_of("SITE", ["1.png", "2.png"], columns)
+
+
+@pytest.mark.parametrize(
+    ("group", "told"),
+    [
+        (None, None), ("PatientID", "PatientID"), (re.compile("(a)"), "(a)"), (key_of, "key_of"), ({"a": 1}, "dict"),
+        (np.arange(3), "ndarray"),
+    ],
+)  # fmt: skip
+def test_what_made_the_groups_is_kept_in_words(group: Any, told: str | None) -> None:
+    assert described(group) == told
+
+
+def test_the_key_of_a_group_is_as_long_as_a_digest_and_is_not_its_name() -> None:
+    assert re.fullmatch("[0-9a-f]{32}", key_of("Mrs Smith")) and key_of("Mrs Smith") != key_of("Mr Smith")
 
 
 def test_folders_may_be_the_groups(tmp_path: Path) -> None:
@@ -211,8 +233,8 @@ REFUSED: list[tuple[Any, str]] = [
     ("hospital", r"group='hospital' is not a column: the columns are PatientID"),
     (
         "hospital (",  # no expression either
-        r"\. Without a column, give group=lambda name: name\.split\('_'\)\[0\], or another function of the file name, or "
-        r"a regular expression with parentheses, such as group='\(patient\\d\+\)' \(--group '\(patient\\d\+\)'\)\.$",
+        r"\. Without a column, give group=lambda name: name\.split\('_'\)\[0\], or another function of the file name, "
+        r"or a regular expression with parentheses, such as group='\(patient\\d\+\)' \(--group '\(patient\\d\+\)'\)\.$",
     ),
     (np.arange(7), "one entry for each image: got 7 for 120"),
     (5, "group must be the name of a column"),
