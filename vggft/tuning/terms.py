@@ -158,12 +158,13 @@ class Terms:
         return own or fixed.training.resolve(images).epochs or 1
 
     def drawn(self, fixed: Setting) -> tuple[list[Setting], int]:
-        """Draw trials at random, as the cost of trials follows from their settings.
+        """Draw trials at random, as their cost follows from their settings; of the usual space for a function.
 
         Returns:
             The settings, and the number of trials that a Gaussian process proposes, times hyperparameters.
         """
-        declare, probe, found = declaration(self.space, fixed), keras_tuner.HyperParameters(), list[Setting]()
+        known = self.space if isinstance(self.space, SearchSpace) else SearchSpace()  # a function may count its calls
+        declare, probe, found = declaration(known, fixed), keras_tuner.HyperParameters(), list[Setting]()
         declare(probe)
         space = probe.space
         for number in range(DRAWN if space else 1):
@@ -172,7 +173,7 @@ class Terms:
                 hp.merge([each])
                 if hp.is_active(each):
                     hp.values[each.name] = each.random_sample(number * len(space) + n)
-            with suppress(Exception):  # of a function that fails for some values, as the trial will
+            with suppress(ConfigError):  # of values that are not possible together, as the trial will tell
                 found.append(declare(hp))
         learns = self._is(keras_tuner.oracles.BayesianOptimizationOracle)
         first = getattr(self.oracle, "num_initial_points", None) or 3 * len(space)
