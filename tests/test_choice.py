@@ -104,7 +104,7 @@ def test_a_refit_can_be_refused_and_needs_test_images(noisy: tuple, tiny_weights
     settings: dict[str, Any] = {"backbone": tiny_weights, **ABOUT}
     held = vggft.finetune(noisy, test=0.25, refit=False, **settings)
     assert sorted(held.seen.values()) == ["test"] * 30 + ["train"] * 72 + ["validation"] * 18
-    with pytest.raises(vggft.ConfigError, match=r"refit=True in finetune.*give a test split"):
+    with pytest.raises(vggft.ConfigError, match=r"in finetune refit=True, --refit.*give a test split"):
         vggft.finetune(noisy, refit=True, run_dir=tmp_path / "run", **settings)
     assert not (tmp_path / "run").exists()
     with pytest.raises(vggft.ConfigError, match="calibrate=True needs images that were not trained on"):
