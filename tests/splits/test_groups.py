@@ -127,6 +127,20 @@ def test_what_made_the_groups_is_kept_in_words(group: Any, told: str | None) -> 
     assert described(group) == told
 
 
+@pytest.mark.parametrize("nothing", [None, float("nan"), np.float32("nan"), pd.NA, pd.NaT, "", " "])
+def test_an_image_without_a_group_is_named(nothing: Any) -> None:
+    with pytest.raises(DataError, match=r"images without a group \(1 of 2\): a\.png\."):
+        groups_of([nothing, 1], ["a.png", "b.png"], {})
+
+
+def test_a_group_may_have_a_name_of_several_parts_or_of_bytes() -> None:
+    names = ["a.png", "b.png"]
+    assert groups_of([("p", 1), ("p", 2)], names, {}) == ("('p', 1)", "('p', 2)")
+    assert groups_of([b"p1", b"p\xff"], names, {}) == ("p1", "p\N{REPLACEMENT CHARACTER}")
+    with pytest.raises(ConfigError, match=r"must give a name or a number for each image; got \('p', None\)"):
+        groups_of([("p", 1), ("p", None)], names, {})
+
+
 def test_the_key_of_a_group_is_as_long_as_a_digest_and_is_not_its_name() -> None:
     assert re.fullmatch("[0-9a-f]{32}", key_of("Mrs Smith")) and key_of("Mrs Smith") != key_of("Mr Smith")
 
@@ -174,7 +188,8 @@ def test_uneven_groups_come_near_to_the_fraction() -> None:
 
 def test_copies_join_groups() -> None:
     """The patient who came twice under two names."""
-    assert together(["a", "b", "b", "c", ""], ["p", "p", "q", "r", "r"]).tolist() == [0, 0, 0, 1, 1]
+    found = together(["a", "b", "b", "c", ""], ["p", "p", "q", "r", "r"])
+    assert found.tolist() == [0, 0, 0, 1, 1] and found.dtype == np.int64
     pixels = PIXELS.copy()
     pixels[6] = pixels[0]
     for seed in range(5):
