@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -136,6 +137,8 @@ def test_an_image_without_a_group_is_named(nothing: Any) -> None:
 def test_a_group_may_have_a_name_of_several_parts_or_of_bytes() -> None:
     names = ["a.png", "b.png"]
     assert groups_of([("p", 1), ("p", 2)], names, {}) == ("('p', 1)", "('p', 2)")
+    days = [datetime.date(2026, 1, 2), pd.Timestamp("2026-01-03")]
+    assert groups_of(days, names, {}) == ("2026-01-02", "2026-01-03 00:00:00")
     assert groups_of([b"p1", b"p\xff"], names, {}) == ("p1", "p\N{REPLACEMENT CHARACTER}")
     with pytest.raises(ConfigError, match=r"must give a name or a number for each image; got \('p', None\)"):
         groups_of([("p", 1), ("p", None)], names, {})
@@ -252,7 +255,7 @@ REFUSED: list[tuple[Any, str]] = [
         r"or a regular expression with parentheses, such as group='\(patient\\d\+\)' \(--group '\(patient\\d\+\)'\)\.$",
     ),
     (np.arange(7), "one entry for each image: got 7 for 120"),
-    (5, "group must be the name of a column"),
+    (5, r"group must be the name of a column, .*; got 5\."),
     ("", "group must be the name of a column"),
     (lambda name: re.match("(.*)_", name), "must give a name or a number for each image; got"),
     (lambda name: name.index("?"), r"cannot be used on file names, such as 'patient0_00.png': it raised ValueError"),
@@ -267,6 +270,16 @@ REFUSED: list[tuple[Any, str]] = [
 def test_what_is_no_group(files: Path, group: Any, told: str) -> None:
     with pytest.raises(VggftError, match=told):
         prepare(table(files), group=group)
+
+
+def test_images_without_names_or_order_have_groups_by_a_column_alone() -> None:
+    for group in ({"a": 1}, re.compile("(a)"), len):
+        with pytest.raises(
+            ConfigError, match=rf"a column here, since they have none; got {re.escape(repr(group))[:9]}"
+        ):
+            groups_of(group, ["images[0]"], {}, nameless="they have none")
+    with pytest.raises(ConfigError, match="a column or a function of the file name here, since they are shuffled"):
+        groups_of([1], ["a.png"], {}, unordered="they are shuffled")
 
 
 def test_arrays_have_no_columns() -> None:
