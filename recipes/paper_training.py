@@ -10,8 +10,11 @@ from Glorot's initial weights, which the authors found to do as well after they 
 
 One thing is not as there: the standard deviation of the first kernels is 0.05. With 0.1, the paper's variance of 1e-2,
 the loss of net A is not a number within the first epoch at this width; with 0.03 it stays at chance for four epochs of
-4,000 images; with 0.05 its training accuracy is 0.19 after seven. The run in full, of 50,000 images and at most 74
-epochs of either net, is estimated at 2 hours a seed on two cores, and is not yet made: no test accuracy is stated.
+4,000 images; with 0.05 its training accuracy is 0.19 after seven.
+
+With 45,000 images and 5,000 held out, seed 0: net A ended after 54 epochs with a validation accuracy of 0.583. Net D,
+begun from it, had 0.398 after 4 epochs, 0.603 after 27 and, with the rate divided once, 0.662 after 46, where the run
+was stopped; net A had 0.465 after 20. So no test accuracy is stated yet. 30 to 45 seconds an epoch on two busy cores.
 """
 
 from __future__ import annotations
