@@ -173,8 +173,8 @@ def main(data: Path, seeds: int, glorot: bool, config: Config) -> None:
         net = network("D", config, drawn=not glorot)
         if not glorot:
             shallower = network("A", config, drawn=True)
-            told = trained(shallower, Jittered(images[rest], labels[rest], config, seed), held, config)
-            print(f"seed {seed}: net A, validation accuracy {told['val_accuracy'][-1]:.3f}", flush=True)
+            history = trained(shallower, Jittered(images[rest], labels[rest], config, seed), held, config)
+            print(f"seed {seed}: net A, validation accuracy {history['val_accuracy'][-1]:.3f}", flush=True)
             begin(net, shallower)
         trained(net, Jittered(images[rest], labels[rest], config, seed), held, config)
         both = seen(net, test), seen_in_parts(net, test, config)

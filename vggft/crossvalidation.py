@@ -26,13 +26,12 @@ from .heads.batches import FeatureBank
 from .heads.resampling import Fold, nested
 from .network.blocks import BLOCKS, Freeze
 from .network.precision import Precision
-from .pipeline import Run, introduce
-from .run import NEW, RunDirectory
+from .pipeline import Run, introduce, open_run
+from .run import RunDirectory
 from .splits.groups import Group
 from .splits.pool import Pool
 from .telling.display import score
-from .telling.progress import Narrator
-from .training.experiment import Experiment, make_experiment
+from .training.experiment import Experiment
 from .training.phases import Setting
 from .training.request import Request
 from .training.selection import probes_of, train_chosen
@@ -138,12 +137,9 @@ def cross_validate(
     )
     setting = request.fixed_setting("here give the blocks that it found, such as freeze='block4' (--freeze block4)")
     with RunDirectory.open(run_dir, resume) as directory:
-        narrator = Narrator(verbose)
-        if resume and not directory.begun:
-            narrator.say(NEW.format(directory.path))
-        experiment = make_experiment(request, [setting], earlier=directory.earlier, narrator=narrator)
-        run = Run(request, directory, experiment, narrator)
-        run.learned = ("train", "validation")
+        run = open_run(request, [setting], directory)
+        run.learn_from(("train", "validation"), judged=True)
+        experiment = run.experiment
         trainings = list(nested(experiment.pool, folds, repeats, validation, experiment.seed))
         first = trainings[0][0]
         resolved = run.resolve(setting, len(first.train))
@@ -154,7 +150,7 @@ def cross_validate(
         directory.write_table("splits.csv", _splits(experiment.pool, trainings))
         cost = estimate_run(experiment, run.resolve(setting), planned, probes=len(probes), trainings=len(trainings))
         notes = _introduce(run, Plan(resolved, probes, first, (), False), trainings, cost)
-        bank = experiment.bank(planned, narrator)
+        bank = experiment.bank(planned, run.narrator)
         judged = _judge_all(run, bank, setting, trainings)
         result = _collect(experiment.pool, trainings, judged, repeats, notes)
         directory.write_table("folds.csv", result.table())

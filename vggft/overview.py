@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.cells import cell_len
 
-from .errors import ConfigError, RunError, short_traceback
+from .errors import ConfigError, RunError, counted, short_traceback
 from .extras import data_frame
 from .fields import as_path
 from .files.documents import read_document
@@ -88,7 +88,7 @@ class RunTable:
             for row in self.rows
         ]
         metrics = ", ".join(dict.fromkeys(str(row["metric"]) for row in self.rows if row["metric"]))
-        count, rows = f"{len(self.rows)} run{'s' * (len(self.rows) > 1)}", [head, *lines]
+        count, rows = counted(len(self.rows), "run"), [head, *lines]
         while width and len(rows[0]) > 3 and max(map(cell_len, table(rows).splitlines())) > width:
             rows = [row[:-1] for row in rows]
         told = f"{count} in {self.folder}; {metrics or 'nothing judged'} with 95 % intervals\n\n{table(rows)}"

@@ -26,7 +26,7 @@ from .insight.doubts import FILES
 from .insight.insight import Insight
 from .machines.strategies import ONE, Devices
 from .network.assembly import Network
-from .run import NEW, RunDirectory, environment
+from .run import RunDirectory, environment
 from .telling.progress import Narrator
 from .training.experiment import Experiment, make_experiment
 from .training.phases import Setting
@@ -271,7 +271,7 @@ def open_run(
     """
     narrator, began = Narrator(request.verbose if devices.cluster.chief else 0), time.monotonic()
     if request.resume and not directory.begun:
-        narrator.say(NEW.format(directory.path))
+        narrator.say(f"Note: there is no run in {directory.path} yet, so a new one begins.")
     experiment = make_experiment(request, settings, earlier=directory.earlier, narrator=narrator, devices=devices)
     run = Run(request, directory, experiment, narrator)
     run.began = began

@@ -38,7 +38,6 @@ _POINT = re.compile(rf"[^.][^/]*\.npz|{_UNFINISHED.pattern}")  # names of the fi
 
 DIGESTS = {"data_fingerprint": "the images, their labels or splits", "backbone_digest": "the weights of the backbone"}
 SHORT = 60  # characters of a value that differs
-NEW = "Note: there is no run in {} yet, so a new one begins."  # for whoever mistyped the run to resume
 
 NEEDED = 500_000_000  # bytes: VGG16 and a head, and thrice as much for the moments of the optimizer
 PACKAGES = ("vggft", "tensorflow", "keras", "keras-tuner", "scikit-learn", "numpy", "pillow")

@@ -9,7 +9,7 @@ from textwrap import shorten
 import numpy as np
 from rich.cells import cell_len
 
-from ..errors import some
+from ..errors import counted, some
 from ..foreign import visible
 from ..telling.display import ends, score, table
 from .bootstrap import Interval
@@ -36,7 +36,7 @@ def headline(
     """
     images, classes = counts
     told = [] if interval is None else [f"95 % interval {ends(interval)}"]
-    told += [guess, f"{images} image{'s' * (images > 1)}, {classes} class{'es' * (classes > 1)}"]
+    told += [guess, f"{counted(images, 'image')}, {counted(classes, 'class')}"]
     if without_copies is not None:
         copies = images - without_copies[0]
         told.append(f"{score(without_copies[1])} without {copies} cop{'y' if copies == 1 else 'ies'} of others")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, counted
 from ..splits.pool import Pool
 from ..splits.splitting import folds_of, split_rows
 
@@ -75,7 +75,7 @@ def ending_of(history: list[dict[str, Any]], planned: int) -> str:
     """
     phase, last = history[-1]["phase"], history[-1]["epoch"]
     best = best_epochs(history)[phase]
-    ended = f"stopped after epoch {last}" if last < planned else f"{last} epoch{'s' * (last > 1)}"
+    ended = f"stopped after epoch {last}" if last < planned else counted(last, "epoch")
     return f"{phase}: {ended}, kept {best or 'the weights before it'}"
 
 

@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from ..data.twins import near, signatures, twins
+from ..errors import counted
 from ..features.cuts import POOLED
 from ..features.vectors import embeddings
 from ..heads.batches import FeatureBank
@@ -56,9 +57,9 @@ class Doubts:
         files = {name: "" if run_dir is None else f" ({run_dir / file})" for name, file in FILES.items()}
         found = []
         if suggested := [row for row in self.labels if row["suggested"]]:
-            counted = f"{len(suggested)} image{'s' * (len(suggested) > 1)} may have a wrong label"
+            told = f"{counted(len(suggested), 'image')} may have a wrong label"
             first = "{image} says {label}, looks like {likely} ({confidence:.2f})".format(**suggested[0])
-            found.append(f"{counted}{files['doubtful_labels']}; the first: {first}.")
+            found.append(f"{told}{files['doubtful_labels']}; the first: {first}.")
         if leaks := [row for row in self.twins if row["leak"]]:
             both = " ~ ".join(f"{row['image']} ({row['split']})" for row in leaks[:2])
             count, where = len({row["group"] for row in leaks}), files["near_duplicates"]

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..artifact.artifact import Artifact
 from ..artifact.record import Record
+from ..errors import counted
 from ..evaluation.evaluation import Evaluation
 from ..splits.groups import NEAR_DUPLICATES
 from ..telling.display import between, measure, metric_name, percent
@@ -213,12 +214,3 @@ def duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.0f}\u00a0s"
     return f"{seconds / 60:.1f}\u00a0min" if seconds < 3600 else f"{seconds / 3600:.1f}\u00a0h"
-
-
-def counted(number: int, what: str) -> str:
-    """Return a number with a noun.
-
-    >>> counted(1, "image"), counted(2, "image")
-    ('1 image', '2 images')
-    """
-    return f"{number} {what}{'' if number == 1 else 's'}"
