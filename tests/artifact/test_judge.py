@@ -148,7 +148,7 @@ def test_the_record_is_the_same_in_memory_and_from_the_run_directory(
     stripes: tuple, tiny_weights: Path, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
-    classifier = finetune(stripes, tiny_weights, run_dir=run_dir, tensorboard=True, calibrate=True)
+    classifier = finetune(stripes, tiny_weights, run_dir=run_dir, tensorboard=True, calibrate=True, on_bad_image="skip")
     memory, disk = classifier.record, vggft.load(run_dir / "classifier.keras").record
     assert json.loads(json.dumps([memory.config, memory.audit, memory.summary])) == [
         disk.config,
@@ -162,6 +162,7 @@ def test_the_record_is_the_same_in_memory_and_from_the_run_directory(
     np.testing.assert_array_equal(disk.pictures[worst.row], stripes[0][int(worst.name[7:-1])])
     assert list(run_dir.glob("tensorboard/head/*/events*"))
     assert disk.call.startswith("vggft.finetune(\n    dataset, num_classes=3") and "calibrate=True" in disk.call
+    assert "on_bad_image='skip'" in disk.call
     again = eval(disk.call, {"vggft": vggft, "dataset": stripes})  # what a report says of how to repeat it
     for a, b in zip(again.keras_model.get_weights(), classifier.keras_model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)

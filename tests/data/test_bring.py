@@ -596,5 +596,5 @@ def test_class_names_reach_the_classifier_and_its_updates(stripes: tuple, tiny_w
     assert made.update((images, labels), verbose=0).class_names == names
     spelled = [names[label] for label in labels]
     turned = vggft.finetune((images, spelled), 3, class_names=names[::-1], backbone=tiny_weights, **how)
-    assert turned.class_names == names[::-1]
+    assert turned.class_names == names[::-1] and f"class_names={list(names[::-1])!r}" in turned.record.call
     np.testing.assert_allclose(turned.predict(images), made.predict(images)[:, ::-1], atol=0.05)

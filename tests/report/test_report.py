@@ -24,6 +24,7 @@ from vggft.network.description import Description, build
 from vggft.report import names as report_names
 from vggft.report.gallery import Gallery
 from vggft.report.insights import Insights
+from vggft.report.report import contents
 from vggft.report.sections import learning
 from vggft.report.verdict import baseline, next_steps
 from vggft.telling.display import _environment, percent
@@ -345,6 +346,7 @@ def test_a_next_step_is_the_same_run_with_one_change(monkeypatch: pytest.MonkeyP
         f"{same} --seed 3 --backbone vgg16_imagenet",
         "vggft serve runs/pets-1",
     ]
+    assert contents(artifact)["command"] == f"{same} --backbone vgg16_mini --seed 3"  # its run directory is taken
     assert commands("vgg16_imagenet")[1] == f"{same} --backbone vgg16_mini --seed 3 --freeze auto"
     tried = {**config, "deeper": True, "group": "(\\d+)"}  # other groups would be lost
     assert commands("vgg16_imagenet", config=tried) == ["vggft serve runs/pets-1"]

@@ -85,6 +85,8 @@ class Record:
         lines = [f"{shown('dataset')}, num_classes={config['num_classes']}"]
         lines += [f"{name}={shown(name)}" for name in ("validation", "test") if given.get(name) is not None]
         lines += [f"group={config['group']!r}"] if config.get("group") else []
+        lines += [f"class_names={given['class_names']!r}"] if "class_names" in given else []
+        lines += ["on_bad_image='skip'"] if given.get("on_bad_image") == "skip" else []
         if "start" in config:  # which brings the backbone
             lines.append(f"start={shown('start')}")
         else:

@@ -67,17 +67,36 @@ class Names:
         >>> Names(Record()).again("test", 0.2), Names(Record()).again("augment")
         ('vggft.finetune(..., test=0.2)', 'vggft.finetune(..., augment=vggft.Augment())')
         """
-        if self.words[:2] != ["vggft", self.function]:
+        if not self._by_command:
             return f"vggft.{self.function}(..., {option}={'vggft.Augment()' if value is None else repr(value)})"
+        kept = self._without({f"--{option}": value is not None})
+        return shlex.join([*kept, f"--{option}", *([] if value is None else [str(value)])])
+
+    @property
+    def repeated(self) -> str:
+        """The command of a new run that does the same, into a run directory of its own; empty if there was none.
+
+        >>> names = Names(Record(environment={"command": "vggft finetune ab --run-dir runs/ab-1 --resume".split()}))
+        >>> names.repeated
+        'vggft finetune ab'
+        """
+        return shlex.join(self._without({}) if self._by_command else self.words)
+
+    @property
+    def _by_command(self) -> bool:
+        return self.words[:2] == ["vggft", self.function]
+
+    def _without(self, options: Mapping[str, bool]) -> list[str]:
+        """Leave options out of the command, true for those with a value, and what names the directory of this run."""
         kept, words = list[str](), iter(self.words)
-        left_out = {f"--{option}": value is not None, "--run-dir": True, "--resume": False}  # those with a value
+        left_out = {**options, "--run-dir": True, "--resume": False}
         for word in words:
             name, sign, _ = word.partition("=")
             if name not in left_out:
                 kept.append(word)
             elif left_out[name] and not sign:
                 next(words, "")
-        return shlex.join([*kept, f"--{option}", *([] if value is None else [str(value)])])
+        return kept
 
     def call(self, text: str) -> str:
         """Shorten the paths in a call to their last part."""

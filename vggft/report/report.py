@@ -40,7 +40,7 @@ def contents(artifact: Artifact) -> dict[str, Any]:
         "evaluation": evaluation,
         "audit": {**record.audit, **told} if record.audit else {},
         "splits": record.config.get("splits", {}),
-        "command": names.command(record.command),
+        "command": names.repeated,
         "call": names.call(record.call),
         "chosen": "candidates" in record.config,
         "counts": class_counts(record.class_counts),
