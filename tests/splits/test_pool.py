@@ -148,10 +148,25 @@ def test_known_images_stay_in_their_splits_and_test_keeps_its_share() -> None:
     assert "images that are new to the classifier in start: 12 train, 4 validation, 4 test" in second.notes
 
 
+def test_what_is_new_to_an_earlier_classifier_and_what_cannot_be_judged_is_told() -> None:
+    known = Known(("0", "1"), False, prepare((PIXELS[:40], MIXED[:40])).splits)
+    held = {"validation": (PIXELS[40:46], MIXED[40:46]), "test": (PIXELS[46:50], np.zeros(4, int))}
+    new = np.r_[PIXELS[:40], PIXELS[50:60]], np.r_[MIXED[:40], np.repeat([2, 3], 5)]
+    pool = pools.prepare(new, 4, **held, known=known, reading=32, cache=Cache(), narrator=Narrator(0))
+    assert pool.notes[-4:] == (
+        "images that are new to the classifier in start: 10 train, 6 validation, 4 test",
+        "classes that are new to it: 2, 3",
+        "validation has no images of 2, 3",
+        "test has no images of 1, 2, 3",
+    )
+
+
 def test_known_images_are_left_out_where_the_given_splits_contradict() -> None:
     splits = dict(zip(prepare((PIXELS, MIXED)).digests[:6], ["train"] * 3 + ["validation"] * 3, strict=True))
     held = {"validation": (PIXELS[:20], MIXED[:20]), "test": (PIXELS[2:5], MIXED[2:5])}
-    with pytest.raises(DataError, match=r"No images are left in test .* classifier in start knows all others"):
+    with pytest.raises(
+        DataError, match=r"left in test .* used\. The classifier in start knows all others: add new images\.$"
+    ):
         prepare((PIXELS[20:], MIXED[20:]), **held, known=Known(("0", "1"), False, splits))
     held["test"] = PIXELS[2:8], MIXED[2:8]
     pool = prepare((PIXELS[20:], MIXED[20:]), **held, known=Known(("0", "1"), False, splits))

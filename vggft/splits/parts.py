@@ -61,10 +61,6 @@ def open_parts(
             if not {"all", split} & set(opened):
                 raise DataError(f"The dataset passed as {split} has no {split} split; it has {', '.join(opened)}.")
             parts[split] = opened.get("all") or opened[split]
-            if parts[split].multi_label != parts[whole].multi_label:
-                raise DataError(
-                    f"The {split} and the training dataset must both have one label per image, or both several."
-                )
     if whole == "all" and ({"validation", "test"} & set(parts)):
         parts = {"train": parts.pop("all"), **parts}
     return parts, fractions, own_splits

@@ -27,7 +27,8 @@ def split_groups(
     """Hold out whole groups as `split_rows` does, which says what the arguments are; `marks` is (N, num_classes) bool.
 
     As in scikit-learn's `StratifiedGroupKFold`, groups are taken one after the other, those with the most uneven
-    classes first, and held out if that brings the counts of all classes nearer to the fraction.
+    classes first, and held out if that brings the counts of all classes nearer to the fraction. Then they are taken in
+    other orders, drawn by lot, and the nearest of all is returned.
     """
     numbers, members = np.unique(groups, return_inverse=True)
     sizes = np.zeros((len(numbers), marks.shape[1] + 1))  # images of each class, and without any class
@@ -47,7 +48,10 @@ def split_groups(
     most = images[free].sum() * (1.0 if decided is None else max(fraction, 0.5))
     rng, best = np.random.default_rng(seed), None
     for _ in range(max(1, min(DRAWS, 100_000 // len(numbers)))):
-        held = _draw(sizes, images, sides, fraction, most, rng)
+        order = rng.permutation(np.flatnonzero(free))
+        if best is None:
+            order = order[np.argsort(-sizes[order, :-1].std(axis=1), kind="stable")]
+        held = _draw(sizes, images, sides, fraction, most, order)
         missing = [~sizes[side, :-1].any(axis=0) for side in (held, ~held)]
         stuck = np.flatnonzero((missing[0] | missing[1]) & sizes[free, :-1].any(axis=0)).tolist()
         score = len(stuck), _miss(sizes[held].sum(axis=0), sizes.sum(axis=0), fraction)
@@ -64,19 +68,18 @@ def split_groups(
 
 
 def _draw(
-    sizes: np.ndarray, images: np.ndarray, sides: np.ndarray, fraction: float, most: float, rng: np.random.Generator
+    sizes: np.ndarray, images: np.ndarray, sides: np.ndarray, fraction: float, most: float, order: np.ndarray
 ) -> np.ndarray:
-    """Draw the groups that are held out, (G,) bool.
+    """Choose the groups that are held out, (G,) bool.
 
     Args:
         sizes: (G, num_classes + 1) images of each group by class.
         images: (G,) number of images of each group.
         sides: (G,) of `KEPT`, `HELD` and `FREE`.
         most: number of images of free groups that may be held out.
+        order: the free groups, in the order in which they are taken.
     """
     held, totals, has = sides == HELD, sizes.sum(axis=0), sizes[:, :-1] > 0
-    order = rng.permutation(np.flatnonzero(sides == FREE))
-    order = order[np.argsort(-sizes[order, :-1].std(axis=1), kind="stable")]
     count, owners = sizes[held].sum(axis=0), {True: has[held].sum(axis=0), False: has[~held].sum(axis=0)}
 
     def move(group: int) -> None:
@@ -89,16 +92,19 @@ def _draw(
     def may_leave(group: int) -> bool:  # whether no class would be missing from the side that it is on
         return not (owners[bool(held[group])][has[group]] < 2).any()
 
-    for _ in range(PASSES):
-        for group in order:
+    def come_nearer() -> None:
+        for group in [*order] * PASSES:
             after = count - sizes[group] if held[group] else count + sizes[group]
             nearer = _miss(after, totals, fraction) < _miss(count, totals, fraction)
             if nearer and (held[group] or images[group] <= most) and may_leave(group):
                 move(group)
+
+    come_nearer()
     for c in np.flatnonzero(has[order].any(axis=0)):
         could = [group for group in order if has[group, c] and not held[group] and may_leave(group)]
         if not owners[True][c] and could:
             move(min(could, key=lambda group: _miss(count + sizes[group], totals, fraction)))
+    come_nearer()  # others may go back
     return held
 
 
