@@ -19,6 +19,7 @@ from vggft.finetuning import plan_of
 from vggft.heads.choice import CANDIDATES, choose
 from vggft.heads.probe import train_probe
 from vggft.pipeline import open_run
+from vggft.report.card import card
 from vggft.run import RunDirectory
 from vggft.telling.progress import Narrator
 from vggft.training.request import Request
@@ -132,8 +133,10 @@ def test_with_few_images_folds_choose_and_judge(noisy: tuple, tiny_weights: Path
     assert classifier.evaluation["log_loss"] == pytest.approx(min(_losses(run_dir)), abs=1e-5)
     again = vggft.load(run_dir)
     assert again.evaluation.to_dict() == classifier.evaluation.to_dict()
+    assert "Each was judged by a training that had not seen it; the head was chosen by" in card(again)
     tested = vggft.finetune((noisy[0][:30], noisy[1][:30]), backbone=tiny_weights, test=0.25, **ABOUT)
     assert tested.evaluation.split == "test" and "cross-validation" in tested.record.summary
+    assert "Nothing was selected on these." in card(tested)
 
 
 @pytest.mark.parametrize(

@@ -263,6 +263,21 @@ def test_the_table_of_small_backbones_is_that_of_the_benchmark() -> None:
         assert shown == pytest.approx([*means, statistics.mean(means)], abs=6e-4), row
 
 
+@pytest.mark.parametrize(
+    ("page", "printed"),
+    [
+        ("labels.md", "label_errors.md"),
+        ("trust.md", "coverage.md"),
+        ("trust.md", "strangers.md"),
+        ("more_images.md", "growth.md"),
+    ],
+)
+def test_tables_of_pages_are_those_that_a_benchmark_printed(page: str, printed: str) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    for table in (RESULTS / printed).read_text(encoding="utf-8").split("\n\n"):
+        assert table.count("\n") >= 6 and table.strip() in text, table.splitlines()[0]
+
+
 def test_figures_of_speed_are_those_of_the_benchmarks() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for number in (

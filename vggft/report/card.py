@@ -17,7 +17,7 @@ from ..network.blocks import usual_name
 from ..telling.display import render
 from ..weightfiles.presets import PRESETS
 from .names import Names
-from .verdict import baseline, copies
+from .verdict import baseline, copies, selected_on
 
 # Our name of a metric -> its name on model hubs.
 HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "roc_auc": "roc_auc", "mcc": "matthews_correlation"}
@@ -46,6 +46,7 @@ def card(artifact: Artifact) -> str:
         splits=record.config.get("splits", {}),
         counts=record.class_counts,
         evaluation=evaluation,
+        selected_on=selected_on(evaluation.split) if evaluation else "",
         confused=evaluation.most_confused() if evaluation else (),
         calibration=calibration_text(record.summary.get("calibration"), description.temperature),
         licence=preset.licence if preset else "",

@@ -16,7 +16,7 @@ from ..telling.figures import style
 from .insights import Insights
 from .names import Names
 from .sections import class_counts, facts, learning, network_table, results, search_section
-from .verdict import costs, next_steps, sentences
+from .verdict import costs, next_steps, selected_on, sentences
 
 AUDITED = ("errors", "warnings", "left_out")  # sentences of the audit, which may name files
 
@@ -38,6 +38,7 @@ def contents(artifact: Artifact) -> dict[str, Any]:
         "title": f"{names.data}: a {about}" if names.data else f"A {about}",
         "description": artifact.description,
         "evaluation": evaluation,
+        "selected_on": selected_on(evaluation.split) if evaluation else "",
         "audit": {**record.audit, **told} if record.audit else {},
         "splits": record.config.get("splits", {}),
         "command": names.repeated,

@@ -69,6 +69,21 @@ def copies(evaluation: Evaluation) -> str:
     return told + f"if each picture counts once, {metric_name(metric)} is {measure(once[metric], metric)}."
 
 
+def selected_on(split: str) -> str:
+    """Say what was selected on the images that judge, and so how honest the results are; empty for other images.
+
+    >>> selected_on("test")
+    'Nothing was selected on these.'
+    """
+    flattered = "so that all results are"
+    return {
+        "test": "Nothing was selected on these.",
+        "validation": f"The weights were selected on these, {flattered} optimistic.",
+        "cross-validation": "Each was judged by a training that had not seen it; the head was chosen by the same "
+        f"images, {flattered} a little optimistic.",
+    }.get(split, "")
+
+
 def sentences(record: Record, evaluation: Evaluation | None) -> list[str]:
     """Return what a reader should know besides the headline."""
     told = [copies(evaluation)] if evaluation is not None and evaluation.without_copies else []
