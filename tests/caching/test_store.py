@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -384,6 +385,27 @@ def test_a_claim_of_another_machine_counts_until_it_shows_no_sign_of_life(tmp_pa
         assert claims.take(positions, buckets, 10).tolist() == [2]
         os.utime(other, (time.time() - 2 * STALE,) * 2)
         assert claims.take(positions, buckets, 10).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("can_ask", [True, False])
+def test_a_dead_process_is_only_asked_for_where_asking_does_not_interrupt(
+    can_ask: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Windows the signal 0 is Ctrl-C, so that a claim counts there until it shows no sign of life."""
+    from vggft.caching import claims
+
+    asked_for = list[tuple[int, int]]()
+
+    def kill(pid: int, number: int) -> None:
+        asked_for.append((pid, number))
+        raise ProcessLookupError
+
+    monkeypatch.setattr(claims, "CAN_ASK", can_ask)
+    monkeypatch.setattr(claims.os, "kill", kill)
+    with claims.Claims(tmp_path / "claims") as mine:
+        (tmp_path / "claims" / "005").write_text(json.dumps({"host": platform.node(), "pid": 12345}))
+        assert len(mine.take(np.arange(2), np.array([5, 5]), 10)) == (2 if can_ask else 0)
+    assert asked_for == ([(12345, 0)] if can_ask else [])
 
 
 def test_what_is_computed_at_once_fits_into_a_batch(tmp_path: Path) -> None:
