@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from vggft.caching.cache import Cache
@@ -53,6 +54,8 @@ def test_fractions_are_of_what_the_data_has_not_split(tmp_path: Path) -> None:
 def test_datasets_beside_the_data_make_it_the_training_images(tmp_path: Path) -> None:
     assert parts_of(ARRAYS, validation=OTHERS) == ({"train": 24, "validation": 6}, {}, False)
     assert parts_of(ARRAYS, test=OTHERS) == ({"train": 24, "test": 6}, {"validation": 0.2}, False)
+    stream = tf.data.Dataset.from_tensor_slices(OTHERS)
+    assert parts_of(ARRAYS, validation=stream)[0] == {"train": 24, "validation": 6}
     both = folders(tmp_path / "both", "train", "test")
     assert parts_of(folders(tmp_path / "one", "."), test=both)[0] == {"train": 4, "test": 4}  # the test split of both
     assert parts_of(ARRAYS, known=Known(("0", "1"), True), test=SEVERAL)[0] == {"train": 24, "test": 6}

@@ -186,6 +186,12 @@ def test_a_table_has_every_image_in_use_with_its_split_and_group() -> None:
         assert (pool.units_of(pool.rows["train"]) is None) == (group is None)
 
 
+def test_what_was_asked_is_told_where_images_are_too_few() -> None:
+    told = r"^There are too few images for validation=0\.2, test=0\.3, at test: .* too few in: '1' \(1\)"
+    with pytest.raises(DataError, match=told):
+        prepare((PIXELS[:5], np.array([0, 0, 0, 0, 1])), test=0.3)
+
+
 def test_several_labels_are_ones_and_zeros() -> None:
     several = np.stack([MIXED, 1 - MIXED, np.ones(80, int)], axis=-1)
     pool = pools.prepare((PIXELS, several), 3, reading=32, cache=Cache(), narrator=Narrator(0))

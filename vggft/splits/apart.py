@@ -52,9 +52,10 @@ def keep_copies_apart(
         for row in used:
             found = later[unit_of[row]]
             copy = next((other for other in found if digests[other] == digests[row]), None)
-            told = f"it is the same image as {names[found[0] if copy is None else copy]}"
             if copy is None:
                 told = f"{names[found[0]]} in a later split is of the same group, {groups[row]!r}"
+            else:
+                told = f"it is the same image as {names[copy]}"
             left_out.append(f"{names[row]} was left out of {split}: {told}")
         rows[split] = np.setdiff1d(rows[split], used) if used else rows[split]
         for row in rows[split]:
