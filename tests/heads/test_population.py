@@ -254,6 +254,13 @@ def test_every_field_is_a_members_own_shared_by_all_or_trained_alone() -> None:
             assert shared == (alike(changed[Head], changed[Training]) != alike(DENSE, Training())), field.name
 
 
+def test_what_is_alike_is_the_key_of_a_population() -> None:
+    """Also weights by name, whatever their order."""
+    one, other = ({"x": 1.0, "y": 5.0}, {"y": 5.0, "x": 1.0})
+    keys = {alike(DENSE, Training(class_weight=each)) for each in (one, other)}
+    assert len(keys) == 1 and alike(DENSE, Training(class_weight={"x": 2.0, "y": 5.0})) not in keys
+
+
 def test_a_field_that_does_not_exist_yet_trains_alone() -> None:
     @dataclasses.dataclass(frozen=True)
     class Later(Training):

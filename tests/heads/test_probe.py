@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,10 @@ def examples(classes: int = 3, multi_label: bool = False, views: int = 0) -> tup
 def test_it_is_the_mean_of_regression_and_discriminants(classes: int, normalize: Any) -> None:
     train, validation = examples(classes)
     head = Head(units=(), normalize=normalize)
+    began = time.monotonic()
     found = train_probe(head, Training(), train, validation, multi_label=False)
     *compared, kept = found.history
+    assert all(0 <= row["seconds"] <= time.monotonic() - began for row in found.history)
     assert [row["kept"] for row in found.history] == [False] * len(compared) + [True]
     for name, values in (("strength", STRENGTHS), ("shrinkage", SHRINKAGES)):
         rows = [row for row in compared if name in row]

@@ -22,9 +22,16 @@ def listed(rows: dict[str, np.ndarray]) -> dict[str, list[int]]:
 
 @pytest.mark.parametrize("anew", [False, True])
 def test_what_an_earlier_classifier_has_learned_from_does_not_judge(anew: bool) -> None:
-    """0 and 1 are training images, as they were; 2 and 4 were too, 4 by its group, 3 and 5 validation images."""
+    """Of the others 2 was a training image, 4 by its group, though once a test image, 3 and 5 validation images."""
     digests = ("new", "zero", "two", "three", "four", "five", "six", "new too")
-    splits = {"zero": "train", "two": "train", "three": "validation", "five": "validation", "six": "test"}
+    splits = {
+        "zero": "train",
+        "two": "train",
+        "three": "validation",
+        "four": "test",
+        "five": "validation",
+        "six": "test",
+    }
     before = ["", "train", "train", "validation", "train", "validation", "test", ""]
     rows = rows_of(train=[0, 1], validation=[2, 3, 4], test=[5, 6, 7])
     left_out = keep_known_apart(rows, digests, NAMES, Known(("a", "b"), False, splits, anew), before)
