@@ -11,12 +11,13 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.stats import sem
 from typer.testing import CliRunner
 
 import vggft
 from vggft.cli.main import app
 from vggft.finetuning import plan_of
-from vggft.heads.choice import CANDIDATES, choose
+from vggft.heads.choice import CANDIDATES, _error, choose
 from vggft.heads.probe import train_probe
 from vggft.pipeline import open_run
 from vggft.report.card import card
@@ -50,6 +51,11 @@ def test_it_says_which_probe_it_takes_and_why(
     assert "the head is the best of 3 linear probes, solved exactly" in said
     assert f"The head sees blocks {', '.join(first)} and {last} ({head.normalize}): log loss" in said
     assert classifier.evaluation.split == "validation" and "learn from the validation images" not in said
+
+
+def test_surely_better_is_by_the_standard_error_of_the_mean() -> None:
+    gains = np.random.default_rng(0).normal(size=50)
+    assert _error(gains) == pytest.approx(sem(gains, ddof=0)) and _error(np.zeros(3)) == 0
 
 
 def test_the_choice_is_written_and_the_first_unless_another_is_surely_better(chosen: tuple) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vggft.config import Training
-from vggft.heads.batches import Batches, Examples, class_weights, order_of, sampled_labels
+from vggft.heads.batches import Batches, Examples, class_weights, image_weights, order_of, sampled_labels
 
 LABELS = np.repeat([0, 1, 2], [60, 7, 3])
 
@@ -39,3 +39,20 @@ def test_weights_by_name_are_in_the_order_of_the_classes() -> None:
     train = Examples(np.zeros((3, 1)), np.eye(3, dtype="float32"), np.arange(3))
     weights = class_weights(train, Training(class_weight={"c": 3, "a": 1, "b": 2}), ("b", "c", "a"))
     assert weights == pytest.approx([2, 3, 1])
+
+
+def test_weights_of_classes_and_of_images_are_multiplied() -> None:
+    images, rows = np.array([1.0, 2.0, 4.0, 8.0], "float32"), np.array([3, 0])
+    targets, classes = np.eye(2, dtype="float32"), np.array([0.5, 3.0], "float32")
+    assert image_weights(None, rows, targets, None) is None
+    for of_images, of_classes, expected in (
+        (images, None, [8, 1]),
+        (None, classes, [0.5, 3]),
+        (images, classes, [4, 3]),
+    ):
+        np.testing.assert_array_equal(image_weights(of_images, rows, targets, of_classes), expected)
+
+
+def test_the_last_batch_is_the_rest() -> None:
+    batches = Batches(Examples(np.zeros((40, 1)), np.eye(40, dtype="float32"), np.arange(40)), 16, seed=0)
+    assert [batches.size_of(n) for n in range(3)] == [len(batches[n][0]) for n in range(3)] == [16, 16, 8]
