@@ -94,3 +94,27 @@ def test_predictions_of_several_labels_say_what_is_below_its_threshold() -> None
     assert found.line(1, 1) == "b.jpg: nothing; not sun (30.0%)"
     assert found.rule == "A label is predicted from 50.0% on, but dog from 30.0%."
     assert [row["label"] for row in found.rows()] == ["sun|dog", ""]
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ((), "it is not a run directory."),
+        (("saved_model.pb",), "it is a SavedModel, an export; load the .keras file that it was made from."),
+        (("folds.csv",), "it holds a cross-validation, which keeps no classifier: make one by finetune."),
+        (("config.json",), "its run has not finished: continue it by resume=True (--resume)."),
+        (
+            ("ants-2/classifier.keras", "ants-1/classifier.keras"),
+            "it holds run directories to choose from: {}/ants-1, {}",
+        ),
+        (("b.keras", "a.keras"), "it holds files to choose from: {}/a.keras, {}/b.keras."),
+    ],
+)
+def test_a_folder_without_a_classifier_says_what_it_is(files: tuple[str, ...], told: str, tmp_path: Path) -> None:
+    for file in files:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    with pytest.raises(vggft.ClassifierFileError) as caught:
+        vggft.load(tmp_path)
+    said = f"There is no classifier file in the folder {tmp_path}: {told.replace('{}', str(tmp_path))}"
+    assert str(caught.value).startswith(said)
