@@ -94,6 +94,20 @@ def test_views_weigh_as_much_as_one_image_and_classes_may_be_balanced() -> None:
     assert not np.allclose(balanced.weights["logits/0"], plain.weights["logits/0"], atol=1e-3)
 
 
+@pytest.mark.parametrize("sampling", [False, True])
+def test_the_regression_alone_weighs_classes_as_scikit_learn_does(sampling: bool) -> None:
+    train, validation = examples()
+    rows = train.rows[~((train.targets[train.rows, 1] > 0) & (np.arange(90) % 4 > 0))]  # fewer of the second class
+    few, training = replace(train, rows=rows), Training(**{"sampling" if sampling else "class_weight": "balanced"})
+    found = train_probe(Head(units=(), l2=0.01), training, few, validation, multi_label=False)
+    scaled = Scaled.of(few, "sqrt_l2")
+    strength = 1 / (2 * 0.01 * len(rows))
+    alone = LogisticRegression(C=strength, max_iter=5000, tol=1e-8, class_weight="balanced")
+    alone.fit(scaled(train.inputs[rows]), train.targets[rows].argmax(1))
+    expected = alone.predict_proba(scaled(validation.inputs[validation.rows]))
+    np.testing.assert_allclose(found.probabilities, expected, atol=0.01)
+
+
 def test_fewer_images_than_features_are_solved_where_they_lie() -> None:
     """The directions in which no image lies have no weight in either solution, so leaving them out changes nothing."""
     rng = np.random.default_rng(3)
