@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 import vggft
-from vggft.artifact.explain import Explanation, grad_cam
+from vggft.artifact.explain import Explanation, grad_cam, over_shown
 from vggft.network.blocks import BLOCKS
+from vggft.pictures.reading import Reading
 
 SIDE, PATCH = 128, 48  # block 5 has 4 x 4 places
 
@@ -53,6 +54,14 @@ def test_it_shows_the_corner_that_decides(
     inside = heat[:, : SIDE // 2, : SIDE // 2].sum((1, 2)) / heat.sum((1, 2))
     assert inside.mean() >= share  # of a quarter of the picture
     assert min(inside[labels == c].mean() for c in range(3)) > 0.3
+
+
+def test_a_map_lies_over_the_part_of_the_picture_that_the_network_saw() -> None:
+    heat, picture = np.ones((64, 64), "float32"), np.zeros((100, 300, 3), "uint8")
+    cropped = over_shown(heat, picture, Reading((64, 64), "crop"))
+    assert cropped.shape == (100, 300) and (cropped[:, 100:200] == 1).all()
+    assert not cropped[:, :100].any() and not cropped[:, 200:].any()
+    assert over_shown(heat, picture, Reading((64, 64), "squash")) is heat
 
 
 def test_batches_classes_and_blocks(classifier: vggft.Classifier, corners: tuple) -> None:
