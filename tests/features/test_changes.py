@@ -94,6 +94,18 @@ def test_targets_are_mixed_by_the_same_shares_as_the_pixels(way: str, size: tupl
     assert len(kinds) > 10 and reached.all()
 
 
+def test_a_rectangle_has_the_share_that_is_drawn_less_what_lies_outside() -> None:
+    """Shares are uniform with Beta(1, 1): a half on average, of which about two thirds lie inside."""
+    images, targets, augment = (
+        np.zeros((2, 64, 64, 3), "uint8"),
+        np.eye(2, dtype="float32"),
+        vggft.Augment(views=None, cutmix=1.0),
+    )
+    mixed = [mix(images, targets, augment, np.random.default_rng(seed))[1] for seed in range(400)]
+    pasted = [found[0, 1] for found in mixed if found[0, 1]]  # the others were mixed with themselves
+    assert len(pasted) > 150 and 0.25 < np.mean(pasted) < 0.42 and np.min(pasted) < 0.02 and np.max(pasted) > 0.8
+
+
 def test_mixing_needs_the_pixels(stripes: tuple) -> None:
     kinds: dict[str, Any] = {"backbone": "vgg16_mini", "image_size": 32, "verbose": 0}
     with pytest.raises(vggft.ConfigError, match=r"views=4 features are computed once.*pass views=None"):
@@ -115,6 +127,7 @@ def test_layers_draw_by_seed_epoch_and_batch(pixels: np.ndarray) -> None:
     np.testing.assert_array_equal(changed(0, np.arange(8), 1), first)
     for other in ((1, np.arange(8), 1), (0, np.arange(8), 2), (0, np.arange(8)[::-1], 1)):
         assert not np.array_equal(changed(*other), first)
+    assert changed(0, np.arange(1), 1).shape == (1, 32, 32, 3)  # the last batch of some sizes
 
 
 def test_a_run_knows_a_layer_by_its_arguments() -> None:
