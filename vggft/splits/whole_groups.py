@@ -51,7 +51,7 @@ def split_groups(
         order = rng.permutation(np.flatnonzero(free))
         if best is None:
             order = order[np.argsort(-sizes[order, :-1].std(axis=1), kind="stable")]
-        held = _draw(sizes, images, sides, fraction, most, order)
+        held = _choose(sizes, images, sides, fraction, most, order)
         missing = [~sizes[side, :-1].any(axis=0) for side in (held, ~held)]
         stuck = np.flatnonzero((missing[0] | missing[1]) & sizes[free, :-1].any(axis=0)).tolist()
         score = len(stuck), _miss(sizes[held].sum(axis=0), sizes.sum(axis=0), fraction)
@@ -67,7 +67,7 @@ def split_groups(
     return np.flatnonzero(~best[1][members]), np.flatnonzero(best[1][members])
 
 
-def _draw(
+def _choose(
     sizes: np.ndarray, images: np.ndarray, sides: np.ndarray, fraction: float, most: float, order: np.ndarray
 ) -> np.ndarray:
     """Choose the groups that are held out, (G,) bool.
@@ -93,18 +93,22 @@ def _draw(
         return not (owners[bool(held[group])][has[group]] < 2).any()
 
     def come_nearer() -> None:
-        for group in [*order] * PASSES:
-            after = count - sizes[group] if held[group] else count + sizes[group]
-            nearer = _miss(after, totals, fraction) < _miss(count, totals, fraction)
-            if nearer and (held[group] or images[group] <= most) and may_leave(group):
-                move(group)
+        for _ in range(PASSES):
+            before = held.copy()
+            for group in order:
+                after = count - sizes[group] if held[group] else count + sizes[group]
+                nearer = _miss(after, totals, fraction) < _miss(count, totals, fraction)
+                if nearer and (held[group] or images[group] <= most) and may_leave(group):
+                    move(group)
+            if (held == before).all():
+                break
 
     come_nearer()
     for c in np.flatnonzero(has[order].any(axis=0)):
         could = [group for group in order if has[group, c] and not held[group] and may_leave(group)]
         if not owners[True][c] and could:
             move(min(could, key=lambda group: _miss(count + sizes[group], totals, fraction)))
-    come_nearer()  # others may go back
+            come_nearer()  # others may go back
     return held
 
 
