@@ -10,8 +10,9 @@ in one shell for each process, on one or several machines, each with
 On one machine, `vggft search ... --workers 2` does all of this, with a GPU for each worker if there are any, and
 restarts a worker that dies. Elsewhere, restart it yourself with the same id: it continues with the trials it had.
 
-With the small backbone of version 0.1, on Sign Language Digits (2,062 images, 20 % for test), seed 0: the best of 12
-trials had test accuracy 0.966 and validation accuracy 0.973, in 6 minutes with a chief and two workers on two cores.
+With the small backbone, on Sign Language Digits (2,062 images, 20 % for test), seeds 0 to 2: the best of 12 trials had
+test accuracy 0.968, 0.961 and 0.968, and validation accuracy 0.970, 0.961 and 0.964, in about 2 minutes with a
+chief and two workers on two cores.
 """
 
 from __future__ import annotations
