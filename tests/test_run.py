@@ -187,8 +187,9 @@ def test_two_runs_never_share_a_directory(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="holds another run, which has begun meanwhile"):
         late.start({"seed": 3})
     late.__exit__()
-    hold = "import sys, time; from vggft.run import RunDirectory as Run; run = Run.open(sys.argv[1], True)"
-    hold += "; print(run.begun, flush=True); time.sleep(60)"
+    hold = "import os, sys, time; from vggft.run import RunDirectory as Run; run = Run.open(sys.argv[1], True)"
+    hold += "\nif hasattr(os, 'fork') and not os.fork(): sys.exit()  # a fork that ends leaves the lock where it is"
+    hold += "\nos.wait(); print(run.begun, flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", hold, str(target)], stdout=subprocess.PIPE) as other:
         try:
             assert other.stdout is not None and other.stdout.readline() == b"True\n"

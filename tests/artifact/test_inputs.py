@@ -100,6 +100,8 @@ FORMS: dict[str, Callable[[Path], Any]] = {
     "tf.data of files": lambda tree: tf_data(sorted(map(str, tree.rglob("*.png")))),
     "a PyDataset": lambda tree: batches(),
     "a generator": lambda tree: (image for image in X),
+    "a generator of files": lambda tree: iter(sorted(tree.rglob("*.png"))),
+    "names as NumPy has them": lambda tree: list(np.array(sorted(map(str, tree.rglob("*.png"))))),
     "a generator of batches with labels": lambda tree: iter([(X[:2], Y[:2]), (X[2:], Y[2:])]),
     "images with labels": lambda tree: (X, Y),
     "a dict": lambda tree: {"image": X, "label": Y},
@@ -123,6 +125,9 @@ def test_one_image_is_one_and_several_are_a_list(classifier: vggft.Classifier, t
     ):
         assert classifier.classify(one).labels == classifier.classify(X)[0].labels
         assert classifier.explain(one).label == classifier.explain(X[:1])[0].label
+    with (tree / "in/0.png").open("rb") as file:  # which could be read line by line
+        assert classifier.classify(file).labels == classifier.classify(X)[0].labels
+    assert len(classifier.predict(iter([X[0] * 0] * 30))) == 30  # which is not endless
     assert len(classifier.classify(tree)) == len(classifier.explain(tf_data(X))) == 3
 
 

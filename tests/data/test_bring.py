@@ -223,6 +223,41 @@ TABLES: list[tuple[str, Any, list[tuple[Any, ...]], dict[str, Any], Any]] = [
         {"all": ["agri+clear", "clear+water", "agri+water"]},
     ),
     (
+        "colours and things",
+        (*P, "x/3.png"),
+        table("image labels", (*P, "x/3.png"), ["red car", "blue car", "red bus", "blue bus"]),
+        {},
+        {"all": ["red car", "blue car", "red bus", "blue bus"]},
+    ),
+    (
+        "one more word",
+        (*P, "x/3.png"),
+        table("image tags", (*P, "x/3.png"), ["haze sea", "haze sea sand", "clear sea", "clear sea sand"]),
+        {},
+        {"all": ["haze+sea", "haze+sand+sea", "clear+sea", "clear+sand+sea"]},
+    ),
+    (
+        "a name in brackets",
+        P,
+        table("image label", P, ["cat", "dog", "(none)"]),
+        {},
+        {"all": ["cat", "dog", "(none)"]},
+    ),
+    (
+        "numbers of articles",
+        P,
+        table("image label", P, [f"62345678901234567{n}" for n in "898"]),
+        {},
+        {"all": [f"62345678901234567{n}" for n in "898"]},
+    ),
+    (
+        "an empty cell",
+        P,
+        table("image label", (*P[:2], ""), "aba"),
+        {},
+        "(row 4, which names none: its 'image' is empty)",
+    ),
+    (
         "Latin names",
         P,
         table("image species", P, ["canis lupus", "canis latrans", "vulpes vulpes"]),
@@ -475,6 +510,13 @@ NUMBERS = {"all": ["0", "0", "1"]}
 BOTH = {"train": ["0", "0", "1"], "test": ["0", "0", "1"]}
 
 
+def below(value: int) -> np.ndarray:
+    """A picture that is black but for its last row, which comes after 100 kB."""
+    picture = np.zeros((200, 200, 3), np.uint8)
+    picture[-1] = value
+    return picture
+
+
 class Info:
     """As `tfds.load(..., with_info=True)` returns it."""
 
@@ -538,6 +580,16 @@ OBJECTS: dict[str, tuple[Callable[[Path], Any], Any]] = {
     "a generator": (lambda tree: ((x, y) for x, y in zip(X, Y, strict=True)), NUMBERS),
     "a generator of batches": (lambda tree: iter([(X[:2], Y[:2]), (X[2:], Y[2:])]), NUMBERS),
     "a generator of PIL": (lambda tree: ((Image.fromarray(x), int(y)) for x, y in zip(X, Y, strict=True)), NUMBERS),
+    "a generator of dicts": (
+        lambda tree: ({"image": x, "label": y} for x, y in zip(pixels(48, (32, 32)), [0, 1] * 24, strict=True)),
+        {"all": ["0"] * 24 + ["1"] * 24},
+    ),
+    "a generator of pictures that begin alike": (
+        lambda tree: iter([(below(n), n % 2) for n in range(30)]),
+        {"all": ["0"] * 15 + ["1"] * 15},
+    ),
+    "grey batches": (lambda tree: tf_data(X[..., 0], Y).batch(2), NUMBERS),
+    "the same batch again": (lambda tree: itertools.repeat((X, Y)), "again and again"),
     "an endless generator": (lambda tree: itertools.cycle([(X[:2], Y[:2]), (X[2:], Y[2:])]), "again and again"),
     "a generator of something": (lambda tree: iter(range(3)), "The elements must be (image, label)"),
     "equal weights": (lambda tree: tf_data(X, Y, np.ones(3)), NUMBERS),

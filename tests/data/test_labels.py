@@ -38,6 +38,8 @@ def test_integers_in_a_csv_are_class_indices(tmp_path: Path) -> None:
     assert whole(table, 12).class_names == tuple(map(str, range(12)))  # and not "0", "1", "10", ...
     write_csv(table, [("image", "label"), *((f"x/{i}.png", 1 + i % 3) for i in range(12))])
     assert whole(table).class_names == ("1", "2", "3")  # evenly spaced: names
+    write_csv(table, [("image", "label"), *((f"x/{i}.png", f"{i % 2}.0") for i in range(12))])  # beside empty cells
+    assert whole(table, class_names=["0", "1"]).labels[:2].tolist() == [0, 1]
     write_csv(table, [("image", "label"), *((f"x/{i}.png", i / 2) for i in range(12))])
     assert "label 0.5 at" in error(table)
     write_csv(table, [("image", "label"), *((f"x/{i}.png", f"00{i % 3}") for i in range(12))])

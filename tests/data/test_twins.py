@@ -66,4 +66,7 @@ def test_splits_keep_near_duplicates_together_if_asked(tmp_path: Path) -> None:
     apart = prepare(data, 2, group="near-duplicates", **how)
     assert set(apart.rows["train"] % 20).isdisjoint(apart.rows["validation"] % 20)
     assert "20 groups of 40 images" in "".join(apart.notes)
+    others = np.stack([np.asarray(scene(seed)) for seed in range(40, 48)]), np.arange(8) % 2
+    given = prepare(data, 2, group="near-duplicates", **(how | {"validation": others}))
+    assert [len(rows) for rows in given.rows.values()] == [40, 8]  # images[0] of the one is not that of the other
     assert not set(prepare(data, 2, **how).rows["train"] % 20).isdisjoint(apart.rows["validation"] % 20)

@@ -109,6 +109,7 @@ def test_transparency_is_put_on_white(tmp_path: Path, form: str) -> None:
 def test_half_transparency_is_half_white(tmp_path: Path) -> None:
     Image.new("RGBA", (40, 40), (0, 0, 0, 128)).save(tmp_path / "picture.png")
     assert (read_image(tmp_path / "picture.png").pixels == 127).all()
+    assert (read_image(Image.new("RGBA", (40, 40), (0, 0, 0, 128))).pixels == 127).all()  # in memory, too
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])

@@ -221,6 +221,12 @@ def test_a_dicom_without_a_window(tmp_path: Path) -> None:
     np.testing.assert_array_equal(plain, to_pixels(CT[None])[0])
     inverted = read_image(dicom(tmp_path / "one.dcm", CT, PhotometricInterpretation="MONOCHROME1")).pixels
     np.testing.assert_array_equal(inverted, to_pixels(4095 - CT[None])[0])
+    light = dicom(tmp_path / "light.dcm", CT + 4000, PhotometricInterpretation="MONOCHROME1", BitsStored=16, HighBit=15)
+    beyond = read_image(
+        light, Reading(integers=(0, 4095), floats=(0, 4095), clips=True)
+    ).pixels  # values above are black
+    expected = np.clip(4095 - (CT.astype(int) + 4000), 0, 4095) * 255 / 4095
+    assert np.abs(beyond[..., 0] - expected).max() <= 0.5
     with pytest.raises(DataError, match=r"holds the value -1024, .*value_range=\(-1024, 3071\)"):
         read_image(dicom(tmp_path / "hu.dcm", CT, **HU))
     with pytest.raises(DataError, match="has 3 frames"):

@@ -150,7 +150,7 @@ def _each_image(elements: Iterator[Any]) -> Iterator[Any]:
 
 
 def _is_tensor(data: Any) -> bool:
-    return hasattr(data, "shape") and not hasattr(data, "getbands")
+    return hasattr(data, "shape") and not hasattr(data, "getbands") and not isinstance(data, (str, bytes))
 
 
 def _is_image(data: Any) -> bool:

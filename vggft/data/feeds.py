@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +20,7 @@ Feed = Callable[..., Listing]
 
 _IMAGE_KEYS, _LABEL_KEYS = ("image", "images", "img", "pixels", "x"), ("label", "labels", "class", "target", "y")
 _PAIR = "(image, label), or a dict of image and label"
-CYCLE, TIMES = 8, 3  # a generator is taken to be endless if its first batches come again so often
+CYCLE, TIMES, ALIKE = 8, 3, 100  # a generator is taken to be endless if its first batches come again so often
 
 
 def feed_of(data: Any) -> Feed | None:
@@ -51,7 +53,7 @@ def elements_of(data: Any) -> Iterator[Any] | None:
 
 def is_endless_kind(data: Any) -> bool:
     """Whether this is a generator or another iterator, which may not end and can be read only once."""
-    return isinstance(data, Iterator)
+    return isinstance(data, Iterator) and not hasattr(data, "read")  # an open file has lines
 
 
 def _is_loader(data: Any) -> bool:
@@ -72,7 +74,7 @@ def _from_tf_data(data: Any, keep: Keep) -> Listing:
     if rank not in (3, 4):
         raise DataError(f"The images of a tf.data.Dataset must be (H, W, C) or (B, H, W, C); got {pair[0]}.")
     batches: Iterator[Any] = map(_pair, data.as_numpy_iterator())
-    if rank == 3:
+    if rank == 3 and not _is_batch(pair[0].shape, pair[1]):
         batches = (tuple(np.asarray(part)[None] for part in parts) for parts in batches)
     listing = _from_batches(batches, keep, count if count >= 0 else None)
     names, steps = _names_before(data)
@@ -85,6 +87,12 @@ def _from_tf_data(data: Any, keep: Keep) -> Listing:
         told = f"{some(names, limit=5)} of the tf.data.Dataset were left out, as the labels are others"
         listing.notes.append(f"the class names {told}")
     return listing
+
+
+def _is_batch(image: Any, label: Any) -> bool:
+    """Whether elements of three dimensions are batches of grey images, and not single ones with bands."""
+    bands, known = image[-1] in (1, 3, 4), hasattr(label, "shape") and bool(label.shape.rank)
+    return known and not bands and image[0] == label.shape[0]
 
 
 def _names_before(data: Any) -> tuple[tuple[str, ...], int]:
@@ -211,16 +219,30 @@ def _ending(elements: Iterable[Any]) -> Iterator[Any]:
     times = 1
     for number, element in enumerate(elements):
         try:
-            last.append(np.asarray(element[0] if isinstance(element, (tuple, list)) else 0).tobytes()[:100_000])
-        except Exception:
+            last.append(b"" if element is None or isinstance(element, (int, float)) else _content(element))
+        except Exception:  # of an object that is not ours; it is taken to be new
             last.append(str(number).encode())
         if number < CYCLE:
             first.append(last[-1])
         elif number % CYCLE == CYCLE - 1 and list(last) == first:
             times += 1
-            if times == TIMES:
+            if times == (TIMES if len({*first}) > 1 else ALIKE):  # all may be alike for a while, such as black ones
                 raise DataError("The generator gives the same images again and again: let it end after all of them.")
         yield element
+
+
+def _content(element: Any) -> bytes:
+    """Return what stands for all that an element holds."""
+    if isinstance(element, Mapping):
+        element = list(element.items())
+    if isinstance(element, (tuple, list)):
+        return b"(" + b",".join(map(_content, element)) + b")"
+    if isinstance(element, (str, bytes, os.PathLike)):
+        return repr(element).encode()
+    array = np.asarray(element)
+    if array.dtype.hasobject:
+        raise TypeError(f"a {type(element).__name__} is no image")
+    return hashlib.blake2b(array.tobytes(), digest_size=16).digest()
 
 
 def labels_of_pairs(pairs: Sequence[tuple[Any, Any]]) -> Any:

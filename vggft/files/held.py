@@ -25,7 +25,7 @@ class HeldFolder:
     """
 
     def __init__(self, path: Path):
-        self.path, self._file = path, -1
+        self.path, self._file, self._process = path, -1, os.getpid()
         with suppress(OSError):  # Windows cannot open a folder
             self._file = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         try:
@@ -75,7 +75,7 @@ class HeldFolder:
         """Let others use the folder."""
         if self._file >= 0:
             with suppress(OSError):
-                if fcntl is not None:
+                if fcntl is not None and self._process == os.getpid():  # a fork that ends leaves the lock to its parent
                     fcntl.flock(self._file, fcntl.LOCK_UN)  # also for processes that were forked meanwhile
                 os.close(self._file)
             self._file = -1

@@ -40,7 +40,7 @@ def labels_in(cells: Sequence[Any], column: str, mark: str | None) -> tuple[Any,
         column: its name; a name in the plural lets several labels in a cell be likely.
         mark: what stands between labels in a cell; None finds out, "" is nothing.
     """
-    lists = [_list_in(cell) for cell in cells]
+    lists = _lists_in(cells)
     if any(found is not None for found in lists):
         rows = [
             tuple(map(text_of, found)) if found is not None else _one(cell)
@@ -69,6 +69,15 @@ def _one(cell: Any) -> tuple[str, ...]:
     return (text,) if (text := text_of(cell)) else ()
 
 
+def _lists_in(cells: Sequence[Any]) -> list[list[Any] | None]:
+    """Return the items of each cell that is a list; a single word in brackets is one only if all cells are lists."""
+    lists = [_list_in(cell) for cell in cells]
+    if all(found is not None or not text_of(cell) for found, cell in zip(lists, cells, strict=True)):
+        return lists
+    words = [isinstance(cell, str) and not {*cell} & {*",'\""} for cell in cells]
+    return [None if word else found for word, found in zip(words, lists, strict=True)]
+
+
 def _list_in(cell: Any) -> list[Any] | None:
     """Return the items of a cell that is a list, or a text that is written like one: "['a', 'b']"."""
     if isinstance(cell, (list, tuple, set, frozenset, np.ndarray)):
@@ -93,18 +102,23 @@ def _mark(texts: Sequence[str], column: str) -> str | None:
 
     "|" always does. Others do if the parts are labels of their own: each of them also stands alone in a cell, or, in a
     column with a name in the plural such as tags, they are combined again and again: there are fewer parts than cells
-    that differ, or each is in several of these.
+    that differ, or each is in several of these. Spaces are in names too, such as "red car" and "blue car", so with them
+    one combination has to have a part more than another one, or a part at another place.
     """
     different = {text for text in texts if text}
     if any("|" in text for text in different):
         return "|"
     plural = column.lower().endswith("s") and not column.lower().endswith(("class", "ss", "is"))
     for mark in MARKS[1:]:
-        several = [text for text in different if mark in text]
-        parts = {part.strip() for text in different for part in text.split(mark) if part.strip()}
-        inside = {part.strip() for text in several for part in text.split(mark) if part.strip()}
-        again = all(sum(part in map(str.strip, text.split(mark)) for text in different) > 1 for part in parts)
-        if several and (inside <= different or (plural and (len(parts) < len(different) or again))):
+        orders = [tuple(part.strip() for part in text.split(mark) if part.strip()) for text in different]
+        cells = [frozenset(order) for order in orders]
+        several = [cell for cell in cells if len(cell) > 1]
+        parts, inside, known = frozenset().union(*cells), frozenset().union(*several), {*cells}
+        again = all(sum(part in cell for cell in cells) > 1 for part in parts)
+        grows = any(cell - {part} in known for cell in several if len(cell) > 2 for part in cell)
+        moves = len({(part, place) for order in orders for place, part in enumerate(order)}) > len(parts)
+        combined = plural and (len(parts) < len(different) or again) and (mark != " " or grows or moves)
+        if several and (inside <= different or combined):
             return mark
     return None
 

@@ -92,8 +92,9 @@ def read_columns(data: Any) -> Columns:
 def _from_csv(path: Path) -> Columns:
     try:
         with io.TextIOWrapper(open_file(path), "utf-8-sig", newline="") as file:
-            marks = ",;\t " if path.suffix.lower() == ".txt" else ",;\t"
-            delimiter = max(marks, key=file.readline().count)
+            first = file.readline()
+            spaced = path.suffix.lower() == ".txt" and not {*first} & {*",;\t"}
+            delimiter = " " if spaced else max(",;\t", key=first.count)
             file.seek(0)
             reader = csv.reader(file, delimiter=delimiter)
             lines = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]

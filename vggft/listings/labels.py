@@ -16,7 +16,9 @@ from .integers import are_names, is_numeral, mean_names
 from .listing import SPLITS, Listing, as_numbers, labels_by_name
 
 # A text cell that is a class index. "007" is a name instead; pandas turns 3 into "3.0" in a column with gaps.
-_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")
+_NUMBER = re.compile(
+    r"-?(0|[1-9]\d{0,14})(\.\d+)?"
+)  # a float has 15 digits: longer ones are names, such as of articles
 
 
 @dataclass(eq=False)
@@ -126,6 +128,8 @@ def _as_given(table: Listing, class_names: tuple[str, ...] | None) -> np.ndarray
         return [tuple(map(_text, row)) for row in rows]
     texts = [_text(row) for row in rows]
     known = {*(table.class_names or class_names or ())}
+    if known and all(map(is_numeral, known)):
+        texts = [text.removesuffix(".0") for text in texts]
     are_names = bool(known) and ({*texts} - {""} <= known or all(map(is_numeral, known)))
     if not are_names and any(texts) and all(_NUMBER.fullmatch(text) for text in texts if text):
         return np.array([float(text or "nan") for text in texts])

@@ -69,7 +69,8 @@ def list_images(table: Table) -> tuple[list[Any], list[str]]:
     columns = read_columns(table.data)
     folder = _folder(table, columns)
     images, names, _, remedy = Meaning(table, columns).images(folder)
-    if missing := [str(path) for path in images if isinstance(path, Path) and place(path) != "file"]:
+    pairs = zip(names, images, strict=True)
+    if missing := [name for name, path in pairs if isinstance(path, Path) and place(path) != "file"]:
         told = f"{columns.where} names files that do not exist ({len(missing)}): {some(missing, limit=5)}."
         raise DataError(told + remedy)
     return images, names
@@ -192,10 +193,16 @@ class Meaning:
             return _in_memory([_picture(cell, folder) for cell in cells], told)
         if (pixels := pixels_in(cells)) is not None:
             return _in_memory(list(pixels), told)
-        located = locate(list(map(_written, cells)), folder)
+        written = list(map(_written, cells))
+        located = locate(written, folder)
         if located.notes and place(locate([self.image], folder).paths[0]) == "file":
             raise headless(self.image, self.columns.where)
-        return list(located.paths), list(map(str, located.paths)), [told, *located.notes], located.remedy
+        empty = "(row {}, which names none: its {!r} is empty)"  # as rows are counted with the header
+        names = [
+            str(path) if cell else empty.format(row, self.image)
+            for row, (cell, path) in enumerate(zip(written, located.paths, strict=True), 2)
+        ]
+        return list(located.paths), names, [told, *located.notes], located.remedy
 
     def labels(self) -> tuple[Any, np.ndarray, list[str]]:
         """Return the labels, which rows are kept, and notes; sets what is known of the classes."""

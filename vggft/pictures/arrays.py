@@ -212,7 +212,14 @@ def as_sequence(images: Any) -> Any:
         raise DataError("There are no images to predict: got an empty list.")
     if isinstance(images, np.ndarray):
         return images
-    return [each.read() if hasattr(each, "read") and not isinstance(each, Image.Image) else each for each in images]
+    return [_read(each) if hasattr(each, "read") and not isinstance(each, Image.Image) else each for each in images]
+
+
+def _read(file: Any) -> Any:
+    try:
+        return file.read()
+    except Exception as error:  # of an object that is not ours, such as a file that is closed
+        raise DataError(f"An open file cannot be read: {error}.") from error
 
 
 def settled(images: Any, reading: Reading) -> Reading:

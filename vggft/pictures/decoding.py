@@ -230,8 +230,8 @@ def _on_white(raw: Raw) -> Image.Image:
     assert isinstance(image, Image.Image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        # Formats other than these have no fourth band but transparency.
-        if raw.format in ("", "TIFF") and not looks_like_alpha(np.asarray(image.getchannel("A")), 255):
+        # Other formats have no fourth band but transparency, and the mode of an image in memory says so.
+        if raw.format == "TIFF" and not looks_like_alpha(np.asarray(image.getchannel("A")), 255):
             raise UnusableError(NOT_ALPHA.format(4))
         return _composited(image)
     return image if image.mode == "RGB" else image.convert("RGB")

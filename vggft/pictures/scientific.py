@@ -61,7 +61,7 @@ def read_dicom(file: IO[bytes], reading: Reading, max_pixels: int, need: Callabl
         array = array.astype(np.int32)
     if inverted:
         low, high = _ends(data, reading)
-        array = low + high - array
+        array = low + high - (array if array.dtype.kind == "f" else array.astype(np.int64))
     return array
 
 

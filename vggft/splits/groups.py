@@ -77,16 +77,18 @@ def groups_of(
     return texts
 
 
-def groups_of_twins(names: Sequence[str], twins: Sequence[Sequence[int]]) -> tuple[str, ...]:
+def groups_of_twins(digests: Sequence[str], twins: Sequence[Sequence[int]]) -> tuple[str, ...]:
     """Name the group of each image after the first of its near-duplicates, which may be itself.
 
-    >>> groups_of_twins(["a.jpg", "b.jpg", "c.jpg"], [(0, 2)])
-    ('a.jpg', 'b.jpg', 'a.jpg')
+    It is named by content, as images of arrays have the same names in every array.
+
+    >>> groups_of_twins(["5d41", "7d79", "ae2b"], [(0, 2)])
+    ('5d41', '7d79', '5d41')
     """
-    groups = list(names)
+    groups = [each or f"unreadable {row}" for row, each in enumerate(digests)]
     for rows in twins:
         for row in rows:
-            groups[row] = names[rows[0]]
+            groups[row] = groups[rows[0]]
     return tuple(groups)
 
 

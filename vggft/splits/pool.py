@@ -170,7 +170,7 @@ def prepare(
     groups: tuple[str, ...] = ()
     if group is not None:
         if is_word(group, (NEAR_DUPLICATES,)) and NEAR_DUPLICATES not in whole.metadata:
-            groups = groups_of_twins(whole.names, twins(signatures(pixels)))
+            groups = groups_of_twins(found.digests, twins(signatures(pixels)))
         else:
             groups = groups_of(group, whole.names, whole.metadata, *_no_order(parts, own_splits))
     units = together(found.digests, groups) if groups else None
