@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import vggft
 from vggft.cli.main import app
 from vggft.finetuning import plan_of
-from vggft.heads.choice import CANDIDATES, _error, choose
+from vggft.heads.choice import CANDIDATES, _error, choose, mean_settings
 from vggft.heads.probe import train_probe
 from vggft.pipeline import open_run
 from vggft.report.card import card
@@ -56,6 +56,13 @@ def test_it_says_which_probe_it_takes_and_why(
 def test_surely_better_is_by_the_standard_error_of_the_mean() -> None:
     gains = np.random.default_rng(0).normal(size=50)
     assert _error(gains) == pytest.approx(sem(gains, ddof=0)) and _error(np.zeros(3)) == 0
+
+
+def test_a_fold_that_had_no_discriminants_leaves_their_settings_out() -> None:
+    """It has no more images than classes."""
+    kept = [{"kept": True, "strength": strength, "shrinkage": 0.1, "factor": 1.0} for strength in (1.0, 4.0)]
+    assert mean_settings([[each] for each in kept])["strength"] == pytest.approx(2)
+    assert mean_settings([kept[:1], [{"kept": True, "strength": 4.0}]]) == {"strength": pytest.approx(2)}
 
 
 def test_the_choice_is_written_and_the_first_unless_another_is_surely_better(chosen: tuple) -> None:

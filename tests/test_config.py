@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vggft import Augment, ConfigError, Head, Phase, SearchSpace, Training
+from vggft.training.request import Request
 from vggft.tuning.space import Range
 
 
@@ -88,6 +90,20 @@ def test_unknown_fields_are_refused_not_dropped() -> None:
 
 def test_one_width_may_be_a_number() -> None:
     assert Head(units=64).units == (64,)
+
+
+@pytest.mark.parametrize("seed", [2**31 - 1, 2**40, 10**30])
+def test_large_seeds_leave_room_for_those_that_follow_from_them(seed: int) -> None:
+    """Generators take 31 bits, and repeats and layers count on from a seed."""
+    assert 0 <= Request(None, seed=seed).small_seed < 2**31 - 10**6
+    assert Request(None, seed=7).small_seed == 7
+
+
+def test_a_learning_rate_is_that_of_the_optimizer_unless_there_is_one() -> None:
+    training = Training(optimizer=keras.optimizers.AdamW(5e-4))
+    assert training.resolve(100).learning_rate == 5e-4 and Training().resolve(100).learning_rate == 1e-3
+    for rate in (1e-3, 1e-2):  # as a search does
+        assert dataclasses.replace(training, learning_rate=rate).resolve(100).learning_rate == rate
 
 
 @given(st.integers(4, 10**6))

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 
@@ -67,11 +68,33 @@ def test_blocks_learn_and_are_kept_if_the_validation_images_say_so(
     assert "the frozen ones are kept" in said() and classifier.description.frozen == BLOCKS
 
 
+@pytest.mark.slow
+def test_callbacks_and_metrics_see_blocks_learn_in_any_phases(
+    stripes: tuple, tiny_weights: Path, said: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(depth, "FEWEST", 10)
+    monkeypatch.setattr(depth, "_losses", lambda run, fitted, fold: np.ones(9) / (1 + len(fitted.epochs)))
+    gradual = vggft.Training(fine_tune_epochs=2, batch_size=16, fine_tune_learning_rate=1e-3, phases="gradual")
+    seen = keras.callbacks.History()
+    classifier = finetune(stripes, tiny_weights, training=gradual, callbacks=[seen], metrics=["AUC"])
+    assert "the learned ones are kept" in said()  # as if they had told validation images better
+    assert "block5 and head" in {row["phase"] for row in classifier.history} and len(seen.epoch) == 2
+    assert all("auc" in map(str.lower, row) for row in classifier.history)
+
+
 def test_a_limit_ends_what_was_asked_for_too(stripes: tuple, tiny_weights: Path) -> None:
+    """After one step, with labels by chance, so that there is something to learn: blocks have moved."""
+    images, labels = stripes[0], np.random.default_rng(0).integers(0, 3, 120)
     training = vggft.Training(fine_tune_epochs=50, patience=50, batch_size=16, fine_tune_learning_rate=1e-3)
     how: dict[str, Any] = {"freeze": "block4", "training": training, "verbose": 0}
-    classifier = finetune(stripes, tiny_weights, time_limit="0.1s", **how)
+    classifier = finetune((images, labels), tiny_weights, time_limit="0.1s", **how)
     assert [row["phase"] for row in classifier.history].count("blocks and head") == 1
+
+
+def test_own_phases_leave_nothing_to_find_out(stripes: tuple, tiny_weights: Path) -> None:
+    training = vggft.Training(phases=(vggft.Phase("all"), vggft.Phase("block4")))
+    with pytest.raises(vggft.ConfigError, match="freeze='auto' finds out which blocks learn: leave phases out"):
+        finetune(stripes, tiny_weights, training=training)
 
 
 @pytest.mark.slow
@@ -85,7 +108,12 @@ def test_a_time_limit_is_kept(stripes: tuple, tiny_weights: Path, monkeypatch: p
 
 def test_the_estimate_counts_the_time_limit(stripes: tuple, tiny_weights: Path) -> None:
     how: dict[str, Any] = {"backbone": tiny_weights, "image_size": 32, "precision": "float32", "verbose": 0}
+    how |= {"validation": 0.1}  # of 120 images, so that blocks learn from 108
     frozen = vggft.estimate(stripes, 3, **how)
     assert vggft.estimate(stripes, 3, freeze="auto", time_limit="10m", **how).training_seconds == 600
     assert vggft.estimate(stripes, 3, time_limit="10m", **how).training_seconds < 60
     assert frozen.training_seconds < 60
+    few = stripes[0][:90], stripes[1][:90]  # of which no block learns
+    assert vggft.estimate(few, 3, freeze="auto", **how).training_seconds < 60
+    many = vggft.estimate(stripes, 3, freeze="auto", time_limit="10m", images=1000, **how)
+    assert many.seconds["training of blocks"] > 400 and many.minutes <= 10

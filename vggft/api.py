@@ -15,8 +15,18 @@ from .classifier import Classifier
 from .config import Head, Training
 from .costs import Estimate
 from .engine import own_settings
-from .fields import check_count
-from .finetuning import about, check_keras, cost_of, fine_tune, open_start, plan_of
+from .fields import check_count, is_word
+from .finetuning import (
+    MOST_FOR_FOLDS,
+    about,
+    check_keras,
+    cost_of,
+    fine_tune,
+    limit_of,
+    open_start,
+    plan_of,
+    watched_by,
+)
 from .forecast import forecast
 from .machines.strategies import devices_of
 from .network.blocks import Freeze
@@ -24,7 +34,7 @@ from .network.precision import Precision
 from .pipeline import introduce, open_run
 from .run import RunDirectory
 from .splits.groups import Group
-from .training.request import Request
+from .training.request import AUTO, Request
 
 MOST_WORKERS, MOST_IMAGES = 100_000, 10**12  # of a forecast
 DURING = ("tensorboard", "callbacks", "metrics")  # arguments that are of a training alone
@@ -236,6 +246,7 @@ def estimate(
     asked = {name: value for name, value in arguments.items() if name not in DURING}
     start = open_start(asked.pop("start", None))
     request = Request(dataset, num_classes, verbose=verbose, start=start, **asked)
+    request = watched_by(request, *(arguments.get(name) for name in ("callbacks", "metrics")))
     run = open_run(request, [request.setting()], RunDirectory(None), devices_of(request.strategy))
     plan, experiment = plan_of(request, run), run.experiment
     planned = run.passes([plan.setting])
@@ -243,7 +254,9 @@ def estimate(
     if workers > 1 or images is not None:
         train = len(experiment.pool.rows["train"]) / sum(map(len, experiment.pool.rows.values()))
         setting = run.resolve(request.setting(), None if images is None else max(1, round(images * train)))
-        how: dict[str, Any] = {"probes": len(plan.probes), "folds": len(plan.folds) or 1, "refits": plan.refits}
+        folds = len(plan.folds) if (images or 0) <= MOST_FOR_FOLDS else 0
+        how: dict[str, Any] = {"probes": len(plan.probes), "folds": folds or 1, "refits": plan.refits}
+        how |= {"limit": limit_of(request), "auto": is_word(request.freeze, (AUTO,))}
         cost = forecast(experiment, setting, planned, images=images, workers=workers, **how)
     introduce(experiment, *about(experiment, plan), cost, run.narrator)
     return cost

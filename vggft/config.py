@@ -31,6 +31,7 @@ from .fields import (
 
 WIDEST = 1_000_000  # units of a layer, a hundred times what fits
 DEEPEST = 32  # hidden layers
+RATE = 1e-3  # peak for a head
 
 
 def _are_widths(value: Any) -> bool:
@@ -162,7 +163,7 @@ class Training(Config):
         epochs: Maximum number of epochs of the first phase, which trains only the head.
         fine_tune_epochs: Maximum number of epochs of each later phase, which trains unfrozen blocks and head.
         batch_size: Number of images in each training step.
-        learning_rate: Peak learning rate of the first phase.
+        learning_rate: Peak learning rate of the first phase; by default that of an `optimizer` object, else 1e-3.
         fine_tune_learning_rate: Peak learning rate of the later phases, for the head and the last block. By default
             from 1e-5 for the full width to 1e-3 for a quarter of it.
         block_decay: Factor in (0, 1] from the learning rate of each block to that of the block before it. These are
@@ -173,7 +174,7 @@ class Training(Config):
             momentum), `"plateau"` a tenth of the rate whenever the validation score has not improved for half of
             `patience`.
         optimizer: Optimizer; `"sgd"` has Nesterov momentum of 0.9. Or a `keras.optimizers.Optimizer`, of which every
-            phase has a copy; its learning rate is the peak unless `learning_rate` is off its default.
+            phase has a copy; its learning rate is the peak unless there is a `learning_rate`.
         weight_decay: Decoupled weight decay for each step, multiplied by the learning rate of the head. It is only of
             kernels, not of biases and batch normalisation.
         clip_norm: Largest norm of all gradients together; longer ones are scaled down to it.
@@ -206,7 +207,7 @@ class Training(Config):
     epochs: Count | None = None
     fine_tune_epochs: Count | None = None
     batch_size: Count | None = None
-    learning_rate: Weight = 1e-3
+    learning_rate: Weight | None = None
     fine_tune_learning_rate: Weight | None = None
     block_decay: Factor = 0.7
     block_rates: Rates | None = None
@@ -236,7 +237,7 @@ class Training(Config):
             object.__setattr__(self, name, from_keras_config(getattr(self, name)))
         super().__post_init__()
         if not isinstance(self.optimizer, str):
-            self._adopt(self.optimizer.get_config())
+            self._check_optimizer(self.optimizer.get_config())
         if self.loss is not None and (self.label_smoothing or self.focal_gamma):
             raise ConfigError(
                 "Training.loss replaces cross-entropy with its label_smoothing and focal_gamma: give one."
@@ -249,16 +250,13 @@ class Training(Config):
         if self.class_weight == self.sampling == "balanced":
             raise ConfigError("Training.class_weight and sampling both balance the classes, so they would do it twice.")
 
-    def _adopt(self, config: Mapping[str, Any]) -> None:
-        """Check the configuration of an optimizer of Keras, and take its learning rate unless there is another."""
-        own = config.get("learning_rate")
-        if not isinstance(own, float):
+    def _check_optimizer(self, config: Mapping[str, Any]) -> None:
+        """Raise `ConfigError` unless the configuration of an optimizer of Keras goes with the other fields."""
+        if not isinstance(own := config.get("learning_rate"), float):
             raise ConfigError(
                 "Training.optimizer needs a number as its learning rate, since each phase has its own schedule; "
                 f"give Training.schedule instead of {type(own).__name__}."
             )
-        if self.learning_rate == Training.learning_rate:
-            object.__setattr__(self, "learning_rate", float(f"{own:.6g}"))  # without the error of 32 bits
         pairs = [("weight_decay", "weight_decay"), ("use_ema", "ema_momentum")]
         pairs += [(name, "clip_norm") for name in ("clipnorm", "global_clipnorm", "clipvalue")]
         for its, ours in pairs:
@@ -276,11 +274,13 @@ class Training(Config):
         batch_size = self.batch_size or (16 if num_images < 500 else 32 if num_images < 20_000 else 64)
         steps = math.ceil(num_images / batch_size)
         epochs = self.epochs or min(100, max(10, 3000 // steps))
+        rate = RATE if isinstance(self.optimizer, str) else self.optimizer.get_config()["learning_rate"]
         fine_tune, narrow = self.fine_tune_learning_rate, min(1.0, max(0.0, -math.log(width, 4)))
         return dataclasses.replace(
             self,
             batch_size=batch_size,
             epochs=epochs,
+            learning_rate=float(f"{rate:.6g}") if self.learning_rate is None else self.learning_rate,  # of 32 bits
             fine_tune_epochs=self.fine_tune_epochs or min(40, max(8, 400 // steps)),
             fine_tune_learning_rate=10 ** (2 * narrow - 5) if fine_tune is None else fine_tune,
             patience=self.patience or max(5, epochs // 5),

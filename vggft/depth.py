@@ -68,7 +68,7 @@ def with_maps(run: Run, setting: Setting, bank: FeatureBank) -> FeatureBank:
 
 
 def deepen(
-    run: Run, bank: FeatureBank, frozen: Outcome, fold: Fold, *, deadline: float, refits: bool
+    run: Run, bank: FeatureBank, frozen: Outcome, fold: Fold, *, deadline: float, refits: bool, **watched: Any
 ) -> tuple[Outcome, FeatureBank]:
     """Let blocks learn from the start of a linear probe, and keep that if the validation images are told better.
 
@@ -77,6 +77,7 @@ def deepen(
         fold: with validation images.
         deadline: by `time.monotonic()`, until which also a refit and the evaluation have to end.
         refits: whether the winner will learn from the validation images too, for which time is left.
+        watched: callbacks, metrics and the like, as in `train_chosen`.
 
     Returns:
         The better one, not refitted, and a bank with its features.
@@ -102,13 +103,14 @@ def deepen(
     setting = replace(setting, training=replace(setting.training, fine_tune_epochs=epochs))
     started = replace(fold, settings=frozen.choice.settings if frozen.choice else {})  # what was chosen for more blocks
     until = deadline - (finish_seconds(experiment, setting) + (room / 2 if refits else 0))
-    how: dict[str, Any] = {"refits": False, "predicts": True, "run": points, "deadline": until}
+    how: dict[str, Any] = {"refits": False, "predicts": True, "run": points, "deadline": until, **watched}
     deeper = train_chosen(experiment, bank, setting, (), started, narrator=run.narrator, **how)
     before, after = (_losses(run, each.fitted, fold) for each in (frozen, deeper))
     gain = before - after
     error = gain.std() / np.sqrt(len(gain))
     told = f"Log loss of the validation images: {before.mean():.3f} with frozen blocks, {after.mean():.3f} with learned"
-    better = gain.mean() > 0 and deeper.fitted.epochs.get("blocks and head", 0) > 0
+    later = [phase.name for phase in experiment.phases(setting) if phase.freeze != BLOCKS]
+    better = gain.mean() > 0 and any(deeper.fitted.epochs.get(name, 0) for name in later)
     say(
         f"{told} (difference {gain.mean():+.3f} +- {error:.3f}): the {'learned' if better else 'frozen'} ones are kept."
     )

@@ -17,7 +17,7 @@ from .artifact.artifact import Artifact
 from .augment import named
 from .config import Head, Training
 from .costs import Estimate, estimate_run
-from .depth import USUAL_LIMIT, deepen
+from .depth import FEWEST, USUAL_LIMIT, deepen
 from .engine import own_settings
 from .errors import ConfigError
 from .features.extract import Pass
@@ -146,8 +146,7 @@ def fine_tune(
         callbacks, metrics: of Keras, as in `vggft.finetune`.
     """
     metrics = check_keras(callbacks, metrics, tensorboard)
-    if callbacks or metrics:  # which only see epochs
-        request = replace(request, training=replace(request.training or Training(), probe="epochs"))
+    request = watched_by(request, callbacks, metrics)
     begun, limit, auto = time.monotonic(), limit_of(request), is_word(request.freeze, (AUTO,))
     deadline, devices = None if limit is None else begun + limit, devices_of(request.strategy)
     helps = not devices.cluster.chief
@@ -185,16 +184,24 @@ def fine_tune(
                 return kind.from_file(directory.path or "")
             run.experiment = experiment = replace(experiment, crew=crew)
             how: dict[str, Any] = {"run": directory, "narrator": run.narrator}
-            more: dict[str, Any] = {"tensorboard": tensorboard, "callbacks": callbacks, "metrics": metrics}
-            more |= {"refits": plan.refits and not auto, "predicts": auto, "deadline": deadline}
+            watched: dict[str, Any] = {"tensorboard": tensorboard, "callbacks": callbacks, "metrics": metrics}
+            more = {"refits": plan.refits and not auto, "predicts": auto, "deadline": deadline, **watched}
             outcome = train_chosen(experiment, bank, setting, plan.probes, plan.fold, plan.folds, **how, **more)
             if auto and deadline is not None:
-                outcome, bank = deepen(run, bank, outcome, plan.fold, deadline=deadline, refits=plan.refits)
+                deep: dict[str, Any] = {"deadline": deadline, "refits": plan.refits, **watched}
+                outcome, bank = deepen(run, bank, outcome, plan.fold, **deep)
                 if plan.refits:
                     outcome = with_refit(experiment, bank, outcome, plan.fold, **how, deadline=deadline)
             classifier = run.finish(bank, outcome.setting, outcome.fitted, kind, outcome.held)
             run.save(classifier)
         return classifier
+
+
+def watched_by(request: Request, callbacks: Any, metrics: Any) -> Request:
+    """Train a head by epochs if callbacks or metrics of Keras, which see nothing else, are to see it."""
+    if not callbacks and not metrics:
+        return request
+    return replace(request, training=replace(request.training or Training(), probe="epochs"))
 
 
 def check_together(request: Request, callbacks: Sequence[Any], metrics: Sequence[Any]) -> None:
@@ -220,7 +227,7 @@ def cost_of(request: Request, experiment: Experiment, plan: Plan, planned: Seque
     cost, limit = estimate_run(experiment, plan.setting, planned, **how), limit_of(request)
     if limit is None:
         return cost
-    auto = is_word(request.freeze, (AUTO,))
+    auto = is_word(request.freeze, (AUTO,)) and len(plan.fold.train) >= FEWEST
     return replace(cost, training_seconds=limit if auto else min(limit, cost.training_seconds))
 
 

@@ -10,6 +10,7 @@ The model, which docs/machines.md writes down and compares with measurements:
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -87,6 +88,8 @@ def forecast(
     probes: int = 0,
     folds: int = 1,
     refits: bool = False,
+    limit: float | None = None,
+    auto: bool = False,
 ) -> Forecast:
     """Forecast the cost of a run.
 
@@ -96,6 +99,8 @@ def forecast(
         images: number of all images, of the kind and in the proportions of those that there are; None for these.
         workers: number of machines, each with one process.
         probes, folds, refits: as for `estimate_run`.
+        limit: seconds of the whole run, after which blocks stop learning; None if there is no limit.
+        auto: whether blocks will learn for as long as that, if it helps.
     """
     there = {split: len(rows) for split, rows in experiment.pool.rows.items()}
     times = 1.0 if images is None else images / sum(there.values())
@@ -111,6 +116,10 @@ def forecast(
         "training of blocks": work.blocks(refits, workers) + _sums(work, refits, workers),
         "evaluation and saving": work.judging(),
     }
+    if limit is not None:
+        rest = sum(seconds.values()) - seconds["training of blocks"]
+        learning = math.inf if auto else seconds["training of blocks"]
+        seconds["training of blocks"] = max(0.0, min(learning, limit - rest))
     each_view = sum(kind.row_bytes for each in planned[:1] for kind in each.kinds.values())
     stores = {"decoded images": total * pixels, "frozen features": round(views * each_view)}
     ordered = dict(sorted(((what, each) for what, each in seconds.items() if each > 0), key=lambda pair: -pair[1]))

@@ -144,7 +144,9 @@ def find_learning_rate(
     >>> images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
     >>> images[::2] //= 4
     >>> data = images, np.arange(40) % 2
-    >>> found = vggft.find_learning_rate(data, 2, backbone="vgg16_mini", image_size=32, verbose=0)
+    >>> by_epochs = vggft.Training(probe="epochs")  # a linear probe is solved exactly, without a rate
+    >>> how = {"backbone": "vgg16_mini", "image_size": 32, "verbose": 0}
+    >>> found = vggft.find_learning_rate(data, 2, training=by_epochs, **how)
     >>> found.field, 1e-5 < found.suggestion < 1
     ('learning_rate', True)
     """

@@ -53,6 +53,13 @@ def test_weights_of_classes_and_of_images_are_multiplied() -> None:
         np.testing.assert_array_equal(image_weights(of_images, rows, targets, of_classes), expected)
 
 
+def test_views_that_need_32_bits_are_read_in_them() -> None:
+    images, view = np.ones((4, 1), "float16"), np.full((4, 1), 1e5, "float32")
+    examples = Examples(images, np.eye(4, dtype="float32"), np.arange(4), [view], np.arange(4))
+    batches = [Batches(examples, 4, seed=seed)[0][0] for seed in range(9)]
+    assert {float(each) for batch in batches for each in batch.ravel()} == {1.0, 1e5}
+
+
 def test_the_last_batch_is_the_rest() -> None:
     batches = Batches(Examples(np.zeros((40, 1)), np.eye(40, dtype="float32"), np.arange(40)), 16, seed=0)
     assert [batches.size_of(n) for n in range(3)] == [len(batches[n][0]) for n in range(3)] == [16, 16, 8]

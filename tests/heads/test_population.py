@@ -134,6 +134,18 @@ def test_each_member_ends_as_it_would_alone(case: int, compile_from: int, monkey
             np.testing.assert_allclose(found.weights[name], array, atol=1e-4, rtol=1e-4, err_msg=name)
 
 
+def test_images_of_weight_0_are_images() -> None:
+    """In losses and accuracies as in Keras's `fit`; they are none of those that only fill the last batch."""
+    train, validation = examples()
+    train = replace(train, weights=(np.arange(len(train.targets)) % 2).astype("float32"))
+    member = Member(DENSE, Training(epochs=2, batch_size=16, patience=2, probe="epochs").resolve(70))
+    (found,) = train_population([member], train, validation, multi_label=False, seed=1)
+    *_, history = alone(member, train, validation, False, 1)
+    for mine, keras_row in zip(found.history, history, strict=True):
+        assert mine["accuracy"] == pytest.approx(keras_row["accuracy"], abs=1e-6)
+        assert mine["loss"] == pytest.approx(keras_row["loss"], abs=1e-4)
+
+
 def test_a_linear_head_of_many_steps_drops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its dropout, which has a default, is of layers that it does not have; the epoch is compiled by XLA."""
     monkeypatch.setattr(stacked, "COMPILE_FROM", 0)

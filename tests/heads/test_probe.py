@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from scipy.special import softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
@@ -79,6 +80,21 @@ def test_several_labels_one_of_which_nobody_has() -> None:
     assert found.probabilities is not None
     np.testing.assert_allclose(found.probabilities[:, :2], expected, atol=0.01)
     np.testing.assert_allclose(found.probabilities[:, 2], 0.5 / 91, rtol=1e-5)  # as if half an image of 91 had it
+
+
+@pytest.mark.parametrize(("classes", "multi_label"), [(2, False), (3, False), (4, True)])
+def test_a_penalty_is_that_of_the_layer(classes: int, multi_label: bool) -> None:
+    """The kernel and bias minimise the loss that Keras's layer would have: its gradient is zero."""
+    train, validation = examples(classes, multi_label)
+    head = Head(units=(), normalize="standardize", l2=0.02)
+    found = train_probe(head, Training(), train, validation, multi_label=multi_label)
+    kernel, bias = (tf.Variable(found.weights[f"logits/{n}"]) for n in range(2))
+    x, y = Scaled.of(train, "standardize")(train.inputs[train.rows]), train.targets[train.rows]
+    kind = keras.losses.BinaryCrossentropy if multi_label else keras.losses.CategoricalCrossentropy
+    with tf.GradientTape() as tape:
+        loss = kind(from_logits=True)(y, x @ kernel + bias) + head.l2 * keras.ops.sum(kernel**2)
+    slope = tape.gradient(loss, [kernel, bias])
+    assert max(float(np.abs(each).max()) for each in slope) < 2e-4 < 0.02 * float(np.abs(kernel).max())
 
 
 def test_views_weigh_as_much_as_one_image_and_classes_may_be_balanced() -> None:

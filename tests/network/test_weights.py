@@ -140,6 +140,21 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, tiny_weights: Path) -
         vggft.vgg16(weights=tiny_weights, include_top=False)
 
 
+def test_other_layers_may_stand_before_the_blocks(tiny_weights: Path) -> None:
+    grey = keras.Input((32, 32, 1))
+    how = {"include_top": False, "width": 1 / 16, "weights": tiny_weights}
+    model = vggft.vgg16(input_tensor=keras.layers.Conv2D(3, 1, name="to_rgb")(grey), **how)
+    found = weights.load_pretrained(tiny_weights).arrays["block3_conv1/kernel"]
+    np.testing.assert_array_equal(model.get_layer("block3_conv1").kernel.numpy(), found)
+
+
+def test_a_top_that_is_not_in_the_weights_is_said(tiny_weights: Path) -> None:
+    how = {"image_size": 32, "width": 1 / 16, "weights": tiny_weights}
+    with pytest.warns(UserWarning, match=r"tiny\.npz has blocks alone, so the top is random: pass include_top=False"):
+        vggft.vgg16(**how)
+    assert vggft.vgg16(num_classes=3, **how).output.shape == (None, 3)  # to be trained
+
+
 def test_the_mini_ships_with_the_package() -> None:
     mini = weights.load_pretrained("vgg16_mini")
     assert (mini.column, mini.width, mini.image_size) == ("D", 0.25, 64)

@@ -11,7 +11,7 @@ from vggft.config import Head, Phase, Training
 from vggft.fields import PARTS
 from vggft.heads.probe import is_exact
 from vggft.network.blocks import BLOCKS
-from vggft.training.phases import Setting, phases_of, refitted
+from vggft.training.phases import Setting, check_names, phases_of, refitted
 
 TRAINING = Training(epochs=3, fine_tune_epochs=2, fine_tune_learning_rate=1e-4, block_decay=0.5).resolve(100)
 HEAD = Head(blocks="block5")
@@ -98,6 +98,20 @@ def test_phases_train_every_unfrozen_block_and_no_other(frozen: tuple[str, ...],
         phases_of(Setting(frozen, HEAD, training))
 
 
+def test_phases_hold_frozen_convolutions_too() -> None:
+    frozen = (*BLOCKS[:4], "block5_conv1")
+    for good in ("block5_conv1", (*BLOCKS[:4], "block5_conv1", "block5_conv2")):
+        phases = (Phase("all"), Phase(good), Phase("block5_conv1"))
+        assert len(phases_of(Setting(frozen, HEAD, replace(TRAINING, phases=phases)))) == 3
+    with pytest.raises(ConfigError, match=r"Training\.phases train block5_conv1, which freeze= holds"):
+        phases_of(Setting(frozen, HEAD, replace(TRAINING, phases=(Phase("all"), Phase("block4")))))
+    check_names([Setting(frozen, HEAD, TRAINING)], "D")
+    for wrong, message in (("block5_conv4", "has only"), ("block5_conv3", "every convolution of block5 of column D")):
+        own = Setting(BLOCKS[:4], HEAD, replace(TRAINING, phases=(Phase(wrong), Phase("block4"))))
+        with pytest.raises(ConfigError, match=message):
+            check_names([own], "D")
+
+
 def test_a_refit_has_the_epochs_that_were_best_and_no_phase_that_did_not_help() -> None:
     standard = Setting(BLOCKS[:3], HEAD, TRAINING)
     again = refitted(standard, {"head": 2, "blocks and head": 1})
@@ -110,6 +124,8 @@ def test_a_refit_has_the_epochs_that_were_best_and_no_phase_that_did_not_help() 
     assert phases_of(again)[1].block_rates == phases_of(gradual)[1].block_rates
     exact = refitted(replace(gradual, head=Head(units=())), {"head": 3, "block5 and head": 1}, exact=True)
     assert is_exact(exact.head, exact.training)
+    assert refitted(standard, {"head": 0, "blocks and head": 2}).training.epochs == 1  # a start that was best
+    assert phases_of(refitted(gradual, {"head": 0, "block5 and head": 1}))[0].epochs == 1
 
 
 def test_the_blocks_of_the_settings_are_those_of_the_network() -> None:

@@ -274,7 +274,8 @@ class Batches(keras.utils.PyDataset):
         examples, part = self.examples, slice(index * self.batch_size, (index + 1) * self.batch_size)
         chosen, drawn = self.order[part][share::shares], self.drawn[part][share::shares]
         rows = examples.rows[chosen]
-        inputs, targets = np.asarray(examples.inputs[rows]), examples.targets[rows]
+        kind = np.result_type(*(each.dtype for each in (examples.inputs, *examples.views)))  # some may need 32 bits
+        inputs, targets = np.asarray(examples.inputs[rows], kind), examples.targets[rows]
         for view, features in enumerate(examples.views, start=1):
             where = drawn == view
             inputs[where] = features[examples.in_views[chosen[where]]]

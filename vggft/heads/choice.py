@@ -120,7 +120,7 @@ def choose(
 def mean_settings(histories: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, float]:
     """Return the geometric mean of each of the settings that validation images chose for probes."""
     kept = [next(row for row in history if row["kept"]) for history in histories]
-    names = [name for name in ("strength", "shrinkage", "factor") if name in kept[0]]
+    names = [name for name in ("strength", "shrinkage", "factor") if all(name in row for row in kept)]
     return {name: float(np.exp(np.mean([np.log(row[name]) for row in kept]))) for name in names}
 
 

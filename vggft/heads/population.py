@@ -25,6 +25,7 @@ from .stacked import Program, Shape, is_compiled
 
 CACHE = 8 * 2**20  # bytes of kernels and their moments that should fit into the processor's caches
 MOST_MEMBERS = 16
+NEARLY_NOTHING = 1e-30  # weight of an image of weight 0, which is none of those that only fill a batch
 SHARE_OF_MEMORY = 0.25  # share that the features of a population may take
 
 # What a population can do. A trial with another field that is not at its default is trained alone.
@@ -158,7 +159,7 @@ def train_population(
     program.begin(
         begin or [initial_weights(num_features, head, num_classes, seed)],
         seed,
-        learning_rates=[member.training.learning_rate for member in members],
+        learning_rates=[member.training.learning_rate or 0.0 for member in members],
         dropout=[member.head.dropout for member in members],
         l2=[member.head.l2 for member in members],
         label_smoothing=[member.training.label_smoothing for member in members],
@@ -219,7 +220,7 @@ def _batches(
     share[-1] = np.where(np.arange(batch_size) < last, np.float32(1.0 / last), np.float32(0.0))
     for order, drawn in orders:
         rows, views = (np.pad(each, (0, share.size - count)).reshape(share.shape) for each in (order, drawn))
-        yield rows, views, share * image_weights[rows]
+        yield rows, views, np.maximum(share * image_weights[rows], np.where(share > 0, NEARLY_NOTHING, 0))
 
 
 class _Course:

@@ -77,7 +77,7 @@ def train_probe(
     if training.sampling == "balanced":
         weights = balancing_weights(train) * (1 if weights is None else weights)
     free = validation is not None and not chosen and not head.l2
-    fixed = {"strength": 1 / (2 * head.l2 * len(train))} if head.l2 else chosen or WITHOUT_VALIDATION
+    fixed = {"strength": _strength(head.l2, train, multi_label)} if head.l2 else chosen or WITHOUT_VALIDATION
     size = len(train) * (1 + len(train.views)) * train.inputs.shape[1]
     with threadpool_limits(1 if size < LARGE else None):
         problem = _Problem(head, train, validation, multi_label)
@@ -107,6 +107,17 @@ def train_probe(
         for row in history:
             row["kept"] = row["strength"] == regression.about["strength"]
     return problem.fitted(best, history)
+
+
+def _strength(l2: float, train: Examples, multi_label: bool) -> float:
+    """Return scikit-learn's `C` for `l2` times the squared kernel of the head.
+
+    scikit-learn penalises half the square of its weights. Of two classes it has one vector, whose halves are the two
+    columns of the head; with several labels it solves each one, where the loss of the head is their mean.
+    """
+    columns = train.targets.shape[1]
+    scale = 1 / columns if multi_label else 2 if columns == 2 else 1
+    return scale / (2 * l2 * len(train))
 
 
 class _Problem:

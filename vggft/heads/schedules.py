@@ -22,7 +22,7 @@ def learning_rate(schedule: str, peak: float, steps: int) -> Any:
     cycle = schedule == "one_cycle"
     warmup = max(1, int(WARM_UP * steps) if cycle else steps // 20)
     return keras.optimizers.schedules.CosineDecay(
-        FIRST * peak if cycle else 0.0,
+        FIRST * peak if cycle else peak / (warmup + 1),  # not 0, with which a training of one step would learn nothing
         max(1, steps - warmup),
         alpha=LAST if cycle else 0.0,
         warmup_target=peak,

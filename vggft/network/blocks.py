@@ -143,12 +143,15 @@ def convolutions(block: str) -> list[str]:
 
 
 def check_frozen(frozen: Iterable[str], column: str) -> None:
-    """Raise `ConfigError` if a frozen convolution is not in a column of Table 1."""
-    there = kernel_shapes(column, 1.0)
+    """Raise `ConfigError` if a frozen convolution is not in a column of Table 1, or all of a block are named."""
+    there, frozen = kernel_shapes(column, 1.0), set(frozen)
     if missing := [name for name in frozen if name not in BLOCKS and name not in there]:
         block = missing[0].split("_")[0]
         has = [name for name in convolutions(block) if name in there]
         raise ConfigError(f"freeze names {missing[0]}, but {block} of column {column} has only {', '.join(has)}.")
+    for block in BLOCKS:
+        if block not in frozen and frozen.issuperset(name for name in convolutions(block) if name in there):
+            raise ConfigError(f"freeze names every convolution of {block} of column {column}: say {block!r} instead.")
 
 
 def frozen_prefix(frozen: Iterable[str]) -> tuple[str, ...]:

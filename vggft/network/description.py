@@ -175,10 +175,20 @@ class Description:
         places = height * width if self.head.pooling == "flatten" else 1
         return tuple(places * size for size in sizes)
 
+    @property
+    def cuts(self) -> np.ndarray:
+        """What is taken off the probabilities before the highest is named: the operating point of two, else 0."""
+        return np.array(self.thresholds if self.thresholds and not self.multi_label else [0.0] * len(self.class_names))
+
+    def decide(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return what (N, num_classes) probabilities say: (N,) classes, or (N, num_classes) of 0 and 1 if several."""
+        if not self.multi_label:
+            return np.asarray((probabilities - self.cuts).argmax(axis=1))
+        return (probabilities >= np.array(self.thresholds or (0.5,) * len(self.class_names), "float32")).astype(np.int8)
+
     def describe(self, probabilities: np.ndarray, distance: float | None = None) -> Classification:
         """Convert (num_classes,) probabilities of one image, and maybe its distance, to its prediction."""
-        cuts = np.array(self.thresholds) if self.thresholds and not self.multi_label else 0.0
-        order = np.argsort(cuts - probabilities, kind="stable")
+        order = np.argsort(self.cuts - probabilities, kind="stable")
         labels = tuple(self.class_names[i] for i in order)
         present = labels[:1]
         if self.multi_label:

@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import os
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from .blocks import BLOCKS, COLUMNS, FILTERS, POOLING_LAYERS, check_architecture
 from .weights import load_pretrained
 
 MOST_CHANNELS = 4096
+TOP_IS_FRESH = "{} has blocks alone, so the top is random: pass include_top=False, or num_classes to train it."
 
 
 @own_settings()
@@ -144,6 +146,8 @@ def vgg(
     model = keras.Model(inputs, x, name=name or f"vgg_{column.lower().replace('-', '_')}")
     if pretrained is not None:
         pretrained.assign(model)
+    if pretrained is not None and include_top and not pretrained.top and num_classes is None:
+        warnings.warn(TOP_IS_FRESH.format(pretrained.name), stacklevel=3)
     return model
 
 

@@ -21,7 +21,7 @@ from ..weightfiles.chain import CONVOLUTION, POOLING, what_is_odd
 from ..weightfiles.files import open_layers
 from ..weightfiles.layers import Layer, layers_of_model
 from ..weightfiles.presets import PRESETS, find_preset, preset_of
-from .blocks import BLOCKS, COLUMNS, column_of, kernel_shapes
+from .blocks import BLOCKS, COLUMNS, LAYERS, column_of, kernel_shapes
 from .freezing import digest_of
 
 TOP = ("fc1", "fc2", "predictions")
@@ -70,7 +70,7 @@ class Pretrained:
     def assign(self, model: keras.Model) -> None:
         """Assign the weights to the convolutions of a model, by layer name; the model may end after any block."""
         held = f"{self.name} holds column {self.column} at width {self.width:g}"
-        names = [layer.name for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+        names = [layer.name for layer in model.layers if layer.name in LAYERS]  # others may stand before them
         blocks = {name.split("_")[0] for name in names}
         wanted = {f"{name}/{kind}" for name in names for kind in ("kernel", "bias")}
         mine = {name: array for name, array in self.arrays.items() if name.split("_")[0] in blocks}

@@ -23,7 +23,7 @@ from ..listings.integers import as_class_names
 from ..machines.crew import Crew
 from ..machines.strategies import ONE, Devices
 from ..network.assembly import Network
-from ..network.blocks import BLOCKS, check_frozen, with_layers
+from ..network.blocks import BLOCKS, with_layers
 from ..network.description import Description, build
 from ..network.freezing import set_frozen
 from ..network.head import check_activation
@@ -34,7 +34,7 @@ from ..pictures.reading import ImageSize, plain_size, reading_of
 from ..splits.pool import Pool, prepare
 from ..telling.progress import Narrator
 from ..weightfiles.presets import PRESETS, preset_of
-from .phases import ResolvedPhase, Setting, phases_of
+from .phases import ResolvedPhase, Setting, check_names, phases_of
 from .request import Augmentation, Request
 
 UNREPEATABLE = (
@@ -246,7 +246,7 @@ def make_experiment(
     for setting in settings:
         check_classes(setting.training, pool)
     pretrained = pretrained or load_pretrained(request.backbone, seed)
-    check_frozen({name for setting in settings for name in setting.frozen}, pretrained.column)
+    check_names(settings, pretrained.column)
     if pretrained.name == RANDOM and any(setting.frozen for setting in settings):
         pool = replace(pool, notes=(*pool.notes, FROZEN_AT_RANDOM))
     transform: Transform | None = None

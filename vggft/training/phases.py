@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from ..config import Head, Phase, Training
 from ..errors import ConfigError
 from ..features.cuts import cut_of
-from ..network.blocks import BLOCKS, HEAD_BLOCKS, frozen_blocks, frozen_prefix, with_layers
+from ..network.blocks import BLOCKS, HEAD_BLOCKS, check_frozen, frozen_blocks, frozen_prefix, with_layers
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def phases_of(setting: Setting, from_pixels: bool = False, keep_start: bool = Fa
         freeze = frozen_blocks(phase.freeze)
         learning = tuple(block for block in BLOCKS if block not in freeze)
         trained.update(learning)
-        epochs, rate = training.epochs, training.learning_rate
+        epochs, rate = training.epochs, training.learning_rate or 0.0
         if learning:
             epochs, rate = training.fine_tune_epochs, training.fine_tune_learning_rate or 0.0
         epochs = phase.epochs or epochs or 1
@@ -108,9 +108,18 @@ def phases_of(setting: Setting, from_pixels: bool = False, keep_start: bool = Fa
                 keep_start=bool(found) or keep_start,
             )
         )
-    _check(setting, trained)
+    _check(setting, trained, [phase.freeze for phase in found])
     found[-1] = replace(found[-1], from_pixels=from_pixels)
     return tuple(found)
+
+
+def check_names(settings: Iterable[Setting], column: str) -> None:
+    """Raise `ConfigError` if something that is frozen, in a phase or in all, is not in a column of Table 1."""
+    for setting in settings:
+        phases = setting.training.phases
+        own = [] if isinstance(phases, str) else [frozen_blocks(phase.freeze) for phase in phases]
+        for frozen in (setting.frozen, *own):
+            check_frozen(frozen, column)
 
 
 def _planned(setting: Setting) -> Iterator[Phase]:
@@ -135,9 +144,9 @@ def _name(learning: Sequence[str]) -> str:
     return f"{', '.join(learning)} and head" if learning else "head"
 
 
-def _check(setting: Setting, trained: set[str]) -> None:
-    """Raise `ConfigError` unless exactly the unfrozen blocks are trained by some phase."""
-    held = [block for block in BLOCKS if block in trained and block in setting.frozen]
+def _check(setting: Setting, trained: set[str], phases: Sequence[tuple[str, ...]]) -> None:
+    """Raise `ConfigError` unless exactly what is not frozen is trained by some phase."""
+    held = [name for name in setting.frozen if not all({name, name.split("_")[0]} & {*freeze} for freeze in phases)]
     left = [block for block in BLOCKS if block not in trained and block not in setting.frozen]
     never = tuple(block for block in BLOCKS if block not in trained)
     if held or left:
@@ -156,17 +165,17 @@ def refitted(setting: Setting, epochs: Mapping[str, int], exact: bool = False) -
         epochs: the best epoch of each phase by its name, 0 if none was better than the weights before it.
         exact: whether the head is solved exactly, without epochs.
     """
-    training, phases = setting.training, phases_of(setting)
+    training, phases = setting.training, phases_of(setting)  # the first is of one epoch at least: a refit trains
     best = {phase.name: epochs.get(phase.name, phase.epochs) for phase in phases}
     helped = [phase for phase in phases if best[phase.name] or phase is phases[0]]
     frozen = with_layers((b for b in BLOCKS if all(b in phase.freeze for phase in helped)), setting.frozen)
     if training.phases == "standard":
-        head, blocks = best["head"] or training.epochs, best.get("blocks and head") or training.fine_tune_epochs
+        head, blocks = max(1, best["head"]), best.get("blocks and head") or training.fine_tune_epochs
         return replace(setting, frozen=frozen, training=replace(training, epochs=head, fine_tune_epochs=blocks))
     own = [
         Phase(
             phase.freeze,
-            best[phase.name] or phase.epochs,
+            max(1, best[phase.name]),
             phase.learning_rate,
             phase.block_rates,
             cast(Any, phase.schedule),

@@ -26,7 +26,7 @@ from .phases import Setting
 AUTO = "auto"  # of `freeze`: whether blocks learn is found out
 UNITS = {"s": 1, "m": 60, "h": 3600}  # of a time limit, in seconds
 MOST_CLASSES = 1_000_000
-SEEDS = 2**31  # what every generator takes, and room for the seeds of repeats
+SEEDS = 2**31 - 2**20  # what every generator takes, and room for the seeds of repeats
 
 Augmentation: TypeAlias = "Augment | Callable[[np.ndarray], np.ndarray] | None"
 
@@ -92,8 +92,13 @@ class Request:
         head = self.head
         if head is None:
             head = Head() if self.start is None else self.start.description.head
-        frozen = BLOCKS if is_word(self.freeze, (AUTO,)) else frozen_blocks(self.freeze)
-        return Setting(frozen, head, Training() if self.training is None else self.training)
+        auto, training = is_word(self.freeze, (AUTO,)), Training() if self.training is None else self.training
+        if auto and not isinstance(training.phases, str):
+            raise ConfigError(
+                "Training.phases name the blocks of each phase, and freeze='auto' finds out which blocks learn: leave "
+                "phases out, or pass 'gradual', or say what freeze is."
+            )
+        return Setting(BLOCKS if auto else frozen_blocks(self.freeze), head, training)
 
     def fixed_setting(self, instead: str) -> Setting:
         """Return what is trained, for what does not find out which blocks learn; `instead` says what it takes."""

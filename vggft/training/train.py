@@ -161,7 +161,7 @@ def _train_directly(
         None if a population cannot have such a head, or if training would take so long that it needs resume points.
     """
     training, cut, images = setting.training, phase.cut(setting.head), len(fold.train)
-    if cut is not None and is_exact(setting.head, training) and fit_in_memory(bank.arrays(cut)):
+    if cut is not None and is_exact(setting.head, training):
         examples, judged = bank.examples(cut, fold.train), bank.judged(cut, fold.validation)
         how: dict[str, Any] = {"multi_label": experiment.pool.multi_label, "chosen": fold.settings}
         how["class_names"] = experiment.pool.class_names
