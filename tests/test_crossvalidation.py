@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 import vggft
 from vggft import crossvalidation
 from vggft.cli.main import app
+from vggft.overview import read_runs
 
 PROBE = vggft.Head(units=())
 TINY: dict[str, Any] = {"image_size": 32, "precision": "float32", "verbose": 0}
@@ -230,6 +231,9 @@ def test_on_the_command_line(folder: Path, tiny_weights: Path, tmp_path: Path) -
     told = CliRunner().invoke(app, list(map(str, command)), catch_exceptions=False)
     assert told.exit_code == 0 and told.stdout.startswith("Out-of-fold: accuracy")
     assert str(tmp_path / "run" / "folds.csv") in told.stdout.replace("\n", "")
+    (row,) = read_runs(tmp_path).rows
+    assert row["what"] == "cross-validation" and row["metric"] == "accuracy" and row["seconds"] > 0
+    assert f"accuracy {row['validation']:.3f}" in told.stdout
     again = CliRunner().invoke(app, [*map(str, command), "--resume", "--json"], catch_exceptions=False)
     found = json.loads(again.stdout)
     assert len(found["folds"]) == 2

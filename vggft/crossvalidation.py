@@ -156,6 +156,7 @@ def cross_validate(
         directory.write_table("folds.csv", result.table())
         directory.write_table("predictions.csv", result.predictions())
         directory.write_json("evaluation.json", result.to_dict())
+        run.note_time()
         return result
 
 

@@ -126,6 +126,7 @@ def _run_directories(folder: Path) -> Iterator[Path]:
 def _row(run: Path, folder: Path) -> dict[str, Any]:
     config, about = _read(run / "config.json", Settings), _read(run / "environment.json", Environment)
     judged = _read(run / "evaluation.json", Summary)
+    judged = {"validation": judged} if "folds" in config and "search" not in config else judged
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
     row |= {"run": str(run.relative_to(folder)) if run != folder else run.resolve().name}
     row |= {"what": "search" if "search" in config else "cross-validation" if "folds" in config else "finetune"}

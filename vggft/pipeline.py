@@ -178,13 +178,19 @@ class Run:
         insight = self._insight(bank, cut, judged.final)
         if lost := [row for row in fitted.history if not math.isfinite(row.get("loss", 0.0))]:
             warnings.warn(DIVERGED.format(**lost[0]), stacklevel=2)
-        about = environment(request.arguments()) | {"seconds": round(time.monotonic() - self.began, 1)}
-        if not directory.earlier:  # the time of a resumed run is not that of its last part
-            directory.write_json("environment.json", about)
+        about = self.note_time()
         more: dict[str, Any] = {"pictures": judged.pictures, "insight": insight, "run_dir": directory.path}
         record = Record(self.config, about, self.audit, summary, **more)
         trust = self._trust(bank, network, cut, judged)
         return kind(network, judged.description, judged.final, fitted.history, self._seen(), record, trust)
+
+    def note_time(self) -> dict[str, Any]:
+        """Write down how long the run took, with what is needed to repeat it, which is returned."""
+        seconds = time.monotonic() - self.began
+        about = environment(self.request.arguments(), seconds) | {"seconds": round(seconds, 1)}
+        if not self.directory.earlier:  # the time of a resumed run is not that of its last part
+            self.directory.write_json("environment.json", about)
+        return about
 
     def _trust(self, bank: FeatureBank, network: Network, cut: str | None, judged: Judged) -> Trust:
         """Find out what the classifier can know of its limits, from images that it has not learned from.

@@ -52,9 +52,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def environment(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is needed to repeat a run besides its configuration."""
-    started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+def environment(arguments: Mapping[str, Any], seconds: float = 0.0) -> dict[str, Any]:
+    """Return what is needed to repeat a run, which began so many seconds ago, besides its configuration."""
+    started = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(time.time() - seconds))
     return {"versions": versions(), "command": sys.argv, "arguments": dict(arguments), "started": started}
 
 

@@ -167,6 +167,22 @@ def test_augmentation_is_a_switch_that_its_fields_imply() -> None:
         asked("fit", "--no-augment", "--crop", 0.2)
 
 
+def test_a_head_is_left_to_the_run_unless_something_is_said_of_it(tmp_path: Path) -> None:
+    assert asked("fit")["head"] == Head()  # of a command that needs one
+
+    def choose(head: Head | None, training: Training) -> None:
+        found.append(head)
+
+    found: list[Head | None] = []
+    chooser = typer.Typer()
+    chooser.command()(with_options(choose))
+    toml = file_of(tmp_path / "a.toml", "[head]\nnormalize = 'sqrt_l2'")
+    for line in ([], ["--epochs", "3"], ["--normalize", "sqrt_l2"], ["--units", ""], ["--config", str(toml)]):
+        assert CliRunner().invoke(chooser, line, catch_exceptions=False).exit_code == 0
+    assert found == [None, None, Head(), Head(), Head()]
+    assert CliRunner().invoke(chooser, ["--no-head"]).exit_code == 2
+
+
 def test_impossible_values_are_refused() -> None:
     assert "lion" in CliRunner().invoke(app, ["fit", "--optimizer", "lion"]).output
     for option, value, message in (
@@ -295,6 +311,9 @@ def test_the_configuration_of_a_run_is_a_file_of_settings(tmp_path: Path, capsys
     found = asked("explore", "--config", file_of(tmp_path / "config.json", json.dumps(config)))
     assert found["backbone"] == BackboneOptions(backbone="vgg16_mini", freeze="all")
     assert found["space"].to_dict() == config["search"]
+    deep = config | {"frozen": [*blocks[:4], "block5_conv1"]}  # as many names as there are blocks
+    found = asked("explore", "--config", file_of(tmp_path / "deep.json", json.dumps(deep)))
+    assert found["backbone"].freeze == [*blocks[:4], "block5_conv1"]
     sections: Any = {"space": SearchSpace}
     read_defaults(tmp_path / "config.json", "explore", sections, {"more": BackboneOptions})
     told = capsys.readouterr().err

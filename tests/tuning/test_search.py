@@ -18,7 +18,9 @@ import numpy as np
 import pytest
 
 import vggft
+from vggft.pipeline import Run
 from vggft.tuning import rounds
+from vggft.tuning.terms import Terms
 from vggft.tuning.trial import read_outcome
 from vggft.tuning.tuner import share
 
@@ -252,11 +254,14 @@ def test_views_are_drawn_from_in_a_search(stripes: tuple, common: dict) -> None:
 def test_a_space_that_is_a_function(stripes: tuple, common: dict, capsys: pytest.CaptureFixture[str]) -> None:
     def space(hp: Any) -> tuple[vggft.Head, vggft.Training]:
         units = tuple(hp.Choice(f"units{n}", [8, 16]) for n in range(hp.Choice("depth", [1, 2])))
+        print("as I printed it")
         return vggft.Head(units=units), vggft.Training(epochs=2, learning_rate=hp.Float("rate", 1e-3, 1e-2))
 
     result = vggft.search(stripes, 3, space=space, trials=4, algorithm="random", **common | {"verbose": 1})
     assert len(result.trials) == 4 and {trial.training.epochs for trial in result.trials} == {2}
-    assert "validation images choose among 4 trials, and chance with them" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "validation images choose among 4 trials, and chance with them" in printed.err
+    assert {*printed.out.splitlines()} == {"as I printed it"}  # and nothing of KerasTuner's
     with pytest.raises(vggft.ConfigError, match=r"must return \(Head, Training\)"):
         vggft.search(stripes, 3, space=lambda hp: hp.Choice("units", [8]), trials=3, **common)
 
@@ -411,6 +416,35 @@ def test_two_workers_search_as_one_does(stripes_folder: Path, tiny_weights: Path
     one = vggft.search(stripes_folder, 3, space=space, training=training, trials=4, algorithm="random", **how)
     two = list(csv.DictReader((tmp_path / "two" / "trials.csv").read_text().splitlines()))
     assert len(two) == 4 and {float(row["score"]) for row in two} == {trial.score for trial in one.trials}
+
+
+def test_a_search_of_workers_can_be_continued_by_one_process() -> None:
+    earlier = {"trials": 8, "parallel_trials": 4}
+    terms = Terms(vggft.SearchSpace(), trials=8, algorithm="random").longer_than(earlier)
+    assert terms.parallel == 4 and terms.first is None
+    assert Terms(vggft.SearchSpace(), trials=9, parallel_trials=2).longer_than(earlier).parallel == 2
+
+
+@pytest.mark.slow
+def test_a_killed_refit_is_not_that_of_a_later_winner(
+    stripes: tuple, common: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = vggft.SearchSpace(units=[8], layers=1, learning_rate=[1e-4, 1e-2])
+    how = {"space": space, "algorithm": "grid", "freeze": "block4", "test": 0.2, "parallel_trials": 1, **common}
+    whole = vggft.search(stripes, 3, trials=2, **how)
+    assert whole.winner == "refit" and whole.best.trial_id != "0000"
+    finish = Run.finish
+
+    def killed(*arguments: Any, **keywords: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "finish", killed)
+    with pytest.raises(KeyboardInterrupt):
+        vggft.search(stripes, 3, trials=1, run_dir=tmp_path / "run", **how)
+    monkeypatch.setattr(Run, "finish", finish)
+    longer = vggft.search(stripes, 3, trials=2, run_dir=tmp_path / "run", resume=True, **how)
+    assert longer.best.trial_id == whole.best.trial_id
+    np.testing.assert_array_equal(longer.classifier.predict(stripes[0]), whole.classifier.predict(stripes[0]))
 
 
 @pytest.mark.slow

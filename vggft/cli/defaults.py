@@ -132,7 +132,7 @@ def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments in the `config.json` of a run, without its results."""
     unused = RESULTS | {name for name in ADJUSTMENTS if not config.get(name)}
     found = {ARGUMENTS.get(name, name): value for name, value in config.items() if name not in unused}
-    if len(found.get("freeze", ())) == len(BLOCKS):
+    if found.get("freeze") == list(BLOCKS):
         found["freeze"] = "auto" if config.get("deeper") else "all"
     if "time_limit" in found:
         found["time_limit"] = f"{found['time_limit']:g}s"

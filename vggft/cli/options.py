@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import typer
 
 from ..augment import Augment
-from ..config import Phase, Training
+from ..config import Head, Phase, Training
 from ..errors import ConfigError
 from ..fields import Config, Count
 from ..network.blocks import BLOCKS
@@ -120,6 +120,7 @@ NOT_OPTIONS = {(RunOptions, "verbose"), (Training, "loss")}  # the former is --q
 COMMON = "test validation backbone freeze augment epochs learning_rate units trials folds run_dir resume seed".split()
 WORDS = {"backbone": (*PRESETS, "none"), "freeze": ("all", "none", "auto", *BLOCKS)}
 PANELS = {Augment: "Augmentation", SearchSpace: "Search space"}  # others: the name of the class, without Options
+WITHOUT_SWITCH = (Head,)  # there is no training without a head: None leaves it to the run
 ONLY_IN_PYTHON = (Any, tuple[Phase, ...])  # types of fields, or parts of them, that an option cannot be
 
 
@@ -143,10 +144,10 @@ class Option:
 def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Expand each parameter of a command that is a configuration into one option for each of its fields.
 
-    A parameter that may be None, such as `augment: Augment | None`, also gets a switch of its name, and is None unless
-    the switch, one of its fields or a section in the file is given. If the command has a `SearchSpace`, fields that can
-    be searched are options of the space, which take one value, a list, or a range. The command also gets `--config`, a
-    file with settings that the command line overrides.
+    A parameter that may be None, such as `augment: Augment | None`, is None unless one of its fields or a section in
+    the file is given, or a switch of its name, which those have that are not `WITHOUT_SWITCH`. If the command has a
+    `SearchSpace`, fields that can be searched are options of the space, which take one value, a list, or a range. The
+    command also gets `--config`, a file with settings that the command line overrides.
     """
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, type[Config]] = {}
@@ -155,18 +156,19 @@ def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
             if isinstance(kind, type) and issubclass(kind, Config):
                 groups[name] = kind
     optional = {name for name in groups if NoneType in get_args(hints[name])}
+    switches = {name for name in optional if groups[name] not in WITHOUT_SWITCH}
     sections = {name: cls for name, cls in groups.items() if not issubclass(cls, Options)}
     plain = {name: cls for name, cls in groups.items() if issubclass(cls, Options)}
-    options = dict(_options(groups, optional))
+    options = dict(_options(groups, switches))
     own = [each for name, each in inspect.signature(command, eval_str=True).parameters.items() if name not in groups]
 
     @functools.wraps(command)
     def run(context: typer.Context, config: Path | None, **values: Any) -> Any:
         found = read_defaults(config, str(context.info_name), sections, plain) if config else {}
         given = {name for name in options if context.get_parameter_source(name).name != "DEFAULT"}  # type: ignore[union-attr]
-        for name in given - optional:
+        for name in given - switches:
             found.setdefault(options[name].owner, {})[name] = options[name].read(values[name])
-        for name in optional & given:
+        for name in switches & given:
             if values[name]:
                 found.setdefault(name, {})
             elif refining := [other for other in given - {name} if options[other].owner == name]:
@@ -189,12 +191,12 @@ def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _options(groups: Mapping[str, type[Config]], optional: set[str]) -> Iterator[tuple[str, Option]]:
+def _options(groups: Mapping[str, type[Config]], switches: set[str]) -> Iterator[tuple[str, Option]]:
     searched = {field.name for field in fields(SearchSpace)} if SearchSpace in groups.values() else set()
     hints: dict[str, Any] = {}
     helps = help_of(SearchSpace)
     for owner, cls in groups.items():
-        if owner in optional:
+        if owner in switches:
             told = (cls.__doc__ or "").partition(".")[0] + "."
             yield owner, Option(owner, _typed(bool | None, cls, told, owner), None)
         for field in fields(cls):  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ from ..weightfiles.presets import check_download
 from .console import check_data, import_quietly, print_json, print_result, run_in, tell, width
 from .flags import AsJson, Dataset, Force, Quiet, Verbose, Verify, Workers
 from .options import AdjustOptions, BackboneOptions, DataOptions, Options, RunOptions, with_options
-from .training_commands import chosen_head, prepared
+from .training_commands import prepared
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def cross_validate(
     dataset: Dataset,
     data: DataOptions,
     backbone: BackboneOptions,
-    head: Head,
+    head: Head | None,
     training: Training,
     augment: Augment | None,
     more: FoldOptions,
@@ -125,7 +125,7 @@ def cross_validate(
 
     arguments: dict[str, Any] = vars(data) | vars(backbone) | vars(run) | vars(more)
     with run_in(run_dir):
-        result = run_folds(dataset, **arguments, head=chosen_head(head), training=training, augment=augment)
+        result = run_folds(dataset, **arguments, head=head, training=training, augment=augment)
     where = {"table of folds": str(run_dir / "folds.csv"), "table of predictions": str(run_dir / "predictions.csv")}
     print_result(result, as_json, where)
 
@@ -178,7 +178,7 @@ def find_learning_rate(
     dataset: Dataset,
     data: DataOptions,
     backbone: BackboneOptions,
-    head: Head,
+    head: Head | None,
     training: Training,
     augment: Augment | None,
     more: RangeOptions,
@@ -202,7 +202,7 @@ def find_learning_rate(
     if plot:
         check_free(check_plot(plot), force)
     arguments: dict[str, Any] = vars(data) | vars(backbone) | vars(more)
-    arguments |= {"head": chosen_head(head), "training": training, "augment": augment}
+    arguments |= {"head": head, "training": training, "augment": augment}
     level = 0 if quiet or as_json else 2 if details else 1
     found = find_learning_rate(dataset, **arguments, verbose=level)
     print_result(found, as_json, {"plot": str(found.plot(plot, overwrite=force))} if plot else {})

@@ -124,7 +124,7 @@ def finetune(
     dataset: Dataset,
     data: DataOptions,
     backbone: BackboneOptions,
-    head: Head,
+    head: Head | None,
     training: Training,
     augment: Augment | None,
     more: FinetuneOptions,
@@ -151,7 +151,7 @@ def finetune(
 
     end_with_parent()
     arguments: dict[str, Any] = vars(data) | vars(backbone) | vars(adjust) | vars(run) | vars(more)
-    arguments |= {"head": chosen_head(head), "training": training, "augment": augment}
+    arguments |= {"head": head, "training": training, "augment": augment}
     if dry_run:
         cost = api.estimate(dataset, **arguments, workers=workers)
         print_result(cost, as_json)
@@ -204,11 +204,6 @@ def rank(
     if found.errors:
         tell_problems(f"{len(found.errors)} of {len(files)} images cannot be read", found.errors.values())
         raise typer.Exit(1)
-
-
-def chosen_head(head: Head) -> Head | None:
-    """Return None, which leaves the choice to the run, if no option of the head was given."""
-    return None if head == Head() else head
 
 
 def prepared(

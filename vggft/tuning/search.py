@@ -265,7 +265,7 @@ def _result(run: Run, terms: Terms, bank: FeatureBank, tuner: HeadTuner, place: 
     winner = Setting(best.frozen, best.head, best.training)
     if terms.winner == "refit":
         run.narrator.say("The winner is retrained on train and validation images.")
-        inside = run.directory.inside("trials/trial_refit/fit")
+        inside = run.directory.inside(f"trials/trial_refit/{best.trial_id}")
         rows = run.experiment.pool.rows
         settings = mean_settings([best.history]) if is_exact(winner.head, winner.training) else {}
         both = np.concatenate([rows["train"], rows["validation"]])

@@ -180,13 +180,15 @@ class Terms:
         return found or [fixed], len(space) * max(0, (self.trials or 0) - first) if learns else 0
 
     def longer_than(self, earlier: Mapping[str, Any]) -> Self:
-        """Return the terms of a search that began with fewer trials, whose rounds stay as they were.
+        """Return the terms of a search that goes on, maybe with more trials, whose rounds stay as they were.
 
         Args:
             earlier: the configuration in the run directory, if there is one.
         """
         first, trials = earlier.get("first_trials", earlier.get("trials")), self.trials or 0
-        return replace(self, first=first) if isinstance(first, int) and first < trials else self
+        at_once = earlier.get("parallel_trials") if self.parallel_trials == "auto" else None
+        terms = self if at_once is None else replace(self, parallel_trials=at_once)  # with workers or without
+        return replace(terms, first=first) if isinstance(first, int) and first < trials else terms
 
     @property
     def learned(self) -> tuple[str, ...]:

@@ -94,11 +94,12 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
         for trial in read_outcomes(self.project):
             if trial.trial_id in heard:
                 self._tell(trial)
-        with _quietly(), explained(self.project):  # KerasTuner writes its own files
-            if is_chief():
+        if is_chief():
+            with _quietly(), explained(self.project):
                 super().search(verbose=0)
-                self._drop_rungs(set())
-                return
+            self._drop_rungs(set())
+            return
+        with _without_warnings(), explained(self.project):  # KerasTuner writes its own files
             self.local.held = not is_worker()
             open_ids = [f"{self.tuner_id}-{n}" for n in range(self.parallel)]
             while open_ids and not self.local.failures:
@@ -117,7 +118,8 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
         """Return trials for these ids, and the ids that may get further ones."""
         trials, still_open = [], []
         for name in ids:
-            trial = self.oracle.create_trial(name)
+            with _quietly():
+                trial = self.oracle.create_trial(name)
             if trial.status == "RUNNING":
                 trials.append(trial)
             if trial.status != "STOPPED":
@@ -231,7 +233,8 @@ class HeadTuner(keras_tuner.Tuner):  # type: ignore[misc]
             trial.status = "COMPLETED"
         else:
             trial.status, trial.message = "FAILED", outcome.reason
-        self.oracle.end_trial(trial)
+        with _quietly():
+            self.oracle.end_trial(trial)
 
     def _keep_best(self) -> None:
         """Delete the weights of trials that are not among the best."""
@@ -278,8 +281,15 @@ def share(training: Training, share: float) -> Training:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Silence KerasTuner's printing and deprecated calls, and scikit-learn's warnings about few points."""
-    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+    """Silence KerasTuner, and not what callbacks and spaces of a user print."""
+    with _without_warnings(), redirect_stdout(io.StringIO()):
+        yield
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Silence KerasTuner's deprecated calls, and scikit-learn's warnings about few points."""
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="currentThread|getName", category=DeprecationWarning)
         warnings.filterwarnings("ignore", module="sklearn")
         warnings.filterwarnings("ignore", module="keras_tuner")
