@@ -15,6 +15,8 @@ import vggft
 from vggft import classifier
 from vggft.artifact.artifact import Artifact
 from vggft.artifact.predictions import Predictions
+from vggft.artifact.record import Record
+from vggft.evaluation.evaluation import Evaluation
 from vggft.network.description import Description, build
 
 FILES = Path(__file__).parent / "files"
@@ -83,6 +85,37 @@ def test_an_evaluation_of_other_weights_is_dropped(tmp_path: Path) -> None:
     artifact.keras_model = build(description)
     with pytest.warns(UserWarning, match="evaluated"):
         assert artifact.evaluation is None
+
+
+def test_pictures_and_comparisons_are_of_the_evaluation_that_they_were_made_for() -> None:
+    description = Description(("a", "b"), 32, width=1 / 16)
+    images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+    artifact = Artifact(build(description), description)
+    artifact.evaluation = artifact.evaluate((images, np.arange(6) % 2))
+    artifact.record = Record(pictures={3: images[3]}, summary={"gap": {"accuracy": 0.1}, "caveats": ["x"], "test": {}})
+    artifact.evaluation = artifact.evaluation.at_temperature(2.0)
+    assert list(artifact.record.pictures) == [3] and "gap" in artifact.record.summary
+    artifact.evaluation = artifact.evaluate((images[::-1].copy(), np.arange(6) % 2))
+    assert not artifact.record.pictures and list(artifact.record.summary) == ["test"]
+
+
+def test_a_classifier_of_many_classes_and_images_is_read_back(tmp_path: Path) -> None:
+    names = tuple(f"Käse {n}" for n in range(600))
+    description = Description(names, 32, width=1 / 16)
+    seen = {f"{n:032x}": "train" for n in range(450_000)}
+    labels = np.arange(600)
+    artifact = Artifact(build(description), description, seen=seen)
+    artifact.evaluation = Evaluation("test", names, labels, np.full((600, 600), 1 / 600, "float32"))
+    again = Artifact.from_file(artifact.save(tmp_path / "many.keras"))
+    assert again.class_names == names and again.seen == seen
+
+
+def test_without_a_test_split_the_validation_images_judge_and_not_those_for_training(tmp_path: Path) -> None:
+    description = Description(("a", "b"), 32, width=1 / 16)
+    images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+    splits = {"train": (images, np.arange(6) % 2), "validation": (images[:2], np.arange(2))}
+    found = Artifact(build(description), description).evaluate(splits)
+    assert found.split == "validation" and len(found.labels) == 2
 
 
 def test_predictions_of_several_labels_say_what_is_below_its_threshold() -> None:

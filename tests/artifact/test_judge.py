@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,8 @@ def test_the_record_is_the_same_in_memory_and_from_the_run_directory(
     assert {row: pixels.tobytes() for row, pixels in memory.pictures.items()} == {
         row: pixels.tobytes() for row, pixels in disk.pictures.items()
     }
+    began = datetime.strptime(disk.environment["started"], "%Y-%m-%dT%H:%M:%S%z").timestamp()
+    assert began <= (run_dir / "config.json").stat().st_mtime and disk.environment["seconds"] > 0
     worst = classifier.evaluation.top_losses(1)[0]
     np.testing.assert_array_equal(disk.pictures[worst.row], stripes[0][int(worst.name[7:-1])])
     assert list(run_dir.glob("tensorboard/head/*/events*"))

@@ -9,6 +9,7 @@ import struct
 import sys
 import zipfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -448,6 +449,29 @@ def test_an_earlier_folder_outlives_a_replacement_that_fails(
     monkeypatch.undo()
     again()
     assert [each.name for each in tmp_path.iterdir()] == ["model"]
+
+
+def test_an_export_decides_as_the_classifier_does(tmp_path: Path) -> None:
+    """By the operating point of two classes, and by the thresholds of several labels."""
+    description = Description(("healthy", "ill"), SIZE, width=1 / 16, thresholds=(0.9, 0.1))
+    files = []
+    for n in range(6):
+        picture(n).save(tmp_path / f"{n}.png")
+        files.append(tmp_path / f"{n}.png")
+    two = Classifier(build(description), description)
+    said = two.predict(files)
+    assert (said[:, 0] > said[:, 1]).any()  # where the most probable class is another one
+    result = two.export(tmp_path / "saved", dataset=(files, np.ones(6, int)))
+    assert result.same_label == result.accuracy == result.exported_accuracy == 1
+    signature = tf.saved_model.load(str(tmp_path / "saved")).signatures["serve_bytes"]
+    labels = signature(image_bytes=tf.constant([file.read_bytes() for file in files]))["label"].numpy()
+    assert {each.decode() for each in labels} == {each.label for each in two.classify(files)} == {"ill"}
+
+    before, after = np.array([[0.9, 0.45]]), np.array([[0.9, 0.55]])
+    several = replace(description, multi_label=True, thresholds=(0.5, 0.5))
+    how: tuple[Any, ...] = (tmp_path, "ONNX", "float32", several, before, after)
+    assert module._compare(*how, None).same_label == 0
+    assert module._compare(*how, np.array([[1, 1]])).accuracy == 0.5
 
 
 def test_what_says_something_else_is_not_written(

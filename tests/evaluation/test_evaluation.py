@@ -8,6 +8,7 @@ from four_images import LABELS, MULTI_LABELS, MULTI_PROBABILITIES, PROBABILITIES
 
 from vggft.errors import ConfigError
 from vggft.evaluation.checks import evaluate, score
+from vggft.evaluation.evaluation import Evaluation
 
 
 def test_thresholds_decide_from_their_value_upwards():
@@ -33,6 +34,13 @@ def test_slices_are_evaluations_of_their_images() -> None:
         evaluation.slices("device")
     with pytest.raises(ConfigError, match="metadata: expected 6 cells in site"):
         evaluate(labels, p, ["cat", "dog"], metadata={"site": sites[:5]})
+
+
+def test_a_subset_is_given_by_rows_or_by_a_mask() -> None:
+    labels = np.array([0, 1, 1, 0])
+    whole = Evaluation("test", ("a", "b"), labels, np.eye(2, dtype="float32")[labels], names=tuple("wxyz"))
+    for rows in ([1, 2], labels == 1):
+        assert whole.subset(rows).names == ("x", "y")
 
 
 def test_to_dict():

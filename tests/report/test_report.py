@@ -20,13 +20,14 @@ from vggft.classifier import Classifier
 from vggft.evaluation.checks import evaluate
 from vggft.insight.doubts import Doubts
 from vggft.insight.insight import Insight
+from vggft.network.blocks import BLOCKS
 from vggft.network.description import Description, build
 from vggft.report import names as report_names
 from vggft.report.gallery import Gallery
 from vggft.report.insights import Insights
 from vggft.report.report import contents
-from vggft.report.sections import learning
-from vggft.report.verdict import baseline, next_steps
+from vggft.report.sections import learning, network_table
+from vggft.report.verdict import baseline, next_steps, sentences
 from vggft.telling.display import _environment, percent
 from vggft.trust.conformal import HeldOut
 from vggft.trust.trust import Trust
@@ -352,6 +353,23 @@ def test_a_next_step_is_the_same_run_with_one_change(monkeypatch: pytest.MonkeyP
     assert commands("vgg16_imagenet", config=tried) == ["vggft serve runs/pets-1"]
     assert doctest.testmod(report_names).attempted >= 7 and not doctest.testmod(report_names).failed
     assert "group='(\\\\d+)'" in artifact.record.call
+    told = report_names.Names(Record(environment={"arguments": {"dataset": "/x/birds_v1.0"}}))
+    assert told.data == "birds_v1.0"
+
+
+def test_no_difference_between_validation_and_test_is_no_lower_result() -> None:
+    labels = np.arange(60) % 2
+    judged = evaluate(labels, np.eye(2)[labels], ("cat", "dog"), split="test")
+    for gap, told in ((0.0, "is the same."), (0.0004, "is the same."), (-0.02, "is 2.0 percentage points lower, so")):
+        assert any(told in each for each in sentences(Record(summary={"gap": {"accuracy": gap}}), judged))
+
+
+def test_parameters_of_frozen_convolutions_were_not_learned() -> None:
+    frozen = (*BLOCKS[:4], "block5_conv1", "block5_conv2")
+    description = Description(("cat", "dog"), 32, width=1 / 16, frozen=frozen)
+    rows = {row["name"]: row for row in network_table(Classifier(build(description), description))}
+    assert rows["block5"]["learned"] == 9 * 32 * 32 + 32 and rows["block5"]["parameters"] == 3 * (9 * 32 * 32 + 32)
+    assert rows["block4"]["learned"] == 0 and rows["logits"]["learned"] == rows["logits"]["parameters"]
 
 
 def test_what_to_do_next() -> None:

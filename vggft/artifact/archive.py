@@ -84,7 +84,8 @@ def write_archive(
             if trust:
                 archive.writestr(TRUST_MEMBER, trust.to_bytes())
             content |= more
-            archive.writestr(MEMBER, json.dumps(content, indent=2, ensure_ascii=False))
+            archive.writestr(MEMBER, text := json.dumps(content))  # in ASCII, of which much can be read
+            parse_document(text, Contents, nan=True)
         again = keras.models.load_model(aside, compile=False)
         before, after = (np.asarray(each(probe, training=False)) for each in (model, again))
         if not np.allclose(before, after, atol=1e-6):

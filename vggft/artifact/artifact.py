@@ -27,7 +27,7 @@ from .archive import classifier_file, read_archive, read_seen, write_archive
 from .inputs import inputs_of
 from .known import KeptFeatures, kind_for
 from .predictions import Predictions, evaluation_of, predictions_of
-from .record import Record, read_record
+from .record import Record, of_same_images, read_record
 
 A = TypeVar("A", bound="Artifact")
 
@@ -88,6 +88,8 @@ class Artifact:
     @evaluation.setter
     def evaluation(self, evaluation: Evaluation | None) -> None:
         self._trust = Trust() if self.network.has_changed() else self._trust
+        if evaluation is not None and not of_same_images(self._evaluation, evaluation):
+            self._record = self.record.without_images()
         self._evaluation = evaluation
         self.network.settle()
 
@@ -242,7 +244,7 @@ class Artifact:
 
         Args:
             dataset: any kind of dataset with labels among `class_names`.
-            split: the split of the dataset to use; None for its test split, or all images if it has no splits.
+            split: the split of the dataset to use; None for its test split, else all images, or the validation split.
             batch_size: number of images per batch.
             verbose: 1 shows progress bars.
             views: number of views over which the probabilities of each image are averaged, as for `predict`.

@@ -130,6 +130,7 @@ class Predictions:
         writer.writeheader()
         for row in self.rows():
             told = {key: f"{cell:.6f}" if isinstance(cell, float) else cell for key, cell in row.items()}
+            told["image"] = str(told["image"]).encode(errors="backslashreplace").decode()  # a name may not be UTF-8
             writer.writerow(guarded_row(told))
         write_whole(path := as_path(path), text.getvalue(), overwrite)
         return path
@@ -220,7 +221,7 @@ def evaluation_of(
     keep = Keep(reading, cache, narrator)
     says, names = as_class_names(class_names), description.class_names
     parts = open_dataset(dataset, None, names, description.multi_label, keep=keep, says=says)
-    name = split or next(name for name in ("test", "all", *parts) if name in parts)
+    name = split or next(name for name in ("test", "all", "validation", *parts) if name in parts)
     if name not in parts:
         raise DataError(f"The dataset has no split {name!r}; it has {', '.join(parts)}. Pass one of them as split.")
     data = parts[name]

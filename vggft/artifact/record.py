@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import RunError
+from ..evaluation.evaluation import Evaluation
 from ..files.archives import read_arrays
 from ..files.documents import read_document
 from ..files.schemas import Audited, Environment, Found, Insights, Made, Outcome, Summary
@@ -19,6 +20,14 @@ from ..insight.places import Places
 from ..run import RunDirectory
 
 PICTURES, PLACES = "top_losses.npz", "places.npz"
+
+
+def of_same_images(one: Evaluation | None, other: Evaluation | None) -> bool:
+    """Whether two evaluations are of the same images in the same order, maybe with other probabilities."""
+    if one is None or other is None:
+        return False
+    same = (one.split, one.names) == (other.split, other.names) and np.array_equal(one.labels, other.labels)
+    return same and np.array_equal(one.pictures, other.pictures)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +56,11 @@ class Record:
     pictures: Mapping[int, np.ndarray] = field(default_factory=dict)
     insight: Insight = field(default_factory=Insight)
     run_dir: Path | None = None
+
+    def without_images(self) -> Record:
+        """Return what still holds if other images are evaluated: not pictures by their rows, and no comparisons."""
+        kept = {name: told for name, told in self.summary.items() if name not in ("gap", "caveats")}
+        return replace(self, pictures={}, summary=kept)
 
     @property
     def class_counts(self) -> dict[str, int]:

@@ -21,11 +21,10 @@ from ..data.dataset import open_dataset
 from ..data.streams import Keep
 from ..engine import own_settings
 from ..errors import ConfigError, DataError, ExportError, counted
-from ..evaluation.checks import score
-from ..evaluation.metrics import accuracy_of
 from ..extras import OF_EXPORTS, check_extra
 from ..fields import as_path, is_number, shown
 from ..files.writing import check_free, check_free_folder, whole_file, whole_folder
+from ..network.description import Description
 from ..pictures.arrays import ArrayImage, PixelImage, as_sequence
 from ..telling.display import bytes_text
 from . import runtimes
@@ -156,7 +155,8 @@ def export(
             runtime = runtimes.open_litert(aside)
         outputs = runtime(pixels[judged].astype("float32"))
         after = outputs["probabilities"]
-        result = _compare(path, format, precision, before[judged], after, None if labels is None else labels[judged])
+        answers = before[judged], after, None if labels is None else labels[judged]
+        result = _compare(path, format, precision, description, *answers)
         if format == "SavedModel":
             result = replace(result, **_compare_files(aside, given, before, result))
         limit = TOLERANCE.get(precision, np.inf)
@@ -243,16 +243,20 @@ def _subset(pictures: Any, labels: np.ndarray | None) -> tuple[Any, np.ndarray |
 
 
 def _compare(
-    path: Path, format: str, precision: str, before: np.ndarray, after: np.ndarray, labels: np.ndarray | None
+    path: Path,
+    format: str,
+    precision: str,
+    description: Description,
+    before: np.ndarray,
+    after: np.ndarray,
+    labels: np.ndarray | None,
 ) -> Export:
-    same = float((before.argmax(axis=1) == after.argmax(axis=1)).mean())
+    decided = [description.decide(each) for each in (before, after)]
+    same = float((decided[0] == decided[1]).reshape(len(before), -1).all(axis=1).mean())
     difference = float(np.abs(before - after).max())
     accuracies: list[float | None] = [None, None]
     if labels is not None and np.isfinite(after).all():
-        several = labels.ndim == 2
-        # Rows of int8 probabilities may not sum to one within the tolerance of an evaluation.
-        rows = [each if several else each / each.sum(axis=1, keepdims=True) for each in (before, after)]
-        accuracies = [score(accuracy_of(several), labels, each, several) for each in rows]
+        accuracies = [float((each == labels).mean()) for each in decided]
     return Export(str(path), format, precision, 0, len(before), difference, same, accuracies[0], accuracies[1])
 
 

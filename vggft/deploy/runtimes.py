@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ..artifact.archive import MEMBER
 from ..errors import ExportError
 from ..fields import as_path
 from ..files.archives import open_archive
@@ -23,7 +24,6 @@ from ..pictures.reading import draft_size
 from ..trust.strangers import SHARE, Strangers
 from .savedmodel_decoder import decode
 
-MEMBER = "vggft.json"
 ROUNDED = "in whole pixels, halves up; of an odd rest the larger part lies right or below"
 SAVED_MODEL = ("saved_model.pb", "fingerprint.pb", "variables", "assets", "assets.extra")  # what is in its folder
 
@@ -132,6 +132,7 @@ def _of_onnx(path: Path) -> str:
 def write_saved_model(model: keras.Model, description: Description, inside: dict[str, Any], folder: Path) -> None:
     """Write a SavedModel with the signatures `serving_default` for pixels and `serve_bytes` for JPEG and PNG files."""
     (height, width), names = description.size, tf.constant(description.class_names)
+    cuts = tf.constant(description.cuts, tf.float32)
     module = tf.Module()
     module.weights = [variable.value for variable in model.variables]
 
@@ -147,7 +148,7 @@ def write_saved_model(model: keras.Model, description: Description, inside: dict
             fn_output_signature=tf.TensorSpec((height, width, 3), tf.float32),
         )
         found = dict(model(decoded, training=False))
-        return found | {"label": tf.gather(names, tf.argmax(found["probabilities"], axis=1))}
+        return found | {"label": tf.gather(names, tf.argmax(found["probabilities"] - cuts, axis=1))}
 
     tf.saved_model.save(module, str(folder), {"serving_default": pixels, "serve_bytes": files})
     (folder / "assets.extra").mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -54,7 +55,7 @@ class GrowthDisplay(Display):
         ax.set(xlabel="images to learn from", ylabel=found.metric.replace("_", " "))
         percentages(ax.yaxis)
         if not found.known:
-            ax.annotate(short(found.why, 60), (0.02, 0.5), xycoords="axes fraction", fontsize=8)
+            ax.annotate(textwrap.fill(found.why, 60), (0.02, 0.5), xycoords="axes fraction", fontsize=8)
             return
         reach = np.abs(found.ends.T - found.scores)
         ax.errorbar(found.sizes, found.scores, reach, fmt="o", color="tab:blue", markersize=4, label="measured")

@@ -202,8 +202,9 @@ class Evaluation:
         return operating_point(self.labels, self.probabilities, self.class_names, sensitivity, positive)
 
     def subset(self, rows: Sequence[int] | np.ndarray) -> Evaluation:
-        """Return the evaluation of some of the images, given by their row numbers."""
+        """Return the evaluation of some of the images, given by their row numbers or by a mask (N,) of bool."""
         rows = np.asarray(rows)
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
         names = tuple(self.names[row] for row in rows) if self.names else ()
         metadata = {column: tuple(cells[row] for row in rows) for column, cells in self.metadata.items()}
         labels, probabilities = self.labels[rows], self.probabilities[rows]
@@ -233,7 +234,7 @@ class Evaluation:
         return replace(self, probabilities=scaled, thresholds=cuts)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready values without NaN: metrics at the top level, nothing about single images."""
+        """Return JSON-ready values without NaN, nothing about single images; up to 500 classes a confusion matrix."""
         once = self.without_copies
         return {
             "split": self.split,
@@ -247,7 +248,7 @@ class Evaluation:
             **self.metrics,
             "intervals": {name: None if ends is None else list(ends) for name, ends in self.intervals.items()},
             "per_class": [asdict(scores) for scores in self.per_class],
-            "confusion_matrix": self.confusion_matrix.tolist(),
+            **({} if len(self.class_names) > 500 else {"confusion_matrix": self.confusion_matrix.tolist()}),
         }
 
     def told(self, value: float | None, interval: Interval) -> str:

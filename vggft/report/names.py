@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..artifact.record import Record
+from ..listings.columns import SUFFIXES
 from ..telling.display import tail
 
 PLACES = ("dataset", "validation", "test", "backbone", "start")  # arguments that may be paths
@@ -33,7 +34,7 @@ class Names:
         self.paths = sorted(paths, key=len, reverse=True)
         given = arguments.get("dataset")
         place = Path(given).resolve() if isinstance(given, str) and is_path(given) else Path()
-        self.data = place.stem
+        self.data = place.stem if place.suffix.lower() in SUFFIXES else place.name
         self.function = "search" if record.search else "finetune"
         self.words = shlex.split(self.command(record.command))
         self.classifier = "CLASSIFIER" if record.run_dir is None else shlex.quote(_from_here(record.run_dir))
@@ -53,10 +54,10 @@ class Names:
     def command(self, line: str) -> str:
         """Shorten absolute paths in a command line to their last part.
 
-        >>> Names(Record()).command("vggft finetune /home/me/flowers --freeze=all")
-        'vggft finetune flowers --freeze=all'
+        >>> Names(Record()).command("vggft finetune /home/me/flowers --freeze=all --validation=/home/me/others")
+        'vggft finetune flowers --freeze=all --validation=others'
         """
-        return shlex.join(Path(word).name if Path(word).is_absolute() else word for word in shlex.split(line))
+        return shlex.join(map(_shortened, shlex.split(line)))
 
     def again(self, option: str, value: str | float | None = None) -> str:
         """Return the command of a new run that differs in one option; the call, if no command made this one.
@@ -109,6 +110,11 @@ def _from_here(path: Path) -> str:
     """Return a path as it is typed where the report is written; elsewhere it is shortened to its last part."""
     path = path.resolve()
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name
+
+
+def _shortened(word: str) -> str:
+    name, mark, path = word.rpartition("=") if word.startswith("-") else ("", "", word)
+    return name + mark + Path(path).name if Path(path).is_absolute() else word
 
 
 def is_path(text: str) -> bool:

@@ -147,12 +147,19 @@ def class_counts(totals: Mapping[str, int]) -> list[tuple[str, int, float]]:
 
 def network_table(artifact: Artifact) -> list[dict[str, Any]]:
     """Return one row for each block, and for each layer of the head that has parameters."""
-    layers = artifact.network.model.layers
+    layers, held_back = artifact.network.model.layers, {*artifact.description.frozen}
+
+    def frozen(layer: str) -> bool:
+        return bool({layer, layer.split("_")[0]} & held_back)
 
     def row(name: str, kind: str, inside: Sequence[Any], state: str) -> dict[str, Any]:
         output = "×".join(map(str, inside[-1].output.shape[1:]))  # noqa: RUF001
-        parameters = sum(layer.count_params() for layer in inside)
-        return {"name": name, "layers": kind, "output": output, "parameters": parameters, "state": state}
+        told = {"name": name, "layers": kind, "output": output, "state": state}
+        told["parameters"] = sum(layer.count_params() for layer in inside)
+        told["learned"] = sum(
+            layer.count_params() for layer in inside if state != "measured" and not frozen(layer.name)
+        )
+        return told
 
     rows = []
     for block in BLOCKS:

@@ -15,6 +15,7 @@ from ..errors import counted
 from ..evaluation.evaluation import Evaluation
 from ..splits.groups import NEAR_DUPLICATES
 from ..telling.display import between, measure, metric_name, percent
+from ..trust.caveats import OVERFITTED
 from .gallery import predicted_class
 from .names import Names
 
@@ -23,7 +24,6 @@ WIDE = 0.1  # width of an interval that more test images should make narrower
 GOOD = 0.97  # of the headline; from here on nothing is said about raising it
 FEW = 50  # training images of a class
 WORTH = 0.01  # of the headline, by twice as many images, from which more of them are asked for
-OVERFITTED = 0.15  # training accuracy minus that on other images
 CERTAIN = 0.9  # probability of a wrong answer that makes its label suspicious
 
 
@@ -92,12 +92,10 @@ def sentences(record: Record, evaluation: Evaluation | None) -> list[str]:
     name = "accuracy" if evaluation is None else evaluation.headline
     gap = record.summary.get("gap", {}).get(name)
     if gap is not None:
-        points = f"{abs(100 * gap):.1f} percentage points"
-        told.append(
-            f"On the validation images, which the weights were selected on, {metric_name(name)} is "
-            f"{points} {'higher' if gap > 0 else 'lower'}"
-            + (": selection made it look better than it is." if gap > 0 else ", so selection flattered nothing.")
-        )
+        points, lower = f"{abs(100 * gap):.1f} percentage points", "lower, so selection flattered nothing"
+        apart = f"{points} {'higher: selection made it look better than it is' if gap > 0 else lower}"
+        apart = "the same" if points.startswith("0.0 ") else apart
+        told.append(f"On the validation images, which the weights were selected on, {metric_name(name)} is {apart}.")
     return [*told, *(f"{each[:1].upper()}{each[1:]}." for each in record.summary.get("caveats", ()))]
 
 
