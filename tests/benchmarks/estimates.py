@@ -15,23 +15,26 @@ import tempfile
 import time
 from pathlib import Path
 
-SETTINGS = {
-    "eurosat": [],
-    "eurosat --test 0.2": ["--test", "0.2"],
-    "flowers17 --test 0.2": ["--test", "0.2"],
-    "sign_digits --units 256": ["--units", "256"],
-    "sign_digits --units 256 --test 0.2 --refit": ["--units", "256", "--test", "0.2", "--refit"],
-    "ants_bees --freeze block4": ["--freeze", "block4"],
-    "ants_bees --image-size 224": ["--image-size", "224"],
-}
+SETTINGS = (
+    "finetune eurosat",
+    "finetune eurosat --test 0.2",
+    "finetune flowers17 --test 0.2",
+    "finetune sign_digits --units 256",
+    "finetune sign_digits --units 256 --test 0.2 --refit",
+    "finetune ants_bees --freeze block4",
+    "finetune ants_bees --image-size 224",
+    "search ants_bees --test 0.2 --trials 100 --algorithm random",
+    "search ants_bees --test 0.2",
+)
 
 
-def run(data: Path, arguments: list[str], cache: str) -> dict[str, tuple[float, float]]:
+def run(data: Path, setting: str, cache: str) -> dict[str, tuple[float, float]]:
     """Return the seconds that were said and taken, for features and for training."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         fixed = ["--backbone", "vgg16_mini", "--run-dir", str(out)]
-        command = [sys.executable, "-m", "vggft", "finetune", str(data), *fixed, *arguments]
+        verb, name, *arguments = setting.split()
+        command = [sys.executable, "-m", "vggft", verb, str(data / name), *fixed, *arguments]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         with subprocess.Popen(command, env={**os.environ, "VGGFT_CACHE_DIR": cache}, **pipes) as process:
             at = {line.split(":")[0]: time.monotonic() for line in process.stderr}
@@ -52,15 +55,15 @@ def main() -> None:
     given = parser.parse_args()
     print("| run | cache | features: said | took | training: said | took | all: said | took | load |")
     print("|---|---|---:|---:|---:|---:|---:|---:|---:|")
-    for name, arguments in SETTINGS.items():
-        if given.only not in name:
+    for setting in SETTINGS:
+        if given.only not in setting:
             continue
         with tempfile.TemporaryDirectory() as cache:
             for state in ("empty", "full"):
-                found = run(given.data / name.split()[0], arguments, cache)
+                found = run(given.data, setting, cache)
                 (a, b), (c, d) = found["features"], found["training"]
                 cells = [a, b, c, d, a + c, b + d, os.getloadavg()[0]]
-                print(f"| {name} | {state} | {' | '.join(f'{cell:.1f}' for cell in cells)} |", flush=True)
+                print(f"| {setting} | {state} | {' | '.join(f'{cell:.1f}' for cell in cells)} |", flush=True)
 
 
 if __name__ == "__main__":
