@@ -27,7 +27,8 @@ def main(folder: str) -> None:
     classifier = vggft.finetune(folder, test=0.25, validation=0.25, calibrate=True, **how)
     print(classifier.evaluation)
 
-    # 4. How probable has illness to be? As improbable as is needed to find 95 % of it, and what that costs is told.
+    # 4. How probable has illness to be? As improbable as is needed to find 95 % of it, and what that costs is told: for
+    #    these images, so that on others it may be a little more. Classifier.operate sets it, by images of your own.
     positive = classifier.class_names[-1]
     print(classifier.evaluation.operating_point(sensitivity=0.95, positive=positive))
 

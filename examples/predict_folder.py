@@ -1,6 +1,6 @@
 """Predict over a folder: a table of all pictures, which ones somebody should look at, and what belongs to no class.
 
-python examples/predict_folder.py flowers/ new/
+python examples/predict_folder.py flowers/ new/          needs pandas
 """
 
 import sys

@@ -11,8 +11,8 @@ import vggft
 
 
 def main(folder: str, black_and_white: tuple[float, float] = (0, 4095)) -> None:
-    # 1. The network takes three bands. Of Sentinel-2, these are red, green and blue; near infrared, red and green
-    #    (7, 3, 2) tell plants from the rest. What is black and white is the same for all tiles, not for each its own.
+    # 1. The network takes three bands, here of tiles of near infrared, blue, green and red. Those that begin with near
+    #    infrared tell plants from the rest. What is black and white is the same for all tiles, not for each its own.
     bands = {"true colours": (3, 2, 1), "near infrared first": (0, 3, 2)}
 
     # 2. No side is up, so tiles are mirrored both ways and turned; the views are computed once.
@@ -32,6 +32,7 @@ def main(folder: str, black_and_white: tuple[float, float] = (0, 4095)) -> None:
         print(f"{name}: {found[name].evaluation['accuracy']:.3f}")
 
     # 3. The classifier knows its bands and its range: it is given the same kind of file, and nothing else to mind.
+    #    Which bands are better is decided here by the test images, so the better score is a little too good.
     best = max(found.values(), key=lambda classifier: classifier.evaluation["accuracy"])
     worst = best.evaluation.top_losses(1)[0]
     print(worst.name, "->", best.classify(worst.name))

@@ -189,8 +189,9 @@ class Training(Config):
             class by its name or, as in Keras, by its position. Both need a single label for each image.
         sampling: Which images an epoch has: `"all"`, each once, or `"balanced"`, as many, but every class equally
             often, which needs a single label for each image.
-        patience: Number of epochs without improvement after which a phase stops. An epoch is better
-            if its validation accuracy is higher, or equal with a lower loss.
+        patience: Number of epochs without improvement after which a phase stops. An epoch of a head alone is
+            better if its validation accuracy is higher, or equal with a lower loss; where blocks learn, or images have
+            several labels, if the loss is lower.
         probe: How a head without hidden layers is trained on frozen features: `"exact"` solves it by scikit-learn's
             logistic regression, whose strength the validation images choose, and ignores epochs, rates, optimizer,
             averages and dropout. It minimises weighted cross-entropy: with another loss, smoothing, weight decay,

@@ -104,6 +104,7 @@ FORMS: dict[str, Callable[[Path], Any]] = {
     "names as NumPy has them": lambda tree: list(np.array(sorted(map(str, tree.rglob("*.png"))))),
     "a generator of batches with labels": lambda tree: iter([(X[:2], Y[:2]), (X[2:], Y[2:])]),
     "images with labels": lambda tree: (X, Y),
+    "images with labels and weights": lambda tree: (X, Y, np.ones(3)),
     "a dict": lambda tree: {"image": X, "label": Y},
     "PIL images": lambda tree: tuple(Image.fromarray(image) for image in X),
     "Hugging Face": lambda tree: hugging_face(),

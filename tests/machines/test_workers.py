@@ -91,8 +91,6 @@ def same(one: Path, other: Path) -> None:
 PHASES = """[[training.phases]]
 freeze = "all"
 [[training.phases]]
-freeze = "block4"
-[[training.phases]]
 freeze = "none"
 """
 
@@ -108,25 +106,26 @@ def alone(folder: Path, run: Path, freeze: str, phases: Any = "standard") -> Pat
 
 
 def test_two_workers_equal_one_also_when_they_are_killed(folder: Path, tmp_path: Path) -> None:
-    """One kill in the pass, which costs what the worker had in hand, one while block 5 learns, one while all do."""
+    """One kill in the pass, which costs what the worker had in hand, and one while all blocks learn."""
     (tmp_path / "phases.toml").write_text(PHASES)
     run = tmp_path / "run"
     workers = Workers(folder, run, "--freeze", "none", "--config", str(tmp_path / "phases.toml"))
     workers.kill("-m vggft", when=(run / "splits.csv").exists)
-    workers.kill("vggft.training.worker")
     job, order = run / "workers" / "job" / "job.json", run / "workers" / "order.json"
 
     def all_blocks_learn() -> bool:
-        """All have come to the order that followed the job: no process of the phase before is left."""
+        """All have come to the order that followed the job."""
+        if not (job.exists() and order.exists()):
+            return False
         late = "block1 to block5 and head" in job.read_text() and order.stat().st_mtime > job.stat().st_mtime
         return late and bool(json.loads(order.read_text()).get("go"))
 
     workers.kill("vggft.training.worker", when=all_blocks_learn)
     told = workers.end()
     assert workers.process.returncode == 0, told
-    assert told.count("worker 1 on 127.0.0.1 was killed by signal 9; all workers begin again") == 2, told
+    assert told.count("worker 1 on 127.0.0.1 was killed by signal 9; all workers begin again") == 1, told
     assert len(re.findall(r"frozen features: \d+/\d+", told)) == 1  # the progress of all is one
-    phases = (vggft.Phase("all"), vggft.Phase("block4"), vggft.Phase("none"))
+    phases = (vggft.Phase("all"), vggft.Phase("none"))
     same(alone(folder, tmp_path / "alone", "none", phases), run)
 
 

@@ -122,12 +122,11 @@ def _of_mapping(data: Mapping[Any, Any]) -> Any:
 
 
 def _has_labels(pictures: Any) -> bool:
-    """Whether this is (images, labels)."""
-    if not isinstance(pictures, tuple) or len(pictures) != 2:
+    """Whether this is (images, labels), maybe with weights."""
+    if not isinstance(pictures, tuple) or len(pictures) not in (2, 3):
         return False
-    shapes: list[Any] = [getattr(each, "shape", ()) for each in pictures]
-    images, labels = shapes
-    return len(images) == 4 and len(labels) in (1, 2) and images[0] == labels[0]
+    images, *others = [tuple(getattr(each, "shape", ())) for each in pictures]
+    return len(images) == 4 and all(len(each) in (1, 2) and each[0] == images[0] for each in others)
 
 
 def _each_image(elements: Iterator[Any]) -> Iterator[Any]:

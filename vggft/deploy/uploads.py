@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 MEGABYTE = 10**6
-MAX_UPLOAD_PIXELS = 48 * 2**20  # 8192 x 6144, the largest of common cameras; in 16-bit grey it takes 1 GB to decode
+MAX_UPLOAD_PIXELS = 48 * 2**20  # 8192 x 6144, the largest of common cameras; in 8-bit colour it takes 0.7 GB to decode
 LINGER = 8  # a body that is too large is still read, and dropped, up to this many times the limit
 
 

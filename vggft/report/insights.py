@@ -19,6 +19,7 @@ from ..insight.layout import layout
 from ..splits.groups import NEAR_DUPLICATES
 from ..telling.display import jpeg_url, legible, percent
 from ..telling.figures import svg
+from ..trust.strangers import SHARE
 from .names import Names
 
 SUSPECTS, TWINS = 24, 8  # images, and groups, that are shown
@@ -103,7 +104,7 @@ class Insights:
             except (ConfigError, DataError):  # there are no other images to count on, or too few for this coverage
                 continue
             rows.append({"promised": percent(coverage), "found": percent(found.found), "size": f"{found.size:.2f}"})
-        return {"sets": rows, "strangers": trust.strangers is not None}
+        return {"sets": rows, "strangers": trust.strangers and percent(SHARE)}
 
     def _picture(self, row: Mapping[str, Any]) -> dict[str, str]:
         """Return a picture of the image of a row, with its name."""
