@@ -210,6 +210,7 @@ def test_a_member_that_diverges_takes_no_other_with_it() -> None:
         (DENSE, Training(), ""),
         (replace(DENSE, batch_norm=True), Training(), "batch_norm=True"),
         (DENSE, Training(optimizer="sgd"), "optimizer='sgd'"),
+        (DENSE, Training(optimizer=keras.optimizers.Lion(1e-3)), "optimizer=Lion"),
         (DENSE, Training(schedule="plateau"), "schedule='plateau'"),
         (replace(DENSE, batch_norm=True), Training(weight_decay=0.1), "batch_norm=True, weight_decay=0.1"),
     ],

@@ -54,7 +54,8 @@ def why_alone(head: Head, training: Training) -> str:
         for field in fields(part):
             default = field.default_factory() if field.default_factory is not MISSING else field.default
             if field.name not in can and (value := getattr(part, field.name)) != default:
-                reasons.append(f"{field.name}={value!r}")
+                told = type(value).__name__ if hasattr(value, "get_config") else repr(value)  # an optimizer, a loss
+                reasons.append(f"{field.name}={told}")
     if training.schedule == "plateau":
         reasons.append("schedule='plateau'")
     if is_exact(head, training):
