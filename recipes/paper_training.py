@@ -14,8 +14,8 @@ the loss of net A is not a number within the first epoch at this width; with 0.0
 
 With 45,000 images and 5,000 held out, seeds 0 to 2: net D has a test accuracy of 0.706 to 0.720 by 18 crops of each
 image, 0.654 to 0.662 by whole images. Net A ended after 40 to 54 epochs with a validation accuracy of 0.538 to 0.584,
-net D after 41 to 64 with 0.647 to 0.660; begun from A, it had 0.398 to 0.433 after 4 epochs, where A had 0.249 to 0.321.
-A seed takes up to 2 hours, on two busy cores or on one of its own; `--seeds 1` is the first alone.
+net D after 41 to 64 with 0.647 to 0.660; begun from A, it had 0.398 to 0.433 after 4 epochs, where A had 0.249 to
+0.321. A seed takes up to 2 hours, on two busy cores or on one of its own; `--seeds 1` is the first alone.
 """
 
 from __future__ import annotations
