@@ -453,19 +453,24 @@ def test_an_earlier_folder_outlives_a_replacement_that_fails(
 
 def test_an_export_decides_as_the_classifier_does(tmp_path: Path) -> None:
     """By the operating point of two classes, and by the thresholds of several labels."""
-    description = Description(("healthy", "ill"), SIZE, width=1 / 16, thresholds=(0.9, 0.1))
     files = []
     for n in range(6):
         picture(n).save(tmp_path / f"{n}.png")
         files.append(tmp_path / f"{n}.png")
-    two = Classifier(build(description), description)
-    said = two.predict(files)
-    assert (said[:, 0] > said[:, 1]).any()  # where the most probable class is another one
-    result = two.export(tmp_path / "saved", dataset=(files, np.ones(6, int)))
+    description = Description(("healthy", "ill"), SIZE, width=1 / 16)
+    network = build(description)
+    said = network.predict(read_images(files, SIZE)[0].astype("float32"), verbose=0)
+    rare = int(said.mean(axis=0).argmin())  # the less probable class, which the point prefers
+    description = replace(description, thresholds=(0.1, 0.9) if rare == 0 else (0.9, 0.1))
+    two = Classifier(network, description)
+    assert (said.argmax(axis=1) != rare).any()
+    result = two.export(tmp_path / "saved", dataset=(files, np.full(6, rare)))
     assert result.same_label == result.accuracy == result.exported_accuracy == 1
     signature = tf.saved_model.load(str(tmp_path / "saved")).signatures["serve_bytes"]
     labels = signature(image_bytes=tf.constant([file.read_bytes() for file in files]))["label"].numpy()
-    assert {each.decode() for each in labels} == {each.label for each in two.classify(files)} == {"ill"}
+    assert (
+        {each.decode() for each in labels} == {each.label for each in two.classify(files)} == {("healthy", "ill")[rare]}
+    )
 
     before, after = np.array([[0.9, 0.45]]), np.array([[0.9, 0.55]])
     several = replace(description, multi_label=True, thresholds=(0.5, 0.5))

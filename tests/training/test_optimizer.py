@@ -129,8 +129,9 @@ def test_gradients_are_clipped_together() -> None:
 def test_an_optimizer_of_keras_is_copied_with_all_its_settings_and_learns_by_our_rates() -> None:
     given = keras.optimizers.RMSprop(0.5, rho=0.7, clipvalue=2.0)
     training = Training(optimizer=given, schedule="constant")
-    assert training.learning_rate == 0.5
-    made = [make_optimizer(training, training.learning_rate, 3, RATES) for _ in range(2)]
+    rate = training.resolve(100).learning_rate
+    assert rate == 0.5
+    made = [make_optimizer(training, rate, 3, RATES) for _ in range(2)]
     assert made[0] is not made[1] and not given.built
     assert {**made[0].get_config(), "name": ""} == {**given.get_config(), "name": ""}
 

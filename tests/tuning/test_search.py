@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import signal
@@ -420,9 +421,10 @@ def test_two_workers_search_as_one_does(stripes_folder: Path, tiny_weights: Path
 
 def test_a_search_of_workers_can_be_continued_by_one_process() -> None:
     earlier = {"trials": 8, "parallel_trials": 4}
-    terms = Terms(vggft.SearchSpace(), trials=8, algorithm="random").longer_than(earlier)
-    assert terms.parallel == 4 and terms.first is None
-    assert Terms(vggft.SearchSpace(), trials=9, parallel_trials=2).longer_than(earlier).parallel == 2
+    how: dict[str, Any] = {"algorithm": "random", "objective": None, "folds": None, "repeats": 1, "winner": None}
+    terms = Terms(vggft.SearchSpace(), trials=8, keep_top=5, parallel_trials="auto", **how)
+    assert terms.longer_than({}).parallel == 8 and terms.longer_than(earlier).parallel == 4
+    assert dataclasses.replace(terms, parallel_trials=2).longer_than(earlier).parallel == 2
 
 
 @pytest.mark.slow
