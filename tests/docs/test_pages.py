@@ -270,6 +270,8 @@ def test_the_table_of_small_backbones_is_that_of_the_benchmark() -> None:
         ("trust.md", "coverage.md"),
         ("trust.md", "strangers.md"),
         ("more_images.md", "growth.md"),
+        ("first_hour.md", "first_hour.md"),
+        ("first_hour.md", "estimates.md"),
     ],
 )
 def test_tables_of_pages_are_those_that_a_benchmark_printed(page: str, printed: str) -> None:
