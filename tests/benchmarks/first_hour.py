@@ -39,8 +39,8 @@ def row(data: Path, name: str, before: str) -> str:
         dataset = data / name
         if before:
             dataset = Path(folder) / "cells.csv"
-            recipe = [sys.executable, str(ROOT / "recipes" / "voc_labels.py")]
-            subprocess.run([*recipe, "--data", str(data / name), "--output", str(dataset)], check=True, stdout=sys.stderr)
+            recipe = [sys.executable, str(ROOT / "recipes" / "voc_labels.py"), "--data", str(data / name)]
+            subprocess.run([*recipe, "--output", str(dataset)], check=True, stdout=sys.stderr)
         told, first, last = run(dataset, Path(folder))
     images = re.search(r"check the files: (\d+)/", told)
     features, training = re.search(r"in one pass, (\d+) s .* at most (\d+) s", told).groups()
