@@ -15,10 +15,9 @@ from ..errors import DataError, counted, some
 from .integers import are_names, is_numeral, mean_names
 from .listing import SPLITS, Listing, as_numbers, labels_by_name
 
-# A text cell that is a class index. "007" is a name instead; pandas turns 3 into "3.0" in a column with gaps.
-_NUMBER = re.compile(
-    r"-?(0|[1-9]\d{0,14})(\.\d+)?"
-)  # a float has 15 digits: longer ones are names, such as of articles
+# A text cell that is a class index. "007" is a name instead, and so is what has more digits than a float, such as the
+# number of an article; pandas turns 3 into "3.0" in a column with gaps.
+_NUMBER = re.compile(r"-?(0|[1-9]\d{0,14})(\.\d+)?")
 
 
 @dataclass(eq=False)
